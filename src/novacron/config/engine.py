@@ -1,0 +1,120 @@
+"""Settings of the engine, one frozen dataclass per component.
+
+A component receives its own dataclass and never the root. What is learnt at run time (blocks that
+fit, end-of-sequence ids) is a value passed on, never written back here. The metadata of a field is
+what `novacron config explain` and `--help` print.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from novacron.errors import ConfigError
+
+
+def setting(default: Any, help: str, *, flags: tuple[str, ...] = (), unit: str = "") -> Any:
+    """A documented dataclass field. `flags` are extra spellings; `unit` is "bytes" or "s" where
+    the value may be written as a quantity or a duration."""
+    return field(default=default, metadata={"help": help, "flags": flags, "unit": unit})
+
+
+def require(condition: bool, key: str, value: object, remedy: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}: {remedy}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model, and how its weights are held."""
+
+    model: str = setting("", "Hugging Face folder; empty: the bundled model", flags=("--model",))
+    served_model_name: tuple[str, ...] = setting(
+        (), "names clients may use; empty: the folder's name"
+    )
+    tokenizer: str = setting("", "folder of the tokenizer; empty: the model's")
+    chat_template: str = setting("", "file with a chat template that replaces the tokenizer's")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto",
+        "precision of weights and activations; auto: the checkpoint's, if the device is fast at it",
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: cuda if there is one, else cpu")
+    max_model_len: int | None = setting(
+        None,
+        "longest prompt plus output, in tokens; empty: what the model was made for",
+        flags=("-c",),
+    )
+    seed: int = setting(0, "from which seeds of requests that bring none are drawn")
+    num_threads: int = setting(
+        0, "threads for computing on CPU; 0: one per physical core we may use"
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            self.max_model_len is None or self.max_model_len > 0,
+            "max_model_len", self.max_model_len, "give a positive number, or leave it out",
+        )  # fmt: skip
+        require(self.num_threads >= 0, "num_threads", self.num_threads, "give 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """The KV cache on the device."""
+
+    block_size: int = setting(16, "tokens per KV block")
+    kv_cache_memory: int | None = setting(
+        None, "bytes of KV cache; empty: what the device can spare, but no more than can be used",
+        unit="bytes",
+    )  # fmt: skip
+    gpu_memory_utilization: float = setting(
+        0.9, "share of a GPU's memory we may use, weights included"
+    )
+    cpu_memory_utilization: float = setting(0.5, "share of the free RAM that the KV cache may use")
+    enable_prefix_caching: bool = setting(True, "reuse blocks of equal prompt prefixes")
+
+    def __post_init__(self) -> None:
+        size = self.block_size
+        require(size in (8, 16, 32, 64, 128), "block_size", size, "choose 8, 16, 32, 64 or 128")
+        for key in ("gpu_memory_utilization", "cpu_memory_utilization"):
+            share = getattr(self, key)
+            require(0 < share <= 1, key, share, "give a fraction above 0 and up to 1")
+        require(
+            self.kv_cache_memory is None or self.kv_cache_memory > 0,
+            "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """What may run in one step."""
+
+    max_num_seqs: int = setting(64, "most requests in one step")
+    max_num_batched_tokens: int = setting(
+        2048, "most tokens in one step, prompts and outputs together"
+    )
+    scheduling_policy: Literal["fcfs", "priority"] = setting(
+        "fcfs", "order of waiting requests; priority: the lower number first, then by arrival"
+    )
+    enable_chunked_prefill: bool = setting(
+        True, "compute long prompts in parts beside running requests"
+    )
+    max_queued_requests: int = setting(1024, "most requests waiting; more are refused with 503")
+
+    def __post_init__(self) -> None:
+        for key in ("max_num_seqs", "max_num_batched_tokens", "max_queued_requests"):
+            require(getattr(self, key) > 0, key, getattr(self, key), "give a positive number")
+        require(
+            self.max_num_batched_tokens >= self.max_num_seqs,
+            "max_num_batched_tokens", self.max_num_batched_tokens,
+            f"must be at least max_num_seqs ({self.max_num_seqs}), a token for each",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """All that one engine process needs. Crosses the process line as JSON."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    log_level: str = "info"

@@ -1,0 +1,76 @@
+"""EngineClient: the only handle that the gateway, the bench and LLM hold on an engine. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from enum import StrEnum
+from typing import Protocol
+
+from novacron.engine.tokenization import Tokenizer
+from novacron.records.output import EngineStats, ModelSpec, RequestOutput
+from novacron.records.request import Request
+
+
+class EngineState(StrEnum):
+    LOADING = "loading"  # first start, or restarting after a death
+    READY = "ready"
+    DRAINING = "draining"  # finishing what runs, refusing new work
+    DEAD = "dead"  # will not come back: start-up failed, or it died too often
+
+
+class EngineClient(Protocol):
+    """One engine, wherever it runs. All methods belong to one event loop."""
+
+    @property
+    def state(self) -> EngineState: ...
+
+    @property
+    def loading_progress(self) -> tuple[str, float]:
+        """Phase of start-up and the fraction of it that is done."""
+        ...
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Facts about the model. Raises NotReady before the first load has ended."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises NotReady before it is loaded."""
+        ...
+
+    @property
+    def stats(self) -> EngineStats:
+        """As of the newest step; all zero before the first."""
+        ...
+
+    @property
+    def num_restarts(self) -> int: ...
+
+    def generate(self, requests: tuple[Request, ...]) -> AsyncIterator[RequestOutput]:
+        """Run the requests (the n completions of one call) and yield their news as it comes.
+
+        `index` of an output is the place of its request in `requests`. The iterator ends after the
+        last request has ended. Closing it early aborts what still runs. Raises before the first
+        output: PromptTooLong, InvalidRequest, Overloaded, NotReady; later: EngineDead.
+        A request that the engine fails ends with FinishReason.ERROR instead of an exception.
+        """
+        ...
+
+    async def abort(self, request_id: str) -> bool:
+        """End a request with FinishReason.ABORT. False if it is not running (any more)."""
+        ...
+
+    def on_state_change(self, callback: Callable[[EngineState], None]) -> None: ...
+
+    async def wait_ready(self) -> None:
+        """Return when READY; raise the reason if the engine is DEAD."""
+        ...
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse new work and wait for running work. True if all of it finished in time."""
+        ...
+
+    async def close(self) -> None:
+        """End the engine; whatever still runs ends with ABORT."""
+        ...

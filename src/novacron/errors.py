@@ -1,0 +1,110 @@
+"""Every error a caller of NovaCron can meet, in one tree.
+
+    NovaCronError
+      ConfigError             a setting is wrong                              not retryable
+      InvalidRequest          the client must change the request              not retryable
+        PromptTooLong
+      ModelNotFound           no such model is served                         not retryable
+      RequestNotFound         no such request is known (any more)             not retryable
+      ModelLoadError          files of a model cannot be served               not retryable
+        UnsupportedModel
+      Overloaded              the queue is full                               retryable
+      NotReady                loading, draining or restarting                 retryable
+      EngineDead              the engine process ended under the request      retryable
+      RequestFailed           the engine could not compute this request       retryable
+      Unauthenticated         no valid key was sent                           not retryable
+
+The message says what happened, why, and what to do. HTTP codes live in gateway/error_mapping.py.
+"""
+
+from __future__ import annotations
+
+
+class NovaCronError(Exception):
+    """Base of all errors that users, disks or peers can cause."""
+
+    retryable: bool = False
+    retry_after_s: float | None = None
+
+
+class ConfigError(NovaCronError):
+    """A setting is wrong. The message names the key, the value and a remedy."""
+
+
+class InvalidRequest(NovaCronError):
+    """The client must change the request. `param` is the name of the offending field, if one is."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt (with the tokens asked for) does not fit into the context of the model."""
+
+    def __init__(self, num_prompt_tokens: int, max_tokens: int | None, max_model_len: int) -> None:
+        asked = "" if max_tokens is None else f" and max_tokens is {max_tokens}"
+        super().__init__(
+            f"The prompt has {num_prompt_tokens} tokens{asked}, but the model's context holds "
+            f"{max_model_len} tokens. Shorten the prompt or ask for fewer tokens.",
+            param="prompt" if max_tokens is None else "max_tokens",
+        )
+        self.num_prompt_tokens = num_prompt_tokens
+        self.max_model_len = max_model_len
+
+
+class ModelNotFound(NovaCronError):
+    """No model of this name is served here."""
+
+    def __init__(self, name: str, served: tuple[str, ...]) -> None:
+        super().__init__(f"The model '{name}' is not served here. Served: {', '.join(served)}.")
+        self.name = name
+
+
+class RequestNotFound(NovaCronError):
+    """No request of this id is known: it never was, or it ended too long ago."""
+
+
+class ModelLoadError(NovaCronError):
+    """The files of a model cannot be served. The message names the file and the reason."""
+
+
+class UnsupportedModel(ModelLoadError):
+    """The architecture is not one of those we implement. The message lists them."""
+
+
+class Overloaded(NovaCronError):
+    """The queue is full; the same request may succeed later."""
+
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotReady(NovaCronError):
+    """The engine is loading, draining or restarting; the same request may succeed later."""
+
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineDead(NovaCronError):
+    """The engine process ended while it worked on the request."""
+
+    retryable = True
+    retry_after_s = 1.0
+
+
+class RequestFailed(NovaCronError):
+    """The engine could not compute this request; its neighbours are not affected."""
+
+    retryable = True
+
+
+class Unauthenticated(NovaCronError):
+    """No valid API key was sent."""

@@ -1,0 +1,25 @@
+"""Executor: all ranks of one replica, driven as one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from novacron.records.output import ModelSpec
+from novacron.records.step import ModelRunnerOutput, SchedulerOutput
+
+
+class Executor(Protocol):
+    """Computes what the scheduler decided. Calls come from one thread, one at a time."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Facts about the loaded model, number of KV blocks included."""
+        ...
+
+    def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
+        """Compute one step. An exception means that the replica is lost, not only a request."""
+        ...
+
+    def shutdown(self) -> None:
+        """Free devices and processes. Harmless when called again."""
+        ...

@@ -1,0 +1,108 @@
+"""What comes back from the engine: tokens across the process line, text to the caller."""
+
+from __future__ import annotations
+
+import msgspec
+
+from novacron.records.request import FinishReason
+from novacron.records.step import PositionLogprobs
+
+
+class EngineOutput(msgspec.Struct, frozen=True, array_like=True):
+    """News of one request from one step, as the engine process sends it.
+
+    `stop_token_id` names the token that ended the request when that is not the end-of-sequence
+    token; `error` is set if and only if `finish_reason` is ERROR. Times are time.monotonic(), which
+    processes of one host share; they are set on the first output of a request and on its last.
+    """
+
+    request_id: str
+    new_token_ids: tuple[int, ...] = ()
+    logprobs: tuple[PositionLogprobs, ...] = ()
+    prompt_logprobs: tuple[PositionLogprobs, ...] = ()
+    embedding: tuple[float, ...] | None = None
+    finish_reason: FinishReason | None = None
+    stop_token_id: int | None = None
+    error: str | None = None
+    num_cached_tokens: int = 0
+    first_scheduled_time_s: float | None = None
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """State and totals of the engine after a step. Totals only grow while the engine lives."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_blocks: int = 0
+    num_used_blocks: int = 0  # held by running requests
+    num_cached_blocks: int = 0  # held by nobody, kept for their content
+    num_steps: int = 0
+    num_preemptions: int = 0
+    prefix_queries_tokens: int = 0
+    prefix_hits_tokens: int = 0
+    prompt_tokens: int = 0  # computed, cached ones left out
+    generation_tokens: int = 0
+    step_time_s: float = 0.0  # total inside steps
+    schedule_time_s: float = 0.0  # total inside Scheduler.schedule and update
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about the loaded model, learnt by the engine process and passed to everyone else."""
+
+    name: str
+    model_version: str  # digest of config and weights
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    max_model_len: int
+    eos_token_ids: tuple[int, ...]
+    dtype: str
+    device: str
+    num_parameters: int
+    weight_bytes: int
+    num_blocks: int
+    block_size: int
+    kv_cache_bytes: int
+    load_phases_s: dict[str, float] = {}  # start-up time by phase, in order
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A token, its text and its log-probability. `data` are the bytes the text is a part of."""
+
+    token_id: int
+    text: str
+    logprob: float
+    data: bytes
+
+
+class TextLogprobs(msgspec.Struct, frozen=True):
+    """The chosen token at one position of the text, and the likeliest ones there."""
+
+    chosen: TokenLogprob
+    top: tuple[TokenLogprob, ...]
+
+
+class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """News of one request for its caller: a piece of text, and at the end why it ended.
+
+    Pieces joined give the text. A slow caller gets fewer, longer pieces. Exactly one output of a
+    request has a finish_reason, and it is the last. `stop_reason` is the stop string or token id.
+    """
+
+    request_id: str
+    index: int = 0  # which of the n completions
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TextLogprobs, ...] = ()
+    prompt_logprobs: tuple[TextLogprobs | None, ...] = ()
+    embedding: tuple[float, ...] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    error: str | None = None
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0  # so far
+    num_cached_tokens: int = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None

@@ -1,0 +1,88 @@
+"""What crosses between the scheduler and the ranks in one step. Frozen values; no torch.
+
+Only differences travel: a rank keeps the tokens and blocks of each request from the step that
+introduced it until the step that names it in `finished_ids` or `preempted_ids`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from novacron.records.request import Pooling, SamplingParams
+
+
+class NewRequest(msgspec.Struct, frozen=True, array_like=True):
+    """A request that ranks do not hold yet: new, or resumed after a preemption.
+
+    `token_ids` is prompt plus output so far; the first `num_prompt_tokens` are the prompt.
+    `sampling.seed` is always set.
+    """
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    num_prompt_tokens: int
+    sampling: SamplingParams
+    pooling: Pooling | None = None
+
+
+class ScheduledTokens(msgspec.Struct, frozen=True, array_like=True):
+    """The part of one request that this step computes: positions [start, start + num_tokens).
+
+    `new_block_ids` extend the request's block table (all its blocks, for a NewRequest). A token is
+    sampled if and only if the part reaches the last known token of the request.
+    """
+
+    request_id: str
+    start: int
+    num_tokens: int
+    new_block_ids: tuple[int, ...]
+
+
+class SchedulerOutput(msgspec.Struct, frozen=True, array_like=True):
+    """The decision for one step. `token_masks` are the allowed tokens of constrained requests:
+    little-endian bit sets, one bit per token id, padded to whole 32-bit words."""
+
+    step: int
+    new_requests: tuple[NewRequest, ...]
+    scheduled: tuple[ScheduledTokens, ...]
+    preempted_ids: tuple[str, ...]
+    finished_ids: tuple[str, ...]
+    token_masks: dict[str, bytes] = {}
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(part.num_tokens for part in self.scheduled)
+
+
+class PositionLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Log-probabilities at one position: the token that stands there first, then the best ones.
+
+    `rank` is the chosen token's place among all tokens, 1 being the likeliest.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    rank: int
+
+
+class StepResult(msgspec.Struct, frozen=True, array_like=True):
+    """What one scheduled request got from the step.
+
+    `token_ids` is empty while a prompt is still being computed. `prompt_logprobs` holds the prompt
+    positions computed in this step (position 0 never has one). `error` set: the request cannot go
+    on (its logits were not finite, say); its neighbours can.
+    """
+
+    request_id: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[PositionLogprobs, ...] = ()
+    prompt_logprobs: tuple[PositionLogprobs, ...] = ()
+    embedding: tuple[float, ...] | None = None
+    error: str | None = None
+
+
+class ModelRunnerOutput(msgspec.Struct, frozen=True, array_like=True):
+    """One result per scheduled request, in the order of `SchedulerOutput.scheduled`."""
+
+    step: int
+    results: tuple[StepResult, ...]

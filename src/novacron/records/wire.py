@@ -1,0 +1,59 @@
+"""Messages between an engine client and an engine process: msgpack, one union each way.
+
+The first message of an engine carries WIRE_VERSION; a client refuses another version.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from novacron.records.output import EngineOutput, EngineStats, ModelSpec
+from novacron.records.request import Request
+
+WIRE_VERSION = 1
+
+
+class Submit(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    requests: tuple[Request, ...]
+
+
+class Abort(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    request_ids: tuple[str, ...]
+
+
+class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """End the process. Running requests end with ABORT; draining is the client's business."""
+
+
+ToEngine = Submit | Abort | Shutdown
+
+
+class Loading(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Start-up has reached `phase`; `fraction` of it is done."""
+
+    phase: str
+    fraction: float
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    wire_version: int
+    spec: ModelSpec
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Start-up failed for a reason that a restart would not cure. `kind` is the error class."""
+
+    kind: str
+    message: str
+
+
+class Outputs(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    outputs: tuple[EngineOutput, ...]
+    stats: EngineStats
+
+
+FromEngine = Loading | Ready | Failed | Outputs
+
+encode = msgspec.msgpack.Encoder().encode
+decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
+decode_from_engine = msgspec.msgpack.Decoder(FromEngine).decode
