@@ -44,7 +44,9 @@ class ModelConfig:
         "longest prompt plus output, in tokens; empty: what the model was made for",
         flags=("-c",),
     )
-    seed: int = setting(0, "from which seeds of requests that bring none are drawn")
+    seed: int | None = setting(
+        None, "makes the seeds drawn for requests that bring none repeatable; empty: random"
+    )
     num_threads: int = setting(
         0, "threads for computing on CPU; 0: one per physical core we may use"
     )

@@ -15,6 +15,7 @@ class EngineState(StrEnum):
     LOADING = "loading"  # first start, or restarting after a death
     READY = "ready"
     DRAINING = "draining"  # finishing what runs, refusing new work
+    UNLOADED = "unloaded"  # on request; `load` brings it back
     DEAD = "dead"  # will not come back: start-up failed, or it died too often
 
 
@@ -65,6 +66,14 @@ class EngineClient(Protocol):
 
     async def wait_ready(self) -> None:
         """Return when READY; raise the reason if the engine is DEAD."""
+        ...
+
+    async def unload(self, timeout_s: float) -> None:
+        """Drain, then free the memory of the model. Until `load`, new work raises NotReady."""
+        ...
+
+    async def load(self) -> None:
+        """Bring an unloaded engine back; return when READY. Harmless when it is loaded."""
         ...
 
     async def drain(self, timeout_s: float) -> bool:

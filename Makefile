@@ -1,0 +1,59 @@
+# NovaCron LLM. Every target sets .venv up first where that is needed; `make` lists them.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test test-slow check format-check lint types imports fmt bench lock docs \
+	runtime clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+runtime:
+	@test -n "$(PYTHON)" || { echo "No Python found. Install Python 3.11, 3.12 or 3.13."; exit 1; }
+	@$(PYTHON) tools/bootstrap.py
+
+setup:  ## .venv with everything pinned, tools for tests included
+	@test -n "$(PYTHON)" || { echo "No Python found. Install Python 3.11, 3.12 or 3.13."; exit 1; }
+	@$(PYTHON) tools/bootstrap.py --dev
+
+serve: runtime  ## serve the bundled model on 127.0.0.1:8080; ARGS="MODEL --port 9000 ..."
+	@exec $(BIN)/novacron serve $(ARGS)
+
+test: setup  ## the test suite; no GPU and no network needed
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup  ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: format-check lint types imports  ## format, lint, types, import directions
+
+format-check: setup
+	@$(BIN)/ruff format --check
+
+lint: setup
+	@$(BIN)/ruff check
+
+types: setup
+	@$(BIN)/mypy
+
+imports: setup
+	@$(BIN)/lint-imports
+
+fmt: setup  ## format the code and sort imports
+	@$(BIN)/ruff check --fix-only --quiet && $(BIN)/ruff format
+
+bench: setup  ## measure; ARGS="serve --help" and so on, default: startup
+	@$(BIN)/novacron bench $(or $(ARGS),startup)
+
+docs: setup  ## write docs/configuration.md from the code
+	@$(BIN)/python tools/configuration_doc.py
+
+lock: setup  ## pin the versions installed in .venv
+	@$(BIN)/python tools/lock.py
+
+clean:  ## remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,188 @@
+"""The engine process: inbox -> EngineCore.step -> outbox, until told to end.
+
+Started by ProcessClient as `python -m novacron.engine.core_process` with its EngineArguments as one
+line of JSON on standard input. Ends when standard input is closed, so that it never outlives its
+client. Exit codes: 0 asked to end, 3 start-up failed for a reason that a restart would not cure
+(sent as Failed before), anything else a crash.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+import zmq
+
+from novacron.config.engine import EngineConfig
+from novacron.engine.core import EngineCore
+from novacron.engine.engine_arguments import EngineArguments
+from novacron.engine.structured_output import GrammarCompiler
+from novacron.engine.tokenization import Tokenizer
+from novacron.errors import NovaCronError
+from novacron.executor.executor import Executor
+from novacron.executor.inline import InlineExecutor
+from novacron.kv_cache.kv_cache_manager import KVCacheManager
+from novacron.observability.logs import configure_logging
+from novacron.records import wire
+from novacron.records.output import EngineOutput
+from novacron.scheduler.scheduler import Scheduler
+
+EXIT_FAILED = 3
+_COMPILING_POLL_MS = 1
+
+logger = logging.getLogger(__name__)
+
+
+def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -> EngineCore:
+    """The core of an engine around an executor that has loaded its model."""
+    spec = executor.spec
+    kv_cache = KVCacheManager(
+        num_blocks=spec.num_blocks,
+        block_size=spec.block_size,
+        model_version=spec.model_version,
+        kv_dtype=spec.dtype,
+        enable_prefix_caching=config.cache.enable_prefix_caching,
+    )
+    scheduler = Scheduler(
+        config.scheduler,
+        kv_cache,
+        max_model_len=spec.max_model_len,
+        eos_token_ids=frozenset(spec.eos_token_ids),
+    )
+
+    def make_grammar_compiler() -> GrammarCompiler:
+        tokenizer = Tokenizer.load(tokenizer_path)
+        return GrammarCompiler(tokenizer.json_text, spec.vocab_size, spec.eos_token_ids)
+
+    return EngineCore(executor, scheduler, make_grammar_compiler)
+
+
+class _Mailbox:
+    """The process's two sockets."""
+
+    def __init__(self, arguments: EngineArguments) -> None:
+        context = zmq.Context.instance()
+        self._inbox = context.socket(zmq.PULL)
+        self._outbox = context.socket(zmq.PUSH)
+        for socket, endpoint in (
+            (self._inbox, arguments.inbox),
+            (self._outbox, arguments.outbox),
+        ):
+            socket.set_hwm(0)
+            socket.connect(endpoint)
+
+    def send(self, message: wire.FromEngine) -> None:
+        self._outbox.send(wire.encode(message))
+
+    def receive(self, wait_ms: int | None) -> list[wire.ToEngine]:
+        """All messages that are there; waits up to `wait_ms` (None: for ever) for the first."""
+        messages: list[wire.ToEngine] = []
+        self._inbox.poll(wait_ms)
+        while True:
+            try:
+                messages.append(wire.decode_to_engine(self._inbox.recv(zmq.NOBLOCK)))
+            except zmq.Again:
+                return messages
+
+    def close(self) -> None:
+        """Wait for what was sent to leave, but not for ever."""
+        self._inbox.close(linger=0)
+        self._outbox.close(linger=1000)
+        zmq.Context.instance().term()
+
+
+class _Loop:
+    """Moves messages between the mailbox and the core."""
+
+    def __init__(self, core: EngineCore, mailbox: _Mailbox) -> None:
+        self._core = core
+        self._mailbox = mailbox
+
+    def run(self) -> None:
+        """Until a Shutdown message."""
+        progressed = True
+        while True:
+            for message in self._mailbox.receive(self._patience_ms(progressed)):
+                match message:
+                    case wire.Submit(requests):
+                        for request in requests:
+                            self._core.add(request)
+                    case wire.Abort(request_ids):
+                        self._publish(self._core.abort(request_ids))
+                    case wire.Shutdown():
+                        self._publish(self._core.abort_all())
+                        return
+            num_steps = self._core.num_steps
+            outputs = self._core.step() if self._core.has_work else []
+            progressed = self._core.num_steps != num_steps
+            self._publish(outputs)
+
+    def _patience_ms(self, progressed: bool) -> int | None:
+        """How long to wait for messages: not at all while steps compute something."""
+        if not self._core.has_work:
+            return None
+        return 0 if progressed else _COMPILING_POLL_MS
+
+    def _publish(self, outputs: list[EngineOutput]) -> None:
+        if outputs:
+            self._mailbox.send(wire.Outputs(tuple(outputs), self._core.stats()))
+
+
+def run(arguments: EngineArguments, import_time_s: float) -> None:
+    """Load the model, report Ready, and serve until told to end."""
+    mailbox = _Mailbox(arguments)
+
+    def report(phase: str, fraction: float) -> None:
+        mailbox.send(wire.Loading(phase, fraction))
+
+    config = arguments.config
+    try:
+        executor = InlineExecutor(
+            config.model,
+            config.cache,
+            config.scheduler,
+            model_path=Path(arguments.model_path),
+            progress=report,
+        )
+    except NovaCronError as error:
+        mailbox.send(wire.Failed(type(error).__name__, str(error)))
+        mailbox.close()
+        sys.exit(EXIT_FAILED)
+    tokenizer_path = Path(config.model.tokenizer or arguments.model_path)
+    core = build_core(config, executor, tokenizer_path)
+    phases = {"import": import_time_s, **executor.spec.load_phases_s}
+    spec = msgspec.structs.replace(executor.spec, load_phases_s=phases)
+    gc.collect()
+    gc.freeze()  # the loaded model is not garbage: keep it out of every later collection
+    mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
+    try:
+        _Loop(core, mailbox).run()
+    finally:
+        core.shutdown()
+        mailbox.close()
+
+
+def _end_with_client() -> None:
+    """End this process when the client closes standard input, by dying if need be."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(0)
+
+
+def main() -> None:
+    import_time_s = time.time() - psutil.Process().create_time()
+    arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineArguments)
+    configure_logging(arguments.config.log_level, "text")
+    threading.Thread(target=_end_with_client, daemon=True, name="end-with-client").start()
+    run(arguments, import_time_s)
+
+
+if __name__ == "__main__":
+    main()

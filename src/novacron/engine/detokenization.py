@@ -1,0 +1,139 @@
+"""Tokens to text, piece by piece as they come, and the search for stop strings.
+
+The client of an engine keeps one IncrementalDetokenizer for each stream of tokens.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from novacron.engine.tokenization import Tokenizer
+
+_CONTEXT_TOKENS = 16  # more than any character has bytes, even with special tokens among them
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """New text, and the stop string that ended it, if one did."""
+
+    text: str
+    stop: str | None = None
+
+
+class IncrementalDetokenizer:
+    """Joined pieces, `flush` included, equal the decoded whole up to the first stop string.
+
+    The whole is what the output adds to the prompt: a leading space is kept, and a character begun
+    by the prompt is completed. Text is held back while it ends inside a character or could be the
+    beginning of a stop string, never longer. Stop strings count if their last character comes from
+    a token after the first `min_tokens`. After a stop, further tokens are ignored.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        prompt_token_ids: Sequence[int] = (),
+        skip_special_tokens: bool = True,
+        stop: tuple[str, ...] = (),
+        include_stop_str: bool = False,
+        min_tokens: int = 0,
+    ) -> None:
+        self._vocabulary = tokenizer.vocabulary
+        self._skipped = self._vocabulary.special_ids if skip_special_tokens else frozenset()
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._has_begun = any(token_id not in self._skipped for token_id in prompt_token_ids)
+        self._open_character_of(prompt_token_ids)
+        self._stop = StopSearch(stop, include_stop_str) if stop else None
+        self._num_tokens_to_ignore = min_tokens if stop else 0
+
+    def push(self, token_ids: Sequence[int]) -> Piece:
+        if self._stop is None:
+            return Piece(self._decode(token_ids))
+        if self._num_tokens_to_ignore == 0:
+            return self._stop.push(self._decode(token_ids))
+        early = token_ids[: self._num_tokens_to_ignore]
+        self._num_tokens_to_ignore -= len(early)
+        ignored = self._stop.push(self._decode(early), search=False)
+        found = self._stop.push(self._decode(token_ids[len(early) :]))
+        return Piece(ignored.text + found.text, found.stop)
+
+    def flush(self) -> str:
+        """The text still held back. The stream has ended without a stop string."""
+        tail = self._utf8.decode(b"", final=True)
+        return tail if self._stop is None else self._stop.flush(tail)
+
+    def _open_character_of(self, prompt_token_ids: Sequence[int]) -> None:
+        """Take over the bytes of a character that the prompt has begun and not ended."""
+        if self._has_begun:
+            self._decode(prompt_token_ids[-_CONTEXT_TOKENS:])
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        if not self._has_begun:
+            return self._begin(token_ids)
+        bytes_of, skipped = self._vocabulary.bytes_of, self._skipped
+        data = b"".join([bytes_of(token) for token in token_ids if token not in skipped])
+        return self._utf8.decode(data)
+
+    def _begin(self, token_ids: Sequence[int]) -> str:
+        """The first token of a text that stands alone may lose a leading space."""
+        visible = [token_id for token_id in token_ids if token_id not in self._skipped]
+        if not visible:
+            return ""
+        self._has_begun = True
+        first = self._utf8.decode(self._vocabulary.first_bytes_of(visible[0]))
+        return first + self._decode(visible[1:])
+
+
+class StopSearch:
+    """Finds the earliest of several strings in text that comes in pieces.
+
+    Earliest is the one that ends first, and of those that end together the one that begins first:
+    the one that a reader, letter by letter, would meet first, wherever the pieces are cut.
+    """
+
+    def __init__(self, stop: tuple[str, ...], include: bool) -> None:
+        self._stop = stop
+        self._include = include
+        self._held = ""
+        self._found: str | None = None
+
+    def push(self, text: str, *, search: bool = True) -> Piece:
+        """Text that is safe to show. With `search` off, the string may not end in this text."""
+        if self._found is not None:
+            return Piece("", self._found)
+        held = self._held + text
+        if search and (hit := self._find(held, len(self._held))) is not None:
+            begin, end = hit
+            self._found = held[begin:end]
+            self._held = ""
+            return Piece(held[: end if self._include else begin], self._found)
+        keep = max(_overlap(held, stop) for stop in self._stop)
+        self._held = held[len(held) - keep :]
+        return Piece(held[: len(held) - keep])
+
+    def flush(self, tail: str) -> str:
+        held, self._held = self._held + tail, ""
+        return "" if self._found is not None else held
+
+    def _find(self, held: str, num_old: int) -> tuple[int, int] | None:
+        """Begin and end of the earliest stop string that ends after `num_old`."""
+        hits = []
+        for stop in self._stop:
+            begin = held.find(stop, max(0, num_old - len(stop) + 1))
+            if begin >= 0:
+                hits.append((begin + len(stop), begin))
+        if not hits:
+            return None
+        end, begin = min(hits)
+        return begin, end
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of `text` could be the beginning of `stop`."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

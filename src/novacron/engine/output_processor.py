@@ -1,0 +1,101 @@
+"""From the engine's token ids to the caller's text: one OutputProcessor per request.
+
+Runs in the client's process, beside the engine's. Finds stop strings, which the engine, knowing
+only tokens, cannot see.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from novacron.engine.detokenization import IncrementalDetokenizer
+from novacron.engine.tokenization import Tokenizer
+from novacron.records.output import EngineOutput, RequestOutput, TextLogprobs, TokenLogprob
+from novacron.records.request import FinishReason, Request
+from novacron.records.step import PositionLogprobs
+
+
+class OutputProcessor:
+    """Turns the EngineOutputs of one request into RequestOutputs, the last one final."""
+
+    def __init__(self, tokenizer: Tokenizer, request: Request, index: int) -> None:
+        sampling = request.sampling
+        self.request = request
+        self._tokenizer = tokenizer
+        self._index = index
+        self._num_output_tokens = 0
+        self._num_cached_tokens = 0
+        self._detokenizer = IncrementalDetokenizer(
+            tokenizer,
+            prompt_token_ids=request.prompt_token_ids,
+            skip_special_tokens=sampling.skip_special_tokens,
+            stop=sampling.stop,
+            include_stop_str=sampling.include_stop_str_in_output,
+            min_tokens=sampling.min_tokens,
+        )
+        if request.output_token_ids:
+            self._detokenizer.push(request.output_token_ids)
+
+    def process(self, output: EngineOutput) -> RequestOutput:
+        """The caller's view of `output`.
+
+        Its finish_reason is STOP, with the string as stop_reason, if a stop string was completed;
+        the engine then still believes in the request and must be told to abort it.
+        """
+        self._num_output_tokens += len(output.new_token_ids)
+        self._num_cached_tokens = max(self._num_cached_tokens, output.num_cached_tokens)
+        text, stop = self._text_of(output)
+        finish_reason = FinishReason.STOP if stop is not None else output.finish_reason
+        return RequestOutput(
+            request_id=self.request.request_id,
+            index=self._index,
+            text=text,
+            token_ids=output.new_token_ids,
+            logprobs=tuple(map(self._text_logprobs, output.logprobs)),
+            prompt_logprobs=tuple(map(self._text_logprobs, output.prompt_logprobs)),
+            embedding=output.embedding,
+            finish_reason=finish_reason,
+            stop_reason=stop if stop is not None else output.stop_token_id,
+            error=output.error,
+            num_prompt_tokens=len(self.request.prompt_token_ids),
+            num_output_tokens=self._num_output_tokens,
+            num_cached_tokens=self._num_cached_tokens,
+        )
+
+    def _text_of(self, output: EngineOutput) -> tuple[str, str | None]:
+        token_ids = self._without_stop_token(output)
+        piece = self._detokenizer.push(token_ids)
+        if piece.stop is not None or output.finish_reason is None:
+            return piece.text, piece.stop
+        return piece.text + self._detokenizer.flush(), None
+
+    def _without_stop_token(self, output: EngineOutput) -> tuple[int, ...]:
+        """The tokens that belong to the text: a token that ended the request does not."""
+        ended_by_token = output.finish_reason is FinishReason.STOP and output.new_token_ids
+        if ended_by_token and not self.request.sampling.include_stop_str_in_output:
+            return output.new_token_ids[:-1]
+        return output.new_token_ids
+
+    def _text_logprobs(self, position: PositionLogprobs) -> TextLogprobs:
+        chosen, *top = (
+            TokenLogprob(
+                token_id=token_id,
+                text=self._tokenizer.token_text(token_id),
+                logprob=logprob,
+                data=self._tokenizer.token_bytes(token_id),
+            )
+            for token_id, logprob in zip(position.token_ids, position.logprobs, strict=True)
+        )
+        return TextLogprobs(chosen=chosen, top=tuple(top))
+
+
+def merge(earlier: RequestOutput, later: RequestOutput) -> RequestOutput:
+    """Two consecutive outputs of one request as one, for a caller that reads slowly."""
+    return msgspec.structs.replace(
+        later,
+        text=earlier.text + later.text,
+        token_ids=earlier.token_ids + later.token_ids,
+        logprobs=earlier.logprobs + later.logprobs,
+        prompt_logprobs=earlier.prompt_logprobs + later.prompt_logprobs,
+        embedding=later.embedding or earlier.embedding,
+    )

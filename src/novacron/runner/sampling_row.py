@@ -1,0 +1,51 @@
+"""What the sampler is told about one row of logits, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from novacron.records.request import SamplingParams
+from novacron.records.step import PositionLogprobs
+
+TokenIds = Sequence[int] | NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRow:
+    """One request that gets a token in this step. `sampling.seed` is set.
+
+    `token_mask` is a bit set as in `SchedulerOutput.token_masks`. `suppressed_token_ids` are the
+    tokens that would end the request; they cannot be chosen while fewer than `min_tokens` are out.
+    The model runner fills them in, because it knows the end-of-sequence tokens of the model and
+    SamplingParams names only the request's own stop tokens. Token ids are read only where a
+    penalty asks for them; NumPy arrays spare that row a conversion.
+    """
+
+    sampling: SamplingParams
+    prompt_token_ids: TokenIds
+    output_token_ids: TokenIds
+    token_mask: bytes | None = None
+    suppressed_token_ids: tuple[int, ...] = ()
+
+    @property
+    def position(self) -> int:
+        """Of the token to be chosen, which is the counter of its random number."""
+        return len(self.prompt_token_ids) + len(self.output_token_ids)
+
+    @property
+    def must_go_on(self) -> bool:
+        """Whether the request is still too short to end."""
+        return len(self.output_token_ids) < self.sampling.min_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """The token chosen for a row. `error` set: none could be, and `token_id` means nothing."""
+
+    token_id: int
+    logprobs: PositionLogprobs | None = None
+    error: str | None = None
