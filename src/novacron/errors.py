@@ -4,8 +4,10 @@
       ConfigError             a setting is wrong                              not retryable
       InvalidRequest          the client must change the request              not retryable
         PromptTooLong
+        BodyTooLarge
       ModelNotFound           no such model is served                         not retryable
       RequestNotFound         no such request is known (any more)             not retryable
+      EventsLost              events of a stream are not kept any more        not retryable
       ModelLoadError          files of a model cannot be served               not retryable
         UnsupportedModel
       Overloaded              the queue is full                               retryable
@@ -53,6 +55,17 @@ class PromptTooLong(InvalidRequest):
         self.max_model_len = max_model_len
 
 
+class BodyTooLarge(InvalidRequest):
+    """The body of an HTTP request is larger than the server accepts."""
+
+    def __init__(self, max_body_bytes: int) -> None:
+        super().__init__(
+            f"The request body is larger than {max_body_bytes} bytes, the most accepted here. "
+            "Send less, or raise max_body_bytes."
+        )
+        self.max_body_bytes = max_body_bytes
+
+
 class ModelNotFound(NovaCronError):
     """No model of this name is served here."""
 
@@ -63,6 +76,20 @@ class ModelNotFound(NovaCronError):
 
 class RequestNotFound(NovaCronError):
     """No request of this id is known: it never was, or it ended too long ago."""
+
+
+class EventsLost(NovaCronError):
+    """A reader of a stream asks for events that are not kept any more: it came, or read, too late.
+
+    `first_kept` is the number of the oldest event that can still be had.
+    """
+
+    def __init__(self, wanted: int, first_kept: int) -> None:
+        super().__init__(
+            f"Events {wanted} to {first_kept - 1} of this stream are not kept any more. Read from "
+            f"{first_kept} on, read faster, or raise replay_buffer_bytes."
+        )
+        self.first_kept = first_kept
 
 
 class ModelLoadError(NovaCronError):

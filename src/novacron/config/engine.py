@@ -13,13 +13,17 @@ from typing import Any, Literal
 from novacron.errors import ConfigError
 
 
-def setting(default: Any, help: str, *, flags: tuple[str, ...] = (), unit: str = "") -> Any:
+def setting(
+    default: Any, help: str, *, flags: tuple[str, ...] = (), unit: str = "", secret: bool = False
+) -> Any:
     """A documented dataclass field. `flags` are extra spellings; `unit` is "bytes" or "s" where
-    the value may be written as a quantity or a duration."""
-    return field(default=default, metadata={"help": help, "flags": flags, "unit": unit})
+    the value may be written as a quantity or a duration; a secret is never shown."""
+    metadata = {"help": help, "flags": flags, "unit": unit, "secret": secret}
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 def require(condition: bool, key: str, value: object, remedy: str) -> None:
+    """The message starts with the key: `load` finds the origin of the value by it."""
     if not condition:
         raise ConfigError(f"{key} is {value!r}: {remedy}")
 
@@ -120,3 +124,4 @@ class EngineConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     log_level: str = "info"
+    log_format: Literal["auto", "text", "json"] = "auto"

@@ -15,7 +15,7 @@ class ServerConfig:
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(8080, "port to listen on; 0: any free one, printed at start")
     api_key: tuple[str, ...] = setting(
-        (), "keys that clients must send as a bearer token; none: open"
+        (), "keys that clients must send as a bearer token; none: open", secret=True
     )
     cors_allow_origins: tuple[str, ...] = setting(
         (), "origins whose pages may call the API; none by default"

@@ -1,8 +1,8 @@
 """Chat templates: the program, shipped with a model, that turns messages into one prompt text.
 
 Templates are code from strangers, so they run in jinja2's immutable sandbox and see only plain
-data. They render exactly as with transformers' apply_chat_template, whose environment (whitespace rules,
-filters, functions, the generation tag, the marker of continue_final_message) is the de-facto
+data. They render exactly as transformers' apply_chat_template does it: its environment (whitespace
+rules, filters, functions, the generation tag, the marker of continue_final_message) is the de-facto
 standard that published templates are written for.
 """
 
@@ -81,6 +81,10 @@ class ChatTemplates:
             "add_generation_prompt": add_generation_prompt,
         }
         return cut(_run(self._templates[name], variables))
+
+    def source(self, *, has_tools: bool) -> str:
+        """The text of the template that would be used. Raises InvalidRequest if none would."""
+        return self._sources[self._choose(has_tools=has_tools)]
 
     def _choose(self, *, has_tools: bool) -> str:
         if has_tools and "tool_use" in self._templates:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
 from typing import Protocol
 
@@ -48,7 +48,7 @@ class EngineClient(Protocol):
     @property
     def num_restarts(self) -> int: ...
 
-    def generate(self, requests: tuple[Request, ...]) -> AsyncIterator[RequestOutput]:
+    def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
         """Run the requests (the n completions of one call) and yield their news as it comes.
 
         `index` of an output is the place of its request in `requests`. The iterator ends after the

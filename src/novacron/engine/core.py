@@ -36,18 +36,19 @@ class EngineCore:
         self._executor = executor
         self._scheduler = scheduler
         self._grammars = _Grammars(make_grammar_compiler)
+        self._refused: list[EngineOutput] = []
         self.num_steps = 0  # that computed something
         self._step_time_s = 0.0
         self._schedule_time_s = 0.0
 
     @property
     def has_work(self) -> bool:
-        return self._scheduler.has_work or self._grammars.is_compiling
+        return self._scheduler.has_work or self._grammars.is_compiling or bool(self._refused)
 
     def add(self, request: Request) -> None:
-        """Accept a request: from here on it will get exactly one final output from `step`."""
+        """Take a request, which will get exactly one final output from `step` or `abort`."""
         if request.sampling.structured_output is None:
-            self._scheduler.add(request)
+            self._admit(request)
         else:
             self._grammars.compile(request)
 
@@ -68,10 +69,11 @@ class EngineCore:
     def step(self) -> list[EngineOutput]:
         """Compute one step and return its news. Does nothing if nothing can run."""
         started_s = time.perf_counter()
-        outputs = self._admit_compiled()
+        self._admit_compiled()
+        outputs, self._refused = self._refused, []
         decision = self._scheduler.schedule()
         decided_s = time.perf_counter()
-        result = self._executor.execute(self._grammars.constrain(decision))
+        result = self._compute(decision)
         executed_s = time.perf_counter()
         self._grammars.advance(result)
         outputs += self._scheduler.update(decision, result)
@@ -87,8 +89,9 @@ class EngineCore:
 
     def abort_all(self) -> list[EngineOutput]:
         """End everything, accepted and not yet running requests included."""
+        refused, self._refused = self._refused, []
         compiling = self.abort(self._grammars.compiling_ids)
-        return compiling + self._scheduler.abort_all()
+        return refused + compiling + self._scheduler.abort_all()
 
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(
@@ -102,20 +105,29 @@ class EngineCore:
         self._grammars.shutdown()
         self._executor.shutdown()
 
-    def _admit_compiled(self) -> list[EngineOutput]:
-        refused = []
+    def _compute(self, decision: SchedulerOutput) -> ModelRunnerOutput:
+        if not decision.scheduled:
+            return ModelRunnerOutput(decision.step, ())
+        return self._executor.execute(self._grammars.constrain(decision))
+
+    def _admit(self, request: Request) -> None:
+        try:
+            self._scheduler.add(request)
+        except NovaCronError as error:
+            self._refuse(request, error)
+
+    def _admit_compiled(self) -> None:
         for request, error in self._grammars.compiled():
             if error is None:
-                self._scheduler.add(request)
+                self._admit(request)
             else:
-                refused.append(
-                    EngineOutput(
-                        request_id=request.request_id,
-                        finish_reason=FinishReason.ERROR,
-                        error=str(error),
-                    )
-                )
-        return refused
+                self._refuse(request, error)
+
+    def _refuse(self, request: Request, error: NovaCronError) -> None:
+        reason = FinishReason.ERROR
+        self._refused.append(
+            EngineOutput(request.request_id, finish_reason=reason, error=str(error))
+        )
 
 
 class _Grammars:

@@ -171,7 +171,7 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
 
 def _end_with_client() -> None:
     """End this process when the client closes standard input, by dying if need be."""
-    while sys.stdin.buffer.read(4096):
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     os._exit(0)
 
@@ -179,7 +179,7 @@ def _end_with_client() -> None:
 def main() -> None:
     import_time_s = time.time() - psutil.Process().create_time()
     arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineArguments)
-    configure_logging(arguments.config.log_level, "text")
+    configure_logging(arguments.config.log_level, arguments.config.log_format)
     threading.Thread(target=_end_with_client, daemon=True, name="end-with-client").start()
     run(arguments, import_time_s)
 

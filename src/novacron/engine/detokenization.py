@@ -42,10 +42,10 @@ class IncrementalDetokenizer:
         min_tokens: int = 0,
     ) -> None:
         self._vocabulary = tokenizer.vocabulary
-        self._skipped = self._vocabulary.special_ids if skip_special_tokens else frozenset()
+        self._skip_special_tokens = skip_special_tokens
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._has_begun = any(token_id not in self._skipped for token_id in prompt_token_ids)
-        self._open_character_of(prompt_token_ids)
+        self._has_begun = False
+        self._continue_from(prompt_token_ids)
         self._stop = StopSearch(stop, include_stop_str) if stop else None
         self._num_tokens_to_ignore = min_tokens if stop else 0
 
@@ -65,21 +65,24 @@ class IncrementalDetokenizer:
         tail = self._utf8.decode(b"", final=True)
         return tail if self._stop is None else self._stop.flush(tail)
 
-    def _open_character_of(self, prompt_token_ids: Sequence[int]) -> None:
-        """Take over the bytes of a character that the prompt has begun and not ended."""
-        if self._has_begun:
-            self._decode(prompt_token_ids[-_CONTEXT_TOKENS:])
+    def _continue_from(self, prompt_token_ids: Sequence[int]) -> None:
+        """Note whether a text has begun, and take over the bytes of a character left open."""
+        self._decode(prompt_token_ids[-_CONTEXT_TOKENS:])
+        self._has_begun = self._has_begun or bool(self._visible(prompt_token_ids))
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         if not self._has_begun:
             return self._begin(token_ids)
-        bytes_of, skipped = self._vocabulary.bytes_of, self._skipped
-        data = b"".join([bytes_of(token) for token in token_ids if token not in skipped])
+        data = b"".join(map(self._vocabulary.bytes_of, self._visible(token_ids)))
         return self._utf8.decode(data)
+
+    def _visible(self, token_ids: Sequence[int]) -> list[int]:
+        skip = self._skip_special_tokens
+        return self._vocabulary.visible(token_ids, skip_special_tokens=skip)
 
     def _begin(self, token_ids: Sequence[int]) -> str:
         """The first token of a text that stands alone may lose a leading space."""
-        visible = [token_id for token_id in token_ids if token_id not in self._skipped]
+        visible = self._visible(token_ids)
         if not visible:
             return ""
         self._has_begun = True

@@ -60,6 +60,7 @@ class OutputProcessor:
             num_prompt_tokens=len(self.request.prompt_token_ids),
             num_output_tokens=self._num_output_tokens,
             num_cached_tokens=self._num_cached_tokens,
+            first_scheduled_time_s=output.first_scheduled_time_s,
         )
 
     def _text_of(self, output: EngineOutput) -> tuple[str, str | None]:
@@ -98,4 +99,5 @@ def merge(earlier: RequestOutput, later: RequestOutput) -> RequestOutput:
         logprobs=earlier.logprobs + later.logprobs,
         prompt_logprobs=earlier.prompt_logprobs + later.prompt_logprobs,
         embedding=later.embedding or earlier.embedding,
+        first_scheduled_time_s=earlier.first_scheduled_time_s or later.first_scheduled_time_s,
     )

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -122,7 +122,7 @@ class ProcessClient:
         if self._failure is not None:
             raise self._failure
 
-    async def generate(self, requests: tuple[Request, ...]) -> AsyncIterator[RequestOutput]:
+    async def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
         if self._state is not EngineState.READY:
             raise self._failure or self._not_ready()
         admitted = tuple(admit(request, self.spec, self._seeds) for request in requests)
@@ -296,6 +296,7 @@ class _EngineProcess:
         context = zmq.Context.instance()
         self._outgoing = context.socket(zmq.PUSH)
         self._incoming = context.socket(zmq.PULL)
+        self._reader: zmq.asyncio.Socket | None = None
         endpoints = {}
         for name, socket in (("inbox", self._outgoing), ("outbox", self._incoming)):
             socket.set_hwm(0)
@@ -322,13 +323,10 @@ class _EngineProcess:
             self._outgoing.send(wire.encode(message), zmq.NOBLOCK)
 
     async def messages(self) -> AsyncIterator[wire.FromEngine]:
-        """What the engine sends, until `close`."""
-        incoming = zmq.asyncio.Socket.from_socket(self._incoming)
-        while not self._incoming.closed:
-            try:
-                yield wire.decode_from_engine(await incoming.recv())
-            except (zmq.ZMQError, asyncio.CancelledError):
-                return
+        """What the engine sends, until `close`, which ends the iteration by cancelling it."""
+        self._reader = zmq.asyncio.Socket.from_socket(self._incoming)
+        while True:
+            yield wire.decode_from_engine(await self._reader.recv())
 
     async def wait(self) -> int:
         """The exit code, once the process has ended."""
@@ -358,6 +356,8 @@ class _EngineProcess:
         self.close()
 
     def close(self) -> None:
+        if self._reader is not None:  # leaves the event loop before its descriptor is closed
+            self._reader.close(linger=0)
         for socket in (self._outgoing, self._incoming):
             socket.close(linger=0)
         if self._process.stdin is not None:

@@ -59,10 +59,15 @@ class RequestStream:
 
 
 class RequestStreams:
-    """All streams of one client, by request id."""
+    """All streams of one client, by request id.
+
+    An id that ended here before it ended in the engine stays taken until the engine's last output
+    of it has passed, so that no output of an old request reaches a new one.
+    """
 
     def __init__(self) -> None:
         self._live: dict[str, tuple[OutputProcessor, RequestStream]] = {}
+        self._ending: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -72,7 +77,7 @@ class RequestStreams:
     def open(self, requests: tuple[Request, ...], tokenizer: Tokenizer) -> RequestStream:
         """Register the requests. Raises InvalidRequest for an id that is in use."""
         for request in requests:
-            if request.request_id in self._live:
+            if request.request_id in self._live or request.request_id in self._ending:
                 raise InvalidRequest(
                     f"Request id '{request.request_id}' is in use by a running request.",
                     param="request_id",
@@ -89,36 +94,43 @@ class RequestStreams:
         string has ended them here. Outputs of requests that are gone are dropped."""
         stopped_here = []
         for engine_output in outputs:
-            entry = self._live.get(engine_output.request_id)
+            request_id = engine_output.request_id
+            entry = self._live.get(request_id)
             if entry is None:
+                if engine_output.finish_reason is not None:
+                    self._ending.discard(request_id)
                 continue
             processor, stream = entry
             output = processor.process(engine_output)
             stream.put(output)
             if output.finished:
-                self._forget(output.request_id)
+                self._forget(request_id)
                 if engine_output.finish_reason is None:
-                    stopped_here.append(output.request_id)
+                    self._ending.add(request_id)
+                    stopped_here.append(request_id)
         return tuple(stopped_here)
 
     def abort(self, request_id: str) -> bool:
         """End a request here and now with ABORT. False if it is not live."""
-        aborted = EngineOutput(request_id=request_id, finish_reason=FinishReason.ABORT)
-        live = request_id in self._live
-        self.deliver((aborted,))
-        return live
+        if request_id not in self._live:
+            return False
+        self.deliver((EngineOutput(request_id=request_id, finish_reason=FinishReason.ABORT),))
+        self._ending.add(request_id)
+        return True
 
     def close(self, stream: RequestStream) -> tuple[str, ...]:
         """Forget what is unfinished of a stream nobody reads any more; return its ids."""
         unfinished = tuple(stream.unfinished & self._live.keys())
         for request_id in unfinished:
             self._forget(request_id)
+        self._ending.update(unfinished)
         return unfinished
 
     def fail_all(self, error: NovaCronError) -> None:
         for _, stream in list(self._live.values()):
             stream.fail(error)
         self._live.clear()
+        self._ending.clear()
         self._idle.set()
 
     async def wait_idle(self) -> None:

@@ -74,6 +74,12 @@ class Tokenizer:
     def has_chat_template(self) -> bool:
         return self._chat_templates is not None
 
+    def chat_template_source(self, *, has_tools: bool) -> str:
+        """The text of the chat template for messages with or without tools; empty without one."""
+        if self._chat_templates is None:
+            return ""
+        return self._chat_templates.source(has_tools=has_tools)
+
     @property
     def special_token_ids(self) -> frozenset[int]:
         return self._vocabulary.special_ids
@@ -87,9 +93,9 @@ class Tokenizer:
         """Token ids of `text`; special tokens such as BOS are added where the model wants them."""
         try:
             encoding = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
-        except UnicodeEncodeError as error:
+        except TypeError as error:  # what the library says of text it cannot write as UTF-8
             raise InvalidRequest(
-                f"The text is not valid Unicode at character {error.start}: {error.reason}."
+                "The text is not valid Unicode: it holds half of a surrogate pair."
             ) from error
         ids: list[int] = encoding.ids
         return ids

@@ -62,10 +62,14 @@ class Vocabulary:
             return b"" if self._decode([token]) == "" else data
         return self._decode([token]).encode()
 
+    def visible(self, token_ids: Iterable[int], *, skip_special_tokens: bool) -> list[int]:
+        """The ids that add to a text at all."""
+        skipped = self.special_ids if skip_special_tokens else frozenset()
+        return [token for token in token_ids if token not in skipped and self.bytes_of(token)]
+
     def join(self, token_ids: Iterable[int], *, skip_special_tokens: bool) -> bytes:
         """The bytes of a whole text."""
-        skipped = self.special_ids if skip_special_tokens else frozenset()
-        ids = [token_id for token_id in token_ids if token_id not in skipped]
+        ids = self.visible(token_ids, skip_special_tokens=skip_special_tokens)
         if not ids:
             return b""
         return self.first_bytes_of(ids[0]) + b"".join(map(self.bytes_of, ids[1:]))

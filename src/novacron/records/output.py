@@ -87,6 +87,7 @@ class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
 
     Pieces joined give the text. A slow caller gets fewer, longer pieces. Exactly one output of a
     request has a finish_reason, and it is the last. `stop_reason` is the stop string or token id.
+    `first_scheduled_time_s` (time.monotonic()) is set on the first output at the latest.
     """
 
     request_id: str
@@ -102,6 +103,7 @@ class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0  # so far
     num_cached_tokens: int = 0
+    first_scheduled_time_s: float | None = None
 
     @property
     def finished(self) -> bool:

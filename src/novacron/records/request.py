@@ -32,7 +32,8 @@ class StructuredOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How to choose tokens and when to stop. Values are checked by `validate`.
+    """How to choose tokens and when to stop. Values are checked by
+    `validate_sampling`.
 
     The random number for the token at position p comes from (seed, p) alone, so a request gives
     the same tokens wherever, and beside whatever, it runs. `logprobs` and `prompt_logprobs` count

@@ -1,7 +1,8 @@
 """What crosses between the scheduler and the ranks in one step. Frozen values; no torch.
 
 Only differences travel: a rank keeps the tokens and blocks of each request from the step that
-introduced it until the step that names it in `finished_ids` or `preempted_ids`.
+introduced it until the step that names it in `finished_ids` or `preempted_ids`. Ranks drop before
+they add: an id may be dropped and be new in the same step.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 _WEIGHT_BITS = 44
+_NEGLIGIBLE = -64.0  # exp of it is far below 2**-44
 MAX_WEIGHT = 1 << _WEIGHT_BITS
 MAX_VOCAB_SIZE = 1 << (62 - _WEIGHT_BITS + 1)  # a total must stay below 2**63
 
@@ -29,6 +30,7 @@ def integer_weights(x_GV: Tensor, peak_G: Tensor, temperature_G: Tensor | None =
     exponent_GV = x_GV.double().sub_(peak_G.double()[:, None])
     if temperature_G is not None:
         exponent_GV.div_(temperature_G[:, None])
+    exponent_GV.clamp_(min=_NEGLIGIBLE)  # exp is ten times slower where it underflows
     return _exp(exponent_GV).mul_(MAX_WEIGHT).long()
 
 

@@ -27,7 +27,7 @@ def uniforms(seeds: Sequence[int], positions: Sequence[int]) -> NDArray[np.float
     seeds_R = np.array([seed & _UINT64_MASK for seed in seeds], dtype=np.uint64)
     counters_R = np.array(positions, dtype=np.uint64) + np.uint64(1)
     bits_R = _mix(_mix(seeds_R) + counters_R * _GAMMA)
-    return (bits_R >> np.uint64(11)) * 2.0**-53
+    return (bits_R >> np.uint64(11)).astype(np.float64) * np.float64(2.0**-53)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -26,6 +26,7 @@ from novacron.runner.penalties import edit_logits
 from novacron.runner.probability import MAX_WEIGHT, integer_weights, rows_per_group
 from novacron.runner.random import uniforms
 from novacron.runner.sampling_row import SampledToken, SamplingRow
+from novacron.runner.selection import largest_values
 
 __all__ = ["SampledToken", "SamplingRow", "sample"]
 
@@ -90,7 +91,7 @@ def _keep_top_k(x_GV: Tensor, rows: list[SamplingRow]) -> None:
         return
     index_G = torch.tensor(list(limits), device=x_GV.device)
     last_G1 = torch.tensor([[k - 1] for k in limits.values()], device=x_GV.device)
-    largest_GK = x_GV[index_G].topk(max(limits.values()), dim=-1).values
+    largest_GK = largest_values(x_GV[index_G], max(limits.values()))
     _drop_below(x_GV, index_G, largest_GK.gather(1, last_G1), -math.inf)
 
 
@@ -102,9 +103,9 @@ def _keep_top_p(weight_GV: Tensor, rows: list[SamplingRow]) -> None:
     fraction_G1 = torch.tensor([[p] for p in fractions.values()], dtype=torch.float64)
     chosen_GV = weight_GV[index_G]
     wanted_G1 = chosen_GV.sum(dim=-1, keepdim=True) * fraction_G1.to(weight_GV.device)
-    largest_GK = chosen_GV.topk(min(_NUCLEUS_GUESS, weight_GV.shape[1]), dim=-1).values
+    largest_GK = largest_values(chosen_GV, min(_NUCLEUS_GUESS, weight_GV.shape[1]))
     if bool((largest_GK.sum(dim=-1, keepdim=True) < wanted_G1).any()):
-        largest_GK = chosen_GV.sort(dim=-1, descending=True).values
+        largest_GK = largest_values(chosen_GV, weight_GV.shape[1])
     _drop_below(weight_GV, index_G, _last_of_nucleus(largest_GK, wanted_G1), 0)
 
 

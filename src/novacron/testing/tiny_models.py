@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -46,7 +47,9 @@ from transformers import (
 VOCAB_SIZE = 384
 EOS_TOKEN_ID = 1
 
-_SIZES: Mapping[str, object] = {
+_TIED_EMBEDDING_SCALE = 0.3
+
+_SIZES: Mapping[str, Any] = {
     "vocab_size": VOCAB_SIZE,
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -64,7 +67,7 @@ _SIZES: Mapping[str, object] = {
 class _Family:
     config: type[PreTrainedConfig]
     model: type[PreTrainedModel]
-    settings: Mapping[str, object]
+    settings: Mapping[str, Any]
 
 
 FAMILIES: Mapping[str, _Family] = {
@@ -122,7 +125,7 @@ CHAT_TEMPLATE = (
 
 _TRAINING_TEXT = (
     "The quick brown fox jumps over the lazy dog. Paris is the capital of France.",
-    "Hello, how are you today? I am fine, thank you. 0123456789 {\"key\": [1, 2.5, true]}",
+    'Hello, how are you today? I am fine, thank you. 0123456789 {"key": [1, 2.5, true]}',
     "def main() -> None:\n    print('hello world')\n",
 )
 
@@ -134,7 +137,7 @@ def make_tiny_model(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     max_shard_size: str = "1GB",
-    **overrides: object,
+    **overrides: Any,
 ) -> Path:
     """Write a checkpoint of `family` (a key of FAMILIES) with a tokenizer into `folder`.
 
@@ -165,7 +168,10 @@ def _save(
     model: PreTrainedModel, folder: Path, *, seed: int, dtype: torch.dtype, max_shard_size: str
 ) -> None:
     _randomise(model, torch.Generator().manual_seed(seed))
-    model.to(dtype).save_pretrained(folder, max_shard_size=max_shard_size)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
     write_tiny_tokenizer(folder)
 
 
@@ -200,6 +206,10 @@ def _randomise(model: PreTrainedModel, generator: torch.Generator) -> None:
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() == 1:  # a bias or the weight of a norm: keep its meaning, perturb it
-            parameter += 0.1 * noise
+            parameter.add_(noise, alpha=0.1)
         else:
             parameter.copy_(noise / math.sqrt(parameter.shape[-1]))
+    if model.config.tie_word_embeddings:  # else every token would mostly predict itself
+        embedding = model.get_input_embeddings()
+        assert isinstance(embedding, torch.nn.Embedding)
+        embedding.weight.mul_(_TIED_EMBEDDING_SCALE)

@@ -1,0 +1,174 @@
+"""InlineExecutor: the one rank of a replica, in the process of its engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.errors import ConfigError
+from novacron.executor.placement import choose_device, choose_dtype, choose_num_threads
+from novacron.executor.warm_up import warm_up
+from novacron.kernels.table import kernels_for
+from novacron.models.checkpoint import Checkpoint
+from novacron.models.decoder import Decoder, build_decoder
+from novacron.models.hf_config import read_eos_token_ids, read_hf_config
+from novacron.models.loading import load_weights
+from novacron.models.model_version import model_version
+from novacron.models.registry import find_family
+from novacron.parallel.communicator import LocalCommunicator
+from novacron.parallel.groups import SINGLE
+from novacron.records.output import ModelSpec
+from novacron.records.step import ModelRunnerOutput, SchedulerOutput
+from novacron.runner.input_batch import InputBatch
+from novacron.runner.kv_tensors import (
+    KVTensors,
+    activation_bytes,
+    block_bytes,
+    num_blocks_to_allocate,
+    spare_memory_bytes,
+)
+from novacron.runner.model_runner import ModelRunner
+
+
+class InlineExecutor:
+    """Loads the model in `model_path` when made, and computes steps. Implements Executor.
+
+    Raises ModelLoadError and ConfigError. `progress` gets the phase of loading and the fraction of
+    that phase that is done.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        cache: CacheConfig,
+        scheduler: SchedulerConfig,
+        *,
+        model_path: Path,
+        progress: Callable[[str, float], None],
+    ) -> None:
+        phases = _Phases(progress)
+        with phases.timed("config"):
+            device = choose_device(model)
+            if device.type == "cpu":
+                torch.set_num_threads(choose_num_threads(model))
+            hf_config = read_hf_config(model_path)
+            architecture, family = find_family(hf_config)
+            config = family.read_config(hf_config)
+            checkpoint = Checkpoint(model_path)
+            dtype = choose_dtype(model, hf_config.dtype or checkpoint.dtype, device)
+        with phases.timed("weights"), ThreadPoolExecutor(1) as background:
+            digest = background.submit(model_version, checkpoint)
+            decoder = build_decoder(
+                config, SINGLE, LocalCommunicator(), kernels_for(device), dtype=dtype, device=device
+            )
+            load_weights(
+                decoder, checkpoint, family, lambda fraction: progress("weights", fraction)
+            )
+            version = digest.result()
+        with phases.timed("kv_cache"):
+            max_model_len, kv_tensors = _allocate_cache(decoder, model, cache, scheduler, dtype)
+            decoder.set_context(max_model_len)
+        eos_token_ids = read_eos_token_ids(model_path)
+        self._runner = ModelRunner(
+            decoder,
+            kv_tensors,
+            InputBatch(
+                max_num_seqs=scheduler.max_num_seqs,
+                max_model_len=max_model_len,
+                block_size=cache.block_size,
+                device=device,
+            ),
+            eos_token_ids=eos_token_ids,
+        )
+        with phases.timed("warm_up"):
+            warm_up(self._runner, max_model_len=max_model_len, block_size=cache.block_size)
+        self._spec = ModelSpec(
+            name=model.served_model_name[0] if model.served_model_name else model_path.name,
+            model_version=version,
+            architecture=architecture,
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            max_model_len=max_model_len,
+            eos_token_ids=eos_token_ids,
+            dtype=str(dtype).removeprefix("torch."),
+            device=str(device),
+            num_parameters=decoder.num_parameters,
+            weight_bytes=decoder.weight_bytes,
+            num_blocks=kv_tensors.num_blocks,
+            block_size=kv_tensors.block_size,
+            kv_cache_bytes=kv_tensors.num_bytes,
+            load_phases_s=phases.times_s,
+        )
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
+        return self._runner.execute(scheduler_output)
+
+    def shutdown(self) -> None:
+        """Nothing to end: the tensors go with this object."""
+
+
+class _Phases:
+    """Names, reports and times the parts of start-up."""
+
+    def __init__(self, progress: Callable[[str, float], None]) -> None:
+        self._progress = progress
+        self.times_s: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        self._progress(phase, 0.0)
+        start_s = time.perf_counter()
+        yield
+        self.times_s[phase] = time.perf_counter() - start_s
+        self._progress(phase, 1.0)
+
+
+def _allocate_cache(
+    decoder: Decoder,
+    model: ModelConfig,
+    cache: CacheConfig,
+    scheduler: SchedulerConfig,
+    dtype: torch.dtype,
+) -> tuple[int, KVTensors]:
+    """The longest context to serve, and a KV cache that holds at least one request of it."""
+    config, device = decoder.config, decoder.norm.weight.device
+    wanted = model.max_model_len or config.context_length
+    if wanted > config.longest_context:
+        raise ConfigError(
+            f"max_model_len is {wanted}, but the model reaches {config.longest_context} tokens. "
+            "Ask for fewer."
+        )
+    per_block = block_bytes(config, SINGLE, cache.block_size, dtype)
+    reserved = activation_bytes(config, SINGLE, scheduler, dtype)
+    num_blocks = num_blocks_to_allocate(
+        cache,
+        scheduler,
+        bytes_per_block=per_block,
+        max_model_len=wanted,
+        spare_bytes=spare_memory_bytes(cache, device, activation_bytes=reserved),
+    )
+    fitting = num_blocks * cache.block_size
+    if fitting < wanted and model.max_model_len is not None:
+        raise ConfigError(
+            f"max_model_len is {wanted}, but the KV cache has room for {fitting} tokens only. "
+            "Ask for fewer, or raise kv_cache_memory or the memory utilization."
+        )
+    kv_tensors = KVTensors(
+        config,
+        SINGLE,
+        num_blocks=num_blocks,
+        block_size=cache.block_size,
+        dtype=dtype,
+        device=device,
+    )
+    return min(wanted, fitting), kv_tensors

@@ -1,0 +1,57 @@
+"""What attention must know about one step: which tokens belong to whom and where their KV lies.
+
+Built once per step by runner/input_batch.py and passed down; nothing here is ambient.
+
+Shapes: T tokens of the step, R rows (one per scheduled request), B blocks of the longest row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class KVLayer(NamedTuple):
+    """The paged keys and values of one layer, each [kv heads, blocks, block size, head dim].
+
+    Heads come first so that the blocks of a row, gathered, are the [heads, tokens, head dim]
+    operand that a batched matrix product wants, without a transposing copy.
+    """
+
+    key: Tensor
+    value: Tensor
+
+
+class Row(NamedTuple):
+    """One request's part of the step: positions [start, start + num_tokens), at most `length`.
+
+    `first_token` is where the part begins among the T tokens of the step.
+    """
+
+    first_token: int
+    start: int
+    num_tokens: int
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache once this step has written its own."""
+        return self.start + self.num_tokens
+
+
+@dataclass(frozen=True)
+class AttentionMetadata:
+    """The rows of one step. The first `num_decodes` have one token each, longest row first.
+
+    `block_tables_RB` names each row's blocks in order; places past its end repeat one of the row's
+    own blocks, so that what is read there by padding is the row's own. `slots_T` is where the KV of
+    each token goes: block id * block size + offset.
+    """
+
+    rows: tuple[Row, ...]
+    num_decodes: int
+    block_size: int
+    block_tables_RB: Tensor
+    lengths_R: Tensor
+    slots_T: Tensor

@@ -1,0 +1,217 @@
+"""Attention over paged blocks in plain torch, for any mix of prompt chunks and decodes.
+
+Chunks go one by one through scaled_dot_product_attention, without padding. Decodes are cut into
+groups of similar length; a group is one gather of blocks and two batched matrix products in
+float32. Measured on one core (Zen 5, 4 kv heads of 32, bf16 cache, 32 rows of 256 tokens): this
+form takes 0.4 ms a layer, scaled_dot_product_attention on the gathered blocks 0.53 ms, a call per
+row 0.64 ms; products in bf16 take 0.22 ms but round the scores to eight bits.
+
+Shapes: T tokens of the step, R rows of a group, S cached tokens of a row, K kv heads, G query heads
+per kv head, H head dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
+
+# Blocks of padding that cost as much as the calls of one more group; see the numbers above.
+_PADDING_BLOCKS_PER_GROUP = 64
+
+
+@dataclass(frozen=True)
+class _DecodeGroup:
+    """Decodes [first, last) of the step: their blocks, flat, and which keys each must not see."""
+
+    first: int
+    last: int
+    blocks: Tensor
+    hidden_R1S: Tensor
+
+    def attend(self, q_TKGH: Tensor, cache: KVLayer, scale: float, softcap: float | None) -> Tensor:
+        rows = self.last - self.first
+        key_KRSH = _gather(cache.key, self.blocks, rows).float()
+        value_KRSH = _gather(cache.value, self.blocks, rows).float()
+        q_KRGH = (q_TKGH[self.first : self.last].float() * scale).transpose(0, 1)
+        scores_KRGS = q_KRGH @ key_KRSH.transpose(-1, -2)
+        weights_KRGS = _softmax(scores_KRGS, self.hidden_R1S, softcap)
+        return (weights_KRGS @ value_KRSH).transpose(0, 1)
+
+
+@dataclass(frozen=True)
+class _PromptChunk:
+    """Tokens [first, last) of the step, a part of one prompt.
+
+    `visible_TS` tells which keys each token sees; None: those up to itself, and the chunk starts
+    its prompt, so that the step's own keys are all there is.
+    """
+
+    first: int
+    last: int
+    blocks: Tensor
+    num_keys: int
+    visible_TS: Tensor | None
+
+    def attend(
+        self,
+        q_TKGH: Tensor,
+        k_TKH: Tensor,
+        v_TKH: Tensor,
+        cache: KVLayer,
+        scale: float,
+        softcap: float | None,
+    ) -> Tensor:
+        tokens = slice(self.first, self.last)
+        q_KGTH = q_TKGH[tokens].permute(1, 2, 0, 3)
+        if self.visible_TS is None:
+            key_KSH, value_KSH = k_TKH[tokens].transpose(0, 1), v_TKH[tokens].transpose(0, 1)
+        else:
+            key_KSH = _gather(cache.key, self.blocks, 1)[:, 0, : self.num_keys]
+            value_KSH = _gather(cache.value, self.blocks, 1)[:, 0, : self.num_keys]
+        if softcap is not None:
+            return self._attend_capped(q_KGTH, key_KSH, value_KSH, scale, softcap)
+        shape = (*q_KGTH.shape[:2], *key_KSH.shape[1:])
+        out_KGTH = F.scaled_dot_product_attention(
+            q_KGTH,
+            key_KSH.unsqueeze(1).expand(shape),
+            value_KSH.unsqueeze(1).expand(shape),
+            attn_mask=self.visible_TS,
+            is_causal=self.visible_TS is None,
+            scale=scale,
+        )
+        return out_KGTH.permute(2, 0, 1, 3)
+
+    def _attend_capped(
+        self, q_KGTH: Tensor, key_KSH: Tensor, value_KSH: Tensor, scale: float, softcap: float
+    ) -> Tensor:
+        if self.visible_TS is None:
+            num = self.last - self.first
+            hidden = torch.ones(num, num, dtype=torch.bool, device=q_KGTH.device).triu_(1)
+        else:
+            hidden = ~self.visible_TS
+        scores = (q_KGTH.float() * scale) @ key_KSH.unsqueeze(1).transpose(-1, -2).float()
+        weights = _softmax(scores, hidden, softcap)
+        return (weights @ value_KSH.unsqueeze(1).float()).permute(2, 0, 1, 3)
+
+
+@dataclass(frozen=True)
+class TorchAttentionPlan:
+    """How to attend in this step, the same for every layer with the same window."""
+
+    slots_T: Tensor
+    groups: tuple[_DecodeGroup, ...]
+    chunks: tuple[_PromptChunk, ...]
+
+    def attend(
+        self,
+        q_TNH: Tensor,
+        k_TKH: Tensor,
+        v_TKH: Tensor,
+        cache: KVLayer,
+        scale: float,
+        softcap: float | None,
+    ) -> Tensor:
+        """Write the step's keys and values into the cache; return what each token sees, T x N*H."""
+        for stored, new in ((cache.key, k_TKH), (cache.value, v_TKH)):
+            stored.view(stored.shape[0], -1, stored.shape[3]).index_copy_(
+                1, self.slots_T, new.transpose(0, 1)
+            )
+        num_tokens, num_heads, head_dim = q_TNH.shape
+        num_kv_heads = k_TKH.shape[1]
+        q_TKGH = q_TNH.view(num_tokens, num_kv_heads, num_heads // num_kv_heads, head_dim)
+        parts = [group.attend(q_TKGH, cache, scale, softcap) for group in self.groups]
+        parts += [
+            chunk.attend(q_TKGH, k_TKH, v_TKH, cache, scale, softcap) for chunk in self.chunks
+        ]
+        out = parts[0] if len(parts) == 1 else torch.cat([part.to(q_TNH.dtype) for part in parts])
+        return out.reshape(num_tokens, num_heads * head_dim).to(q_TNH.dtype)
+
+
+def plan_attention(step: AttentionMetadata, window: int | None) -> TorchAttentionPlan:
+    """Group decodes and mask chunks. With a `window`, a token sees so many, itself included."""
+    decodes, chunks = step.rows[: step.num_decodes], step.rows[step.num_decodes :]
+    return TorchAttentionPlan(
+        slots_T=step.slots_T,
+        groups=tuple(
+            _plan_group(step, first, last, window) for first, last in _split(decodes, step, window)
+        ),
+        chunks=tuple(
+            _plan_chunk(step, index, row, window)
+            for index, row in enumerate(chunks, start=step.num_decodes)
+        ),
+    )
+
+
+def _num_blocks_seen(row: Row, block_size: int, window: int | None) -> int:
+    first = 0 if window is None else max(0, row.start + 1 - window) // block_size
+    return -(-row.length // block_size) - first
+
+
+def _split(
+    rows: tuple[Row, ...], step: AttentionMetadata, window: int | None
+) -> list[tuple[int, int]]:
+    """Cut decodes, longest first, into groups whose padding costs less than another group would."""
+    if not rows:
+        return []
+    bounds, widest, padding = [0], 0, 0
+    for index, row in enumerate(rows):
+        seen = _num_blocks_seen(row, step.block_size, window)
+        padding += widest - seen
+        if index == 0 or padding > _PADDING_BLOCKS_PER_GROUP:
+            if index:
+                bounds.append(index)
+            widest, padding = seen, 0
+        widest = max(widest, seen)
+    return list(zip(bounds, [*bounds[1:], len(rows)], strict=True))
+
+
+def _plan_group(step: AttentionMetadata, first: int, last: int, window: int | None) -> _DecodeGroup:
+    rows, size = step.rows[first:last], step.block_size
+    width = max(_num_blocks_seen(row, size, window) for row in rows)
+    lengths_R1 = step.lengths_R[first:last, None]
+    tables_RB = step.block_tables_RB[first:last]
+    places = torch.arange(width * size, device=lengths_R1.device)
+    if window is None or rows[0].length <= window:
+        blocks = tables_RB[:, :width]
+        hidden = places >= lengths_R1
+    else:
+        first_block_R1 = (lengths_R1 - window).clamp_(min=0) // size
+        columns = first_block_R1 + torch.arange(width, device=lengths_R1.device)
+        blocks = tables_RB.gather(1, columns.clamp_(max=tables_RB.shape[1] - 1))
+        positions = first_block_R1 * size + places
+        hidden = (positions >= lengths_R1) | (positions < lengths_R1 - window)
+    return _DecodeGroup(first, last, blocks.reshape(-1), hidden.unsqueeze(1))
+
+
+def _plan_chunk(step: AttentionMetadata, index: int, row: Row, window: int | None) -> _PromptChunk:
+    size = step.block_size
+    first_token, last_token = row.first_token, row.first_token + row.num_tokens
+    if row.start == 0 and (window is None or row.length <= window):
+        nothing = step.slots_T[:0]
+        return _PromptChunk(first_token, last_token, nothing, row.num_tokens, None)
+    first_block = 0 if window is None else max(0, row.start + 1 - window) // size
+    blocks = step.block_tables_RB[index, first_block : -(-row.length // size)]
+    device = step.slots_T.device
+    queries_T1 = torch.arange(row.start, row.length, device=device)[:, None]
+    keys_S = torch.arange(first_block * size, row.length, device=device)
+    visible = keys_S <= queries_T1
+    if window is not None:
+        visible &= keys_S > queries_T1 - window
+    return _PromptChunk(first_token, last_token, blocks, len(keys_S), visible)
+
+
+def _gather(stored_KBPH: Tensor, blocks: Tensor, rows: int) -> Tensor:
+    """The named blocks as [kv heads, rows, tokens, head dim]."""
+    num_heads, _, _, head_dim = stored_KBPH.shape
+    return stored_KBPH.index_select(1, blocks).view(num_heads, rows, -1, head_dim)
+
+
+def _softmax(scores: Tensor, hidden: Tensor, softcap: float | None) -> Tensor:
+    if softcap is not None:
+        scores = torch.tanh_(scores.div_(softcap)).mul_(softcap)
+    return scores.masked_fill_(hidden, -torch.inf).softmax(-1)

@@ -1,0 +1,174 @@
+"""KVCacheManager: which blocks hold the KV of which request, and which prefixes are there already.
+
+The scheduler calls it while it plans a step; nothing here touches a tensor. All blocks of a request
+are kept until it ends, also those that a sliding window has left behind: a later request may start
+with the same prefix.
+
+Source: paged KV from PagedAttention (SOSP 2023); prefix caching as in vLLM v1 (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from novacron.kv_cache.block_pool import BlockPool
+from novacron.records.block import BlockHash, block_hash, root_hash
+
+
+@dataclass(eq=False, slots=True)
+class BlockTable:
+    """The blocks of one request in order, and what is known about their content.
+
+    `hashes` are those of the request's first full blocks, each computed once in its life; they stay
+    when the blocks are freed. Of the blocks held, the first `num_settled` are full, and were
+    offered to the pool or taken from it.
+    """
+
+    root: BlockHash
+    block_ids: list[int] = field(default_factory=list)
+    hashes: list[BlockHash] = field(default_factory=list)
+    num_settled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixHit:
+    """Cached blocks that hold the first `num_tokens` tokens of a request."""
+
+    block_ids: tuple[int, ...] = ()
+    num_tokens: int = 0
+
+
+NO_HIT = PrefixHit()
+
+
+class KVCacheManager:
+    """Hands blocks to requests and shares those with equal content.
+
+    `model_version` and `kv_dtype` go into the identity of every block, together with the salt of
+    the request: requests of different salts never see each other's blocks.
+    """
+
+    def __init__(
+        self,
+        num_blocks: int,
+        block_size: int,
+        *,
+        model_version: str,
+        kv_dtype: str,
+        enable_prefix_caching: bool = True,
+    ) -> None:
+        self.block_size = block_size
+        self.enable_prefix_caching = enable_prefix_caching
+        self._model_version = model_version
+        self._kv_dtype = kv_dtype
+        self._pool = BlockPool(num_blocks)
+
+    @property
+    def num_blocks(self) -> int:
+        return self._pool.num_blocks
+
+    @property
+    def num_used_blocks(self) -> int:
+        return self._pool.num_used
+
+    @property
+    def num_cached_blocks(self) -> int:
+        return self._pool.num_cached
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """How many blocks `num_tokens` tokens of one request take."""
+        return -(-num_tokens // self.block_size)
+
+    def open_table(self, cache_salt: str) -> BlockTable:
+        """An empty table for a new request."""
+        root = root_hash(
+            model_version=self._model_version,
+            kv_dtype=self._kv_dtype,
+            block_size=self.block_size,
+            salt=cache_salt,
+        )
+        return BlockTable(root)
+
+    def find_prefix(self, table: BlockTable, token_ids: Sequence[int]) -> PrefixHit:
+        """Longest run of full cached blocks that starts `token_ids`, the request's known tokens.
+
+        Leaves the pool unchanged; `adopt` takes the blocks. Stops one token short of the end,
+        because the last token must be computed to get its logits.
+        """
+        if not self.enable_prefix_caching:
+            return NO_HIT
+        found: list[int] = []
+        for index in range((len(token_ids) - 1) // self.block_size):
+            block_id = self._pool.lookup(self._hash(table, token_ids, index))
+            if block_id is None:
+                break
+            found.append(block_id)
+        return PrefixHit(tuple(found), len(found) * self.block_size)
+
+    def has_room(self, num_tokens: int, hit: PrefixHit, num_spare_blocks: int) -> bool:
+        """Whether a request of `num_tokens` that starts with `hit` could hold all of its blocks
+        now, and `num_spare_blocks` would be left."""
+        num_new = self.blocks_for(num_tokens) - len(hit.block_ids)
+        num_idle_hits = sum(map(self._pool.is_idle, hit.block_ids))
+        return num_new + num_spare_blocks <= self._pool.num_available - num_idle_hits
+
+    def adopt(self, table: BlockTable, hit: PrefixHit) -> None:
+        """Start an empty table with the blocks that `find_prefix` found in this same step."""
+        assert not table.block_ids
+        self._pool.touch(hit.block_ids)
+        table.block_ids.extend(hit.block_ids)
+        table.num_settled = len(hit.block_ids)
+
+    def extend(
+        self, table: BlockTable, token_ids: Sequence[int], num_tokens: int
+    ) -> tuple[int, ...] | None:
+        """Let the table cover the first `num_tokens` of `token_ids`, which the coming step has all
+        computed at its end. Returns the new blocks; None, and nothing changed, if too few are left.
+
+        Blocks that become full are registered at once, so that a request planned later in the same
+        step shares them. That is safe, because each layer writes all KV of a step before attention
+        reads any; only if the request fails must they be forgotten.
+        """
+        num_new = self.blocks_for(num_tokens) - len(table.block_ids)
+        new_block_ids: tuple[int, ...] = ()
+        if num_new > 0:
+            if num_new > self._pool.num_available:
+                return None
+            new_block_ids = tuple(self._pool.allocate(num_new))
+            table.block_ids.extend(new_block_ids)
+        if self.enable_prefix_caching and num_tokens // self.block_size > table.num_settled:
+            self._settle(table, token_ids, num_tokens // self.block_size)
+        return new_block_ids
+
+    def free(self, table: BlockTable) -> None:
+        """Give back all blocks. Later ones are evicted before those that they build upon."""
+        self._pool.free(reversed(table.block_ids))
+        table.block_ids.clear()
+        table.num_settled = 0
+
+    def forget(self, table: BlockTable) -> None:
+        """Let no other request find the content of these blocks: computing it went wrong.
+
+        Blocks that came from the cache are included. One of them may be the cause, and would fail
+        everyone who shares it for as long as it is found.
+        """
+        self._pool.forget(table.block_ids)
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError if free + used + cached blocks are not all blocks."""
+        self._pool.check_integrity()
+
+    def _settle(self, table: BlockTable, token_ids: Sequence[int], num_full: int) -> None:
+        for index in range(table.num_settled, num_full):
+            self._pool.register(table.block_ids[index], self._hash(table, token_ids, index))
+        table.num_settled = num_full
+
+    def _hash(self, table: BlockTable, token_ids: Sequence[int], index: int) -> BlockHash:
+        """The hash of block `index`; those of the blocks before it are known or asked for first."""
+        hashes = table.hashes
+        if index == len(hashes):
+            parent = hashes[-1] if hashes else table.root
+            start = index * self.block_size
+            hashes.append(block_hash(parent, token_ids[start : start + self.block_size]))
+        return hashes[index]

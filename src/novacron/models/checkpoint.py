@@ -1,0 +1,129 @@
+"""The safetensors files of a model folder: which tensors there are, and slices of them.
+
+Files are memory-mapped; only what is asked for is read. Pickle files are refused, because loading
+one runs whatever code it contains.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, cast
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from novacron.errors import ModelLoadError
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+class _Slice(Protocol):
+    def get_shape(self) -> list[int]: ...
+    def get_dtype(self) -> str: ...
+    def __getitem__(self, index: tuple[slice, ...]) -> Tensor: ...
+
+
+class _OpenFile(Protocol):
+    """What we use of safetensors.safe_open, which has no types."""
+
+    def keys(self) -> list[str]: ...
+    def get_tensor(self, name: str) -> Tensor: ...
+    def get_slice(self, name: str) -> _Slice: ...
+
+
+class Checkpoint:
+    """The tensors of one model folder. Raises ModelLoadError that names the file and the reason."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = _find_files(folder)
+        self._file_of: dict[str, Path] = {}
+        self._open: dict[Path, _OpenFile] = {}
+        for path in self.files:
+            with _explained(path):
+                handle = self._open[path] = cast(_OpenFile, safe_open(path, framework="pt"))
+                self._file_of.update(dict.fromkeys(handle.keys(), path))
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self._file_of)
+
+    @property
+    def dtype(self) -> str:
+        """The precision of the first tensor."""
+        path, handle = next(iter(self._open.items()))
+        with _explained(path):
+            name = next(iter(handle.keys()), None)
+            code = "" if name is None else handle.get_slice(name).get_dtype()
+        return _DTYPES.get(code, code)
+
+    def file_of(self, name: str) -> Path:
+        """The file that holds a tensor."""
+        if name not in self._file_of:
+            raise ModelLoadError(
+                f"{self.folder}: the tensor '{name}' is missing from "
+                f"{', '.join(path.name for path in self.files)}."
+            )
+        return self._file_of[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        path = self.file_of(name)
+        with _explained(path):
+            return tuple(self._open[path].get_slice(name).get_shape())
+
+    def read(self, name: str, index: tuple[slice, ...]) -> Tensor:
+        """A slice of a tensor, backed by the file where it can be."""
+        path = self.file_of(name)
+        with _explained(path):
+            if all(part == slice(None) for part in index):
+                return self._open[path].get_tensor(name)
+            return self._open[path].get_slice(name)[index]
+
+
+def _find_files(folder: Path) -> tuple[Path, ...]:
+    index = folder / _INDEX
+    if index.is_file():
+        return _read_index(index)
+    if (folder / _SINGLE).is_file():
+        return (folder / _SINGLE,)
+    files = tuple(sorted(folder.glob("*.safetensors")))
+    if files:
+        return files
+    pickled = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth") for path in folder.glob(kind))
+    if pickled:
+        raise ModelLoadError(
+            f"{folder} holds its weights in pickle files ({', '.join(pickled)}), which can run any "
+            "code when loaded and are refused. Convert them to safetensors."
+        )
+    raise ModelLoadError(f"{folder}: no weights found; expected {_SINGLE} or {_INDEX}.")
+
+
+def _read_index(index: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        files = tuple(index.parent / name for name in names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelLoadError(f"{index} cannot be read as an index of shards: {error!r}.") from error
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise ModelLoadError(
+            f"{index} names {len(files)} files, of which are missing: {', '.join(missing)}. "
+            "The download may be incomplete."
+        )
+    return files
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what safetensors says of a damaged file into a ModelLoadError."""
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        raise ModelLoadError(
+            f"{path} cannot be read ({error}). The file may be damaged or its download incomplete."
+        ) from error

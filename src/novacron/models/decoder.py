@@ -1,0 +1,193 @@
+"""The one decoder that every family shares: what differs between families is in DecoderConfig.
+
+Built by `build_decoder`, which leaves the weights unset; loading.py fills them. Called by
+runner/model_runner.py. Knows nothing of requests or files.
+
+Shapes: T tokens of the step, D hidden size, R rows whose logits are wanted, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from novacron.kernels.metadata import AttentionMetadata, KVLayer
+from novacron.kernels.table import AttentionPlan, Kernels
+from novacron.models.decoder_config import DecoderConfig, LayerConfig
+from novacron.models.layers.attention import Attention
+from novacron.models.layers.embedding import VocabEmbedding
+from novacron.models.layers.feed_forward import FeedForward
+from novacron.models.layers.moe import MixtureOfExperts
+from novacron.models.layers.norm import RMSNorm
+from novacron.models.layers.rope import Rotation
+from novacron.models.weight_slots import WeightSlot
+from novacron.parallel.communicator import Communicator
+from novacron.parallel.groups import ParallelGroup
+
+
+class DecoderLayer(nn.Module):
+    """Attention and feed-forward, each added to the residual stream, which is changed in place."""
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        layer: LayerConfig,
+        group: ParallelGroup,
+        communicator: Communicator,
+        kernels: Kernels,
+    ) -> None:
+        super().__init__()
+        self.config = layer
+        self.attention = Attention(config, group, communicator, kernels)
+        self.feed_forward: FeedForward | MixtureOfExperts
+        if layer.moe is None:
+            self.feed_forward = FeedForward(
+                config.hidden_size,
+                config.ffn_size,
+                config.activation,
+                group,
+                communicator,
+                kernels,
+                bias=config.ffn_bias,
+            )
+        else:
+            self.feed_forward = MixtureOfExperts(
+                config.hidden_size, layer.moe, config.activation, group, communicator, kernels
+            )
+
+        def norm() -> RMSNorm:
+            return RMSNorm(config.hidden_size, config.norm_eps, kernels, offset=config.norm_offset)
+
+        self.attention_norm, self.feed_forward_norm = norm(), norm()
+        self.attention_post_norm = norm() if config.sandwich_norms else None
+        self.feed_forward_post_norm = norm() if config.sandwich_norms else None
+
+    def forward(
+        self, x_TD: Tensor, cos_sin: tuple[Tensor, Tensor], plan: AttentionPlan, cache: KVLayer
+    ) -> Tensor:
+        attended = self.attention(self.attention_norm(x_TD), cos_sin, plan, cache)
+        if self.attention_post_norm is not None:
+            attended = self.attention_post_norm(attended)
+        x_TD += attended
+        fed = self.feed_forward(self.feed_forward_norm(x_TD))
+        if self.feed_forward_post_norm is not None:
+            fed = self.feed_forward_post_norm(fed)
+        x_TD += fed
+        return x_TD
+
+    def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
+        yield from self.attention_norm.weight_slots(f"{prefix}.input_layernorm")
+        yield from self.attention.weight_slots(f"{prefix}.self_attn")
+        yield from self.feed_forward.weight_slots(f"{prefix}.mlp")
+        after_attention = f"{prefix}.post_attention_layernorm"
+        if self.attention_post_norm is None or self.feed_forward_post_norm is None:
+            yield from self.feed_forward_norm.weight_slots(after_attention)
+            return
+        yield from self.attention_post_norm.weight_slots(after_attention)
+        yield from self.feed_forward_norm.weight_slots(f"{prefix}.pre_feedforward_layernorm")
+        yield from self.feed_forward_post_norm.weight_slots(f"{prefix}.post_feedforward_layernorm")
+
+
+class Decoder(nn.Module):
+    """Token ids in, hidden states and logits out; keys and values live in paged blocks."""
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        group: ParallelGroup,
+        communicator: Communicator,
+        kernels: Kernels,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.kernels = kernels
+        self.embedding = VocabEmbedding(config.vocab_size, config.hidden_size, group, communicator)
+        self.layers = tuple(
+            DecoderLayer(config, layer, group, communicator, kernels) for layer in config.layers
+        )
+        self.registered_layers = nn.ModuleList(self.layers)
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps, kernels, offset=config.norm_offset)
+        self.output = self.embedding
+        if not config.tie_embeddings:
+            self.output = VocabEmbedding(config.vocab_size, config.hidden_size, group, communicator)
+        self.windows = tuple(dict.fromkeys(layer.window for layer in config.layers))
+        self.ropes = tuple(dict.fromkeys(layer.rope for layer in config.layers))
+        self.rotations: tuple[Rotation, ...] = ()
+
+    def set_context(self, max_model_len: int) -> None:
+        """Fix the longest context, on which the frequencies of some rope scalings depend."""
+        device = self.norm.weight.device
+        self.rotations = tuple(Rotation(rope, max_model_len, device) for rope in self.ropes)
+
+    def forward(
+        self,
+        token_ids_T: Tensor,
+        positions_T: Tensor,
+        step: AttentionMetadata,
+        cache: Sequence[KVLayer],
+    ) -> Tensor:
+        """Hidden states after the last norm, [T, D]. Writes the step's keys and values."""
+        x_TD = self.embedding(token_ids_T)
+        if self.config.embedding_scale is not None:
+            x_TD *= self._embedding_scale(x_TD.dtype)
+        plans = {window: self.kernels.plan_attention(step, window) for window in self.windows}
+        turns = {
+            rope: rotation.cos_sin(positions_T, x_TD.dtype)
+            for rope, rotation in zip(self.ropes, self.rotations, strict=True)
+        }
+        for layer, layer_cache in zip(self.layers, cache, strict=True):
+            kind = layer.config
+            x_TD = layer(x_TD, turns[kind.rope], plans[kind.window], layer_cache)
+        normed_TD: Tensor = self.norm(x_TD)
+        return normed_TD
+
+    def _embedding_scale(self, dtype: torch.dtype) -> float:
+        """The scale as the weights' precision holds it, which is what Gemma was trained with."""
+        return float(torch.tensor(self.config.embedding_scale, dtype=dtype))
+
+    def logits(self, hidden_RD: Tensor) -> Tensor:
+        """Scores of all tokens, [R, V] in float32."""
+        logits_RV = self.output.logits(hidden_RD).to(torch.float32)
+        cap = self.config.logit_softcap
+        return logits_RV if cap is None else torch.tanh_(logits_RV.div_(cap)).mul_(cap)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(parameter.nbytes for parameter in self.parameters())
+
+    def weight_slots(self) -> Iterator[WeightSlot]:
+        """Every tensor this rank wants from the checkpoint, under its name in a Llama one."""
+        yield from self.embedding.weight_slots("model.embed_tokens")
+        for index, layer in enumerate(self.layers):
+            yield from layer.weight_slots(f"model.layers.{index}")
+        yield from self.norm.weight_slots("model.norm")
+        if self.output is not self.embedding:
+            yield from self.output.weight_slots("lm_head")
+
+
+def build_decoder(
+    config: DecoderConfig,
+    group: ParallelGroup,
+    communicator: Communicator,
+    kernels: Kernels,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Decoder:
+    """This rank's part of the decoder, its weights allocated but not set.
+
+    On the device "meta" it takes no memory, and tells how much it would.
+    """
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # what layers create their weights in
+    try:
+        with device:
+            return Decoder(config, group, communicator, kernels)
+    finally:
+        torch.set_default_dtype(usual)

@@ -1,0 +1,54 @@
+"""Token embeddings and output logits, split over ranks by vocabulary.
+
+The vocabulary is padded so that every rank holds as many rows; the padding is never looked up and
+its logits are cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from novacron.models.weight_slots import WeightSlot
+from novacron.parallel.communicator import Communicator
+from novacron.parallel.groups import ParallelGroup
+
+
+class VocabEmbedding(nn.Module):
+    """The rows of this rank's tokens. Serves as input embedding, output matrix, or both if tied."""
+
+    def __init__(
+        self, vocab_size: int, hidden_size: int, group: ParallelGroup, communicator: Communicator
+    ) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.communicator = communicator
+        self.is_split = group.size > 1
+        share = -(-vocab_size // group.size)
+        self.first = min(group.rank * share, vocab_size)
+        self.last = min(self.first + share, vocab_size)
+        self.weight = nn.Parameter(torch.empty(share, hidden_size), requires_grad=False)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        if not self.is_split:
+            return F.embedding(token_ids, self.weight)
+        elsewhere = (token_ids < self.first) | (token_ids >= self.last)
+        local = (token_ids - self.first).masked_fill_(elsewhere, 0)
+        rows = F.embedding(local, self.weight).masked_fill_(elsewhere.unsqueeze(-1), 0)
+        return self.communicator.all_reduce(rows)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of all tokens, complete on every rank."""
+        local = F.linear(hidden, self.weight)
+        if not self.is_split:
+            return local
+        return self.communicator.all_gather(local, dim=-1)[..., : self.vocab_size]
+
+    def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
+        target = self.weight.data[: self.last - self.first]
+        shape = (self.vocab_size, self.weight.shape[1])
+        index = (slice(self.first, self.last), slice(None))
+        yield WeightSlot(f"{prefix}.weight", target, shape, index)

@@ -1,0 +1,95 @@
+"""From the files of a model folder to the weights of this rank's decoder.
+
+Every tensor is checked for its shape and for values that are not finite, and goes straight into its
+place in the final precision. A checkpoint that lacks a tensor, or holds one that the model has no
+use for, is refused: such a model would run and give wrong text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from novacron.errors import ModelLoadError
+from novacron.models.checkpoint import Checkpoint
+from novacron.models.decoder import Decoder
+from novacron.models.registry import Family
+from novacron.models.weight_slots import Source, WeightSlot
+
+# Buffers that older checkpoints saved beside the weights; we compute them.
+_BUFFERS = re.compile(r"\.rotary_emb\.inv_freq$|\.masked_bias$")
+_NAMES_SHOWN = 8
+
+
+@torch.inference_mode()
+def load_weights(
+    decoder: Decoder, checkpoint: Checkpoint, family: Family, progress: Callable[[float], None]
+) -> None:
+    """Fill the decoder; `progress` gets the fraction done. Raises ModelLoadError."""
+    slots = [(slot, family.source_of(slot.name, decoder.config)) for slot in decoder.weight_slots()]
+    for slot, source in slots:
+        _check_shape(slot, source, checkpoint)
+    _check_nothing_is_left(decoder, checkpoint, family, (source.name for _, source in slots))
+    total = sum(slot.target.nbytes for slot, _ in slots)
+    done = 0
+    for slot, source in slots:
+        _fill(slot, source, checkpoint)
+        done += slot.target.nbytes
+        progress(done / total)
+
+
+def _check_shape(slot: WeightSlot, source: Source, checkpoint: Checkpoint) -> None:
+    found = checkpoint.shape(source.name)
+    expected = (source.num_rows or slot.shape[0], *slot.shape[1:])
+    if found != expected:
+        raise ModelLoadError(
+            f"{checkpoint.file_of(source.name)}: the tensor '{source.name}' has the shape "
+            f"{list(found)}, but config.json asks for {list(expected)}."
+        )
+
+
+def _check_nothing_is_left(
+    decoder: Decoder, checkpoint: Checkpoint, family: Family, wanted: Iterable[str]
+) -> None:
+    left = {
+        name
+        for name in checkpoint.names.difference(wanted)
+        if not name.startswith(family.ignored_prefixes) and not _BUFFERS.search(name)
+    }
+    if decoder.config.tie_embeddings:  # some files repeat the embedding under this name
+        left.discard(family.source_of("lm_head.weight", decoder.config).name)
+    if left:
+        names = sorted(left)
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        raise ModelLoadError(
+            f"{checkpoint.file_of(names[0])}: tensors that this architecture has no use for: "
+            f"{', '.join(names[:_NAMES_SHOWN])}{more}. The checkpoint does not fit its config.json."
+        )
+
+
+def _fill(slot: WeightSlot, source: Source, checkpoint: Checkpoint) -> None:
+    slot.target.copy_(checkpoint.read(source.name, _index_in(slot, source)))
+    if slot.offset:
+        slot.target.add_(slot.offset)
+    if not _all_finite(slot.target):
+        raise ModelLoadError(
+            f"{checkpoint.file_of(source.name)}: the tensor '{source.name}' holds NaN or infinite "
+            f"values in {str(slot.target.dtype).removeprefix('torch.')}. The file is damaged, or "
+            "the weights need a wider dtype."
+        )
+
+
+def _index_in(slot: WeightSlot, source: Source) -> tuple[slice, ...]:
+    if source.num_rows is None:
+        return slot.index
+    rows = range(slot.shape[0])[slot.index[0]]
+    return (slice(source.first_row + rows.start, source.first_row + rows.stop), *slot.index[1:])
+
+
+def _all_finite(weights: Tensor) -> bool:
+    """One pass; NaN and infinities show in the extremes."""
+    low, high = torch.aminmax(weights)
+    return bool(torch.isfinite(low) & torch.isfinite(high))

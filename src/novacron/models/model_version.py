@@ -1,0 +1,49 @@
+"""The digest that names a model's content: KV blocks of one version are never used by another.
+
+Small checkpoints are hashed whole. Of a large one a digest covers config.json, every file's size,
+time of change and header (all names, types, shapes and offsets), and samples of the content spread
+so densely that any change of a whole tensor shows. What the samples cannot show, a few rows edited
+in place, changes the time of the file. The price is that copies of a large model with different
+times share no cached blocks.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
+
+import blake3
+
+from novacron.models.checkpoint import Checkpoint
+
+_WHOLE_UP_TO_BYTES = 2**30
+_SAMPLE_BYTES = 4096
+_SAMPLE_EVERY_BYTES = 2**20
+_DIGEST_BYTES = 16
+
+
+def model_version(checkpoint: Checkpoint) -> str:
+    """A digest of the configuration and the weights, as hexadecimal text."""
+    hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
+    hasher.update((checkpoint.folder / "config.json").read_bytes())
+    sizes = [path.stat().st_size for path in checkpoint.files]
+    is_small = sum(sizes) <= _WHOLE_UP_TO_BYTES
+    for path, size in zip(checkpoint.files, sizes, strict=True):
+        hasher.update(f"\x00{path.name}\x00{size}\x00".encode())
+        if is_small:
+            hasher.update_mmap(path)
+        else:
+            hasher.update(str(path.stat().st_mtime_ns).encode())
+            for piece in _samples(path):
+                hasher.update(piece)
+    return hasher.hexdigest(_DIGEST_BYTES)
+
+
+def _samples(path: Path) -> Iterable[bytes]:
+    """The header of a safetensors file, then a piece of its content every so often."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        content_start = 8 + int.from_bytes(content[:8], "little")
+        yield content[:content_start]
+        for start in range(content_start, len(content), _SAMPLE_EVERY_BYTES):
+            yield content[start : start + _SAMPLE_BYTES]

@@ -1,0 +1,350 @@
+"""All metrics: names, units and meaning in one table, and the numbers behind them.
+
+`vllm:` names are used where the meaning is vLLM's, so that its dashboards and scalers work; `llm_`
+names are those of NovaCron's own dashboards; `novacron_` is what neither has. Everything belongs to
+one event loop, so nothing is locked and an observation costs well under a microsecond.
+prometheus_client only writes the text format: its own histograms lock and add series.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from novacron.records.output import EngineStats, ModelSpec, RequestOutput
+
+# From one step of a tiny model on a laptop to a long queue before a large one.
+_SECONDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
+)  # fmt: skip
+_TOKENS = (
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5,
+)  # fmt: skip
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One row of the table. Counters are named without `_total`, which the text format adds."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+def _gauge(name: str, help: str, *labels: str) -> Definition:
+    return Definition(name, "gauge", help, labels)
+
+
+def _counter(name: str, help: str, *labels: str) -> Definition:
+    return Definition(name, "counter", help, labels)
+
+
+def _histogram(name: str, help: str, buckets: tuple[float, ...] = _SECONDS) -> Definition:
+    return Definition(name, "histogram", help, (), buckets)
+
+
+_TABLE = (
+    _gauge("vllm:num_requests_running", "Requests in the running batch."),
+    _gauge("vllm:num_requests_waiting", "Requests waiting to be scheduled."),
+    _gauge("vllm:kv_cache_usage_perc", "Share of KV blocks held by requests, 0 to 1."),
+    _gauge(
+        "vllm:cache_config_info",
+        "Shape of the KV cache; always 1.",
+        "block_size",
+        "num_gpu_blocks",
+        "kv_cache_bytes",
+    ),
+    _counter("vllm:prompt_tokens", "Prompt tokens, cached ones included."),
+    _counter("vllm:generation_tokens", "Generated tokens."),
+    _counter("vllm:request_success", "Requests that ended, by why.", "finished_reason"),
+    _counter("vllm:num_preemptions", "Requests put back into the queue for lack of KV blocks."),
+    _counter("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
+    _counter("vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache."),
+    _histogram("vllm:time_to_first_token_seconds", "Arrival to first token."),
+    _histogram("vllm:inter_token_latency_seconds", "Between two tokens of a request."),
+    _histogram("vllm:e2e_request_latency_seconds", "Arrival to last token."),
+    _histogram("vllm:request_queue_time_seconds", "Arrival to first scheduling."),
+    _histogram("vllm:request_prefill_time_seconds", "First scheduling to first token."),
+    _histogram("vllm:request_decode_time_seconds", "First token to last token."),
+    _histogram("vllm:request_prompt_tokens", "Prompt tokens per request.", _TOKENS),
+    _histogram("vllm:request_generation_tokens", "Generated tokens per request.", _TOKENS),
+    _histogram("llm_request_latency_seconds", "Arrival to last token."),
+    _counter("llm_tokens_generated", "Generated tokens."),
+    _counter("llm_requests_completed", "Requests that came to an end of their own."),
+    _gauge(
+        "llm_cache_hit_rate",
+        "Share of prompt tokens found in a cache since the engine's start, 0 to 1.",
+        "cache_level",
+    ),
+    _gauge(
+        "llm_quality_score",
+        "Last offline evaluation of the model, 0 to 1; absent if there is none.",
+    ),
+    _counter("novacron_request_errors", "Calls that failed, by class of error.", "error"),
+    _gauge("novacron_engine_state", "1 for the state the engine is in, else 0.", "state"),
+    _counter("novacron_engine_restarts", "Engine processes started anew after a death."),
+    _counter("novacron_steps", "Steps of the engine."),
+    _counter("novacron_step_seconds", "Time inside steps."),
+    _counter("novacron_schedule_seconds", "Time that scheduling took of it."),
+    _gauge("novacron_kv_blocks", "KV blocks, by what they are: used, cached, free.", "kind"),
+    _gauge("novacron_startup_phase_seconds", "Duration of a phase of start-up.", "phase"),
+)
+
+DEFINITIONS: Mapping[str, Definition] = {row.name: row for row in _TABLE}
+
+
+_Sample = tuple[tuple[str, ...], float]
+_Values = dict[str, list[_Sample]]
+
+
+class Histogram:
+    """Counts of observations up to each bound."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+        self.count = 0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        self._counts[bisect_left(self._bounds, value)] += times
+        self.sum += value * times
+        self.count += times
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """(bound, observations up to it), as the text format wants them."""
+        total, buckets = 0, []
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            total += count
+            buckets.append(("+Inf" if bound == float("inf") else repr(bound), float(total)))
+        return buckets
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSnapshot:
+    """What the engine says of itself at the moment of a scrape. `spec` is None while it loads."""
+
+    state: str
+    states: tuple[str, ...]
+    stats: EngineStats
+    spec: ModelSpec | None
+    num_restarts: int
+
+
+@dataclass
+class Metrics:
+    """The numbers this process gathers from the calls it serves."""
+
+    quality_score: float | None = None
+    histograms: dict[str, Histogram] = field(
+        default_factory=lambda: {
+            name: Histogram(definition.buckets)
+            for name, definition in DEFINITIONS.items()
+            if definition.kind == "histogram"
+        }
+    )
+    finished: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        by_name = self.histograms
+        self.first_token = by_name["vllm:time_to_first_token_seconds"]
+        self.inter_token = by_name["vllm:inter_token_latency_seconds"]
+        self.queue_time = by_name["vllm:request_queue_time_seconds"]
+        self.prefill_time = by_name["vllm:request_prefill_time_seconds"]
+        self.decode_time = by_name["vllm:request_decode_time_seconds"]
+        self.latency = by_name["vllm:e2e_request_latency_seconds"]
+        self.prompt_tokens = by_name["vllm:request_prompt_tokens"]
+        self.generation_tokens = by_name["vllm:request_generation_tokens"]
+        by_name["llm_request_latency_seconds"] = self.latency  # one measurement, two names
+
+    def start_call(self, arrival_time_s: float, num_requests: int) -> CallTimer:
+        return CallTimer(self, arrival_time_s, num_requests)
+
+
+class CallTimer:
+    """The times of one call's requests, from their outputs as they arrive here."""
+
+    def __init__(self, metrics: Metrics, arrival_time_s: float, num_requests: int) -> None:
+        self._metrics = metrics
+        self._arrival_time_s = arrival_time_s
+        self._scheduled_time_s: list[float | None] = [None] * num_requests
+        self._first_token_time_s: list[float | None] = [None] * num_requests
+        self._last_token_time_s = [0.0] * num_requests
+
+    def observe(self, output: RequestOutput) -> None:
+        now_s = time.monotonic()
+        if output.first_scheduled_time_s is not None:
+            self._see_scheduled(output.index, output.first_scheduled_time_s)
+        if output.token_ids:
+            self._see_tokens(output.index, len(output.token_ids), now_s)
+        if output.finish_reason is not None:
+            self._see_end(output, now_s)
+
+    def fail(self, error: Exception) -> None:
+        """The call ends with `error` instead of a last output."""
+        self._metrics.errors[type(error).__name__] += 1
+
+    def first_token_s(self, index: int = 0) -> float | None:
+        """Arrival to first token of one request."""
+        first = self._first_token_time_s[index]
+        return None if first is None else first - self._arrival_time_s
+
+    def queue_s(self, index: int = 0) -> float | None:
+        scheduled = self._scheduled_time_s[index]
+        return None if scheduled is None else scheduled - self._arrival_time_s
+
+    def _see_scheduled(self, index: int, time_s: float) -> None:
+        if self._scheduled_time_s[index] is None:
+            self._scheduled_time_s[index] = time_s
+            self._metrics.queue_time.observe(max(0.0, time_s - self._arrival_time_s))
+
+    def _see_tokens(self, index: int, num_tokens: int, now_s: float) -> None:
+        if self._first_token_time_s[index] is None:
+            self._first_token_time_s[index] = now_s
+            self._metrics.first_token.observe(now_s - self._arrival_time_s)
+            scheduled = self._scheduled_time_s[index]
+            if scheduled is not None:
+                self._metrics.prefill_time.observe(max(0.0, now_s - scheduled))
+        else:
+            elapsed_s = now_s - self._last_token_time_s[index]
+            self._metrics.inter_token.observe(elapsed_s / num_tokens, num_tokens)
+        self._last_token_time_s[index] = now_s
+
+    def _see_end(self, output: RequestOutput, now_s: float) -> None:
+        metrics = self._metrics
+        assert output.finish_reason is not None
+        metrics.finished[output.finish_reason.value] += 1
+        metrics.latency.observe(now_s - self._arrival_time_s)
+        metrics.prompt_tokens.observe(output.num_prompt_tokens)
+        metrics.generation_tokens.observe(output.num_output_tokens)
+        first = self._first_token_time_s[output.index]
+        if first is not None:
+            metrics.decode_time.observe(now_s - first)
+
+
+def prometheus_text(metrics: Metrics, engine: EngineSnapshot, model_name: str) -> bytes:
+    """Everything in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Scrape(metrics, engine, model_name))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Scrape(Collector):
+    def __init__(self, metrics: Metrics, engine: EngineSnapshot, model_name: str) -> None:
+        self._metrics = metrics
+        self._engine = engine
+        self._model_name = model_name
+
+    def collect(self) -> Iterator[Metric]:
+        values = {**_engine_values(self._engine), **_call_values(self._metrics)}
+        for definition in DEFINITIONS.values():
+            if definition.kind == "histogram":
+                yield self._histogram(definition)
+            else:
+                yield self._samples(definition, values.get(definition.name, ()))
+
+    def _histogram(self, definition: Definition) -> Metric:
+        histogram = self._metrics.histograms[definition.name]
+        family = HistogramMetricFamily(definition.name, definition.help, labels=("model_name",))
+        family.add_metric((self._model_name,), histogram.cumulative(), histogram.sum)
+        return family
+
+    def _samples(self, definition: Definition, samples: Iterable[_Sample]) -> Metric:
+        family_class = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
+        labels = ("model_name", *definition.labels)
+        family = family_class(definition.name, definition.help, labels=labels)
+        for label_values, value in samples:
+            family.add_metric((self._model_name, *label_values), value)
+        return family
+
+
+def hit_rate(stats: EngineStats) -> float | None:
+    """Share of prompt tokens found in the prefix cache; None before anything was looked up."""
+    if not stats.prefix_queries_tokens:
+        return None
+    return stats.prefix_hits_tokens / stats.prefix_queries_tokens
+
+
+def kv_cache_usage(stats: EngineStats) -> float:
+    """Share of KV blocks held by requests."""
+    return stats.num_used_blocks / stats.num_blocks if stats.num_blocks else 0.0
+
+
+def _one(value: float) -> list[_Sample]:
+    return [((), value)]
+
+
+def _engine_values(engine: EngineSnapshot) -> _Values:
+    stats = engine.stats
+    free = stats.num_blocks - stats.num_used_blocks - stats.num_cached_blocks
+    values: _Values = {
+        "vllm:num_requests_running": _one(stats.num_running),
+        "vllm:num_requests_waiting": _one(stats.num_waiting),
+        "vllm:kv_cache_usage_perc": _one(kv_cache_usage(stats)),
+        "vllm:prompt_tokens": _one(stats.prompt_tokens + stats.prefix_hits_tokens),
+        "vllm:generation_tokens": _one(stats.generation_tokens),
+        "llm_tokens_generated": _one(stats.generation_tokens),
+        "vllm:num_preemptions": _one(stats.num_preemptions),
+        "vllm:prefix_cache_queries": _one(stats.prefix_queries_tokens),
+        "vllm:prefix_cache_hits": _one(stats.prefix_hits_tokens),
+        "llm_cache_hit_rate": [(("device",), hit_rate(stats) or 0.0)],
+        "novacron_engine_state": [
+            ((state,), float(state == engine.state)) for state in engine.states
+        ],
+        "novacron_engine_restarts": _one(engine.num_restarts),
+        "novacron_steps": _one(stats.num_steps),
+        "novacron_step_seconds": _one(stats.step_time_s),
+        "novacron_schedule_seconds": _one(stats.schedule_time_s),
+        "novacron_kv_blocks": [
+            (("used",), stats.num_used_blocks),
+            (("cached",), stats.num_cached_blocks),
+            (("free",), free),
+        ],
+    }
+    return values if engine.spec is None else {**values, **_model_values(engine.spec)}
+
+
+def _model_values(spec: ModelSpec) -> _Values:
+    shape = (str(spec.block_size), str(spec.num_blocks), str(spec.kv_cache_bytes))
+    return {
+        "vllm:cache_config_info": [(shape, 1.0)],
+        "novacron_startup_phase_seconds": [
+            ((phase,), seconds) for phase, seconds in spec.load_phases_s.items()
+        ],
+    }
+
+
+def _call_values(metrics: Metrics) -> _Values:
+    completed = metrics.finished["stop"] + metrics.finished["length"]
+    values: _Values = {
+        "vllm:request_success": [
+            ((reason,), float(count)) for reason, count in sorted(metrics.finished.items())
+        ],
+        "llm_requests_completed": _one(completed),
+        "novacron_request_errors": [
+            ((error,), float(count)) for error, count in sorted(metrics.errors.items())
+        ],
+    }
+    if metrics.quality_score is not None:
+        values["llm_quality_score"] = _one(metrics.quality_score)
+    return values

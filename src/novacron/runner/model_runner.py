@@ -1,0 +1,178 @@
+"""ModelRunner: turns the decision about one step into tokens, on one device.
+
+`execute` is five calls and shall stay so: what only some models or options need belongs elsewhere
+and is called from here.
+
+Shapes: T tokens of the step, R rows whose next token is wanted, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from novacron.errors import RequestFailed
+from novacron.models.decoder import Decoder
+from novacron.records.step import (
+    ModelRunnerOutput,
+    PositionLogprobs,
+    SchedulerOutput,
+    StepResult,
+)
+from novacron.runner.input_batch import InputBatch, StepInput, StepPart
+from novacron.runner.kv_tensors import KVTensors
+from novacron.runner.logprobs import prompt_logprobs
+from novacron.runner.pooling import add_to_sum, finish_embedding
+from novacron.runner.sampler import sample
+from novacron.runner.sampling_row import SampledToken, SamplingRow
+
+# Logits of long prompts are computed in pieces: a whole chunk's would take gigabytes.
+_PROMPT_LOGITS_ROWS = 128
+
+
+class ModelRunner:
+    """Holds the decoder, its KV tensors and the requests that the scheduler has introduced."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        kv_tensors: KVTensors,
+        input_batch: InputBatch,
+        *,
+        eos_token_ids: tuple[int, ...],
+    ) -> None:
+        self._decoder = decoder
+        self._kv_tensors = kv_tensors
+        self._input_batch = input_batch
+        self._eos_token_ids = eos_token_ids
+
+    @torch.inference_mode()
+    def execute(self, step: SchedulerOutput) -> ModelRunnerOutput:
+        """Compute one step; one result per scheduled request, in the scheduler's order.
+
+        A request whose numbers are not finite gets an error; its neighbours are not affected.
+        """
+        self._kv_tensors.clean(self._input_batch.update(step))
+        if not step.scheduled:
+            return ModelRunnerOutput(step.step, ())
+        inputs = self._input_batch.prepare(step)
+        hidden_TD = self._decoder(
+            inputs.token_ids_T, inputs.positions_T, inputs.attention, self._kv_tensors.layers
+        )
+        results = self._sample(inputs, hidden_TD, step.token_masks)
+        for part in inputs.parts:
+            if part.request.new.pooling is not None:
+                results[part.scheduled.request_id] = self._pool(part, hidden_TD)
+            elif part.request.new.sampling.prompt_logprobs is not None:
+                self._add_prompt_logprobs(part, hidden_TD, results)
+        return self._collect(step, inputs, results)
+
+    def _sample(
+        self, inputs: StepInput, hidden_TD: Tensor, token_masks: dict[str, bytes]
+    ) -> dict[str, StepResult]:
+        """Choose the next token of each part that has computed all tokens there are."""
+        parts = [
+            part for part in inputs.parts if part.reaches_end and part.request.new.pooling is None
+        ]
+        if not parts:
+            return {}
+        hidden_RD = hidden_TD
+        if len(parts) < hidden_TD.shape[0]:
+            hidden_RD = hidden_TD[_index([part.last_token for part in parts], hidden_TD.device)]
+        rows = [self._sampling_row(part, token_masks) for part in parts]
+        chosen = sample(self._decoder.logits(hidden_RD), rows)
+        return {
+            part.scheduled.request_id: _accept(part, token)
+            for part, token in zip(parts, chosen, strict=True)
+        }
+
+    def _sampling_row(self, part: StepPart, token_masks: dict[str, bytes]) -> SamplingRow:
+        request, sampling = part.request, part.request.new.sampling
+        ending: tuple[int, ...] = ()
+        if sampling.min_tokens > 0:
+            ending = sampling.stop_token_ids
+            if not sampling.ignore_eos:
+                ending += self._eos_token_ids
+        return SamplingRow(
+            sampling,
+            request.prompt_token_ids,
+            request.output_token_ids,
+            token_masks.get(part.scheduled.request_id),
+            ending,
+        )
+
+    def _pool(self, part: StepPart, hidden_TD: Tensor) -> StepResult:
+        """Add the part to the request's embedding; at the prompt's end, give it out."""
+        request, row = part.request, part.row
+        hidden = hidden_TD[row.first_token : row.first_token + row.num_tokens]
+        pooling = request.new.pooling
+        assert pooling is not None
+        if pooling == "last":
+            hidden = hidden[-1:]
+        elif row.start > 0 and request.hidden_sum_D is None:
+            raise AssertionError("a mean over a prompt needs all of it computed, not from a cache")
+        request.hidden_sum_D = add_to_sum(request.hidden_sum_D, hidden, pooling)
+        if not part.reaches_end:
+            return StepResult(part.scheduled.request_id)
+        return finish_embedding(part.scheduled.request_id, request.hidden_sum_D)
+
+    def _add_prompt_logprobs(
+        self, part: StepPart, hidden_TD: Tensor, results: dict[str, StepResult]
+    ) -> None:
+        request_id = part.scheduled.request_id
+        try:
+            found = self._prompt_logprobs(part, hidden_TD)
+        except RequestFailed as error:
+            results[request_id] = StepResult(request_id, error=str(error))
+            return
+        result = results.get(request_id, StepResult(request_id))
+        if result.error is None:
+            results[request_id] = StepResult(
+                request_id, result.token_ids, result.logprobs, tuple(found)
+            )
+
+    def _prompt_logprobs(self, part: StepPart, hidden_TD: Tensor) -> list[PositionLogprobs]:
+        """For the part's prompt positions, those of the tokens that follow them."""
+        row, prompt = part.row, part.request.prompt_token_ids
+        num_top = part.request.new.sampling.prompt_logprobs
+        assert num_top is not None
+        next_token_ids = prompt[row.start + 1 : row.length + 1]
+        found: list[PositionLogprobs] = []
+        for start in range(0, len(next_token_ids), _PROMPT_LOGITS_ROWS):
+            wanted = next_token_ids[start : start + _PROMPT_LOGITS_ROWS]
+            first = row.first_token + start
+            logits = self._decoder.logits(hidden_TD[first : first + len(wanted)])
+            found += prompt_logprobs(logits, wanted, num_top)
+        return found
+
+    def _collect(
+        self, step: SchedulerOutput, inputs: StepInput, results: dict[str, StepResult]
+    ) -> ModelRunnerOutput:
+        for part in inputs.parts:
+            result = results.get(part.scheduled.request_id)
+            if result is not None and result.error is not None:
+                self._kv_tensors.taint(part.request.block_ids)
+        return ModelRunnerOutput(
+            step.step,
+            tuple(
+                results.get(part.request_id) or StepResult(part.request_id)
+                for part in step.scheduled
+            ),
+        )
+
+
+def _accept(part: StepPart, token: SampledToken) -> StepResult:
+    """Append a chosen token to its request."""
+    request_id = part.scheduled.request_id
+    if token.error is not None:
+        return StepResult(request_id, error=token.error)
+    part.request.output_token_ids.append(token.token_id)
+    logprobs = () if token.logprobs is None else (token.logprobs,)
+    return StepResult(request_id, (token.token_id,), logprobs)
+
+
+def _index(places: list[int], device: torch.device) -> Tensor:
+    index = torch.tensor(places)
+    if device.type == "cuda":
+        index = index.pin_memory().to(device, non_blocking=True)
+    return index

@@ -1,0 +1,54 @@
+"""RequestState: the mutable half of a Request. It exists only inside the scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from novacron.kv_cache.kv_cache_manager import BlockTable
+from novacron.records.request import Request
+from novacron.scheduler.stopping import StopConditions
+
+
+class RequestStatus(Enum):
+    WAITING = auto()  # new, or preempted; holds no blocks
+    RUNNING = auto()  # part of every step; ranks hold its tokens and block table
+    FINISHED = auto()  # its final output has been given
+
+
+@dataclass(eq=False, slots=True)
+class RequestState:
+    """One live request.
+
+    `token_ids` are prompt and output so far, the first `num_computed_tokens` of which have their KV
+    in `blocks`. There are no phases: a request is behind by some tokens, and each step lets it
+    catch up. `arrival_index` counts requests in the order of Scheduler.add.
+    """
+
+    request: Request
+    arrival_index: int
+    token_ids: list[int]
+    blocks: BlockTable
+    stop_conditions: StopConditions
+    status: RequestStatus = RequestStatus.WAITING
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0  # found in the prefix cache when it first ran
+    first_scheduled_time_s: float | None = None
+    num_prompt_logprobs: int = 0  # positions sent so far
+    has_output: bool = False  # something has been sent
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.request.prompt_token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def needs_whole_prompt(self) -> bool:
+        """Whether a result depends on computing the prompt from its start, cached or not."""
+        if self.request.pooling == "mean":
+            return True
+        wanted = self.request.sampling.prompt_logprobs is not None
+        return wanted and self.num_prompt_logprobs < self.num_prompt_tokens - 1

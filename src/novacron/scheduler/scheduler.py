@@ -1,0 +1,464 @@
+"""Scheduler: which requests compute how many tokens in the next step. Pure bookkeeping, no torch.
+
+EngineCore calls `schedule`, lets the executor compute the decision and hands the result to
+`update`; `add` and `abort` may come at any time between. There are no phases: prefill, a chunk of
+it, decode and resuming after a preemption are all "catch up by some tokens", within one budget.
+
+Source: the phase-free schedule / update pair of vLLM v1 (Apache-2.0); iteration-level scheduling
+from Orca (OSDI 2022), chunked prefill from Sarathi-Serve (OSDI 2024).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from novacron.config.engine import SchedulerConfig
+from novacron.errors import InvalidRequest, PromptTooLong
+from novacron.kv_cache.kv_cache_manager import NO_HIT, KVCacheManager, PrefixHit
+from novacron.records.output import EngineOutput, EngineStats
+from novacron.records.request import FinishReason, Request
+from novacron.records.step import (
+    ModelRunnerOutput,
+    NewRequest,
+    PositionLogprobs,
+    ScheduledTokens,
+    SchedulerOutput,
+    StepResult,
+)
+from novacron.scheduler.request_state import RequestState, RequestStatus
+from novacron.scheduler.stopping import Stop, StopConditions
+from novacron.scheduler.waiting_queue import FCFSQueue, PriorityQueue, WaitingQueue
+
+
+@dataclass(slots=True)
+class _Plan:
+    """The step that `schedule` is putting together."""
+
+    num_tokens_left: int
+    new_requests: list[NewRequest] = field(default_factory=list)
+    parts: list[ScheduledTokens] = field(default_factory=list)
+
+
+class Scheduler:
+    """All live requests of one engine, and the decisions about them.
+
+    Promises: every request that `add` accepts gets exactly one output with a finish reason, from
+    `update`, `abort` or `abort_all`. A step never exceeds `max_num_batched_tokens` tokens or
+    `max_num_seqs` requests. Each running request is part of every step with at least one token, so
+    a long prompt slows the others but does not stop them. If blocks run out, the last running
+    request is preempted and later computed again; the first one always advances.
+
+    With `enable_chunked_prefill` off, a request starts only when all it has to compute fits into
+    what the step has left. A prompt above the whole budget is computed in parts all the same: the
+    budget bounds the memory of a step, and a prompt that the context admits must be served.
+    """
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        kv_cache: KVCacheManager,
+        *,
+        max_model_len: int,
+        eos_token_ids: frozenset[int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._kv_cache = kv_cache
+        self._max_model_len = max_model_len
+        self._eos_token_ids = eos_token_ids
+        self._clock = clock
+
+        self._live: dict[str, RequestState] = {}
+        self._waiting: WaitingQueue = (
+            PriorityQueue() if config.scheduling_policy == "priority" else FCFSQueue()
+        )
+        self._running: list[RequestState] = []  # who runs before whom; the last is preempted first
+        self._in_flight: list[RequestState] = []  # scheduled, result not seen yet
+
+        # Told with the next step, or by the next update.
+        self._finished_ids: list[str] = []
+        self._preempted_ids: list[str] = []
+        self._outputs: list[EngineOutput] = []
+
+        self._num_added = 0
+        self._num_steps = 0
+        self._num_preemptions = 0
+        self._prefix_queries_tokens = 0
+        self._prefix_hits_tokens = 0
+        self._num_prompt_tokens = 0
+        self._num_generation_tokens = 0
+
+    # What the engine asks
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `schedule` and `update` shall be called again."""
+        return bool(self._live or self._outputs)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    def stats(self) -> EngineStats:
+        """Everything but the times, which the caller of `schedule` and `update` measures."""
+        return EngineStats(
+            num_running=len(self._running),
+            num_waiting=len(self._waiting),
+            num_blocks=self._kv_cache.num_blocks,
+            num_used_blocks=self._kv_cache.num_used_blocks,
+            num_cached_blocks=self._kv_cache.num_cached_blocks,
+            num_steps=self._num_steps,
+            num_preemptions=self._num_preemptions,
+            prefix_queries_tokens=self._prefix_queries_tokens,
+            prefix_hits_tokens=self._prefix_hits_tokens,
+            prompt_tokens=self._num_prompt_tokens,
+            generation_tokens=self._num_generation_tokens,
+        )
+
+    # Requests come and go
+
+    def add(self, request: Request) -> None:
+        """Accept a request, whose seed is set. Raises InvalidRequest and keeps nothing of it if the
+        id is in use or the prompt is empty, PromptTooLong if the context cannot hold its tokens.
+
+        A continued stream that had all of its tokens already ends with the next `update`.
+        """
+        self._check(request)
+        conditions = StopConditions.resolve(
+            request.sampling,
+            num_prompt_tokens=len(request.prompt_token_ids),
+            max_model_len=self._max_model_len,
+            eos_token_ids=self._eos_token_ids,
+        )
+        state = RequestState(
+            request=request,
+            arrival_index=self._num_added,
+            token_ids=[*request.prompt_token_ids, *request.output_token_ids],
+            blocks=self._kv_cache.open_table(request.cache_salt),
+            stop_conditions=conditions,
+        )
+        self._num_added += 1
+        self._live[request.request_id] = state
+        self._waiting.add(state)
+        if request.output_token_ids:
+            stop = conditions.after(request.output_token_ids[-1], len(request.output_token_ids))
+            if stop is not None:
+                self._outputs.append(self._tell(state, stop=stop))
+
+    def abort(self, request_id: str) -> EngineOutput | None:
+        """End a request now and return its final output; None if there is no such live request.
+
+        If its step is being computed, the blocks are freed when `update` sees the result.
+        """
+        state = self._live.get(request_id)
+        return None if state is None else self._tell(state, stop=Stop(FinishReason.ABORT))
+
+    def abort_all(self) -> list[EngineOutput]:
+        """End every live request; also returns the outputs that the next `update` would have."""
+        return self._take_outputs() + [
+            self._tell(state, stop=Stop(FinishReason.ABORT)) for state in list(self._live.values())
+        ]
+
+    # A step
+
+    def schedule(self) -> SchedulerOutput:
+        """Decide the next step. Each decision must be followed by one `update`.
+
+        One pass over the running and the waiting requests in the order in which they shall run.
+        Nothing may come of it (no part scheduled): then there is nothing to compute, but `update`
+        may still have outputs of requests that ended here.
+        """
+        assert not self._in_flight, "schedule() was called twice without update()"
+        plan = _Plan(self._config.max_num_batched_tokens)
+        admitting = True
+        while True:
+            place = len(plan.parts)  # all running requests before this place are in the plan
+            running = self._running[place] if place < len(self._running) else None
+            waiting = self._waiting.peek() if admitting else None
+            if waiting is not None and (
+                running is None or self._waiting.outranks(waiting, running)
+            ):
+                admitting = self._admit(waiting, plan)
+            elif running is not None:
+                self._advance(running, plan)
+            else:
+                return self._seal(plan)
+
+    def update(
+        self, scheduler_output: SchedulerOutput, runner_output: ModelRunnerOutput
+    ) -> list[EngineOutput]:
+        """Take in the result of the step that `schedule` decided last; returns the news."""
+        assert scheduler_output.step == runner_output.step == self._num_steps
+        states, self._in_flight = self._in_flight, []
+        outputs = self._take_outputs()
+        for state, part, result in zip(
+            states, scheduler_output.scheduled, runner_output.results, strict=True
+        ):
+            assert part.request_id == result.request_id == state.request.request_id
+            if state.status is RequestStatus.FINISHED:  # aborted meanwhile
+                self._release(state, failed=result.error is not None)
+                continue
+            news = self._apply(state, part, result)
+            if news is not None:
+                outputs.append(news)
+        return outputs
+
+    # Parts of schedule
+
+    def _advance(
+        self, state: RequestState, plan: _Plan, prefix_block_ids: tuple[int, ...] = ()
+    ) -> None:
+        """Plan the next tokens of the running request that stands at the place reached.
+
+        A token is kept back for each running request behind it. If blocks run out, those behind are
+        preempted, the last one first, and in the end the request itself: then it is up to `_admit`
+        whether it can go on at all.
+        """
+        start = state.num_computed_tokens
+        num_behind = len(self._running) - len(plan.parts) - 1
+        num_tokens = min(len(state.token_ids) - start, plan.num_tokens_left - num_behind)
+        end = start + num_tokens
+        while (new := self._kv_cache.extend(state.blocks, state.token_ids, end)) is None:
+            self._preempt(self._running[-1])
+            if state.status is not RequestStatus.RUNNING:
+                return
+        plan.num_tokens_left -= num_tokens
+        plan.parts.append(
+            ScheduledTokens(state.request.request_id, start, num_tokens, prefix_block_ids + new)
+        )
+
+    def _admit(self, state: RequestState, plan: _Plan) -> bool:
+        """Start the first waiting request at the place reached, if budget, seats and blocks allow.
+        False if it has to wait, and with it everyone behind it."""
+        if self._fail_if_too_big(state):
+            return True
+        num_ahead = len(plan.parts)
+        num_tokens_left = plan.num_tokens_left - (len(self._running) - num_ahead)
+        if num_ahead == self._config.max_num_seqs or num_tokens_left <= 0:
+            return False
+        hit = NO_HIT
+        if not state.needs_whole_prompt:
+            hit = self._kv_cache.find_prefix(state.blocks, state.token_ids)
+        if not self._may_start(len(state.token_ids) - hit.num_tokens, num_tokens_left):
+            return False
+        if not self._make_room(state, hit, num_ahead):
+            return False
+        self._start(state, hit, plan)
+        return True
+
+    def _may_start(self, num_uncomputed: int, num_tokens_left: int) -> bool:
+        if self._config.enable_chunked_prefill or num_uncomputed <= num_tokens_left:
+            return True
+        return num_uncomputed > self._config.max_num_batched_tokens
+
+    def _make_room(self, state: RequestState, hit: PrefixHit, num_ahead: int) -> bool:
+        """Find a seat, and blocks for all known tokens, preempting those that run behind.
+
+        One more block for each request ahead must stay available: a start that makes somebody
+        preempt in the next steps would only waste work.
+        """
+        num_tokens = len(state.token_ids)
+        num_preemptible = sum(len(s.blocks.block_ids) for s in self._running[num_ahead:])
+        if not self._kv_cache.has_room(num_tokens, hit, num_ahead - num_preemptible):
+            return False  # not even if all behind gave way
+        while len(self._running) == self._config.max_num_seqs or not self._kv_cache.has_room(
+            num_tokens, hit, num_ahead
+        ):
+            if len(self._running) == num_ahead:
+                return False
+            self._preempt(self._running[-1])
+        return True
+
+    def _start(self, state: RequestState, hit: PrefixHit, plan: _Plan) -> None:
+        self._waiting.remove(state.request.request_id)
+        self._running.insert(len(plan.parts), state)
+        state.status = RequestStatus.RUNNING
+        self._kv_cache.adopt(state.blocks, hit)
+        state.num_computed_tokens = hit.num_tokens
+        if state.first_scheduled_time_s is None:
+            state.first_scheduled_time_s = self._clock()
+            state.num_cached_tokens = hit.num_tokens
+            self._prefix_queries_tokens += len(state.token_ids)
+            self._prefix_hits_tokens += hit.num_tokens
+        plan.new_requests.append(
+            NewRequest(
+                request_id=state.request.request_id,
+                token_ids=tuple(state.token_ids),
+                num_prompt_tokens=state.num_prompt_tokens,
+                sampling=state.request.sampling,
+                pooling=state.request.pooling,
+            )
+        )
+        self._advance(state, plan, hit.block_ids)
+
+    def _preempt(self, state: RequestState) -> None:
+        """Take the last running request's blocks away; it is computed again when it next starts,
+        from the prefix that is then still cached."""
+        assert self._running[-1] is state
+        self._running.pop()
+        self._release(state)
+        state.status = RequestStatus.WAITING
+        state.num_computed_tokens = 0
+        self._waiting.put_back(state)
+        self._preempted_ids.append(state.request.request_id)
+        self._num_preemptions += 1
+
+    def _fail_if_too_big(self, state: RequestState) -> bool:
+        """End a request whose tokens would not fit even if it had the whole cache for itself."""
+        num_needed = self._kv_cache.blocks_for(len(state.token_ids))
+        if num_needed <= self._kv_cache.num_blocks:
+            return False
+        message = (
+            f"The request has come to {len(state.token_ids)} tokens, which take {num_needed} KV "
+            f"blocks, but the whole cache has {self._kv_cache.num_blocks} blocks of "
+            f"{self._kv_cache.block_size} tokens. Give the KV cache more memory "
+            "(kv_cache_memory), shorten the prompt or ask for fewer tokens."
+        )
+        self._outputs.append(self._tell(state, stop=Stop(FinishReason.ERROR), error=message))
+        return True
+
+    def _seal(self, plan: _Plan) -> SchedulerOutput:
+        self._num_steps += 1
+        if not plan.parts:  # not computed, so what ranks must hear waits for the next step
+            return SchedulerOutput(self._num_steps, (), (), (), ())
+        self._in_flight = self._running.copy()
+        output = SchedulerOutput(
+            step=self._num_steps,
+            new_requests=tuple(plan.new_requests),
+            scheduled=tuple(plan.parts),
+            preempted_ids=tuple(self._preempted_ids),
+            finished_ids=tuple(self._finished_ids),
+        )
+        self._preempted_ids.clear()
+        self._finished_ids.clear()
+        return output
+
+    # Parts of update
+
+    def _apply(
+        self, state: RequestState, part: ScheduledTokens, result: StepResult
+    ) -> EngineOutput | None:
+        """Bring one request up to date with its result; None if there is nothing to tell."""
+        if result.error is not None:
+            return self._tell(state, stop=Stop(FinishReason.ERROR), error=result.error)
+        end = part.start + part.num_tokens
+        state.num_computed_tokens = end
+        if part.start < state.num_prompt_tokens:
+            self._num_prompt_tokens += min(end, state.num_prompt_tokens) - part.start
+        prompt_logprobs = self._new_prompt_logprobs(state, part, result.prompt_logprobs)
+        if end < len(state.token_ids):
+            return self._tell(state, prompt_logprobs=prompt_logprobs) if prompt_logprobs else None
+        if state.request.pooling is not None:
+            assert result.embedding is not None, f"{part.request_id} was computed but not pooled"
+            return self._tell(state, stop=Stop(FinishReason.STOP), embedding=result.embedding)
+        return self._append(state, result, prompt_logprobs)
+
+    def _append(
+        self,
+        state: RequestState,
+        result: StepResult,
+        prompt_logprobs: tuple[PositionLogprobs, ...],
+    ) -> EngineOutput:
+        """Add the sampled tokens, up to the one that ends the request if there is such a one."""
+        assert result.token_ids, f"nothing was sampled for {result.request_id}"
+        conditions = state.stop_conditions
+        if conditions.max_output_tokens == 0:  # only the prompt was of interest
+            stop = Stop(FinishReason.LENGTH)
+            return self._tell(state, prompt_logprobs=prompt_logprobs, stop=stop)
+        num_before = state.num_output_tokens
+        for num_taken, token_id in enumerate(result.token_ids, start=1):
+            state.token_ids.append(token_id)
+            ending = conditions.after(token_id, num_before + num_taken)
+            if ending is not None:
+                break
+        self._num_generation_tokens += num_taken
+        return self._tell(
+            state,
+            result.token_ids[:num_taken],
+            result.logprobs[:num_taken],
+            prompt_logprobs,
+            stop=ending,
+        )
+
+    def _new_prompt_logprobs(
+        self,
+        state: RequestState,
+        part: ScheduledTokens,
+        logprobs: tuple[PositionLogprobs, ...],
+    ) -> tuple[PositionLogprobs, ...]:
+        """Those not sent before a preemption. The part from `start` on brings the positions from
+        `start + 1` on, which its logits predict."""
+        if not logprobs:
+            return ()
+        new = logprobs[max(state.num_prompt_logprobs - part.start, 0) :]
+        state.num_prompt_logprobs += len(new)
+        return new
+
+    # How a request is told and ended
+
+    def _tell(
+        self,
+        state: RequestState,
+        new_token_ids: tuple[int, ...] = (),
+        logprobs: tuple[PositionLogprobs, ...] = (),
+        prompt_logprobs: tuple[PositionLogprobs, ...] = (),
+        *,
+        embedding: tuple[float, ...] | None = None,
+        stop: Stop | None = None,
+        error: str | None = None,
+    ) -> EngineOutput:
+        """The news of a request. With `stop` they are its last, and it ends here: the only place
+        where one does."""
+        is_first, state.has_output = not state.has_output, True
+        if stop is not None:
+            self._retire(state, failed=error is not None)
+        return EngineOutput(
+            request_id=state.request.request_id,
+            new_token_ids=new_token_ids,
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
+            embedding=embedding,
+            finish_reason=None if stop is None else stop.reason,
+            stop_token_id=None if stop is None else stop.token_id,
+            error=error,
+            num_cached_tokens=state.num_cached_tokens,
+            first_scheduled_time_s=(
+                state.first_scheduled_time_s if is_first or stop is not None else None
+            ),
+        )
+
+    def _retire(self, state: RequestState, *, failed: bool) -> None:
+        request_id = state.request.request_id
+        del self._live[request_id]
+        if state.status is RequestStatus.WAITING:
+            self._waiting.remove(request_id)
+        else:
+            self._running.remove(state)
+            self._finished_ids.append(request_id)
+        state.status = RequestStatus.FINISHED
+        if not self._in_flight:  # else update() releases the blocks, once they are written
+            self._release(state, failed=failed)
+
+    def _release(self, state: RequestState, *, failed: bool = False) -> None:
+        if failed:
+            self._kv_cache.forget(state.blocks)
+        self._kv_cache.free(state.blocks)
+
+    def _take_outputs(self) -> list[EngineOutput]:
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def _check(self, request: Request) -> None:
+        if request.request_id in self._live:
+            raise InvalidRequest(
+                f"The request id '{request.request_id}' is in use by a request that has not ended "
+                "yet. Choose another one.",
+                param="request_id",
+            )
+        if not request.prompt_token_ids:
+            raise InvalidRequest("The prompt has no tokens. Send at least one.", param="prompt")
+        num_tokens = len(request.prompt_token_ids) + len(request.output_token_ids)
+        if num_tokens > self._max_model_len:
+            raise PromptTooLong(num_tokens, None, self._max_model_len)

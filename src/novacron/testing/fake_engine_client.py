@@ -1,0 +1,290 @@
+"""FakeEngineClient: an EngineClient that recites instead of computing.
+
+For tests of whatever stands on EngineClient, and for measuring what HTTP costs. Admission,
+detokenization, stop strings, slow readers and ids are the real client's own code; only the tokens
+are made up: every step gives each request the next token of the text that `reply` wrote for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from novacron import errors
+from novacron.engine.admission import admit
+from novacron.engine.client import EngineState
+from novacron.engine.request_streams import RequestStreams
+from novacron.engine.tokenization import Tokenizer
+from novacron.records.output import EngineOutput, EngineStats, ModelSpec, RequestOutput
+from novacron.records.request import FinishReason, Request
+from novacron.records.step import PositionLogprobs
+from novacron.testing.tiny_tokenizers import byte_level, write_folder
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_BLOCK_SIZE = 16
+
+
+def fake_tokenizer(folder: Path, chat_template: str = CHAT_TEMPLATE) -> Tokenizer:
+    """A small real tokenizer with a ChatML template, its files written into `folder`."""
+    config = {"eos_token": "<|im_end|>", "chat_template": chat_template}
+    return Tokenizer.load(write_folder(folder, byte_level(), tokenizer_config=config))
+
+
+@dataclass
+class _Recital:
+    """The tokens that one request still gets."""
+
+    request: Request
+    token_ids: list[int]
+    num_given: int = 0
+
+    def next_output(self, eos_token_id: int) -> EngineOutput:
+        sampling = self.request.sampling
+        at_end = self.num_given == len(self.token_ids)
+        must_go_on = sampling.ignore_eos or self.num_given < sampling.min_tokens
+        if at_end and not must_go_on:
+            token_id, reason = eos_token_id, FinishReason.STOP
+        else:
+            token_id = self.token_ids[self.num_given % len(self.token_ids)]
+            reason = None
+        self.num_given += 1
+        if reason is None and token_id in sampling.stop_token_ids:
+            reason = FinishReason.STOP
+        if reason is None and self.num_given == sampling.max_tokens:
+            reason = FinishReason.LENGTH
+        is_first = self.num_given == 1
+        return EngineOutput(
+            request_id=self.request.request_id,
+            new_token_ids=(token_id,),
+            logprobs=_logprobs((token_id,), sampling.logprobs),
+            prompt_logprobs=self._prompt_logprobs() if is_first else (),
+            finish_reason=reason,
+            stop_token_id=token_id
+            if reason is FinishReason.STOP and token_id != eos_token_id
+            else None,
+            first_scheduled_time_s=self.request.arrival_time_s if is_first else None,
+        )
+
+    def _prompt_logprobs(self) -> tuple[PositionLogprobs, ...]:
+        return _logprobs(self.request.prompt_token_ids[1:], self.request.sampling.prompt_logprobs)
+
+
+def _logprobs(token_ids: tuple[int, ...], num_top: int | None) -> tuple[PositionLogprobs, ...]:
+    """The token at -0.5, and beside it the lowest token ids with ever smaller numbers."""
+    if num_top is None:
+        return ()
+    top = tuple(range(num_top))
+    values = (-0.5, *(-1.0 - place for place in top))
+    return tuple(PositionLogprobs((token_id, *top), values, 1) for token_id in token_ids)
+
+
+class FakeEngineClient:
+    """Implements EngineClient in this process.
+
+    `step_s` is the duration of a step, 0 to yield to the loop only; `num_tokens_per_step` makes
+    steps deliver more at once. `fail_with` makes requests end with ERROR. `submitted` keeps all
+    requests that were accepted, `aborted` the ids that a caller gave up or cancelled.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        reply: Callable[[Request], str] = lambda request: "The answer is 42.",
+        step_s: float = 0.0,
+        max_model_len: int = 2048,
+        max_live: int = 1024,
+        state: EngineState = EngineState.READY,
+    ) -> None:
+        self.reply = reply
+        self.step_s = step_s
+        self.max_live = max_live
+        self.fail_with: str | None = None
+        self.submitted: list[Request] = []
+        self.aborted: list[str] = []
+        self.num_restarts = 0
+        self.loading_progress = ("weights", 0.5)
+        self._tokenizer = tokenizer
+        self._state = state
+        self._settled = asyncio.Event()
+        self._failure: errors.NovaCronError | None = None
+        self._streams = RequestStreams()
+        self._recitals: dict[str, _Recital] = {}
+        self._steps: asyncio.Task[None] | None = None
+        self._seeds = random.Random(0)
+        self._callbacks: list[Callable[[EngineState], None]] = []
+        self.enter(state)
+        self._num_steps = 0
+        self._num_prompt_tokens = 0
+        self._num_generated_tokens = 0
+        self._spec = ModelSpec(
+            name="fake",
+            model_version="0" * 32,
+            architecture="FakeForCausalLM",
+            vocab_size=tokenizer.vocab_size,
+            hidden_size=8,
+            max_model_len=max_model_len,
+            eos_token_ids=tokenizer.eos_token_ids,
+            dtype="float32",
+            device="cpu",
+            num_parameters=1,
+            weight_bytes=4,
+            num_blocks=64,
+            block_size=_BLOCK_SIZE,
+            kv_cache_bytes=64 * _BLOCK_SIZE,
+            load_phases_s={"weights": 0.25},
+        )
+
+    @property
+    def state(self) -> EngineState:
+        return self._state
+
+    @property
+    def spec(self) -> ModelSpec:
+        if self._state is EngineState.LOADING:
+            raise errors.NotReady("The model is loading.")
+        return self._spec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @property
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            num_running=len(self._recitals),
+            num_blocks=self._spec.num_blocks,
+            num_used_blocks=min(len(self._recitals), self._spec.num_blocks),
+            num_steps=self._num_steps,
+            prefix_queries_tokens=self._num_prompt_tokens,
+            prompt_tokens=self._num_prompt_tokens,
+            generation_tokens=self._num_generated_tokens,
+        )
+
+    async def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
+        if self._state is not EngineState.READY:
+            raise self._failure or errors.NotReady(f"The engine is {self._state.value}.")
+        admitted = tuple(admit(request, self._spec, self._seeds) for request in requests)
+        if len(self._streams) + len(admitted) > self.max_live:
+            raise errors.Overloaded(f"The queue is full: at most {self.max_live} requests.")
+        stream = self._streams.open(admitted, self._tokenizer)
+        self._accept(admitted)
+        try:
+            while not stream.ended:
+                for output in await stream.next():
+                    yield output
+        finally:
+            self._give_up(self._streams.close(stream))
+
+    async def abort(self, request_id: str) -> bool:
+        live = self._streams.abort(request_id)
+        if live:
+            self._give_up((request_id,))
+        return live
+
+    def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
+        self._callbacks.append(callback)
+
+    async def wait_ready(self) -> None:
+        await self._settled.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def drain(self, timeout_s: float) -> bool:
+        self.enter(EngineState.DRAINING)
+        try:
+            await asyncio.wait_for(self._streams.wait_idle(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def unload(self, timeout_s: float) -> None:
+        await self.drain(timeout_s)
+        self.enter(EngineState.UNLOADED)
+
+    async def load(self) -> None:
+        if self._state is EngineState.UNLOADED:
+            self.enter(EngineState.LOADING)
+            await asyncio.sleep(self.step_s)
+            self.enter(EngineState.READY)
+        await self.wait_ready()
+
+    async def close(self) -> None:
+        for request_id in list(self._recitals):
+            await self.abort(request_id)
+        self.enter(EngineState.DEAD)
+        if self._steps is not None:
+            self._steps.cancel()
+            await asyncio.gather(self._steps, return_exceptions=True)
+
+    def enter(self, state: EngineState) -> None:
+        """Be in `state`, as if the engine had got there."""
+        self._state = state
+        if state in (EngineState.READY, EngineState.DEAD):
+            self._settled.set()
+        else:
+            self._settled.clear()
+        for callback in self._callbacks:
+            callback(state)
+
+    def die(self, *, for_good: bool = False) -> None:
+        """End like an engine process that was killed; `for_good`: it is not started again."""
+        error = errors.EngineDead("The engine process ended unexpectedly (exit code -9).")
+        self._recitals.clear()
+        self._streams.fail_all(error)
+        if for_good:
+            self._failure = error
+            self.enter(EngineState.DEAD)
+        else:
+            self.num_restarts += 1
+            self.enter(EngineState.LOADING)
+
+    def _accept(self, requests: tuple[Request, ...]) -> None:
+        for request in requests:
+            self.submitted.append(request)
+            token_ids = self._tokenizer.encode(self.reply(request), add_special_tokens=False)
+            self._recitals[request.request_id] = _Recital(request, token_ids)
+            self._num_prompt_tokens += len(request.prompt_token_ids)
+        if self._steps is None or self._steps.done():
+            self._steps = asyncio.get_running_loop().create_task(self._run())
+
+    def _give_up(self, request_ids: tuple[str, ...]) -> None:
+        for request_id in request_ids:
+            if self._recitals.pop(request_id, None) is not None:
+                self.aborted.append(request_id)
+
+    async def _run(self) -> None:
+        while self._recitals:
+            await asyncio.sleep(self.step_s)
+            outputs = [self._step(recital) for recital in self._recitals.values()]
+            self._num_steps += 1
+            for output in outputs:
+                if output.finish_reason is not None:
+                    del self._recitals[output.request_id]
+            for request_id in self._streams.deliver(outputs):
+                self._recitals.pop(request_id, None)
+
+    def _step(self, recital: _Recital) -> EngineOutput:
+        request_id = recital.request.request_id
+        if self.fail_with is not None:
+            return EngineOutput(
+                request_id=request_id, finish_reason=FinishReason.ERROR, error=self.fail_with
+            )
+        if recital.request.pooling is not None:
+            return EngineOutput(
+                request_id=request_id,
+                embedding=self._embedding(recital.request),
+                finish_reason=FinishReason.STOP,
+            )
+        self._num_generated_tokens += 1
+        return recital.next_output(self._tokenizer.eos_token_ids[0])
+
+    def _embedding(self, request: Request) -> tuple[float, ...]:
+        draw = random.Random(repr(request.prompt_token_ids))
+        return tuple(draw.uniform(-1.0, 1.0) for _ in range(self._spec.hidden_size))

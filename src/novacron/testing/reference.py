@@ -1,0 +1,186 @@
+"""What `transformers` computes for a checkpoint, and what NovaCron computes, side by side.
+
+For tests: tests/reference runs these on CPU, tests/gpu on CUDA. Needs the `dev` extra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.executor.inline import InlineExecutor
+from novacron.kernels.table import kernels_for
+from novacron.kv_cache.kv_cache_manager import KVCacheManager
+from novacron.models.checkpoint import Checkpoint
+from novacron.models.decoder import Decoder, build_decoder
+from novacron.models.hf_config import read_hf_config
+from novacron.models.loading import load_weights
+from novacron.models.registry import find_family
+from novacron.parallel.communicator import LocalCommunicator
+from novacron.parallel.groups import SINGLE
+from novacron.records.request import Request, SamplingParams
+from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
+from novacron.runner.input_batch import InputBatch
+from novacron.runner.kv_tensors import KVTensors
+from novacron.scheduler.scheduler import Scheduler
+
+
+class Judge:
+    """A checkpoint as transformers runs it, in float32 and without fused attention."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model = AutoModelForCausalLM.from_pretrained(
+            folder, attn_implementation="eager", dtype=torch.float32
+        ).eval()
+
+    @torch.no_grad()
+    def logits(self, token_ids: Sequence[int]) -> Tensor:
+        """[tokens, vocabulary]"""
+        logits: Tensor = self._model(torch.tensor([token_ids])).logits[0]
+        return logits
+
+    @torch.no_grad()
+    def greedy(self, token_ids: Sequence[int], num_tokens: int) -> list[int]:
+        """The tokens that follow, the end-of-sequence token not ending them."""
+        prompt = torch.tensor([token_ids])
+        all_ids = self._model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=num_tokens,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+        new_ids: list[int] = all_ids[0, len(token_ids) :].tolist()
+        return new_ids
+
+
+def load_decoder(folder: Path, device: torch.device, *, dtype: torch.dtype) -> Decoder:
+    """The decoder of one rank, filled from a checkpoint; its context is not set."""
+    hf_config = read_hf_config(folder)
+    _, family = find_family(hf_config)
+    config = family.read_config(hf_config)
+    decoder = build_decoder(
+        config, SINGLE, LocalCommunicator(), kernels_for(device), dtype=dtype, device=device
+    )
+    load_weights(decoder, Checkpoint(folder), family, lambda fraction: None)
+    return decoder
+
+
+@torch.inference_mode()
+def logits_in_chunks(
+    decoder: Decoder, token_ids: Sequence[int], chunks: Sequence[int], *, max_model_len: int
+) -> Tensor:
+    """Logits at every position of a prompt that is computed in `chunks` of so many tokens."""
+    assert sum(chunks) == len(token_ids)
+    device = decoder.norm.weight.device
+    decoder.set_context(max_model_len)
+    block_size = 8
+    num_blocks = -(-len(token_ids) // block_size)
+    kv_tensors = KVTensors(
+        decoder.config,
+        SINGLE,
+        num_blocks=num_blocks + 1,
+        block_size=block_size,
+        dtype=decoder.embedding.weight.dtype,
+        device=device,
+    )
+    batch = InputBatch(
+        max_num_seqs=1, max_model_len=len(token_ids), block_size=block_size, device=device
+    )
+    request = NewRequest("r", tuple(token_ids), len(token_ids), SamplingParams(seed=0))
+    pieces: list[Tensor] = []
+    start = 0
+    for size in chunks:
+        blocks = () if start else tuple(range(num_blocks, 0, -1))
+        part = ScheduledTokens("r", start, size, blocks)
+        step = SchedulerOutput(0, () if start else (request,), (part,), (), ())
+        batch.update(step)
+        inputs = batch.prepare(step)
+        hidden = decoder(
+            inputs.token_ids_T, inputs.positions_T, inputs.attention, kv_tensors.layers
+        )
+        pieces.append(decoder.logits(hidden))
+        start += size
+    return torch.cat(pieces).cpu()
+
+
+@dataclass(frozen=True)
+class Generation:
+    token_ids: list[int]
+    num_cached_tokens: int
+
+
+class Engine:
+    """Scheduler, KV cache and executor of one checkpoint, without processes or text."""
+
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        *,
+        max_num_batched_tokens: int = 2048,
+        num_blocks: int = 256,
+        dtype: str = "float32",
+    ) -> None:
+        scheduler_config = SchedulerConfig(
+            max_num_seqs=16, max_num_batched_tokens=max_num_batched_tokens
+        )
+        cache_config = CacheConfig(block_size=8, kv_cache_memory=64 * 2**20)
+        self._executor = InlineExecutor(
+            ModelConfig(dtype=dtype, device=device.type, num_threads=1),  # type: ignore[arg-type]
+            cache_config,
+            scheduler_config,
+            model_path=folder,
+            progress=lambda phase, fraction: None,
+        )
+        spec = self._executor.spec
+        kv_cache = KVCacheManager(
+            num_blocks=min(num_blocks, spec.num_blocks),
+            block_size=spec.block_size,
+            model_version=spec.model_version,
+            kv_dtype=spec.dtype,
+            enable_prefix_caching=True,
+        )
+        self._scheduler = Scheduler(
+            scheduler_config,
+            kv_cache,
+            max_model_len=spec.max_model_len,
+            eos_token_ids=frozenset(spec.eos_token_ids),
+        )
+
+    @property
+    def num_preemptions(self) -> int:
+        return self._scheduler.stats().num_preemptions
+
+    def greedy(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> list[Generation]:
+        """The tokens that follow each prompt, all prompts running together."""
+        sampling = SamplingParams(
+            temperature=0.0, max_tokens=num_tokens, ignore_eos=True, seed=0
+        )
+        for index, prompt in enumerate(prompts):
+            self._scheduler.add(
+                Request(
+                    request_id=str(index),
+                    prompt_token_ids=tuple(prompt),
+                    sampling=sampling,
+                    arrival_time_s=float(index),
+                )
+            )
+        tokens: dict[str, list[int]] = {str(index): [] for index in range(len(prompts))}
+        cached = dict.fromkeys(tokens, 0)
+        while self._scheduler.has_work:
+            step = self._scheduler.schedule()
+            for output in self._scheduler.update(step, self._executor.execute(step)):
+                assert output.error is None, output.error
+                tokens[output.request_id] += output.new_token_ids
+                cached[output.request_id] = max(
+                    cached[output.request_id], output.num_cached_tokens
+                )
+        return [Generation(tokens[key], cached[key]) for key in tokens]

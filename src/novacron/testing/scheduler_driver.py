@@ -1,0 +1,125 @@
+"""SchedulerDriver: a real scheduler over a FakeExecutor, with its promises checked in each step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from novacron.config.engine import SchedulerConfig
+from novacron.kv_cache.kv_cache_manager import KVCacheManager
+from novacron.records.output import EngineOutput, ModelSpec
+from novacron.records.request import FinishReason, Request
+from novacron.records.step import ModelRunnerOutput, SchedulerOutput
+from novacron.scheduler.scheduler import Scheduler
+from novacron.scheduler.stopping import StopConditions
+from novacron.testing.clock import FakeClock
+from novacron.testing.fake_executor import FakeExecutor, hashed_token
+
+
+class SchedulerDriver:
+    """`scheduler.add` requests, then `step` or `run`. `outputs` collects what came out, by request.
+
+    A broken promise raises AssertionError: blocks that do not add up, a step above its limits, a
+    running request that a step leaves out, an output after the last.
+    """
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        executor: FakeExecutor,
+        *,
+        enable_prefix_caching: bool = True,
+    ) -> None:
+        self.config = config
+        self.executor = executor
+        self.clock = FakeClock()
+        self.outputs: dict[str, list[EngineOutput]] = {}
+        spec = executor.spec
+        self.kv_cache = KVCacheManager(
+            spec.num_blocks,
+            spec.block_size,
+            model_version=spec.model_version,
+            kv_dtype=spec.dtype,
+            enable_prefix_caching=enable_prefix_caching,
+        )
+        self.scheduler = Scheduler(
+            config,
+            self.kv_cache,
+            max_model_len=spec.max_model_len,
+            eos_token_ids=frozenset(spec.eos_token_ids),
+            clock=self.clock,
+        )
+
+    def schedule(self) -> SchedulerOutput:
+        """The first half of `step`, for tests that do something while a step is computed."""
+        decision = self.scheduler.schedule()
+        self.kv_cache.check_integrity()
+        assert decision.num_tokens <= self.config.max_num_batched_tokens
+        assert len(decision.scheduled) <= self.config.max_num_seqs
+        if decision.scheduled:
+            assert len(decision.scheduled) == self.scheduler.stats().num_running
+        else:
+            assert decision == SchedulerOutput(decision.step, (), (), (), ())
+        return decision
+
+    def finish(self, decision: SchedulerOutput) -> None:
+        """The second half of `step`."""
+        result = ModelRunnerOutput(decision.step, ())
+        if decision.scheduled:
+            result = self.executor.execute(decision)
+        self.collect(self.scheduler.update(decision, result))
+        self.kv_cache.check_integrity()
+
+    def step(self) -> SchedulerOutput:
+        decision = self.schedule()
+        self.finish(decision)
+        return decision
+
+    def run(self, max_steps: int = 2000) -> list[SchedulerOutput]:
+        """Step until all work is done; AssertionError if that takes more than `max_steps`."""
+        decisions: list[SchedulerOutput] = []
+        while self.scheduler.has_work:
+            assert len(decisions) < max_steps, "the scheduler does not come to an end"
+            decisions.append(self.step())
+        return decisions
+
+    def abort(self, request_id: str) -> None:
+        output = self.scheduler.abort(request_id)
+        assert output is not None, f"{request_id} is not live"
+        self.collect([output])
+        self.kv_cache.check_integrity()
+
+    def collect(self, outputs: Iterable[EngineOutput]) -> None:
+        for output in outputs:
+            earlier = self.outputs.setdefault(output.request_id, [])
+            assert all(o.finish_reason is None for o in earlier), f"output after the last: {output}"
+            assert (output.error is not None) == (output.finish_reason is FinishReason.ERROR)
+            earlier.append(output)
+
+    def tokens(self, request_id: str) -> list[int]:
+        """All new tokens of a request so far."""
+        return [t for output in self.outputs[request_id] for t in output.new_token_ids]
+
+    def final(self, request_id: str) -> EngineOutput:
+        final = self.outputs[request_id][-1]
+        assert final.finish_reason is not None, f"{request_id} has not ended"
+        return final
+
+
+def expected_tokens(request: Request, spec: ModelSpec) -> tuple[list[int], FinishReason]:
+    """What the request comes to on a FakeExecutor, wherever and beside whatever it runs."""
+    conditions = StopConditions.resolve(
+        request.sampling,
+        num_prompt_tokens=len(request.prompt_token_ids),
+        max_model_len=spec.max_model_len,
+        eos_token_ids=frozenset(spec.eos_token_ids),
+    )
+    output = list(request.output_token_ids)
+    new: list[int] = []
+    while True:
+        stop = conditions.after(output[-1], len(output)) if output else None
+        if stop is not None:
+            return new, stop.reason
+        if conditions.max_output_tokens == 0:
+            return new, FinishReason.LENGTH
+        new.append(hashed_token([*request.prompt_token_ids, *output]) % spec.vocab_size)
+        output.append(new[-1])

@@ -1,0 +1,128 @@
+"""EngineCore over a FakeExecutor: every accepted request ends once, constrained ones included."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from novacron.config.engine import SchedulerConfig
+from novacron.engine.core import EngineCore
+from novacron.engine.structured_output import GrammarCompiler
+from novacron.engine.tokenization import Tokenizer
+from novacron.kv_cache.kv_cache_manager import KVCacheManager
+from novacron.records.output import EngineOutput
+from novacron.records.request import FinishReason, Request, SamplingParams, StructuredOutput
+from novacron.scheduler.scheduler import Scheduler
+from novacron.testing.fake_executor import FakeExecutor, fake_spec
+from novacron.testing.tiny_models import EOS_TOKEN_ID, VOCAB_SIZE, write_tiny_tokenizer
+
+SPEC = fake_spec(vocab_size=VOCAB_SIZE, eos_token_ids=(EOS_TOKEN_ID,))
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder: Path = tmp_path_factory.mktemp("tokenizer")
+    write_tiny_tokenizer(folder)
+    return Tokenizer.load(folder)
+
+
+def make_core(tokenizer: Tokenizer) -> EngineCore:
+    kv_cache = KVCacheManager(
+        SPEC.num_blocks, SPEC.block_size, model_version="v", kv_dtype="float32"
+    )
+    scheduler = Scheduler(
+        SchedulerConfig(max_num_seqs=4, max_num_batched_tokens=64),
+        kv_cache,
+        max_model_len=SPEC.max_model_len,
+        eos_token_ids=frozenset(SPEC.eos_token_ids),
+    )
+    return EngineCore(
+        FakeExecutor(SPEC),
+        scheduler,
+        lambda: GrammarCompiler(tokenizer.json_text, SPEC.vocab_size, SPEC.eos_token_ids),
+    )
+
+
+def make_request(request_id: str, **sampling: object) -> Request:
+    return Request(
+        request_id=request_id,
+        prompt_token_ids=(20, 21, 22),
+        sampling=SamplingParams(**{"max_tokens": 5, "seed": 1, **sampling}),  # type: ignore[arg-type]
+        arrival_time_s=0.0,
+    )
+
+
+def run(core: EngineCore) -> list[EngineOutput]:
+    """Step until nothing is left to do."""
+    outputs = []
+    deadline = time.monotonic() + PATIENCE_S
+    while core.has_work:
+        assert time.monotonic() < deadline
+        outputs += core.step()
+    return outputs
+
+
+def finals(outputs: list[EngineOutput]) -> dict[str, FinishReason]:
+    ended = [output for output in outputs if output.finish_reason is not None]
+    assert len({output.request_id for output in ended}) == len(ended), "two final outputs"
+    return {output.request_id: output.finish_reason for output in ended if output.finish_reason}
+
+
+def test_every_request_ends_once(tokenizer: Tokenizer) -> None:
+    core = make_core(tokenizer)
+    for place in range(10):
+        core.add(make_request(str(place), ignore_eos=True))
+    outputs = run(core)
+    assert finals(outputs) == {str(place): FinishReason.LENGTH for place in range(10)}
+    assert core.stats().num_used_blocks == 0
+    assert core.stats().num_steps == core.num_steps > 0
+
+
+def test_a_request_that_the_scheduler_refuses_ends_with_an_error(tokenizer: Tokenizer) -> None:
+    core = make_core(tokenizer)
+    core.add(make_request("twice", ignore_eos=True))
+    core.add(make_request("twice", ignore_eos=True))
+    outputs = run(core)
+    reasons = sorted(output.finish_reason for output in outputs if output.finish_reason)
+    assert reasons == [FinishReason.ERROR, FinishReason.LENGTH]
+    [refused] = [output for output in outputs if output.error]
+    assert "in use" in str(refused.error)
+
+
+def test_a_grammar_is_obeyed_to_its_end(tokenizer: Tokenizer) -> None:
+    core = make_core(tokenizer)
+    spec = StructuredOutput("choice", '["Paris", "London"]')
+    core.add(make_request("constrained", max_tokens=50, structured_output=spec))
+    outputs = run(core)
+    tokens = [token for output in outputs for token in output.new_token_ids]
+    assert finals(outputs) == {"constrained": FinishReason.STOP}
+    assert tokenizer.decode(tokens) in ("Paris", "London")
+
+
+def test_a_grammar_that_cannot_be_compiled_fails_its_request_alone(tokenizer: Tokenizer) -> None:
+    core = make_core(tokenizer)
+    bad = StructuredOutput("regex", "(unclosed")
+    core.add(make_request("bad", structured_output=bad))
+    core.add(make_request("good", ignore_eos=True))
+    outputs = run(core)
+    assert finals(outputs) == {"bad": FinishReason.ERROR, "good": FinishReason.LENGTH}
+
+
+def test_abort_reaches_a_request_whose_grammar_is_being_compiled(tokenizer: Tokenizer) -> None:
+    core = make_core(tokenizer)
+    core.add(make_request("r", structured_output=StructuredOutput("regex", "[a-z]+")))
+    [output] = core.abort(["r"])
+    assert output.finish_reason is FinishReason.ABORT
+    assert run(core) == []
+
+
+def test_abort_all_ends_everything(tokenizer: Tokenizer) -> None:
+    core = make_core(tokenizer)
+    core.add(make_request("running", ignore_eos=True))
+    core.step()
+    core.add(make_request("waiting", ignore_eos=True))
+    core.add(make_request("compiling", structured_output=StructuredOutput("regex", "[a-z]+")))
+    ended = finals(core.abort_all())
+    assert ended == dict.fromkeys(("running", "waiting", "compiling"), FinishReason.ABORT)
+    assert not core.has_work
