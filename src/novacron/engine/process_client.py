@@ -319,7 +319,9 @@ class _EngineProcess:
 
     def send(self, message: wire.ToEngine) -> None:
         """Never blocks, and never fails: a dead engine is noticed by `wait`."""
-        if not self._outgoing.closed:
+        if self._outgoing.closed:
+            return
+        with contextlib.suppress(zmq.Again):  # nobody listens: it is starting, or gone
             self._outgoing.send(wire.encode(message), zmq.NOBLOCK)
 
     async def messages(self) -> AsyncIterator[wire.FromEngine]:

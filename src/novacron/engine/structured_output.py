@@ -27,7 +27,7 @@ from novacron.errors import InvalidRequest
 from novacron.records.request import StructuredOutput
 
 MAX_SPEC_CHARACTERS: Final = 64 * 1024
-MAX_REGEX_CHARACTERS: Final = 8 * 1024  # 80 ms on a slow core
+MAX_REGEX_CHARACTERS: Final = 8 * 1024  # at most some 50 ms
 MAX_LARK_LINES: Final = 2_000  # the most rules that can refer to each other in a chain
 MAX_COMPILE_CPU_S: Final = 1.0
 MAX_CACHED_GRAMMARS: Final = 128
@@ -52,9 +52,8 @@ class GrammarState:
     the sampler ends the request with an error; `error` says why.
     """
 
-    def __init__(self, matcher: LLMatcher, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
+    def __init__(self, matcher: LLMatcher, eos_token_ids: frozenset[int]) -> None:
         self._matcher = matcher
-        self._vocab_size = vocab_size
         self._eos_token_ids = eos_token_ids
         self._num_accepted = 0
         self._num_ends = 0  # end tokens after the last one that the matcher takes
@@ -127,7 +126,7 @@ class GrammarCompiler:
             if len(self._cache) > MAX_CACHED_GRAMMARS:
                 self._cache.popitem(last=False)
             copy = matcher.deep_copy()
-        return GrammarState(copy, self._vocab_size, frozenset(self._eos_token_ids))
+        return GrammarState(copy, frozenset(self._eos_token_ids))
 
     def _compile(self, grammar: str) -> LLMatcher:
         tokenizer = self._tokenizer = self._tokenizer or self._build_tokenizer()

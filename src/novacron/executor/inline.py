@@ -11,12 +11,18 @@ from pathlib import Path
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
-from novacron.errors import ConfigError
-from novacron.executor.placement import choose_device, choose_dtype, choose_num_threads
+from novacron.errors import ConfigError, ModelLoadError
+from novacron.executor.placement import (
+    choose_device,
+    choose_dtype,
+    choose_num_threads,
+    keep_freed_memory,
+)
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.table import kernels_for
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
+from novacron.models.decoder_config import DecoderConfig, DynamicScaling, LongRopeScaling
 from novacron.models.hf_config import read_eos_token_ids, read_hf_config
 from novacron.models.loading import load_weights
 from novacron.models.model_version import model_version
@@ -30,6 +36,7 @@ from novacron.runner.kv_tensors import (
     KVTensors,
     activation_bytes,
     block_bytes,
+    free_memory_bytes,
     num_blocks_to_allocate,
     spare_memory_bytes,
 )
@@ -57,6 +64,7 @@ class InlineExecutor:
             device = choose_device(model)
             if device.type == "cpu":
                 torch.set_num_threads(choose_num_threads(model))
+                keep_freed_memory()
             hf_config = read_hf_config(model_path)
             architecture, family = find_family(hf_config)
             config = family.read_config(hf_config)
@@ -64,9 +72,7 @@ class InlineExecutor:
             dtype = choose_dtype(model, hf_config.dtype or checkpoint.dtype, device)
         with phases.timed("weights"), ThreadPoolExecutor(1) as background:
             digest = background.submit(model_version, checkpoint)
-            decoder = build_decoder(
-                config, SINGLE, LocalCommunicator(), kernels_for(device), dtype=dtype, device=device
-            )
+            decoder = _allocate_decoder(model_path, config, dtype, device)
             load_weights(
                 decoder, checkpoint, family, lambda fraction: progress("weights", fraction)
             )
@@ -90,7 +96,7 @@ class InlineExecutor:
             warm_up(self._runner, max_model_len=max_model_len, block_size=cache.block_size)
         self._spec = ModelSpec(
             name=model.served_model_name[0] if model.served_model_name else model_path.name,
-            model_version=version,
+            model_version=_with_context(version, config, max_model_len),
             architecture=architecture,
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
@@ -131,6 +137,34 @@ class _Phases:
         yield
         self.times_s[phase] = time.perf_counter() - start_s
         self._progress(phase, 1.0)
+
+
+def _allocate_decoder(
+    model_path: Path, config: DecoderConfig, dtype: torch.dtype, device: torch.device
+) -> Decoder:
+    """The decoder without weights; refused at once if the weights cannot fit."""
+
+    def build(where: torch.device) -> Decoder:
+        kernels = kernels_for(device)
+        return build_decoder(
+            config, SINGLE, LocalCommunicator(), kernels, dtype=dtype, device=where
+        )
+
+    needed, free = build(torch.device("meta")).weight_bytes, free_memory_bytes(device)
+    if needed > free:
+        raise ModelLoadError(
+            f"{model_path}: the weights take {needed / 2**30:.1f} GiB in "
+            f"{str(dtype).removeprefix('torch.')}, but {device} has {free / 2**30:.1f} GiB free."
+        )
+    return build(device)
+
+
+def _with_context(version: str, config: DecoderConfig, max_model_len: int) -> str:
+    """Where rope depends on the context that is served, so do keys: another version of them."""
+    depends = any(
+        isinstance(layer.rope.scaling, DynamicScaling | LongRopeScaling) for layer in config.layers
+    )
+    return f"{version}-{max_model_len}" if depends else version
 
 
 def _allocate_cache(

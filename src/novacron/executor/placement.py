@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import torch
 
 from novacron.config.engine import ModelConfig
 from novacron.errors import ConfigError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+_MMAP_THRESHOLD_BYTES = 32 * 2**20  # the largest that glibc takes
+_TRIM_THRESHOLD_BYTES = 2**30
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -52,6 +57,19 @@ def choose_num_threads(config: ModelConfig) -> int:
     usable = len(os.sched_getaffinity(0))
     cores = max(1, usable * physical // logical)
     return max(1, min(cores, _cpu_quota(_CPU_QUOTA)))
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep memory that tensors free, for those of the next layer, step after step.
+
+    By default it goes back to the system and costs a page fault per 4 KiB when taken again. With 64
+    rows in a step this more than halves its time (62 to 25 ms, the bundled model on one core). No
+    effect under another allocator.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
 
 
 def _cpu_is_fast_at_bf16() -> bool:

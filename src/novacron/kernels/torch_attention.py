@@ -23,6 +23,8 @@ from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
 # Blocks of padding that cost as much as the calls of one more group; see the numbers above.
 _PADDING_BLOCKS_PER_GROUP = 64
 
+_CAPPED_QUERIES = 256  # whose scores, where these are capped, are held at a time
+
 
 @dataclass(frozen=True)
 class _DecodeGroup:
@@ -89,14 +91,20 @@ class _PromptChunk:
     def _attend_capped(
         self, q_KGTH: Tensor, key_KSH: Tensor, value_KSH: Tensor, scale: float, softcap: float
     ) -> Tensor:
+        """As above with capped scores, some queries at a time to bound the memory of scores."""
         if self.visible_TS is None:
             num = self.last - self.first
-            hidden = torch.ones(num, num, dtype=torch.bool, device=q_KGTH.device).triu_(1)
+            hidden_TS = torch.ones(num, num, dtype=torch.bool, device=q_KGTH.device).triu_(1)
         else:
-            hidden = ~self.visible_TS
-        scores = (q_KGTH.float() * scale) @ key_KSH.unsqueeze(1).transpose(-1, -2).float()
-        weights = _softmax(scores, hidden, softcap)
-        return (weights @ value_KSH.unsqueeze(1).float()).permute(2, 0, 1, 3)
+            hidden_TS = ~self.visible_TS
+        key_K1HS = key_KSH.float().unsqueeze(1).transpose(-1, -2)
+        value_K1SH = value_KSH.float().unsqueeze(1)
+        outputs = []
+        for first in range(0, hidden_TS.shape[0], _CAPPED_QUERIES):
+            queries = slice(first, first + _CAPPED_QUERIES)
+            scores_KGQS = (q_KGTH[:, :, queries].float() * scale) @ key_K1HS
+            outputs.append(_softmax(scores_KGQS, hidden_TS[queries], softcap) @ value_K1SH)
+        return torch.cat(outputs, dim=2).permute(2, 0, 1, 3)
 
 
 @dataclass(frozen=True)

@@ -111,21 +111,33 @@ def activation_bytes(
     return hidden + logits
 
 
+def free_memory_bytes(device: torch.device) -> int:
+    """What is free on the device, within the limit of a container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min(psutil.virtual_memory().available, _free_in_cgroup_bytes(_CGROUP))
+
+
 def spare_memory_bytes(cache: CacheConfig, device: torch.device, *, activation_bytes: int) -> int:
     """What the KV cache may take of the device's memory, the weights being loaded already."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         used = total - free
         return max(0, int(total * cache.gpu_memory_utilization) - used - activation_bytes)
-    free = min(psutil.virtual_memory().available, _free_in_cgroup_bytes(_CGROUP))
+    free = free_memory_bytes(device)
     return max(0, int(free * cache.cpu_memory_utilization) - activation_bytes)
 
 
 def _free_in_cgroup_bytes(cgroup: Path) -> int:
-    """What a container's memory limit leaves; without one, no bound."""
+    """What a container's memory limit leaves, file pages that can be dropped counted as free;
+    without a limit, no bound."""
     try:
         limit = int((cgroup / "memory.max").read_text())
-        return max(0, limit - int((cgroup / "memory.current").read_text()))
+        used = int((cgroup / "memory.current").read_text())
+        statistics = dict(
+            line.split() for line in (cgroup / "memory.stat").read_text().splitlines()
+        )
+        return max(0, limit - used + int(statistics.get("inactive_file", 0)))
     except (OSError, ValueError):  # another kind of cgroup, or "max"
         return 2**63
 

@@ -84,8 +84,8 @@ def _position_logprobs(values: list[float]) -> PositionLogprobs:
 def _top_token_ids(logits_GV: Tensor, num_top: int) -> Tensor:
     """Ids of the largest logits, largest first.
 
-    Sorts by one integer made of the logit and the id, all different, since a selection by logit
-    alone has no order among equals. A float32 orders like its bits, once negative numbers have the others flipped.
+    Selects by one integer made of the logit and the id, all different. A float32 orders like its
+    bits, once negative numbers have all but the sign flipped.
     """
     # Adding 0.0 makes -0.0 equal to 0.0.
     bits_GV = (logits_GV.float() + 0.0).view(torch.int32)

@@ -272,7 +272,8 @@ class Scheduler:
         return True
 
     def _start(self, state: RequestState, hit: PrefixHit, plan: _Plan) -> None:
-        self._waiting.remove(state.request.request_id)
+        started = self._waiting.pop()
+        assert started is state, "somebody preempted for it came before it"
         self._running.insert(len(plan.parts), state)
         state.status = RequestStatus.RUNNING
         self._kv_cache.adopt(state.blocks, hit)

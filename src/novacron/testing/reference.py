@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from novacron.models.hf_config import read_hf_config
 from novacron.models.loading import load_weights
 from novacron.models.registry import find_family
 from novacron.parallel.communicator import LocalCommunicator
-from novacron.parallel.groups import SINGLE
+from novacron.parallel.groups import SINGLE, ParallelGroup
 from novacron.records.request import Request, SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.runner.input_batch import InputBatch
@@ -35,9 +36,9 @@ class Judge:
     """A checkpoint as transformers runs it, in float32 and without fused attention."""
 
     def __init__(self, folder: Path) -> None:
-        self._model = AutoModelForCausalLM.from_pretrained(
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
             folder, attn_implementation="eager", dtype=torch.float32
-        ).eval()
+        )
 
     @torch.no_grad()
     def logits(self, token_ids: Sequence[int]) -> Tensor:
@@ -75,7 +76,12 @@ def load_decoder(folder: Path, device: torch.device, *, dtype: torch.dtype) -> D
 
 @torch.inference_mode()
 def logits_in_chunks(
-    decoder: Decoder, token_ids: Sequence[int], chunks: Sequence[int], *, max_model_len: int
+    decoder: Decoder,
+    token_ids: Sequence[int],
+    chunks: Sequence[int],
+    *,
+    max_model_len: int,
+    group: ParallelGroup = SINGLE,
 ) -> Tensor:
     """Logits at every position of a prompt that is computed in `chunks` of so many tokens."""
     assert sum(chunks) == len(token_ids)
@@ -85,7 +91,7 @@ def logits_in_chunks(
     num_blocks = -(-len(token_ids) // block_size)
     kv_tensors = KVTensors(
         decoder.config,
-        SINGLE,
+        group,
         num_blocks=num_blocks + 1,
         block_size=block_size,
         dtype=decoder.embedding.weight.dtype,
@@ -161,9 +167,7 @@ class Engine:
 
     def greedy(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> list[Generation]:
         """The tokens that follow each prompt, all prompts running together."""
-        sampling = SamplingParams(
-            temperature=0.0, max_tokens=num_tokens, ignore_eos=True, seed=0
-        )
+        sampling = SamplingParams(temperature=0.0, max_tokens=num_tokens, ignore_eos=True, seed=0)
         for index, prompt in enumerate(prompts):
             self._scheduler.add(
                 Request(
@@ -180,7 +184,5 @@ class Engine:
             for output in self._scheduler.update(step, self._executor.execute(step)):
                 assert output.error is None, output.error
                 tokens[output.request_id] += output.new_token_ids
-                cached[output.request_id] = max(
-                    cached[output.request_id], output.num_cached_tokens
-                )
+                cached[output.request_id] = max(cached[output.request_id], output.num_cached_tokens)
         return [Generation(tokens[key], cached[key]) for key in tokens]

@@ -1,0 +1,198 @@
+"""novacron bench: measure a server at a URL, or one started for the purpose.
+
+Each benchmark's options are the fields of its scenario. `--scenario FILE` gives them by table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+import uvloop
+from rich.console import Console
+
+from novacron.bench import compare, report, result, suite
+from novacron.bench.result import BenchResult
+from novacron.bench.scenario import Scenario, make_scenario, read_scenarios
+from novacron.bench.target import TargetOptions
+
+T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+EXIT_GOAL_MISSED = 1
+
+_RESULT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class _CommaList(click.ParamType[tuple[Any, ...], Any]):
+    """Values separated by commas, or a list from a scenario file."""
+
+    def __init__(self, item: type) -> None:
+        self.name = f"{item.__name__},..."
+        self._item = item
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        try:
+            return tuple(self._item(part) for part in parts)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is no list of {self._item.__name__} such as 1,2,4.", param, ctx)
+
+
+_SCALARS: Mapping[type, click.ParamType[Any, Any]] = {
+    int: click.INT,
+    float: click.FLOAT,
+    str: click.STRING,
+}
+
+
+def _param_type(annotation: Any) -> click.ParamType[Any, Any]:
+    if get_origin(annotation) is tuple:
+        return _CommaList(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation))
+    return _SCALARS[annotation]
+
+
+def _scenario_option(kind: type[Scenario], part: Field[Any]) -> click.Option:
+    shown = ",".join(map(str, part.default)) if isinstance(part.default, tuple) else part.default
+    assert part.default is not MISSING
+    return click.Option(
+        [f"--{part.name.replace('_', '-')}"],
+        type=_param_type(get_type_hints(kind)[part.name]),
+        default=part.default,
+        help=part.metadata["help"] + (f" [default: {shown}]" if shown != "" else ""),
+    )
+
+
+def _target_options(function: Function) -> Function:
+    """Which server is measured."""
+    decorators = (
+        click.option("--url", default="", help="Server to measure; without: one is started."),
+        click.option(
+            "--model", default="", help="With --url: the model's name. Else: folder to serve."
+        ),
+        click.option("--api-key", default="", help="Key for the server."),
+        click.option(
+            "--config",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="Configuration file of the server that is started.",
+        ),
+        click.option(
+            "--set", "settings", multiple=True, metavar="KEY=VALUE",
+            help="Setting of the server that is started, such as num_threads=1.",
+        ),
+        click.option(
+            "--route", type=click.Choice(["completions", "chat"]), default="completions",
+            show_default=True, help="API that is asked.",
+        ),
+        click.option(
+            "--prompts", type=click.Choice(["auto", "tokens", "text"]), default="auto",
+            help="Prompts as token ids (exact lengths) or English words. auto: tokens for a "
+            "server of our own.",
+        ),
+    )  # fmt: skip
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def _take_target(values: dict[str, Any]) -> TargetOptions:
+    """Remove the options of the target from `values`."""
+    names = [part.name for part in fields(TargetOptions) if part.name != "environment"]
+    return TargetOptions(environment=os.environ, **{name: values.pop(name) for name in names})
+
+
+@click.group()
+@click.option("--scenario", type=_RESULT_FILE, help="TOML file with a table of options each.")
+@click.pass_context
+def bench(ctx: click.Context, scenario: Path | None) -> None:
+    """Measure a server or the engine; see benchmarks/METHODOLOGY.md for how."""
+    tables = read_scenarios(scenario) if scenario else {}
+    ctx.obj = tables
+    ctx.default_map = {
+        name: {key.replace("-", "_"): value for key, value in table.items()}
+        for name, table in tables.items()
+    }
+
+
+def _benchmark_command(name: str, benchmark: suite.Benchmark[Any]) -> click.Command:
+    @click.command(name, help=benchmark.help)
+    @click.option("--output", type=click.Path(path_type=Path), help="JSON file to write.")
+    @click.option("--check", is_flag=True, help="Exit with 1 if a goal is missed.")
+    @_target_options
+    @click.pass_context
+    def command(ctx: click.Context, /, output: Path | None, check: bool, **values: Any) -> None:
+        target = _take_target(values)
+        scenario = make_scenario(benchmark.scenario, values)
+        measured = _run(name, lambda progress: benchmark.run(target, scenario, progress))
+        Console().print(report.render(measured))
+        if output is not None:
+            result.save(measured, output)
+        _end(ctx, check, [measured])
+
+    command.params += [_scenario_option(benchmark.scenario, f) for f in fields(benchmark.scenario)]
+    return command
+
+
+for _name, _benchmark in suite.BENCHMARKS.items():
+    bench.add_command(_benchmark_command(_name, _benchmark))
+
+
+@bench.command("suite")
+@click.option(
+    "--output-dir", type=click.Path(file_okay=False, path_type=Path),
+    default="benchmarks/results", show_default=True, help="Folder for the result files.",
+)  # fmt: skip
+@click.option(
+    "--baseline", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with earlier results to compare with.",
+)  # fmt: skip
+@click.option("--check", is_flag=True, help="Exit with 1 if a goal is missed.")
+@_target_options
+@click.pass_context
+def run_suite(
+    ctx: click.Context, /, output_dir: Path, baseline: Path | None, check: bool, **values: Any
+) -> None:
+    """All benchmarks in turn, with a result file and a page each."""
+    target = _take_target(values)
+    results = _run("suite", lambda progress: suite.run_suite(target, ctx.obj, progress))
+    console = Console()
+    for one in results:
+        console.print(report.render(one))
+    console.print(suite.all_goals(results).rich())
+    for path in suite.save_all(results, output_dir, baseline):
+        console.print(f"wrote {path}")
+    _end(ctx, check, results)
+
+
+@bench.command("compare")
+@click.argument("before", type=_RESULT_FILE)
+@click.argument("after", type=_RESULT_FILE)
+def run_compare(before: Path, after: Path) -> None:
+    """Ratios between two result files of one benchmark, with 95 % intervals."""
+    for grid in compare.comparison_grids(result.load(before), result.load(after)):
+        Console().print(grid.rich())
+
+
+def _run(name: str, work: Callable[[suite.Progress], Coroutine[Any, Any, T]]) -> T:
+    """Run it on a loop of its own, and say on standard error how far it is."""
+    console = Console(stderr=True)
+    with (
+        console.status(name) as status,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        return runner.run(work(lambda text: status.update(f"{name}: {text}")))
+
+
+def _end(ctx: click.Context, check: bool, results: list[BenchResult]) -> None:
+    missed = [goal for one in results for goal in one.goals if not goal.met]
+    if check and missed:
+        ctx.exit(EXIT_GOAL_MISSED)

@@ -1,0 +1,128 @@
+"""Scenarios: frozen settings of one benchmark, documented where they are declared.
+
+The fields become options of the command line, keys of scenario files, and a part of the result.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from novacron.errors import ConfigError
+
+
+def option(default: Any, help: str, *, least: float = 1) -> Any:
+    """A documented field of a scenario; a number must be at least `least`."""
+    return field(default=default, metadata={"help": help, "least": least})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What all scenarios share."""
+
+    seed: int = option(0, "of prompts, arrivals and order", least=0)
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            value, least = getattr(self, part.name), part.metadata["least"]
+            values = value if isinstance(value, tuple) else (value,)
+            too_small = any(isinstance(one, int | float) and not one >= least for one in values)
+            if values == () or too_small:
+                raise ConfigError(
+                    f"--{part.name.replace('_', '-')} is {value!r}: give {least:g} or more."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyScenario(Scenario):
+    prompt_tokens: tuple[int, ...] = option((16, 128, 512), "prompt lengths")
+    output_tokens: tuple[int, ...] = option((64,), "output lengths")
+    repeats: int = option(10, "requests per combination")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThroughputScenario(Scenario):
+    through: Literal["both", "engine", "http"] = option("both", "what to drive")
+    num_streams: int = option(32, "requests at once")
+    prompt_tokens: int = option(64, "prompt length")
+    output_tokens: int = option(128, "output length")
+    repeats: int = option(7, "rounds; each drives all contestants once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeScenario(Scenario):
+    rates: tuple[float, ...] = option(
+        (2.0, 8.0, 16.0), "requests per second, one run each", least=1e-6
+    )
+    num_requests: int = option(64, "requests per rate")
+    num_prefixes: int = option(4, "shared prefixes (system prompts)")
+    prefix_tokens: int = option(256, "length of a shared prefix; 0: none", least=0)
+    prompt_tokens: int = option(32, "length of what follows the prefix")
+    output_tokens: int = option(32, "output length")
+    burstiness: float = option(
+        1.0, "1: Poisson arrivals; below: burstier; above: more even", least=0.01
+    )
+    burst_size: int = option(1, "requests that arrive together")
+    trace: str = option("", "file of a Mooncake trace (JSONL) to replay; rates are then speed-ups")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheScenario(Scenario):
+    prefix_tokens: tuple[int, ...] = option((256, 1024), "lengths of the shared prefix")
+    suffix_tokens: int = option(16, "length of what follows the prefix")
+    output_tokens: int = option(16, "output length")
+    repeats: int = option(10, "prefixes per length")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyScenario(Scenario):
+    tasks: tuple[str, ...] = option(("all",), "tasks of the bundled model, or all")
+    num_examples: int = option(100, "held-out questions per task")
+    max_tokens: int = option(96, "longest answer")
+    concurrency: int = option(32, "questions at once")
+    through: Literal["http", "engine"] = option("http", "what to ask")
+    floors: str = option("", "JSON file of the least accuracy per task; below it the run fails")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartupScenario(Scenario):
+    repeats: int = option(5, "starts that count; one more comes first to warm the page cache")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourcesScenario(Scenario):
+    idle_seconds: float = option(5.0, "how long to watch the idle server", least=0.1)
+    num_streams: int = option(32, "requests at once")
+    prompt_tokens: int = option(64, "prompt length")
+    output_tokens: int = option(128, "output length")
+    repeats: int = option(3, "batches")
+
+
+S = TypeVar("S", bound=Scenario)
+
+
+def read_scenarios(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a scenario file (TOML): one per benchmark, its keys the scenario's fields."""
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is no scenario file: {error}.") from error
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: '{name}' stands outside of a table such as [latency].")
+    return tables
+
+
+def make_scenario(kind: type[S], values: Mapping[str, Any]) -> S:
+    """A scenario from the values of a table or of options. Raises ConfigError."""
+    known = {part.name for part in fields(kind)}
+    named = {name.replace("-", "_"): value for name, value in values.items()}
+    if unknown := named.keys() - known:
+        raise ConfigError(
+            f"There is no {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}."
+        )
+    given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in named.items()}
+    return kind(**given)

@@ -1,0 +1,157 @@
+"""All benchmarks in order, then the comparison with earlier results; files that can be committed.
+
+Latency, throughput, accuracy and resources; then what the design must prove beside: start-up, the
+prefix cache, load that does not wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic
+
+from novacron.bench import accuracy, cache, latency, resources, result, serve, startup, throughput
+from novacron.bench.compare import comparison_grids
+from novacron.bench.report import Grid, goals_grid, markdown
+from novacron.bench.result import BenchResult
+from novacron.bench.scenario import (
+    AccuracyScenario,
+    CacheScenario,
+    LatencyScenario,
+    ResourcesScenario,
+    S,
+    ServeScenario,
+    StartupScenario,
+    ThroughputScenario,
+    make_scenario,
+)
+from novacron.bench.target import Target, TargetOptions, open_target
+from novacron.errors import ConfigError
+
+Progress = Callable[[str], None]
+
+_SHORTER: Mapping[str, Mapping[str, Any]] = {"accuracy": {"num_examples": 40}}
+
+
+@dataclass(frozen=True)
+class Benchmark(Generic[S]):
+    """One benchmark: what is asked, and how it runs on a server it opens and closes itself."""
+
+    help: str
+    scenario: type[S]
+    run: Callable[[TargetOptions, S, Progress], Coroutine[Any, Any, BenchResult]]
+
+
+def _on_target(
+    run: Callable[[Target, S, Progress], Coroutine[Any, Any, BenchResult]],
+) -> Callable[[TargetOptions, S, Progress], Coroutine[Any, Any, BenchResult]]:
+    async def on_target(options: TargetOptions, scenario: S, progress: Progress) -> BenchResult:
+        progress("starting the server")
+        async with open_target(options) as target:
+            return await run(target, scenario, progress)
+
+    return on_target
+
+
+BENCHMARKS: Mapping[str, Benchmark[Any]] = {
+    "latency": Benchmark(
+        "One request at a time: first token, further tokens, whole answer.",
+        LatencyScenario,
+        _on_target(latency.run),
+    ),
+    "throughput": Benchmark(
+        "Many streams at once: engine alone, engine process, HTTP.",
+        ThroughputScenario,
+        throughput.run,
+    ),
+    "accuracy": Benchmark(
+        "Held-out questions to the bundled model, per task.", AccuracyScenario, accuracy.run
+    ),
+    "resources": Benchmark(
+        "Memory and processor time of all processes.", ResourcesScenario, _on_target(resources.run)
+    ),
+    "startup": Benchmark(
+        "Process start to the first token, by phase.", StartupScenario, startup.run
+    ),
+    "cache": Benchmark(
+        "Time to first token with and without a cached prefix.",
+        CacheScenario,
+        _on_target(cache.run),
+    ),
+    "serve": Benchmark(
+        "Open-loop load at given rates, as vllm bench serve reports it.",
+        ServeScenario,
+        _on_target(serve.run),
+    ),
+}
+
+
+async def run_suite(
+    options: TargetOptions, tables: Mapping[str, Mapping[str, Any]], progress: Progress
+) -> list[BenchResult]:
+    """Every benchmark, with the scenarios of `tables` where given. Raises ConfigError at once."""
+    if unknown := tables.keys() - BENCHMARKS.keys():
+        raise ConfigError(f"There is no benchmark {', '.join(sorted(unknown))}.")
+    scenarios = {
+        name: make_scenario(one.scenario, {**_SHORTER.get(name, {}), **tables.get(name, {})})
+        for name, one in BENCHMARKS.items()
+    }
+    return [
+        await BENCHMARKS[name].run(options, scenario, _prefixed(name, progress))
+        for name, scenario in scenarios.items()
+    ]
+
+
+def save_all(results: Sequence[BenchResult], folder: Path, baseline: Path | None) -> list[Path]:
+    """Write a JSON file and a page per benchmark, and one page for all; return what was written.
+
+    Files are named <theme>_<hardware>_<yyyymm>. The newest results of the same theme and hardware
+    in `baseline` are compared with.
+    """
+    written = []
+    comparisons = []
+    for one in results:
+        stem = _stem(one.benchmark, one)
+        if baseline is not None and (earlier := _newest(one, baseline)) is not None:
+            comparisons += comparison_grids(earlier, one)
+        result.save(one, folder / f"{stem}.json")
+        (folder / f"{stem}.md").write_text(markdown(one))
+        written += [folder / f"{stem}.json", folder / f"{stem}.md"]
+    overview = folder / f"{_stem('suite', results[0])}.md"
+    overview.write_text(_overview(results, comparisons))
+    return [*written, overview]
+
+
+def all_goals(results: Sequence[BenchResult]) -> Grid:
+    return goals_grid([goal for one in results for goal in one.goals])
+
+
+def _prefixed(name: str, progress: Progress) -> Progress:
+    return lambda text: progress(f"{name}: {text}")
+
+
+def _stem(theme: str, one: BenchResult) -> str:
+    month = datetime.now(UTC).strftime("%Y%m")
+    return f"{theme}_{one.environment.hardware.slug}_{month}"
+
+
+def _newest(like: BenchResult, folder: Path) -> BenchResult | None:
+    slug = like.environment.hardware.slug
+    files = sorted(folder.glob(f"{like.benchmark}_{slug}_*.json"))
+    return result.load(files[-1]) if files else None
+
+
+def _overview(results: Sequence[BenchResult], comparisons: Sequence[Grid]) -> str:
+    first, last = results[0], results[-1]
+    hardware = first.environment.hardware
+    parts = [
+        "# novacron bench suite",
+        f"{hardware.cpu_model}, {hardware.num_usable_cpus} CPUs. {first.started_at} to "
+        f"{last.ended_at}. Commit {first.environment.commit or 'unknown'}.",
+        all_goals(results).markdown(),
+    ]
+    for grid in comparisons:
+        parts += [f"## {grid.title}", grid.markdown()]
+    return "\n\n".join(parts) + "\n"

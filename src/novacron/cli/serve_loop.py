@@ -1,0 +1,101 @@
+"""The life of `novacron serve` once its engine process is on its way: ready, signals, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+
+import uvloop
+
+from novacron.cli.announcement import announce, show_loading
+from novacron.cli.serving import Serving
+from novacron.config.load import Settings
+from novacron.engine.process_client import ProcessClient
+from novacron.errors import NovaCronError
+from novacron.observability.logs import configure_logging
+
+EXIT_CLEAN = 0
+EXIT_FAILED = 1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+logger = logging.getLogger(__name__)
+
+
+def run(client: ProcessClient, settings: Settings, listener: socket.socket) -> int:
+    """Serve until told to end. The exit code."""
+    configure_logging(settings.server.log_level, settings.server.log_format)
+    if settings.server.log_level != "debug":
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(client, settings, listener))
+
+
+async def _serve(client: ProcessClient, settings: Settings, listener: socket.socket) -> int:
+    signals = _Signals()
+    serving = Serving(client, settings, listener)
+    try:
+        await serving.start()
+    except NovaCronError:
+        await serving.stop(at_once=True)
+        raise
+    telling = asyncio.create_task(_tell(serving, settings))
+    failing = asyncio.create_task(serving.failure())
+    asked = asyncio.create_task(signals.first.wait())
+    await asyncio.wait({failing, asked}, return_when=asyncio.FIRST_COMPLETED)
+    telling.cancel()
+    if failing.done():
+        await serving.stop()
+        _complain(f"Error: {failing.result()}")
+        return EXIT_FAILED
+    failing.cancel()
+    return await _end(serving, signals, settings.server.shutdown_timeout)
+
+
+async def _tell(serving: Serving, settings: Settings) -> None:
+    await show_loading(serving.client)
+    announce(serving.url, serving.client, settings)
+
+
+async def _end(serving: Serving, signals: _Signals, timeout_s: float) -> int:
+    """Drain until done, out of time, or told a second time."""
+    logger.info("finishing running requests; a second signal ends at once")
+    draining = asyncio.create_task(serving.drain(timeout_s))
+    insisted = asyncio.create_task(signals.second.wait())
+    await asyncio.wait({draining, insisted}, return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        draining.cancel()
+        await serving.stop(at_once=True)
+        return 128 + signals.last
+    insisted.cancel()
+    await serving.stop()
+    if draining.result():
+        return EXIT_CLEAN
+    _complain(
+        f"Error: requests were cut off, because they did not finish within {timeout_s:g} s "
+        "(--shutdown-timeout) or the engine failed."
+    )
+    return EXIT_FAILED
+
+
+class _Signals:
+    """The first and the second SIGTERM or SIGINT. Counts from when it is made."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self.last = 0
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._receive, number)
+
+    def _receive(self, number: int) -> None:
+        self.last = number
+        (self.second if self.first.is_set() else self.first).set()
+
+
+def _complain(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

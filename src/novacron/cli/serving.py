@@ -1,0 +1,114 @@
+"""Everything that makes a server on this machine: engine process, gateway, HTTP listener.
+
+`serve` runs it in the main thread with signals; `chat --model` and its kin run it in a background
+thread (background_server.py). Importing this module imports the web framework, so it is imported
+after the engine process has been started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+
+import uvicorn
+
+from novacron.cli.listener import url_of
+from novacron.config.load import Settings
+from novacron.engine.client import EngineState
+from novacron.engine.process_client import ProcessClient
+from novacron.errors import EngineDead, NovaCronError
+from novacron.gateway.app import build_app
+
+_KEEP_ALIVE_S = 75  # longer than load balancers keep theirs, so that they close first
+_LAST_BYTES_S = 3  # for responses to leave after their requests have ended
+
+
+class Serving:
+    """One server, from a spawned engine to the last byte sent. Belongs to one event loop.
+
+    `settings` name the model, see `spawn_engine`.
+    """
+
+    def __init__(self, client: ProcessClient, settings: Settings, listener: socket.socket) -> None:
+        self.client = client
+        self.url = url_of(listener)
+        self._listener = listener
+        self._dead = asyncio.Event()
+        client.on_state_change(self._note_death)
+        names = settings.engine.model.served_model_name
+        app = build_app(client, settings.server, model_names=names)
+        self._uvicorn = _Uvicorn(_uvicorn_config(app))
+        self._http: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen at once, while the model still loads. Raises ModelLoadError."""
+        self._http = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
+        await self.client.start()
+        await self._uvicorn.listening.wait()
+
+    async def failure(self) -> NovaCronError:
+        """Return, once the engine is dead for good, why."""
+        await self._dead.wait()
+        try:
+            await self.client.wait_ready()
+        except NovaCronError as error:
+            return error
+        return EngineDead("The engine has ended.")
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuse new work and finish the old. True if all of it finished, in time."""
+        finished = await self.client.drain(timeout_s)
+        return finished and not self._dead.is_set()
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """End the engine, then the listener. Streams still open end with an error event."""
+        if at_once or self.client.state is EngineState.LOADING:
+            self._kill_engine()
+        await self.client.close()
+        self._uvicorn.should_exit = True
+        self._uvicorn.force_exit = at_once
+        if self._http is not None:
+            await self._http
+
+    def _kill_engine(self) -> None:
+        """While it loads, the engine process does not listen; and it has nothing to lose."""
+        if self.client.engine_pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.client.engine_pid, signal.SIGKILL)
+
+    def _note_death(self, state: EngineState) -> None:
+        if state is EngineState.DEAD:
+            self._dead.set()
+
+
+class _Uvicorn(uvicorn.Server):
+    """Without uvicorn's own handling of signals: draining is ours, and comes first."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _uvicorn_config(app: Callable[..., Awaitable[None]]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="websockets-sansio",
+        log_config=None,
+        access_log=False,  # the gateway has its own
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_LAST_BYTES_S,
+    )

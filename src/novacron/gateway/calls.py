@@ -1,0 +1,128 @@
+"""Calls: API calls that run on the engine, each one or several Requests.
+
+The one place where the gateway meets EngineClient.generate: every call is timed, can be found by
+its id, and is aborted when whoever reads it stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from novacron.engine.client import EngineClient
+from novacron.errors import NovaCronError, RequestFailed
+from novacron.observability.metrics import Metrics
+from novacron.records.output import RequestOutput, TextLogprobs
+from novacron.records.request import FinishReason, Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallOrigin:
+    """Who calls: ids, the model's name as the client wrote it, and when.
+
+    `created` is Unix time, for the client; `arrival_time_s` is time.monotonic(), for us.
+    """
+
+    call_id: str  # what the client sees as the id of its answer
+    request_id: str  # what it sent as x-request-id, or was given
+    model: str
+    created: int
+    arrival_time_s: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call:
+    """One API call in the engine's terms: for each prompt in turn, its `n` Requests."""
+
+    origin: CallOrigin
+    requests: tuple[Request, ...]
+    n: int = 1
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of all prompts; the copies of a prompt count once."""
+        return sum(len(request.prompt_token_ids) for request in self.requests[:: self.n])
+
+
+class Calls:
+    """The running calls of one engine."""
+
+    def __init__(self, client: EngineClient, metrics: Metrics) -> None:
+        self._client = client
+        self._metrics = metrics
+        self._running: set[Call] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def run(self, call: Call) -> AsyncGenerator[RequestOutput, None]:
+        """The outputs of `call`; closing the generator aborts what still runs.
+
+        Raises what EngineClient.generate raises, and RequestFailed for a request that the engine
+        could not compute.
+        """
+        timer = self._metrics.start_call(call.origin.arrival_time_s, len(call.requests))
+        self._running.add(call)
+        try:
+            async with aclosing(self._client.generate(call.requests)) as outputs:
+                async for output in outputs:
+                    timer.observe(output)
+                    if output.finish_reason is FinishReason.ERROR:
+                        raise RequestFailed(output.error or "The engine gave no reason.")
+                    yield output
+        except NovaCronError as error:
+            timer.fail(error)
+            raise
+        finally:
+            self._running.discard(call)
+
+    async def cancel(self, some_id: str) -> int:
+        """End the calls that have this id (of the answer or of the request) with ABORT; how many.
+
+        Their readers get a last output as for any other end.
+        """
+        calls = [c for c in self._running if some_id in (c.origin.call_id, c.origin.request_id)]
+        for call in calls:
+            for request in call.requests:
+                await self._client.abort(request.request_id)
+        return len(calls)
+
+
+@dataclass
+class Choice:
+    """All that one Request of a call has brought."""
+
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TextLogprobs] = field(default_factory=list)
+    prompt_logprobs: list[TextLogprobs] = field(default_factory=list)
+    embedding: tuple[float, ...] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    num_output_tokens: int = 0
+    num_cached_tokens: int = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def add(self, output: RequestOutput) -> None:
+        self.texts.append(output.text)
+        self.token_ids.extend(output.token_ids)
+        self.logprobs.extend(output.logprobs)
+        self.prompt_logprobs.extend(filter(None, output.prompt_logprobs))
+        self.embedding = output.embedding or self.embedding
+        self.finish_reason = output.finish_reason
+        self.stop_reason = output.stop_reason
+        self.num_output_tokens = output.num_output_tokens
+        self.num_cached_tokens = output.num_cached_tokens
+
+
+async def collect(call: Call, outputs: AsyncGenerator[RequestOutput, None]) -> tuple[Choice, ...]:
+    """Read `outputs` to the end; one Choice per Request of the call."""
+    choices = tuple(Choice() for _ in call.requests)
+    async with aclosing(outputs):
+        async for output in outputs:
+            choices[output.index].add(output)
+    return choices

@@ -1,0 +1,190 @@
+"""Native calls that run: each fills an event log, which any number of clients read.
+
+A call ends when its last reader leaves, unless it runs in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, nullcontext
+
+from novacron.errors import NovaCronError, RequestFailed
+from novacron.gateway.calls import Choice
+from novacron.gateway.error_mapping import error_detail
+from novacron.gateway.native.events import (
+    EventData,
+    EventType,
+    HealthData,
+    InferenceResponse,
+    StreamEvent,
+    encode,
+)
+from novacron.gateway.native.replies import NativeCall, Stopwatch
+from novacron.gateway.replay import Event, ReplayBuffer
+from novacron.gateway.service import Service
+
+
+class Generation:
+    """One native call while it runs.
+
+    `settled` is set once the engine has brought something or the call is over. `refusal` is why the
+    call was over before that.
+    """
+
+    def __init__(self, native_call: NativeCall) -> None:
+        self.native_call = native_call
+        self.settled = asyncio.Event()
+        self.refusal: NovaCronError | None = None
+        self.num_readers = 0
+
+
+class Generations:
+    """The running native calls, and the event logs of those and of ended ones."""
+
+    def __init__(self, service: Service) -> None:
+        config = service.config
+        self._service = service
+        self._replay = ReplayBuffer(
+            config.replay_buffer_bytes, config.replay_seconds, time.monotonic
+        )
+        self._running: dict[str, Generation] = {}
+        self._tasks: dict[str, asyncio.Task[InferenceResponse]] = {}
+
+    def start(self, native_call: NativeCall) -> Generation:
+        """Run the call. Raises InvalidRequest if its request id is in use."""
+        request_id = native_call.request_id
+        self._replay.open(request_id)
+        generation = self._running[request_id] = Generation(native_call)
+        task = asyncio.create_task(self._run(generation))
+        task.add_done_callback(_retrieve)
+        self._tasks[request_id] = task
+        return generation
+
+    async def whole(self, native_call: NativeCall) -> InferenceResponse:
+        """Run the call as its reader, and return its response."""
+        generation = self.start(native_call)
+        task = self._tasks[native_call.request_id]
+        with self._reading(generation):
+            return await asyncio.shield(task)
+
+    async def stream(self, native_call: NativeCall) -> AsyncGenerator[Event, None]:
+        """Run the call as its reader, and yield its events.
+
+        Raises why the call was refused, if it was: before the first event.
+        """
+        generation = self.start(native_call)
+        with self._reading(generation):
+            await generation.settled.wait()
+            if generation.refusal is not None:
+                raise generation.refusal
+            async with aclosing(self.events(native_call.request_id)) as events:
+                async for event in events:
+                    yield event
+
+    def is_running(self, request_id: str) -> bool:
+        return request_id in self._running
+
+    def has_more(self, request_id: str, start: int) -> bool:
+        """Whether there are, or may come, events from number `start` on. Raises RequestNotFound."""
+        log = self._replay.get(request_id)
+        return not log.closed or start < log.next_number
+
+    def knows(self, request_id: str) -> bool:
+        return self._replay.find(request_id) is not None
+
+    async def events(self, request_id: str, start: int = 0) -> AsyncGenerator[Event, None]:
+        """Events of a call that runs or ran. Raises RequestNotFound and EventsLost.
+
+        Reads as one of the call's clients: it may end when this generator is closed.
+        """
+        log = self._replay.get(request_id)
+        generation = self._running.get(request_id)
+        listening = nullcontext() if generation is None else self._reading(generation)
+        with listening:
+            async with aclosing(log.read(start)) as events:
+                async for event in events:
+                    yield event
+
+    def health_event(self, request_id: str) -> bytes:
+        """Not kept: it tells of now."""
+        stats = self._service.client.stats
+        health = HealthData(self._service.client.state.value, stats.num_running, stats.num_waiting)
+        log = self._replay.find(request_id)
+        return _event("health", request_id, 0 if log is None else log.next_number, health)
+
+    def error_event(self, request_id: str, error: NovaCronError) -> bytes:
+        """For one reader only: it is not part of the stream."""
+        log = self._replay.find(request_id)
+        number = 0 if log is None else log.next_number
+        return _event("error", request_id, number, error_detail(error))
+
+    async def cancel(self, request_id: str) -> bool:
+        """End a running call with ABORT. False if it does not run (any more)."""
+        return await self._service.calls.cancel(request_id) > 0
+
+    @contextmanager
+    def _reading(self, generation: Generation) -> Iterator[None]:
+        """Count a reader meanwhile; the last one to leave ends the call."""
+        generation.num_readers += 1
+        try:
+            yield
+        finally:
+            generation.num_readers -= 1
+            task = self._tasks.get(generation.native_call.request_id)
+            if task and not generation.num_readers and not generation.native_call.background:
+                task.cancel()
+
+    async def _run(self, generation: Generation) -> InferenceResponse:
+        native_call = generation.native_call
+        request_id = native_call.request_id
+        self._append(request_id, "metadata", native_call.metadata())
+        try:
+            return await self._generate(generation)
+        except NovaCronError as error:
+            if not generation.settled.is_set():
+                generation.refusal = error
+            self._append(request_id, "error", error_detail(error))
+            raise
+        except asyncio.CancelledError:
+            left = RequestFailed("The request was ended because its last client went away.")
+            self._append(request_id, "error", error_detail(left))
+            raise
+        finally:
+            del self._running[request_id], self._tasks[request_id]
+            if generation.refusal is None:
+                self._replay.close(request_id)
+            else:
+                self._replay.forget(request_id)  # so that the id can be used again
+            generation.settled.set()
+
+    async def _generate(self, generation: Generation) -> InferenceResponse:
+        native_call = generation.native_call
+        stopwatch = Stopwatch(native_call.call.origin.arrival_time_s)
+        choices = tuple(Choice() for _ in native_call.call.requests)
+        async with aclosing(self._service.calls.run(native_call.call)) as outputs:
+            async for output in outputs:
+                generation.settled.set()
+                stopwatch.see(output)
+                choices[output.index].add(output)
+                for piece in native_call.tokens(output):
+                    self._append(native_call.request_id, "token", piece)
+        performance = stopwatch.performance()
+        complete = native_call.complete(choices, performance)
+        self._append(native_call.request_id, "complete", complete)
+        return native_call.response(choices, performance, self._service.client.spec)
+
+    def _append(self, request_id: str, type: EventType, data: EventData) -> None:
+        number = self._replay.get(request_id).next_number
+        self._replay.append(request_id, _event(type, request_id, number, data))
+
+
+def _event(type: EventType, request_id: str, number: int, data: EventData) -> bytes:
+    return encode(StreamEvent(type, request_id, number, int(time.time() * 1000), data))
+
+
+def _retrieve(task: asyncio.Task[InferenceResponse]) -> None:
+    """Errors are told in the log; nobody may be waiting for the task itself."""
+    if not task.cancelled():
+        task.exception()

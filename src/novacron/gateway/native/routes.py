@@ -1,0 +1,143 @@
+"""The native endpoints that generate, and those that read, resume and cancel streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter, Header, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from novacron.errors import InvalidRequest, NovaCronError, RequestNotFound
+from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
+from novacron.gateway.native.batch import run_batch
+from novacron.gateway.native.events import Accepted, BatchResponse, Cancelled, InferenceResponse
+from novacron.gateway.native.generations import Generations
+from novacron.gateway.native.replies import NativeBody, NativeCall, native_call
+from novacron.gateway.native.schema import BatchBody, NativeChatBody, NativeCompletionBody
+from novacron.gateway.openapi import AnswerSchemas, Responses
+from novacron.gateway.replay import Event
+from novacron.gateway.service import Service, parse
+from novacron.gateway.streaming import EventStreamResponse, unless_disconnected
+
+_ACCEPTED = 202
+_NOTHING_MORE = 204
+
+
+def native_routes(service: Service, generations: Generations, schemas: AnswerSchemas) -> APIRouter:
+    router = APIRouter(prefix="/api/v1/llm", tags=["Native"], route_class=StrictJsonRoute)
+    answers = schemas.answers(InferenceResponse, streams=True)
+    accepted: Responses = {_ACCEPTED: schemas.answers(Accepted, status=_ACCEPTED)[_ACCEPTED]}
+
+    async def generate(body: NativeBody, request: Request, prefix: str) -> Response:
+        origin = service.origin(prefix, request, body.model, body.request_id)
+        parsed = await parse(request, native_call, body, origin, service.client.tokenizer)
+        if body.stream:
+            return _event_stream(service, generations, parsed)
+        if body.background:
+            generations.start(parsed)
+            return JsonResponse(_accepted(parsed), _ACCEPTED)
+        return JsonResponse(await unless_disconnected(request, generations.whole(parsed)))
+
+    @router.post("/chat/completions", response_class=Response, responses={**answers, **accepted})
+    async def create_chat(body: NativeChatBody, request: Request) -> Response:
+        """Answer a conversation. `stream` sends events; `background` returns at once."""
+        return await generate(body, request, "chatcmpl-")
+
+    @router.post("/completions", response_class=Response, responses={**answers, **accepted})
+    async def create_completion(body: NativeCompletionBody, request: Request) -> Response:
+        """Continue a text. `stream` sends events; `background` returns at once."""
+        return await generate(body, request, "cmpl-")
+
+    @router.post(
+        "/batch/completions", response_class=Response, responses=schemas.answers(BatchResponse)
+    )
+    async def create_batch(body: BatchBody, request: Request) -> Response:
+        """Many requests in one call, each with its own result or error."""
+        return JsonResponse(
+            await unless_disconnected(request, run_batch(service, generations, request, body))
+        )
+
+    @router.get(
+        "/stream/{request_id}",
+        response_class=Response,
+        responses={
+            200: {"description": "Events", "content": {"text/event-stream": {}}},
+            _NOTHING_MORE: {"description": "The stream has ended, and all of it was read"},
+            **schemas.errors(),
+        },
+    )
+    async def read_stream(
+        request_id: str,
+        start: int | None = Query(None, alias="from", ge=0, le=2**53),
+        last_event_id: str | None = Header(None),
+    ) -> Response:
+        """Attach to a call that runs or ran. Start at event `from`, or after `Last-Event-ID`."""
+        first = _first_wanted(start, last_event_id)
+        if not generations.has_more(request_id, first):
+            return Response(status_code=_NOTHING_MORE)  # EventSource stops reconnecting
+        events = generations.events(request_id, first)
+        return _respond(service, generations, request_id, events)
+
+    @router.delete(
+        "/requests/{request_id}", response_class=Response, responses=schemas.answers(Cancelled)
+    )
+    async def cancel_request(request_id: str) -> Response:
+        """End a running request, native or OpenAI, by the id of the request or of its answer."""
+        num_cancelled = await service.calls.cancel(request_id)
+        if not num_cancelled:
+            raise RequestNotFound(f"No request '{request_id}' is running.")
+        return JsonResponse(Cancelled(request_id))
+
+    return router
+
+
+def _accepted(parsed: NativeCall) -> Accepted:
+    return Accepted(parsed.request_id, f"/api/v1/llm/stream/{parsed.request_id}")
+
+
+def _event_stream(
+    service: Service, generations: Generations, parsed: NativeCall
+) -> EventStreamResponse:
+    events = generations.stream(parsed)
+    return _respond(service, generations, parsed.request_id, events)
+
+
+def _respond(
+    service: Service,
+    generations: Generations,
+    request_id: str,
+    events: AsyncGenerator[Event, None],
+) -> EventStreamResponse:
+    def error_frame(error: NovaCronError) -> bytes:
+        return b"data: %b\n\n" % generations.error_event(request_id, error)
+
+    def health_frame() -> bytes:
+        return b"data: %b\n\n" % generations.health_event(request_id)
+
+    return EventStreamResponse(
+        _frames(events),
+        error_frame=error_frame,
+        keep_alive_s=service.config.keep_alive_interval,
+        keep_alive_frame=health_frame,
+    )
+
+
+async def _frames(events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
+    """The type is in the data, not in `event:`, so that a browser's onmessage gets them all."""
+    async with aclosing(events):
+        async for event in events:
+            yield b"id: %d\ndata: %b\n\n" % (event.number, event.data)
+
+
+def _first_wanted(start: int | None, last_event_id: str | None) -> int:
+    if start is not None:
+        return start
+    if last_event_id is None or last_event_id == "":
+        return 0
+    if not last_event_id.isdecimal() or len(last_event_id) > 15:
+        raise InvalidRequest(
+            "Last-Event-ID must be the number of the last event that was read.", "Last-Event-ID"
+        )
+    return int(last_event_id) + 1

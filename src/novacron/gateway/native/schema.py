@@ -1,0 +1,110 @@
+"""What clients send to the native endpoints: OpenAI's bodies, with the seeds' fields and names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, WithJsonSchema
+
+from novacron.gateway.openai.schema import (
+    Body,
+    ChatBody,
+    CompletionBody,
+    Int32,
+    JsonObject,
+    NonEmptyText,
+)
+
+PRIORITIES = {"critical": -20, "high": -10, "normal": 0, "low": 10}
+
+RequestIdText = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
+
+
+def priority_number(priority: Any) -> Any:
+    """Names as numbers; everything else as it is. The lower number runs earlier, as in vLLM."""
+    if isinstance(priority, str):
+        return PRIORITIES.get(priority.lower(), priority)
+    return priority
+
+
+Priority = Annotated[
+    Int32,
+    BeforeValidator(priority_number),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(PRIORITIES)},
+                {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+            ],
+            "description": f"{PRIORITIES}; the lower number runs earlier",
+        }
+    ),
+]
+
+
+class NativeFields(BaseModel):
+    """The seeds' fields that OpenAI does not have.
+
+    `background`: run to the end though no client listens; the stream can be read later.
+    `quantization`, `quality_preference` and `batch_size` are accepted and have no effect: the
+    precision is the loaded model's, and batching is the server's decision.
+    """
+
+    request_id: RequestIdText | None = None
+    session_id: str | None = None
+    background: bool | None = None
+    quantization: str | None = None
+    quality_preference: str | float | None = None
+    batch_size: int | None = None
+
+
+class NativeChatBody(NativeFields, ChatBody):
+    """POST /api/v1/llm/chat/completions."""
+
+    model: str | None = Field(
+        None,
+        validation_alias=AliasChoices("model", "model_id"),
+        description="also accepted: model_id",
+    )
+    stop: str | list[NonEmptyText] | None = Field(
+        None,
+        validation_alias=AliasChoices("stop", "stop_sequences"),
+        description="also accepted: stop_sequences",
+    )
+    priority: Priority | None = None
+
+
+class NativeCompletionBody(NativeFields, CompletionBody):
+    """POST /api/v1/llm/completions."""
+
+    model: str | None = Field(
+        None,
+        validation_alias=AliasChoices("model", "model_id"),
+        description="also accepted: model_id",
+    )
+    stop: str | list[NonEmptyText] | None = Field(
+        None,
+        validation_alias=AliasChoices("stop", "stop_sequences"),
+        description="also accepted: stop_sequences",
+    )
+    priority: Priority | None = None
+
+
+class BatchBody(Body):
+    """POST /api/v1/llm/batch/completions: chats (with `messages`) and completions (with `prompt`).
+
+    Each is checked by itself, so that one that is wrong does not take the others along. `defaults`
+    are fields for all that do not say otherwise.
+    """
+
+    requests: Annotated[list[JsonObject], Field(min_length=1, max_length=1024)]
+    defaults: JsonObject = Field(default_factory=dict)
+
+
+class LoadBody(Body):
+    """POST /api/v1/llm/models/{id}/load. What the running server cannot change is reported back
+    as ignored."""
+
+    quantization: str | None = None
+    worker_count: int | None = None
+    performance_profile: Literal["latency", "throughput", "balanced"] | str | None = None

@@ -1,0 +1,150 @@
+"""WS /ws/llm/stream/{request_id}: the events of a call, one JSON text each.
+
+The socket attaches to a call that runs or ran (`?from=N` resumes), or starts one: if the id is not
+known, the first message must be a body as for POST /api/v1/llm/chat/completions or /completions.
+At any time {"type": "cancel"} ends the call. Leaving ends it, too, if nobody else listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from novacron.errors import InvalidRequest, NovaCronError
+from novacron.gateway.middleware import REQUEST_ID_PATTERN
+from novacron.gateway.native.batch import parse_native_body
+from novacron.gateway.native.generations import Generations
+from novacron.gateway.native.replies import native_call
+from novacron.gateway.native.schema import NativeChatBody
+from novacron.gateway.replay import Event
+from novacron.gateway.service import Service, parse
+
+_NORMAL, _REFUSED = 1000, 1008
+
+
+def websocket_routes(service: Service, generations: Generations) -> APIRouter:
+    router = APIRouter()
+
+    @router.websocket("/ws/llm/stream/{request_id}")
+    async def stream(websocket: WebSocket, request_id: str) -> None:
+        await websocket.accept()
+        await _Conversation(service, generations, websocket, request_id).run()
+
+    return router
+
+
+class _Conversation:
+    """One connection, for the events of one call."""
+
+    def __init__(
+        self, service: Service, generations: Generations, websocket: WebSocket, request_id: str
+    ) -> None:
+        self._service = service
+        self._generations = generations
+        self._websocket = websocket
+        self._request_id = request_id
+        self._silent = True
+
+    async def run(self) -> None:
+        with suppress(WebSocketDisconnect):
+            try:
+                events = await self._events()
+                await self._send_while_listening(events)
+            except NovaCronError as error:
+                await self._send(self._generations.error_event(self._request_id, error))
+                await self._close(_REFUSED)
+            else:
+                await self._close(_NORMAL)
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
+        """Those of the known call, or of the one that the client's first message starts."""
+        if not REQUEST_ID_PATTERN.fullmatch(self._request_id):
+            raise InvalidRequest(
+                "The request id must be 1 to 128 letters, digits or any of . _ : -", "request_id"
+            )
+        if self._generations.knows(self._request_id):
+            return self._generations.events(self._request_id, self._first_wanted())
+        return await self._start(await self._receive())
+
+    async def _start(self, fields: dict[str, Any]) -> AsyncGenerator[Event, None]:
+        body = parse_native_body({**fields, "request_id": self._request_id})
+        prefix = "chatcmpl-" if isinstance(body, NativeChatBody) else "cmpl-"
+        service = self._service
+        origin = service.origin(prefix, self._websocket, body.model, self._request_id)
+        parsed = await parse(self._websocket, native_call, body, origin, service.client.tokenizer)
+        return self._generations.stream(parsed)
+
+    def _first_wanted(self) -> int:
+        start = self._websocket.query_params.get("from", "0")
+        if not start.isdecimal() or len(start) > 15:
+            raise InvalidRequest("from must be the number of an event.", "from")
+        return int(start)
+
+    async def _send_while_listening(self, events: AsyncGenerator[Event, None]) -> None:
+        sending = asyncio.ensure_future(self._send_all(events))
+        listening = asyncio.ensure_future(self._listen())
+        interval_s = self._service.config.keep_alive_interval
+        try:
+            while not sending.done() and not listening.done():
+                await asyncio.wait(
+                    (sending, listening),
+                    timeout=interval_s,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if self._silent and not sending.done() and not listening.done():
+                    await self._send(self._generations.health_event(self._request_id))
+                self._silent = True
+            for task in (listening, sending):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (listening, sending):
+                task.cancel()
+            await asyncio.gather(listening, sending, return_exceptions=True)
+            await events.aclose()
+
+    async def _send_all(self, events: AsyncGenerator[Event, None]) -> None:
+        async with aclosing(events):
+            async for event in events:
+                self._silent = False
+                await self._send(event.data)
+
+    async def _listen(self) -> None:
+        """Returns never; raises WebSocketDisconnect when the client leaves."""
+        while True:
+            message = await self._receive()
+            if message.get("type") != "cancel":
+                raise InvalidRequest(
+                    'Only {"type": "cancel"} can be sent while a call runs; open another '
+                    "connection for another call."
+                )
+            await self._generations.cancel(self._request_id)
+
+    async def _receive(self) -> dict[str, Any]:
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"])
+        return _as_object(message.get("text") or message.get("bytes") or "")
+
+    async def _send(self, data: bytes) -> None:
+        await self._websocket.send_text(data.decode())
+
+    async def _close(self, code: int) -> None:
+        if self._websocket.application_state is WebSocketState.CONNECTED:
+            await self._websocket.close(code)
+
+
+def _as_object(text: str | bytes) -> dict[str, Any]:
+    try:
+        message = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidRequest(f"The message is not valid JSON: {error}.") from error
+    if not isinstance(message, dict):
+        raise InvalidRequest("The message must be a JSON object.")
+    return message

@@ -1,0 +1,130 @@
+"""Sending what is produced piece by piece, and noticing that nobody listens any more.
+
+Whoever leaves ends the work done for him: closing the source of a stream aborts its requests.
+Knows nothing of what the frames say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from novacron.errors import NovaCronError
+
+T = TypeVar("T")
+
+_COMMENT = b": keep-alive\n\n"
+_HEADERS = {
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx would otherwise collect the stream
+}
+
+
+def frame(data: bytes) -> bytes:
+    """One server-sent event."""
+    return b"data: %b\n\n" % data
+
+
+DONE = frame(b"[DONE]")
+
+
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client has gone. The body of the request must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_disconnected(request: Request, work: Coroutine[None, None, T]) -> T:
+    """The result of `work`. Cancels it and raises ClientDisconnect if the client goes away."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(wait_for_disconnect(request.receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        await _end(working, leaving)
+
+
+class EventStreamResponse(Response):
+    """Server-sent events from `frames`, which is closed whatever happens.
+
+    The status line waits for the first frame, so that an error until then has its own status; but
+    no longer than `keep_alive_s`, after which comments show that the connection lives. A later
+    error becomes a frame made by `error_frame`, the last one.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        *,
+        error_frame: Callable[[NovaCronError], bytes],
+        keep_alive_s: float,
+        keep_alive_frame: Callable[[], bytes] = lambda: _COMMENT,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(headers={**_HEADERS, **(headers or {})})
+        del self.headers["content-length"]
+        self._frames = frames
+        self._error_frame = error_frame
+        self._keep_alive_s = keep_alive_s
+        self._keep_alive_frame = keep_alive_frame
+        self._started = False
+        self._silent = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        writing = asyncio.ensure_future(self._write(send))
+        leaving = asyncio.ensure_future(wait_for_disconnect(receive))
+        try:
+            while not writing.done() and not leaving.done():
+                await asyncio.wait(
+                    (writing, leaving),
+                    timeout=self._keep_alive_s,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if self._silent and not writing.done() and not leaving.done():
+                    await self._send(send, self._keep_alive_frame())
+                self._silent = True
+            if writing.done():
+                writing.result()
+        finally:
+            await _end(writing, leaving)
+
+    async def _write(self, send: Send) -> None:
+        async with aclosing(self._frames):
+            try:
+                async for piece in self._frames:
+                    self._silent = False
+                    await self._send(send, piece)
+            except NovaCronError as error:
+                if not self._started:
+                    raise
+                await self._send(send, self._error_frame(error))
+            await self._send(send, b"", more=False)
+
+    async def _send(self, send: Send, body: bytes, *, more: bool = True) -> None:
+        if not self._started:
+            self._started = True
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _end(*tasks: asyncio.Future[T] | asyncio.Future[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+from novacron.config.keys import COMPONENTS, KEYS
+from novacron.config.server import ServerConfig
+
+EVERY_KEY = """
+model.model model.served_model_name model.tokenizer model.chat_template model.dtype model.device
+model.max_model_len model.seed model.num_threads
+cache.block_size cache.kv_cache_memory cache.gpu_memory_utilization cache.cpu_memory_utilization
+cache.enable_prefix_caching
+scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_policy
+scheduler.enable_chunked_prefill scheduler.max_queued_requests
+server.host server.port server.api_key server.cors_allow_origins server.shutdown_timeout
+server.keep_alive_interval server.max_body_bytes server.replay_buffer_bytes server.replay_seconds
+server.log_level server.log_format server.access_log
+""".split()
+
+
+def test_the_settings_are_exactly_these() -> None:
+    """A new setting has to be wanted: whoever adds one adds it here, with a user who needs it."""
+    assert [key.path for key in KEYS.values()] == EVERY_KEY
+
+
+def test_a_name_is_unique_over_all_components() -> None:
+    names = [field.name for config in COMPONENTS.values() for field in fields(config)]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert all(key.meaning and not key.meaning.endswith(".") for key in KEYS.values())
+    assert {key.unit for key in KEYS.values()} == {"", "bytes", "s"}
+
+
+def test_spellings() -> None:
+    key = KEYS["max_num_seqs"]
+    assert (key.path, key.flag, key.variable) == (
+        "scheduler.max_num_seqs",
+        "--max-num-seqs",
+        "NOVACRON_MAX_NUM_SEQS",
+    )
+
+
+def test_secrets_stay_out_of_the_repr() -> None:
+    secrets = [key for key in KEYS.values() if key.secret]
+    assert [key.name for key in secrets] == ["api_key"]
+    config = ServerConfig(api_key=("sk-very-secret",))
+    assert "sk-very-secret" not in repr(config)

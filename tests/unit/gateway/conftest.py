@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from novacron.config.server import ServerConfig
+from novacron.engine.tokenization import Tokenizer
+from novacron.gateway.app import build_app
+from novacron.gateway.calls import CallOrigin
+from novacron.testing.fake_engine_client import FakeEngineClient, fake_tokenizer
+
+MakeHttp = Callable[[FastAPI], httpx2.AsyncClient]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return fake_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture
+def client(tokenizer: Tokenizer) -> FakeEngineClient:
+    return FakeEngineClient(tokenizer)
+
+
+@pytest.fixture
+def origin() -> CallOrigin:
+    return CallOrigin(
+        call_id="chatcmpl-1", request_id="1", model="fake", created=7, arrival_time_s=0.0
+    )
+
+
+@pytest.fixture
+async def make_http() -> AsyncIterator[MakeHttp]:
+    """Makes clients of an app, without a socket between. Answers come whole."""
+    clients = []
+
+    def make(app: FastAPI) -> httpx2.AsyncClient:
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        clients.append(httpx2.AsyncClient(transport=transport, base_url="http://server"))
+        return clients[-1]
+
+    yield make
+    for http in clients:
+        await http.aclose()
+
+
+@pytest.fixture
+def http(client: FakeEngineClient, make_http: MakeHttp) -> httpx2.AsyncClient:
+    app = build_app(client, ServerConfig(), model_names=("fake", "org/alias"), quality_score=0.9)
+    return make_http(app)

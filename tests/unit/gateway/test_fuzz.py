@@ -1,0 +1,94 @@
+"""Whatever JSON comes, the server answers, and never with 5xx."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from novacron.config.server import ServerConfig
+from novacron.engine.tokenization import Tokenizer
+from novacron.gateway.app import build_app
+from novacron.gateway.native.schema import NativeChatBody, NativeCompletionBody
+from novacron.gateway.openai.schema import ChatBody, CompletionBody, EmbeddingBody, TokenizeBody
+from novacron.testing.fake_engine_client import FakeEngineClient
+
+BODIES = {
+    "/v1/chat/completions": ChatBody,
+    "/v1/completions": CompletionBody,
+    "/v1/embeddings": EmbeddingBody,
+    "/api/v1/llm/chat/completions": NativeChatBody,
+    "/api/v1/llm/completions": NativeCompletionBody,
+    "/tokenize": TokenizeBody,
+}
+GOOD = {
+    "messages": [{"role": "user", "content": "hi"}],
+    "prompt": "hi",
+    "input": "hi",
+}
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+)
+json_values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+messages = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool", "system"]) | scalars},
+    optional={
+        "content": json_values,
+        "tool_calls": st.lists(
+            st.fixed_dictionaries(
+                {"function": st.fixed_dictionaries({"name": scalars, "arguments": json_values})}
+            ),
+            max_size=2,
+        ),
+        "name": json_values,
+    },
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn, path: str) -> dict[str, Any]:
+    fields = list(BODIES[path].model_fields)
+    body = {name: GOOD[name] for name in GOOD if name in fields and name != "prompt"}
+    if "prompt" in fields and "messages" not in fields:
+        body["prompt"] = GOOD["prompt"]
+    body |= draw(
+        st.dictionaries(st.sampled_from(fields) | st.text(max_size=6), json_values, max_size=4)
+    )
+    if "messages" in fields and draw(st.booleans()):
+        body["messages"] = draw(st.lists(messages, max_size=3))
+    return body
+
+
+@pytest.mark.parametrize("path", BODIES)
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+async def test_no_body_is_a_server_error(
+    tokenizer: Tokenizer, path: str, data: st.DataObject
+) -> None:
+    client = FakeEngineClient(tokenizer, max_model_len=64)
+    app = build_app(client, ServerConfig(), model_names=("fake",))
+    transport = httpx2.ASGITransport(app=app)  # raises what the app raises
+    async with httpx2.AsyncClient(transport=transport, base_url="http://server") as http:
+        response = await http.post(path, json=data.draw(bodies(path)))
+    assert response.status_code < 500
+    if response.status_code >= 400:
+        assert response.json()["error"]["message"]

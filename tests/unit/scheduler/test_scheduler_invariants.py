@@ -1,0 +1,203 @@
+"""What must hold whatever comes, in whatever order (DESIGN.md, section 7)."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from novacron.config.engine import SchedulerConfig
+from novacron.records.request import FinishReason, Request, SamplingParams
+from novacron.testing.fake_executor import FakeExecutor, fake_spec
+from novacron.testing.scheduler_driver import SchedulerDriver, expected_tokens
+
+MAX_MODEL_LEN = 40
+BLOCK_SIZE = 4
+VOCAB_SIZE = 50
+
+# Few different tokens and lengths, so that prefixes are often shared.
+prompts = st.builds(
+    lambda prefix, tail: (*prefix, *tail),
+    st.sampled_from([(), (1,) * 4, (1,) * 8, (1,) * 16, (1, 1, 1, 1, 2, 2, 2, 2), (3,) * 30]),
+    st.lists(st.integers(1, 2), min_size=1, max_size=8),
+)
+
+sampling_params = st.builds(
+    SamplingParams,
+    max_tokens=st.sampled_from([None, 0, 1, 2, 5, 12]),
+    min_tokens=st.sampled_from([0, 0, 3]),
+    ignore_eos=st.booleans(),
+    stop_token_ids=st.sampled_from([(), (), tuple(range(10))]),
+    logprobs=st.sampled_from([None, 0]),
+    prompt_logprobs=st.sampled_from([None, None, 0]),
+    seed=st.just(0),
+)
+
+
+class AnyLoad(RuleBasedStateMachine):
+    """Requests of every kind come, run, fail and are aborted in a cache that is too small."""
+
+    @initialize(
+        num_blocks=st.integers(4, 24),
+        max_num_seqs=st.integers(1, 5),
+        extra_budget=st.integers(0, 20),
+        policy=st.sampled_from(["fcfs", "priority"]),
+        chunked=st.booleans(),
+        caching=st.booleans(),
+        tokens_per_step=st.integers(1, 3),
+        fail_at=st.dictionaries(
+            st.integers(0, 9).map("r{}".format), st.integers(0, 20), max_size=2
+        ),
+    )
+    def start(
+        self,
+        num_blocks: int,
+        max_num_seqs: int,
+        extra_budget: int,
+        policy: str,
+        chunked: bool,
+        caching: bool,
+        tokens_per_step: int,
+        fail_at: dict[str, int],
+    ) -> None:
+        self.fail_at = fail_at
+        self.requests: dict[str, Request] = {}
+        self.spec = fake_spec(
+            num_blocks=num_blocks,
+            block_size=BLOCK_SIZE,
+            max_model_len=MAX_MODEL_LEN,
+            vocab_size=VOCAB_SIZE,
+        )
+        self.driver = SchedulerDriver(
+            SchedulerConfig(
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=max_num_seqs + extra_budget,
+                scheduling_policy=policy,
+                enable_chunked_prefill=chunked,
+            ),
+            FakeExecutor(self.spec, tokens_per_step=tokens_per_step, fail_at=fail_at),
+            enable_prefix_caching=caching,
+        )
+
+    @rule(
+        prompt=prompts,
+        sampling=sampling_params,
+        salt=st.sampled_from(["", "", "tenant"]),
+        priority=st.integers(0, 2),
+        pooling=st.sampled_from([None, None, None, "mean", "last"]),
+        continued=st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=3),
+        copies=st.sampled_from([1, 1, 1, 3]),
+    )
+    def add(
+        self,
+        prompt: tuple[int, ...],
+        sampling: SamplingParams,
+        salt: str,
+        priority: int,
+        pooling: str | None,
+        continued: list[int],
+        copies: int,
+    ) -> None:
+        for _ in range(copies):
+            request = Request(
+                request_id=f"r{len(self.requests)}",
+                prompt_token_ids=prompt,
+                sampling=sampling,
+                arrival_time_s=0.0,
+                priority=priority,
+                cache_salt=salt,
+                pooling=pooling,
+                output_token_ids=() if pooling else tuple(continued[: MAX_MODEL_LEN - len(prompt)]),
+            )
+            self.requests[request.request_id] = request
+            self.driver.scheduler.add(request)
+
+    @precondition(lambda self: self.driver.scheduler.has_work)
+    @rule(num_steps=st.integers(1, 4))
+    def step(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            self.driver.step()
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def abort(self, data: st.DataObject) -> None:
+        self.driver.abort(data.draw(st.sampled_from(self.live)))
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def abort_while_a_step_is_computed(self, data: st.DataObject) -> None:
+        decision = self.driver.schedule()
+        if self.live:
+            self.driver.abort(data.draw(st.sampled_from(self.live)))
+        self.driver.finish(decision)
+
+    @property
+    def live(self) -> list[str]:
+        return list(self.driver.scheduler._live)
+
+    @invariant()
+    def running_requests_stand_in_their_order(self) -> None:
+        if self.driver.config.scheduling_policy == "priority":
+            order = [(s.request.priority, s.arrival_index) for s in self.driver.scheduler._running]
+        else:
+            order = [(0, s.arrival_index) for s in self.driver.scheduler._running]
+        assert order == sorted(order)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "driver"):
+            return
+        self.driver.run()
+        assert self.driver.outputs.keys() == self.requests.keys(), "one without any output"
+        for request in self.requests.values():
+            self.check_result(request)
+        for reader, writer in self.driver.executor.reads:
+            assert self.requests[reader].cache_salt == self.requests[writer].cache_salt
+        stats = self.driver.scheduler.stats()
+        assert (stats.num_running, stats.num_waiting, stats.num_used_blocks) == (0, 0, 0)
+        assert stats.generation_tokens == sum(len(self.driver.tokens(id)) for id in self.requests)
+
+    def check_result(self, request: Request) -> None:
+        final = self.driver.final(request.request_id)
+        tokens = self.driver.tokens(request.request_id)
+        expected, reason = expected_tokens(request, self.spec)
+        if final.finish_reason is FinishReason.ERROR:
+            self.check_error(request, final.error, len(tokens))
+        if final.finish_reason in (FinishReason.ERROR, FinishReason.ABORT):
+            assert tokens == expected[: len(tokens)]
+        elif request.pooling is not None:
+            assert final.finish_reason is FinishReason.STOP
+            assert final.embedding is not None
+            assert tokens == []
+        else:
+            assert (tokens, final.finish_reason) == (expected, reason)
+            self.check_logprobs(request, len(expected))
+
+    def check_error(self, request: Request, error: str | None, num_new_tokens: int) -> None:
+        assert error is not None
+        if "injected" in error:
+            assert self.fail_at
+            return
+        known = len(request.prompt_token_ids) + len(request.output_token_ids) + num_new_tokens
+        assert "whole cache" in error
+        assert known > self.spec.num_blocks * BLOCK_SIZE
+
+    def check_logprobs(self, request: Request, num_tokens: int) -> None:
+        outputs = self.driver.outputs[request.request_id]
+        positions = [p.token_ids[0] for o in outputs for p in o.prompt_logprobs]
+        has_run = outputs[-1].first_scheduled_time_s is not None
+        if request.sampling.prompt_logprobs is not None and has_run:
+            assert positions == list(request.prompt_token_ids[1:])
+        else:
+            assert positions == []
+        num_logprobs = sum(len(o.logprobs) for o in outputs)
+        assert num_logprobs == (num_tokens if request.sampling.logprobs is not None else 0)
+
+
+AnyLoad.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestAnyLoad = AnyLoad.TestCase

@@ -1,0 +1,168 @@
+"""The training loop with checkpoints.
+
+A checkpoint holds weights, optimizer states, the schedule and the step. Data is drawn from the
+seed and the step alone, so a resumed run continues exactly where the checkpoint was written.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+
+from demo_training.documents import RETRIEVAL_ROWS, SHORT_ROWS, make_batch
+from demo_training.initialise import initialise
+from demo_training.model import DemoModel, ModelShape
+from demo_training.optimizer import make_optimizers, set_rate
+from demo_training.schedule import Curriculum, RateSchedule
+from demo_training.scoring import score_all
+from demo_training.tokenizer import ChatEncoder
+
+CHECKPOINT_NAME = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a run is told; equal options and seed give an equal run on one machine."""
+
+    seed: int = 0
+    steps: int = 4600
+    muon_lr: float = 0.02
+    adam_lr: float = 3e-3
+    weight_decay: float = 0.0
+    log_every: int = 25
+    checkpoint_every_s: float = 300.0
+    score_every_s: float = 900.0
+    score_count: int = 36
+
+
+class Trainer:
+    """One run in one folder."""
+
+    def __init__(
+        self, folder: Path, encoder: ChatEncoder, shape: ModelShape, options: TrainOptions
+    ) -> None:
+        self.folder = folder
+        self.encoder = encoder
+        self.options = options
+        torch.manual_seed(options.seed)
+        self.model = DemoModel(shape)
+        initialise(self.model)
+        self.model.compile_blocks()
+        self.optimizers = make_optimizers(
+            self.model, options.muon_lr, options.adam_lr, options.weight_decay
+        )
+        self.schedule = RateSchedule.of_length(options.steps)
+        self.curriculum = Curriculum(len(RETRIEVAL_ROWS))
+        self.step = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self._stopping = False
+
+    def stop(self, *_: object) -> None:
+        """End after the running step and save; may be called by a signal."""
+        self._stopping = True
+
+    def save(self) -> None:
+        """Write the checkpoint; the old one stays until the new one is complete."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedule": asdict(self.schedule),
+            "curriculum": asdict(self.curriculum),
+            "shape": asdict(self.model.shape),
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+        }
+        partial = self.folder / f"{CHECKPOINT_NAME}.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.folder / CHECKPOINT_NAME)
+
+    def resume(self) -> bool:
+        """Load the checkpoint of the folder, if there is one."""
+        path = self.folder / CHECKPOINT_NAME
+        if not path.exists():
+            return False
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.schedule = RateSchedule(**state["schedule"])
+        self.curriculum = Curriculum(**state["curriculum"])
+        self.step, self.tokens = state["step"], state["tokens"]
+        self.seconds = state["seconds"]
+        return True
+
+    def decay_now(self, steps: int) -> None:
+        """Let the rates fall to zero over the next `steps` steps and end there."""
+        self.schedule = RateSchedule(self.step + steps, self.step)
+
+    def train(self) -> None:
+        """Run to the end of the schedule, logging, scoring and saving on the way."""
+        saved = scored = logged = time.monotonic()
+        tokens_logged = self.tokens
+        short_loss = long_loss = 0.0
+        while self.step < self.schedule.total_steps:
+            started = time.monotonic()
+            losses = self._train_step()
+            now = time.monotonic()
+            self.seconds += now - started
+            short_loss += losses[0] / self.options.log_every
+            long_loss += losses[1] / self.options.log_every
+            if self.step % self.options.log_every == 0:
+                speed = (self.tokens - tokens_logged) / (now - logged)
+                self._log(f"short {short_loss:.3f} long {long_loss:.3f} {speed:.0f} tok/s")
+                logged, tokens_logged, short_loss, long_loss = now, self.tokens, 0.0, 0.0
+            if now - saved > self.options.checkpoint_every_s:
+                self.save()
+                saved = time.monotonic()
+            if now - scored > self.options.score_every_s:
+                self._score()
+                scored = logged = time.monotonic()
+            if self._stopping:
+                self.save()
+                return
+        self.save()
+        self._score()
+
+    def _train_step(self) -> tuple[float, float]:
+        """One short and one retrieval batch, one update. Returns both losses."""
+        rng = Random(f"{self.options.seed}/{self.step}")
+        chosen = self.curriculum.choose(rng)
+        set_rate(self.optimizers, self.schedule.factor(self.step))
+        short_loss = self._backward(make_batch(self.encoder, rng, SHORT_ROWS, False))
+        rows = RETRIEVAL_ROWS[chosen]
+        long_loss = self._backward(make_batch(self.encoder, rng, rows, True))
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
+        self.curriculum.observe(chosen, long_loss)
+        self.step += 1
+        self.tokens += SHORT_ROWS.rows * SHORT_ROWS.tokens + rows.rows * rows.tokens
+        return short_loss, long_loss
+
+    def _backward(self, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
+        ids, weights = batch
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = self.model.loss(ids, weights)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def _log(self, text: str) -> None:
+        factor = self.schedule.factor(self.step)
+        print(
+            f"step {self.step}/{self.schedule.total_steps} tokens {self.tokens / 1e6:.2f}M "
+            f"minutes {self.seconds / 60:.1f} rate {factor:.2f} "
+            f"lengths {self.curriculum.admitted} {text}",
+            flush=True,
+        )
+
+    def _score(self) -> None:
+        scores = score_all(self.model, self.encoder, self.options.score_count, self.options.seed)
+        self._log("scores " + " ".join(f"{name}={score:.2f}" for name, score in scores.items()))
