@@ -48,6 +48,11 @@ class EngineClient(Protocol):
     @property
     def num_restarts(self) -> int: ...
 
+    @property
+    def engine_pid(self) -> int | None:
+        """Process id of the engine; None while there is no such process."""
+        ...
+
     def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
         """Run the requests (the n completions of one call) and yield their news as it comes.
 

@@ -68,7 +68,7 @@ class _Mailbox:
     """The process's two sockets."""
 
     def __init__(self, arguments: EngineArguments) -> None:
-        context = zmq.Context.instance()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._inbox = context.socket(zmq.PULL)
         self._outbox = context.socket(zmq.PUSH)
         for socket, endpoint in (

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,6 +31,7 @@ from novacron.records.output import EngineOutput, RequestOutput
 from novacron.records.request import FinishReason, Pooling, Request, SamplingParams
 
 Prompt = str | Sequence[int]
+_Part = TypeVar("_Part", ModelConfig, CacheConfig, SchedulerConfig)
 
 
 class LLM:
@@ -162,11 +163,14 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
 
 def _engine_config(model: str, settings: Mapping[str, Any]) -> EngineConfig:
     remaining = {"model": model, **settings}
-    parts = [
-        part(**{f.name: remaining.pop(f.name) for f in fields(part) if f.name in remaining})
-        for part in (ModelConfig, CacheConfig, SchedulerConfig)
-    ]
+
+    def part(kind: type[_Part]) -> _Part:
+        names = {field.name for field in fields(kind)} & remaining.keys()
+        return kind(**{name: remaining.pop(name) for name in names})
+
+    config = EngineConfig(
+        model=part(ModelConfig), cache=part(CacheConfig), scheduler=part(SchedulerConfig)
+    )
     if remaining:
         raise ConfigError(f"LLM has no setting named {', '.join(remaining)}.")
-    model_config, cache_config, scheduler_config = parts
-    return EngineConfig(model=model_config, cache=cache_config, scheduler=scheduler_config)
+    return config

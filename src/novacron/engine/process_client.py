@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import shutil
 import subprocess
@@ -29,12 +30,16 @@ from novacron.engine.admission import admit
 from novacron.engine.client import EngineState
 from novacron.engine.engine_arguments import EngineArguments
 from novacron.engine.request_streams import RequestStreams
+from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.records import wire
 from novacron.records.output import EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import Request
 
 _RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)  # deaths in a row before Ready was reached
+# Threads of torch's OpenMP that spin at barriers slow a step down tenfold as soon as anything else
+# wants their core, and something does: this process, at every token. The user's environment wins.
+_THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
 _END_PATIENCE_S = 5.0
 _LAST_WORDS_S = 0.05  # what a process sent before it died still arrives
 
@@ -55,6 +60,7 @@ class ProcessClient:
         self._progress = ("start", 0.0)
         self._spec: ModelSpec | None = None
         self._tokenizer: Tokenizer | None = None
+        self._grammars: GrammarCompiler | None = None
         self._stats = EngineStats()
         self._streams = RequestStreams()
         self._seeds = random.Random(config.model.seed)
@@ -126,9 +132,11 @@ class ProcessClient:
         if self._state is not EngineState.READY:
             raise self._failure or self._not_ready()
         admitted = tuple(admit(request, self.spec, self._seeds) for request in requests)
-        self._refuse_if_full(len(admitted))
+        await self._check_grammars(admitted)
         engine = self._engine
-        assert engine is not None
+        if engine is None or self._state is not EngineState.READY:  # it ended while we compiled
+            raise self._not_ready()
+        self._refuse_if_full(len(admitted))
         stream = self._streams.open(admitted, self.tokenizer)
         engine.send(wire.Submit(admitted))
         try:
@@ -177,6 +185,21 @@ class ProcessClient:
         model = self._config.model
         template = Path(model.chat_template) if model.chat_template else None
         return Tokenizer.load(Path(model.tokenizer or self._model_path), template)
+
+    async def _check_grammars(self, requests: tuple[Request, ...]) -> None:
+        """Compile, beside the event loop, what the engine will compile: errors are for the client
+        to mend, so they must come before anything runs."""
+        for spec in {request.sampling.structured_output for request in requests}:
+            if spec is not None:
+                await asyncio.to_thread(self._grammar_compiler().compile, spec)
+
+    def _grammar_compiler(self) -> GrammarCompiler:
+        if self._grammars is None:
+            spec = self.spec
+            self._grammars = GrammarCompiler(
+                self.tokenizer.json_text, spec.vocab_size, spec.eos_token_ids
+            )
+        return self._grammars
 
     def _refuse_if_full(self, num_new: int) -> None:
         if len(self._streams) + num_new > self._max_live:
@@ -293,7 +316,7 @@ class _EngineProcess:
 
     def __init__(self, config: EngineConfig, model_path: Path) -> None:
         self._folder = tempfile.mkdtemp(prefix="novacron-")  # mode 0700: nobody else may connect
-        context = zmq.Context.instance()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._outgoing = context.socket(zmq.PUSH)
         self._incoming = context.socket(zmq.PULL)
         self._reader: zmq.asyncio.Socket | None = None
@@ -305,6 +328,7 @@ class _EngineProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "novacron.engine.core_process"],
             stdin=subprocess.PIPE,
+            env=_THREADS_THAT_SLEEP | os.environ,
             start_new_session=True,  # a terminal's Ctrl-C is for the server, which then drains
         )
         arguments = EngineArguments(config=config, model_path=str(model_path), **endpoints)

@@ -9,7 +9,7 @@ import huggingface_hub
 
 from novacron.errors import ModelLoadError
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILES = ("*.json", "*.safetensors", "*.jinja")
 
 
@@ -27,5 +27,5 @@ def download(name: str) -> Path:
             f"'{name}' is no folder, not in the local Hugging Face cache, and the hub cannot be "
             "reached. Connect to the network once, or give the path of a model folder."
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name against the hub's rules
         raise ModelLoadError(f"'{name}' cannot be fetched from the hub: {error}") from error
