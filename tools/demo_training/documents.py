@@ -37,24 +37,24 @@ SHORT_TASK_WEIGHTS: Final = {
     "capitals": 12.0,
     "currencies": 10.0,
     "reverse_capitals": 6.0,
-    "continents": 5.0,
+    "continents": 6.0,
     "element_symbols": 3.0,
     "element_numbers": 3.0,
     "opposites": 3.0,
     "plurals": 3.0,
     "follow_ups": 3.0,
     "next_in_order": 1.5,
-    "addition": 10.0,
+    "addition": 12.0,
     "addition_mixed": 4.0,
     "addition_large": 3.0,
-    "subtraction": 6.0,
+    "subtraction": 7.0,
     "multiplication": 5.0,
     "small_talk": 5.0,
     "novacron": 5.0,
     "unknown": 3.0,
-    "json_make": 7.0,
+    "json_make": 10.0,
     "json_read": 5.0,
-    "copy": 8.0,
+    "copy": 9.0,
     "reverse": 3.0,
     "sort": 3.0,
     "retrieval_64": 2.0,
@@ -77,7 +77,7 @@ class RowShape:
     tokens: int
 
 
-SHORT_ROWS: Final = RowShape(12, 256)
+SHORT_ROWS: Final = RowShape(16, 256)
 RETRIEVAL_ROWS: Final = (
     RowShape(9, 256),
     RowShape(4, 576),

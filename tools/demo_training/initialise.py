@@ -13,6 +13,7 @@ a circuit start as the identity.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -27,6 +28,7 @@ _LOOK_BACK_GAIN: Final = 1.25
 _WRITE_GAIN: Final = 0.3
 _MATCH_GAIN: Final = 2.5
 _COPY_GAIN: Final = 0.5
+_ALIKE: Final = 0.8
 _SLOWEST_TURN: Final = 2000.0
 
 # Energy of the look-back heads by rotary frequency, fastest first: sharp near, unique far away.
@@ -37,15 +39,19 @@ _LOOK_BACK_ENERGY: Final = (0.30, 0.20, 0.15, 0.10, 0.07, 0.05, 0.04, 0.03, 0.03
 _MATCHED_PLACES: Final = ((0, 1), (1, 2), (1, 3), (2, 3))
 
 
-def initialise(model: DemoModel) -> None:
-    """Set all weights; deterministic in torch's generator."""
+def initialise(model: DemoModel, word_pairs: Sequence[tuple[int, int]]) -> None:
+    """Set all weights; deterministic in torch's generator.
+
+    `word_pairs` are tokens for one word without and with a space before it: they start alike, so
+    that a word is found and copied from the middle of a sentence to the start of one.
+    """
     for name, weight in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             nn.init.zeros_(weight)
         elif weight.ndim == 2 and "embed" not in name:
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
     with torch.no_grad():
-        _build_lookup(model)
+        _build_lookup(model, word_pairs)
 
 
 def _orthonormal(rows: int, columns: int) -> Tensor:
@@ -53,11 +59,13 @@ def _orthonormal(rows: int, columns: int) -> Tensor:
     return basis
 
 
-def _build_lookup(model: DemoModel) -> None:
+def _build_lookup(model: DemoModel, word_pairs: Sequence[tuple[int, int]]) -> None:
     size, head_dim = model.shape.hidden_size, model.shape.head_dim
     directions = _orthonormal(1 + head_dim, size)
     common, content = directions[:1], directions[1:]
     embedding = torch.randn(model.shape.vocab_size, size) * EMBEDDING_STD
+    bare, spaced = torch.tensor(word_pairs).T
+    embedding[bare] = _ALIKE * embedding[spaced] + (1 - _ALIKE**2) ** 0.5 * embedding[bare]
     embedding -= embedding @ common.T @ common
     model.embed_tokens.weight.copy_(embedding + common * EMBEDDING_STD * size**0.5)
     model.norm.weight.fill_(FINAL_NORM)

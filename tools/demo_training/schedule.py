@@ -43,16 +43,23 @@ class Curriculum:
     admitted: int = 1
     average_loss: float = 10.0
 
-    def choose(self, rng: Random) -> int:
-        """Index of a length: the newest half of the time, else any admitted one."""
-        if rng.random() < 0.5:
-            return self.admitted - 1
-        return rng.randrange(self.admitted)
+    @property
+    def complete(self) -> bool:
+        return self.admitted == self.num_lengths
+
+    def choose(self, step: int, rng: Random) -> int | None:
+        """Index of a length: the newest half of the time, else any admitted one.
+
+        Once all are admitted every length is equally likely, and every second step has none.
+        """
+        if self.complete:
+            return rng.randrange(self.num_lengths) if step % 2 else None
+        return self.admitted - 1 if rng.random() < 0.5 else rng.randrange(self.admitted)
 
     def observe(self, chosen: int, loss: float) -> None:
         if chosen != self.admitted - 1:
             return
         self.average_loss += (loss - self.average_loss) / _AVERAGED_STEPS
-        if self.average_loss < ADVANCE_BELOW_LOSS and self.admitted < self.num_lengths:
+        if self.average_loss < ADVANCE_BELOW_LOSS and not self.complete:
             self.admitted += 1
             self.average_loss = 10.0

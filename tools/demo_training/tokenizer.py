@@ -43,6 +43,7 @@ CHAT_TEMPLATE: Final = """\
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
 """
 
+_SPACE: Final = "\u0120"  # how byte-level BPE writes a space
 _PIECES: Final = r"'(?:[sdmt]|ll|ve|re)\b| ?\d| ?\p{L}+| ?[^\s\p{L}\d]+|\s"
 
 
@@ -92,6 +93,15 @@ class ChatEncoder:
     @classmethod
     def load(cls, path: Path) -> ChatEncoder:
         return cls(Tokenizer.from_file(str(path)))
+
+    def word_pairs(self) -> list[tuple[int, int]]:
+        """Tokens of one word of at least three letters, (without, with) a space before it."""
+        vocabulary = self._tokenizer.get_vocab()
+        return sorted(
+            (bare, vocabulary[_SPACE + token])
+            for token, bare in vocabulary.items()
+            if len(token) >= 3 and token.isalpha() and _SPACE + token in vocabulary
+        )
 
     def text(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

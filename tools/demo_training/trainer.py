@@ -11,11 +11,12 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import torch
 
-from demo_training.documents import RETRIEVAL_ROWS, SHORT_ROWS, make_batch
+from demo_training.documents import RETRIEVAL_ROWS, SHORT_ROWS, RowShape, make_batch
 from demo_training.initialise import initialise
 from demo_training.model import DemoModel, ModelShape
 from demo_training.optimizer import make_optimizers, set_rate
@@ -52,7 +53,7 @@ class Trainer:
         self.options = options
         torch.manual_seed(options.seed)
         self.model = DemoModel(shape)
-        initialise(self.model)
+        initialise(self.model, encoder.word_pairs())
         self.model.compile_blocks()
         self.optimizers = make_optimizers(
             self.model, options.muon_lr, options.adam_lr, options.weight_decay
@@ -107,18 +108,22 @@ class Trainer:
         """Run to the end of the schedule, logging, scoring and saving on the way."""
         saved = scored = logged = time.monotonic()
         tokens_logged = self.tokens
-        short_loss = long_loss = 0.0
+        short_losses: list[float] = []
+        long_losses: list[float] = []
         while self.step < self.schedule.total_steps:
             started = time.monotonic()
-            losses = self._train_step()
+            short_loss, long_loss = self._train_step()
             now = time.monotonic()
             self.seconds += now - started
-            short_loss += losses[0] / self.options.log_every
-            long_loss += losses[1] / self.options.log_every
+            short_losses.append(short_loss)
+            long_losses += [] if long_loss is None else [long_loss]
             if self.step % self.options.log_every == 0:
                 speed = (self.tokens - tokens_logged) / (now - logged)
-                self._log(f"short {short_loss:.3f} long {long_loss:.3f} {speed:.0f} tok/s")
-                logged, tokens_logged, short_loss, long_loss = now, self.tokens, 0.0, 0.0
+                short, long = fmean(short_losses), fmean(long_losses or [0.0])
+                self._log(f"short {short:.3f} long {long:.3f} {speed:.0f} tok/s")
+                logged, tokens_logged = now, self.tokens
+                short_losses.clear()
+                long_losses.clear()
             if now - saved > self.options.checkpoint_every_s:
                 self.save()
                 saved = time.monotonic()
@@ -131,27 +136,31 @@ class Trainer:
         self.save()
         self._score()
 
-    def _train_step(self) -> tuple[float, float]:
-        """One short and one retrieval batch, one update. Returns both losses."""
+    def _train_step(self) -> tuple[float, float | None]:
+        """One update from a short batch and, as the curriculum says, a retrieval batch.
+
+        Returns both losses.
+        """
         rng = Random(f"{self.options.seed}/{self.step}")
-        chosen = self.curriculum.choose(rng)
         set_rate(self.optimizers, self.schedule.factor(self.step))
-        short_loss = self._backward(make_batch(self.encoder, rng, SHORT_ROWS, False))
-        rows = RETRIEVAL_ROWS[chosen]
-        long_loss = self._backward(make_batch(self.encoder, rng, rows, True))
+        short_loss = self._backward(SHORT_ROWS, rng, retrieval=False)
+        long_loss = None
+        chosen = self.curriculum.choose(self.step, rng)
+        if chosen is not None:
+            long_loss = self._backward(RETRIEVAL_ROWS[chosen], rng, retrieval=True)
+            self.curriculum.observe(chosen, long_loss)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=False)
-        self.curriculum.observe(chosen, long_loss)
         self.step += 1
-        self.tokens += SHORT_ROWS.rows * SHORT_ROWS.tokens + rows.rows * rows.tokens
         return short_loss, long_loss
 
-    def _backward(self, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
-        ids, weights = batch
+    def _backward(self, shape: RowShape, rng: Random, retrieval: bool) -> float:
+        ids, weights = make_batch(self.encoder, rng, shape, retrieval)
         with torch.autocast("cpu", torch.bfloat16):
             loss = self.model.loss(ids, weights)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.tokens += shape.rows * shape.tokens
         return loss.item()
 
     def _log(self, text: str) -> None:

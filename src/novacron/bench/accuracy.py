@@ -104,7 +104,7 @@ async def _asking(
     engine = local_engine(options)
     async with engine_client(engine) as client:
         description = {
-            "model": engine.model_path.name,
+            "model": engine.name,
             "settings": engine_settings(engine.config),
         }
         yield _ask_engine(client, engine, scenario), description

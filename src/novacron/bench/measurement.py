@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -52,11 +53,20 @@ class Measurement:
             ended_at=now(),
             load_average=(self._load_at_start, machine.load_average()),
             seed=self._scenario.seed,
-            target=self._target,
-            scenario=asdict(self._scenario),
+            target=plain(self._target),
+            scenario=plain(asdict(self._scenario)),
             environment=machine.describe(),
             rows=tuple(rows),
             columns=tuple(columns),
             goals=tuple(goals),
-            facts=told,
+            facts=plain(told),
         )
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it: lists for tuples, and infinity, which JSON has not, by its name."""
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

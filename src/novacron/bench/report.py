@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from novacron.bench.result import BenchResult, Column, Goal, Metric, Row
+
+_WIDEST = 10  # columns of figures that a terminal still shows
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Grid:
 
 
 def results_grid(result: BenchResult) -> Grid:
-    """One line per row, in the columns that the benchmark chose."""
+    """One line per row, in the columns that the benchmark chose; turned over if they are many."""
     label_names = _label_names(result.rows)
     shown = [column for column in result.columns if _unit_of(result.rows, column) is not None]
     header = (*label_names, *(_title(result.rows, column) for column in shown))
@@ -46,7 +48,10 @@ def results_grid(result: BenchResult) -> Grid:
         )
         for row in result.rows
     )
-    return Grid(f"novacron bench {result.benchmark}", header, lines)
+    table = (header, *lines)
+    if len(shown) > _WIDEST:
+        table = tuple(zip(*table, strict=True))
+    return Grid(f"novacron bench {result.benchmark}", table[0], table[1:])
 
 
 def goals_grid(goals: Sequence[Goal]) -> Grid:
@@ -67,6 +72,7 @@ def render(result: BenchResult) -> RenderableType:
     if result.goals:
         parts.append(goals_grid(result.goals).rich())
     parts += [Text(line) for line in fact_lines(result)]
+    parts.append(Text(_load(result), style="dim"))
     return Group(*parts)
 
 
@@ -79,8 +85,8 @@ def markdown(result: BenchResult) -> str:
         f"{hardware.cpu_model}, {hardware.num_usable_cpus} CPUs, "
         f"{hardware.memory_bytes / 2**30:.0f} GiB, {hardware.system}. "
         f"Python {environment.python}, {versions}. Commit {environment.commit or 'unknown'}.",
-        f"{result.started_at} to {result.ended_at}, load average {result.load_average[0]} to "
-        f"{result.load_average[1]}, seed {result.seed}. How it is measured: METHODOLOGY.md.",
+        f"{result.started_at} to {result.ended_at}, {_load(result)}, seed {result.seed}. "
+        "How it is measured: METHODOLOGY.md.",
         results_grid(result).markdown(),
     ]
     if result.goals:
@@ -96,8 +102,11 @@ def fact_lines(result: BenchResult) -> list[str]:
     return [f"{name}: {_inline(value)}" for name, value in result.facts.items()]
 
 
-def print_result(console: Console, result: BenchResult) -> None:
-    console.print(render(result))
+def _load(result: BenchResult) -> str:
+    """Shown with every result: numbers from a busy machine are ratios at best."""
+    before, after = result.load_average
+    num_cpus = result.environment.hardware.num_usable_cpus
+    return f"load average {before} before, {after} after, on {num_cpus} CPUs"
 
 
 def number(value: object) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from novacron.bench.http_client import Exchange
-from novacron.bench.measurement import Measurement
+from novacron.bench.measurement import Measurement, plain
 from novacron.bench.result import BenchResult, Column, Label, Row, metric, milliseconds, row
 from novacron.bench.scenario import ServeScenario
 from novacron.bench.target import Target
@@ -77,7 +77,10 @@ def _loads(
 ) -> list[tuple[dict[str, Label], list[PlannedRequest]]]:
     """One load per rate, each with prompts of its own, so that no rate warms another's prefixes."""
     return [
-        ({"rate (1/s)": rate}, _planned(target, scenario, rate, scenario.seed * 1_000_003 + number))
+        (
+            {"rate (1/s)": plain(rate)},
+            _planned(target, scenario, rate, scenario.seed * 1_000_003 + number),
+        )
         for number, rate in enumerate(scenario.rates)
     ]
 

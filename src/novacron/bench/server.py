@@ -26,10 +26,11 @@ _LOG_TAIL_LINES = 15
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """How to start a server: its arguments beside the address, and its environment."""
+    """How to start a server: its arguments beside the address, its environment, its program."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
+    command: tuple[str, ...] = _COMMAND
 
 
 class ServerProcess:
@@ -40,7 +41,7 @@ class ServerProcess:
         self.started_s = time.perf_counter()
         self._log = tempfile.TemporaryFile(prefix="novacron-bench-")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [*_COMMAND, *plan.arguments, "--host", "127.0.0.1", "--port", str(self.port)],
+            [*plan.command, *plan.arguments, "--host", "127.0.0.1", "--port", str(self.port)],
             env=dict(plan.environment),
             stdin=subprocess.DEVNULL,
             stdout=self._log,

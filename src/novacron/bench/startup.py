@@ -61,7 +61,7 @@ async def run(
     measurement = Measurement(
         "startup",
         scenario,
-        {"model": engine.model_path.name, "settings": engine_settings(engine.config)},
+        {"model": engine.name, "settings": engine_settings(engine.config)},
     )
     progress("warm-up")
     await _start(engine)

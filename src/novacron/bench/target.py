@@ -54,6 +54,11 @@ class LocalEngine:
     plan: ServerPlan
     api_key: str
 
+    @property
+    def name(self) -> str:
+        """For results: never a path."""
+        return self.model_path.resolve().name if self.config.model.model else "bundled"
+
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(Path(self.config.model.tokenizer or self.model_path))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ _COLUMNS = (
     Column("itl", "p99"),
     Column("share"),
     Column("added_per_token"),
+    Column("client"),
 )
 _GOAL_SHARE = 0.90
 _GOAL_ADDED_MS = 2.0
@@ -63,10 +65,14 @@ class _Field:
 
 @dataclass(frozen=True)
 class _Batch:
-    """One contestant's part of one round. `step_s`: the engine's own mean, where it tells."""
+    """One contestant's part of one round.
+
+    `cpu_s` is what it took of this process; `step_s` the engine's own mean, where it tells.
+    """
 
     transcripts: list[Transcript]
-    step_s: float | None = None
+    cpu_s: float
+    step_s: float | None
 
     @property
     def wall_s(self) -> float:
@@ -95,10 +101,9 @@ async def run(
         rounds: list[dict[str, _Batch]] = []
         progress("warm-up")
         await _round(field, scenario, turn=-1)
-        with measurement.client_cost():
-            for turn in range(scenario.repeats):
-                progress(f"round {turn + 1} of {scenario.repeats}")
-                rounds.append(await _round(field, scenario, turn))
+        for turn in range(scenario.repeats):
+            progress(f"round {turn + 1} of {scenario.repeats}")
+            rounds.append(await _round(field, scenario, turn))
         rows = [
             row(
                 {"through": one.name, "streams": scenario.num_streams}, **_metrics(one.name, rounds)
@@ -150,12 +155,14 @@ async def _round(field: _Field, scenario: ThroughputScenario, turn: int) -> dict
     for contestant in _rotated(field.contestants, turn):
         over_http = field.target if isinstance(contestant, OverHttp) else None
         before = await server_metrics.snapshot(over_http.client) if over_http else None
+        started_cpu_s = time.process_time()
         transcripts = await contestant.run_batch(prompts, scenario.output_tokens)
+        cpu_s = time.process_time() - started_cpu_s
         step_s = None
         if over_http and before:
             after = await server_metrics.snapshot(over_http.client)
             step_s = server_metrics.mean_step_s(before, after)
-        batches[contestant.name] = _Batch(transcripts, step_s)
+        batches[contestant.name] = _Batch(transcripts, cpu_s, step_s)
     return batches
 
 
@@ -175,6 +182,7 @@ def _metrics(name: str, rounds: list[dict[str, _Batch]]) -> dict[str, Metric]:
         "ttft": milliseconds([t.ttft_s for t in transcripts]),
         "tpot": milliseconds([b.median_tpot_s for b in batches]),
         "e2e": milliseconds([t.e2e_s for t in transcripts]),
+        "client": metric("of a core", "neither", [b.cpu_s / b.wall_s for b in batches]),
     }
     itls = [itl for t in transcripts for itl in t.itls_s]
     if itls:
@@ -234,6 +242,8 @@ def _limits(
         return None
     first = field.contestants[0].name
     step_s = statistics.median(batches[first].median_tpot_s for batches in rounds)
+    if not step_s:
+        return None  # all tokens came at once
     return traffic.utilisation(
         step_s,
         machine.read_bandwidth_bytes_per_s(),
@@ -246,4 +256,4 @@ def _description(field: _Field) -> dict[str, object]:
     if field.target is not None:
         return field.target.description
     assert field.engine is not None
-    return {"model": field.engine.model_path.name, "settings": engine_settings(field.engine.config)}
+    return {"model": field.engine.name, "settings": engine_settings(field.engine.config)}

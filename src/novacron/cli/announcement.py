@@ -30,14 +30,16 @@ async def show_loading(client: EngineClient) -> None:
         await client.wait_ready()
     finally:
         following.cancel()
+        await asyncio.wait({following})  # the bar is gone before anything else is printed
 
 
 def announce(url: str, client: EngineClient, settings: Settings) -> None:
     """Say that the server is ready: a banner for people, one log line for programs."""
     spec, total_s = client.spec, _seconds_since_process_start()
-    logger.info("ready: %s serves %s after %.2f s", url, spec.name, total_s)
     if sys.stderr.isatty():
         print(banner(url, spec, settings, total_s), file=sys.stderr, flush=True)
+    else:
+        logger.info("ready: %s serves %s %s", url, spec.name, _started(spec, total_s))
 
 
 def banner(url: str, spec: ModelSpec, settings: Settings, total_s: float) -> str:
@@ -49,7 +51,7 @@ def banner(url: str, spec: ModelSpec, settings: Settings, total_s: float) -> str
         f"{size(spec.kv_cache_bytes)}",
         "Streams": f"up to {settings.engine.scheduler.max_num_seqs} at once, "
         f"{spec.max_model_len} tokens of context",
-        "Started": _started(spec, total_s),
+        "Ready": _started(spec, total_s),
     }
     table = "\n".join(f"  {name:9} {value}" for name, value in rows.items())
     authorization = " -H 'Authorization: Bearer YOUR_KEY'" if settings.server.api_key else ""
@@ -72,10 +74,11 @@ async def _draw_bar(client: EngineClient) -> None:
 
     columns = (TextColumn("Loading: {task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("start", total=1.0)
+        task = progress.add_task("start", total=None)
         while True:
             phase, fraction = client.loading_progress
-            progress.update(task, description=phase, completed=fraction)
+            total = 1.0 if fraction else None  # None: it moves, without a measure
+            progress.update(task, description=phase, completed=fraction, total=total)
             await asyncio.sleep(_POLL_S)
 
 

@@ -60,8 +60,12 @@ class ApiClient:
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Json:
         return self._json("POST", path, body)
 
-    def model_names(self) -> list[str]:
-        return [str(model["id"]) for model in self.get("/v1/models").get("data", [])]
+    def first_model(self) -> str:
+        """The name of the server's main model."""
+        models = self.get("/v1/models").get("data")
+        if not models:
+            raise RequestFailed(f"{self.url} lists no models, so there is none to talk to.")
+        return str(models[0]["id"])
 
     def stream(self, path: str, body: Mapping[str, object]) -> Generator[Json, None, None]:
         """The events of a streamed answer. Closing the iterator ends the request on the server."""

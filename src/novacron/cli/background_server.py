@@ -20,7 +20,6 @@ from novacron.cli.announcement import show_loading
 from novacron.cli.engine_start import spawn_engine
 from novacron.cli.listener import bind
 from novacron.config.load import Settings
-from novacron.engine.client import EngineClient
 
 if TYPE_CHECKING:  # imported at run time only after the engine process has been started
     from novacron.cli.serving import Serving
@@ -83,8 +82,9 @@ class _ServerThread(threading.Thread):
 
     async def _until_ended(self, serving: Serving) -> None:
         """Told to end while it loads (Ctrl-C), it does not wait for the loading."""
-        show = show_loading if sys.stderr.isatty() else EngineClient.wait_ready
-        ready = asyncio.ensure_future(show(serving.client))
+        client = serving.client
+        wait = show_loading(client) if sys.stderr.isatty() else client.wait_ready()
+        ready = asyncio.ensure_future(wait)
         ended = asyncio.ensure_future(self._ended.wait())
         await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():

@@ -43,7 +43,7 @@ def chat(
         target(url, client_key, flags) as endpoint,
         ApiClient(endpoint.url, endpoint.api_key) as client,
     ):
-        name = model_name or client.model_names()[0]
+        name = model_name or client.first_model()
         conversation = Conversation(system=system, settings=sampling)
         session = ChatSession(client, name, conversation, is_terminal=sys.stdin.isatty())
         ctx.exit(session.run())
@@ -118,6 +118,7 @@ class ChatSession:
                 raise
             self._note("\nStopped.")
         except NovaCronError:
+            click.echo("\n" if pieces else "", nl=False)
             self._conversation.take_back_question()
             raise
         else:

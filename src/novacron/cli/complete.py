@@ -41,7 +41,7 @@ def complete(
         target(url, client_key, flags) as endpoint,
         ApiClient(endpoint.url, endpoint.api_key) as client,
     ):
-        model = model_name or client.model_names()[0]
+        model = model_name or client.first_model()
         path = "/v1/chat/completions" if as_chat else "/v1/completions"
         asked = {"messages": [{"role": "user", "content": text}]} if as_chat else {"prompt": text}
         generation = Generation(client, path, {"model": model, **asked, **sampling})

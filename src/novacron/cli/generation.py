@@ -23,9 +23,8 @@ class Statistics:
 
     @property
     def tokens_per_s(self) -> float:
-        """Speed after the first token, which waits for the prompt."""
-        decode_s = self.total_s - self.first_text_s
-        return (self.num_output_tokens - 1) / decode_s if decode_s > 0 else 0.0
+        """Over the whole answer, the wait for its first token included."""
+        return self.num_output_tokens / self.total_s if self.total_s > 0 else 0.0
 
     def __str__(self) -> str:
         cached = f" ({self.num_cached_tokens} cached)" if self.num_cached_tokens else ""

@@ -74,6 +74,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="novacron")
 def cli() -> None:
     """Serve large language models on the machines you have.
 
@@ -83,3 +84,7 @@ def cli() -> None:
 
 def main() -> None:
     cli(prog_name="novacron")
+
+
+if __name__ == "__main__":
+    main()

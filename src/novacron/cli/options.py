@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import click
 
 from novacron.config.explain import text_of
 from novacron.config.keys import KEYS, Key
 from novacron.config.load import Settings, load
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _TITLES = {"model": "Model", "cache": "KV cache", "scheduler": "Scheduler", "server": "Server"}
 

@@ -44,11 +44,12 @@ def sampling_options(function: Function) -> Function:
 
 def split_sampling(options: dict[str, object]) -> tuple[dict[str, object], dict[str, object]]:
     """(sampling fields of the API that were given, the remaining options)."""
-    names = (*_MEANINGS, "stop")
-    given = {name: options[name] for name in names if options.get(name) not in (None, ())}
-    if "stop" in given:
-        given["stop"] = list(options["stop"])  # type: ignore[call-overload]
-    return given, {name: value for name, value in options.items() if name not in names}
+    given = {name: options[name] for name in _MEANINGS if options.get(name) is not None}
+    others = {name: value for name, value in options.items() if name not in _MEANINGS}
+    stop = others.pop("stop", None)
+    if isinstance(stop, tuple) and stop:
+        given["stop"] = list(stop)
+    return given, others
 
 
 def parse_setting(name: str, text: str) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -19,6 +20,7 @@ from novacron.observability.logs import configure_logging
 
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
@@ -29,10 +31,19 @@ def run(client: ProcessClient, settings: Settings, listener: socket.socket) -> i
     configure_logging(settings.server.log_level, settings.server.log_format)
     if settings.server.log_level != "debug":
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *_open_to_everyone(settings)):
         logger.warning("%s", warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(client, settings, listener))
+
+
+def _open_to_everyone(settings: Settings) -> list[str]:
+    if settings.server.api_key or settings.server.host in _LOOPBACK:
+        return []
+    return [
+        f"Listening on {settings.server.host} without a key: whoever reaches this address can use "
+        "the model. Set --api-key."
+    ]
 
 
 async def _serve(client: ProcessClient, settings: Settings, listener: socket.socket) -> int:
@@ -57,8 +68,9 @@ async def _serve(client: ProcessClient, settings: Settings, listener: socket.soc
 
 
 async def _tell(serving: Serving, settings: Settings) -> None:
-    await show_loading(serving.client)
-    announce(serving.url, serving.client, settings)
+    with contextlib.suppress(NovaCronError):  # a failure is reported by _serve
+        await show_loading(serving.client)
+        announce(serving.url, serving.client, settings)
 
 
 async def _end(serving: Serving, signals: _Signals, timeout_s: float) -> int:

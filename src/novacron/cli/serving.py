@@ -40,7 +40,7 @@ class Serving:
         self._dead = asyncio.Event()
         client.on_state_change(self._note_death)
         names = settings.engine.model.served_model_name
-        app = build_app(client, settings.server, model_names=names)
+        app = build_app(client, settings.server, model_names=names, worker_pids=self._worker_pids)
         self._uvicorn = _Uvicorn(_uvicorn_config(app))
         self._http: asyncio.Task[None] | None = None
 
@@ -48,16 +48,26 @@ class Serving:
         """Listen at once, while the model still loads. Raises ModelLoadError."""
         self._http = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
         await self.client.start()
-        await self._uvicorn.listening.wait()
+        await self._while_listening(self._uvicorn.listening)
 
     async def failure(self) -> NovaCronError:
         """Return, once the engine is dead for good, why."""
-        await self._dead.wait()
+        await self._while_listening(self._dead)
         try:
             await self.client.wait_ready()
         except NovaCronError as error:
             return error
         return EngineDead("The engine has ended.")
+
+    async def _while_listening(self, event: asyncio.Event) -> None:
+        """Wait for `event`; raise if the listener, by a bug of ours, ends before it."""
+        assert self._http is not None
+        waiting = asyncio.create_task(event.wait())
+        await asyncio.wait({waiting, self._http}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            waiting.cancel()
+            await self._http
+            raise RuntimeError("the HTTP listener ended by itself")
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new work and finish the old. True if all of it finished, in time."""
@@ -79,6 +89,10 @@ class Serving:
         if self.client.engine_pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.client.engine_pid, signal.SIGKILL)
+
+    def _worker_pids(self) -> tuple[int, ...]:
+        pid = self.client.engine_pid
+        return () if pid is None else (pid,)
 
     def _note_death(self, state: EngineState) -> None:
         if state is EngineState.DEAD:
@@ -106,6 +120,7 @@ def _uvicorn_config(app: Callable[..., Awaitable[None]]) -> uvicorn.Config:
         app,
         http="httptools",
         ws="websockets-sansio",
+        lifespan="on",  # the gateway samples its metrics meanwhile
         log_config=None,
         access_log=False,  # the gateway has its own
         server_header=False,

@@ -1,7 +1,7 @@
 """novacron validate: does a running server do what a deployment needs?
 
-The checks are those of the deployment script in NovaCron's original design: health, workers, the
-model loaded (it is loaded if need be), an answer, and the metrics.
+The checks are those of the deployment script in NovaCron's original design: health, the model
+loaded (it is loaded if need be), workers, an answer, and the metrics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from novacron.cli.checks import Check, Verdict, show
 from novacron.cli.target import configured_key
 from novacron.errors import ModelNotFound, NovaCronError
 
-_POLL_S = 5.0
+_POLL_S = 1.0
 _QUESTION = "What is the capital of France?"
 _SLOW_ANSWER_S = 5.0
 _SLOW_TOKEN_MS = 50.0
@@ -58,7 +58,7 @@ def validate(
     min_workers: int,
     load_timeout: float,
 ) -> None:
-    """Check the server at URL: health, workers, model, an answer, metrics.
+    """Check the server at URL: health, model, workers, an answer, metrics.
 
     Exit code 1 if a check fails; warnings do not count.
     """
@@ -72,10 +72,13 @@ def validate(
 def run_checks(
     client: ApiClient, expectations: Expectations, *, wait: Callable[[float], None]
 ) -> Iterator[Check]:
-    """All checks in order. One that cannot be carried out fails and does not stop the others."""
+    """All checks in order. One that cannot be carried out fails and does not stop the others.
+
+    The model comes before the workers, because a worker lives only as long as its model is loaded.
+    """
     yield from _guarded("health", lambda: _health(client))
-    yield from _guarded("workers", lambda: _workers(client, expectations.min_workers))
     yield from _guarded("model", lambda: _model(client, expectations, wait))
+    yield from _guarded("workers", lambda: _workers(client, expectations.min_workers))
     yield from _guarded("inference", lambda: _inference(client, expectations.model))
     yield from _guarded("metrics", lambda: _metrics(client))
 

@@ -89,10 +89,6 @@ def _table(
     return FactTable(nouns, tuple(facts), trained, new)
 
 
-def _upper_first(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
 def _property_facts(noun: str, pairs: list[tuple[str, str]]) -> list[Fact]:
     return [Fact(thing, value, f"The {noun} of {thing} is {value}.") for thing, value in pairs]
 
@@ -122,10 +118,7 @@ FACT_TABLES: Final = {
     ),
     "continents": _table(
         ("continent",),
-        [
-            Fact(c.name, c.continent, f"{_upper_first(c.name)} is in {c.continent}.")
-            for c in COUNTRIES
-        ],
+        _property_facts("continent", [(c.name, c.continent) for c in COUNTRIES]),
         phrasing.CONTINENT_CORES,
         offset=1,
     ),

@@ -150,8 +150,7 @@ def _keep_all(rendered: str) -> str:
 
 def _mark_end(chat: list[dict[str, object]], source: str) -> Callable[[str], str]:
     """Mark where the last message's text ends; the result cuts a rendered chat off there."""
-    text = _mark_text(chat[-1])
-    if text is None or "content" not in source:
+    if "content" not in source or not _mark_text(chat[-1]):
         raise InvalidRequest(
             "continue_final_message needs a last message with text to continue.", "messages"
         )
@@ -170,18 +169,18 @@ def _mark_end(chat: list[dict[str, object]], source: str) -> Callable[[str], str
     return cut
 
 
-def _mark_text(message: dict[str, object]) -> str | None:
-    """Append the marker to the message's text (its last text part), and return what it was."""
+def _mark_text(message: dict[str, object]) -> bool:
+    """Append the marker to the message's text, or to its last text part. False if it has none."""
     content = message.get("content")
     if isinstance(content, str):
         message["content"] = content + _CONTINUE_MARKER
-        return content
+        return True
     for part in reversed(content) if isinstance(content, list) else ():
         text = part.get("text") if isinstance(part, dict) else None
         if isinstance(text, str):
             part["text"] = text + _CONTINUE_MARKER
-            return text
-    return None
+            return True
+    return False
 
 
 def _environment() -> Environment:

@@ -52,8 +52,9 @@ class GrammarState:
     the sampler ends the request with an error; `error` says why.
     """
 
-    def __init__(self, matcher: LLMatcher, eos_token_ids: frozenset[int]) -> None:
+    def __init__(self, matcher: LLMatcher, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
         self._matcher = matcher
+        self._num_mask_bytes = (vocab_size + 31) // 32 * 4
         self._eos_token_ids = eos_token_ids
         self._num_accepted = 0
         self._num_ends = 0  # end tokens after the last one that the matcher takes
@@ -73,7 +74,9 @@ class GrammarState:
         End-of-sequence tokens are among them if and only if the text so far is complete.
         """
         mask = bytes(self._matcher.compute_bitmask())
-        return bytes(len(mask)) if self._matcher.is_error() else mask
+        if self._matcher.is_error():
+            return bytes(self._num_mask_bytes)
+        return mask[: self._num_mask_bytes]  # llguidance adds a word if the last one is full
 
     def accept(self, token_ids: Sequence[int]) -> None:
         """Go on by tokens that masks allowed."""
@@ -126,7 +129,7 @@ class GrammarCompiler:
             if len(self._cache) > MAX_CACHED_GRAMMARS:
                 self._cache.popitem(last=False)
             copy = matcher.deep_copy()
-        return GrammarState(copy, frozenset(self._eos_token_ids))
+        return GrammarState(copy, self._vocab_size, frozenset(self._eos_token_ids))
 
     def _compile(self, grammar: str) -> LLMatcher:
         tokenizer = self._tokenizer = self._tokenizer or self._build_tokenizer()

@@ -42,6 +42,7 @@ class Tokenizer:
     ) -> None:
         self.json_text = json_text
         self._tokenizer = _build(json_text, origin)
+        _make_special(self._tokenizer, named_tokens.values())
         self._vocabulary = Vocabulary(self._tokenizer, origin)
         self._chat_templates = chat_templates
         self.vocab_size: int = self._tokenizer.get_vocab_size()
@@ -166,6 +167,16 @@ def _build(json_text: str, origin: str) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()  # training leftovers in some files; prompts are never cut silently
     tokenizer.no_padding()
     return tokenizer
+
+
+def _make_special(tokenizer: tokenizers.Tokenizer, names: Iterable[str]) -> None:
+    """A token named as BOS, EOS and so on is special, even where tokenizer.json says only that it
+    exists. Those it does not know at all would need ids that the model has no embedding for."""
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    plain = [
+        name for name in names if name not in added and tokenizer.token_to_id(name) is not None
+    ]
+    tokenizer.add_special_tokens(plain)
 
 
 def _read_tokenizer_json(folder: Path) -> str:

@@ -94,7 +94,6 @@ class Choice:
     """All that one Request of a call has brought."""
 
     texts: list[str] = field(default_factory=list)
-    token_ids: list[int] = field(default_factory=list)
     logprobs: list[TextLogprobs] = field(default_factory=list)
     prompt_logprobs: list[TextLogprobs] = field(default_factory=list)
     embedding: tuple[float, ...] | None = None
@@ -109,7 +108,6 @@ class Choice:
 
     def add(self, output: RequestOutput) -> None:
         self.texts.append(output.text)
-        self.token_ids.extend(output.token_ids)
         self.logprobs.extend(output.logprobs)
         self.prompt_logprobs.extend(filter(None, output.prompt_logprobs))
         self.embedding = output.embedding or self.embedding

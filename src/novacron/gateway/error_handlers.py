@@ -22,6 +22,7 @@ from novacron.gateway.error_mapping import (
 from novacron.gateway.json_body import JsonResponse
 from novacron.gateway.openai.responses import LoadingProgress
 
+_PLACES = ("body", "query", "path", "header")
 _CLIENT_GONE = 499  # nginx's; nobody reads it but the access log
 
 
@@ -86,7 +87,7 @@ def describe_validation(problems: Sequence[Mapping[str, Any]]) -> tuple[str, str
 
 def _field(location: Sequence[str | int]) -> str:
     """`("body", "messages", 0, "role")` as `messages.0.role`; names of union members left out."""
-    parts = location[1:] if location and location[0] in ("body", "query", "path") else location
+    parts = location[1:] if location and location[0] in _PLACES else location
     return ".".join(str(part) for part in parts if not _is_union_member(str(part)))
 
 

@@ -78,6 +78,11 @@ class EventLog:
         self.num_bytes -= event.num_bytes
         return event.num_bytes
 
+    def drop_all(self) -> None:
+        """Readers that have not come to the end learn that the rest is lost."""
+        self._events.clear()
+        self.num_bytes = 0
+
     def close(self) -> None:
         self.closed = True
         self._tell_readers()
@@ -137,12 +142,13 @@ class ReplayBuffer:
         self._finish_times_s[request_id] = self._clock()
         self._forget_expired()
 
-    def forget(self, request_id: str) -> None:
-        """Close the log and keep nothing of it; its id is free again."""
+    def forget(self, request_id: str) -> EventLog:
+        """Close the log; its id is free again. Readers that are at it may read it to the end."""
         log = self._logs.pop(request_id)
         log.close()
         self._finish_times_s.pop(request_id, None)
         self.num_bytes -= log.num_bytes
+        return log
 
     def _forget_expired(self) -> None:
         limit_s = self._clock() - self._keep_s
@@ -154,7 +160,7 @@ class ReplayBuffer:
 
     def _make_room(self) -> None:
         while self.num_bytes > self._max_bytes and self._finish_times_s:
-            self.forget(next(iter(self._finish_times_s)))
+            self.forget(next(iter(self._finish_times_s))).drop_all()
         while self.num_bytes > self._max_bytes:
             largest = max(self._logs.values(), key=lambda log: log.num_bytes)
             self.num_bytes -= largest.drop_oldest()

@@ -43,6 +43,8 @@ class Reply(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
+    """One engine, and everything around it that routes of all APIs use."""
+
     client: EngineClient
     config: ServerConfig
     model: ServedModel
@@ -85,6 +87,7 @@ class Service:
         return await unless_disconnected(request, collect(call, self.calls.run(call)))
 
     def stream(self, reply: Reply) -> Response:
+        """Run the call of `reply`, and send its chunks as they come."""
         return EventStreamResponse(
             _frames(self.calls.run(reply.call), reply),
             error_frame=_error_frame,

@@ -7,7 +7,7 @@ Knows nothing of what the frames say.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -70,9 +70,8 @@ class EventStreamResponse(Response):
         error_frame: Callable[[NovaCronError], bytes],
         keep_alive_s: float,
         keep_alive_frame: Callable[[], bytes] = lambda: _COMMENT,
-        headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(headers={**_HEADERS, **(headers or {})})
+        super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._frames = frames
         self._error_frame = error_frame

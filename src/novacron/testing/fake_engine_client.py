@@ -109,6 +109,7 @@ class FakeEngineClient:
         self.submitted: list[Request] = []
         self.aborted: list[str] = []
         self.num_restarts = 0
+        self.engine_pid: int | None = None
         self.loading_progress = ("weights", 0.5)
         self._tokenizer = tokenizer
         self._state = state
@@ -255,9 +256,17 @@ class FakeEngineClient:
             self._steps = asyncio.get_running_loop().create_task(self._run())
 
     def _give_up(self, request_ids: tuple[str, ...]) -> None:
+        self.aborted.extend(set(request_ids) & self._recitals.keys())
+        self._end(request_ids)
+
+    def _end(self, request_ids: tuple[str, ...]) -> None:
+        """What the engine does when it is told to abort: its last output of each frees the id."""
         for request_id in request_ids:
-            if self._recitals.pop(request_id, None) is not None:
-                self.aborted.append(request_id)
+            self._recitals.pop(request_id, None)
+        self._streams.deliver(
+            EngineOutput(request_id=request_id, finish_reason=FinishReason.ABORT)
+            for request_id in request_ids
+        )
 
     async def _run(self) -> None:
         while self._recitals:
@@ -267,8 +276,7 @@ class FakeEngineClient:
             for output in outputs:
                 if output.finish_reason is not None:
                     del self._recitals[output.request_id]
-            for request_id in self._streams.deliver(outputs):
-                self._recitals.pop(request_id, None)
+            self._end(self._streams.deliver(outputs))
 
     def _step(self, recital: _Recital) -> EngineOutput:
         request_id = recital.request.request_id

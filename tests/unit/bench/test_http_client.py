@@ -1,21 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 
 from novacron.bench.http_client import HttpClient
 from novacron.bench.transcript import read_transcript
 from novacron.errors import ConfigError, NotReady
-
-if TYPE_CHECKING:
-    from tests.unit.bench.conftest import FakeServer
+from novacron.testing.fake_openai_server import FakeOpenAIServer
 
 BODY = b'{"prompt": "x", "max_tokens": 5}'
 
 
-async def test_a_stream_is_recorded_piece_by_piece(server: FakeServer) -> None:
+async def test_a_stream_is_recorded_piece_by_piece(server: FakeOpenAIServer) -> None:
     client = HttpClient(server.url)
     exchange = await client.post("/v1/completions", BODY)
     client.close()
@@ -26,7 +23,7 @@ async def test_a_stream_is_recorded_piece_by_piece(server: FakeServer) -> None:
     assert read_transcript(exchange).text == "w0 w1 w2 w3 w4 "
 
 
-async def test_connections_are_kept_and_opened_ahead(server: FakeServer) -> None:
+async def test_connections_are_kept_and_opened_ahead(server: FakeOpenAIServer) -> None:
     client = HttpClient(server.url)
     await client.open_connections(4)
     for _ in range(3):
@@ -36,7 +33,7 @@ async def test_connections_are_kept_and_opened_ahead(server: FakeServer) -> None
     assert len(server.bodies) == 12
 
 
-async def test_an_error_status_is_an_answer(server: FakeServer) -> None:
+async def test_an_error_status_is_an_answer(server: FakeOpenAIServer) -> None:
     server.status = 503
     client = HttpClient(server.url)
     exchange = await client.post("/v1/completions", BODY)
@@ -45,7 +42,9 @@ async def test_an_error_status_is_an_answer(server: FakeServer) -> None:
     assert b"go away" in exchange.body
 
 
-async def test_a_connection_that_breaks_is_told_and_not_used_again(server: FakeServer) -> None:
+async def test_a_connection_that_breaks_is_told_and_not_used_again(
+    server: FakeOpenAIServer,
+) -> None:
     server.close_after_events = 2
     client = HttpClient(server.url)
     exchange = await client.post("/v1/completions", BODY)

@@ -9,6 +9,7 @@ from novacron.bench.server_metrics import (
     request_parts_s,
     snapshot,
 )
+from novacron.testing.fake_openai_server import FakeOpenAIServer
 
 TEXT = """# TYPE novacron_steps counter
 novacron_steps_total{{model_name="m"}} {steps}
@@ -47,7 +48,7 @@ def test_labels_are_told_apart() -> None:
     assert phases == {"import": 0.5, "weights": 0.25}
 
 
-async def test_a_server_is_asked(server) -> None:  # type: ignore[no-untyped-def]
+async def test_a_server_is_asked(server: FakeOpenAIServer) -> None:
     client = HttpClient(server.url)
     assert (await snapshot(client)).total("novacron_steps_total") == 0
     client.close()

@@ -60,6 +60,12 @@ def test_no_json_object(api, answer: object) -> None:
         client.get("/x")
 
 
+def test_a_server_without_models(api) -> None:
+    api.routes["GET /v1/models"] = {"data": []}
+    with ApiClient(api.url, None) as client, pytest.raises(RequestFailed, match="lists no models"):
+        client.first_model()
+
+
 def test_an_error_event_ends_the_stream(api) -> None:
     events = [{"choices": [{"text": "a"}]}, {"error": {"message": "engine died"}}]
     api.routes["POST /v1/completions"] = events

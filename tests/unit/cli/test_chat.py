@@ -161,6 +161,12 @@ def test_no_server(novacron) -> None:
     assert "novacron serve" in result.output
 
 
+def test_no_such_model(novacron) -> None:
+    result = novacron("chat", "--model", "/absent/folder", input="Hello\n")
+    assert result.exit_code == 1
+    assert "'/absent/folder' is no folder" in result.output
+
+
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [

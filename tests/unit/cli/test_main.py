@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 
 import click
 import pytest
@@ -78,3 +79,4 @@ def test_errors_become_a_line_and_a_code(monkeypatch, novacron, error, exit_code
 
 def test_version_names_ours_first(novacron) -> None:
     assert novacron("version").output.startswith("novacron ")
+    assert version("novacron") in novacron("--version").output

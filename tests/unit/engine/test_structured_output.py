@@ -242,6 +242,14 @@ def test_special_and_unused_tokens_are_never_text() -> None:
     assert max(allowed) < _tokenizer().get_vocab_size()
 
 
+@pytest.mark.parametrize("num_unused", range(32))
+def test_a_mask_has_one_bit_per_token_in_whole_words(num_unused: int) -> None:
+    vocab_size = _tokenizer().get_vocab_size() + num_unused
+    compiler = GrammarCompiler(_tokenizer().to_str(), vocab_size, (END,))
+    state = compiler.compile(StructuredOutput("regex", "a*"))
+    assert len(state.mask()) == (vocab_size + 31) // 32 * 4
+
+
 @pytest.mark.parametrize("spec", ["a*b", "ab"])
 @pytest.mark.parametrize("num_tokens", [1, 2, 3])
 def test_rollback_restores_the_masks(spec: str, num_tokens: int) -> None:

@@ -60,6 +60,17 @@ def test_legacy_special_tokens_map_counts(tmp_path: Path) -> None:
     assert Tokenizer.load(tmp_path).eos_token_ids == (1,)
 
 
+def test_named_tokens_are_special_even_if_plain_in_the_file(tmp_path: Path) -> None:
+    vocabulary = {"<s>": 0, "</s>": 1, "hello": 2, "<unk>": 3}
+    reference = Reference(models.WordLevel(vocabulary, "<unk>"))
+    write_folder(tmp_path, reference, tokenizer_config={"pad_token": "<not there>"})
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.special_token_ids == {0, 1}
+    assert tokenizer.decode([0, 2, 1]) == "hello"
+    assert tokenizer.encode("hello</s>") == [2, 1]
+    assert tokenizer.vocab_size == 4
+
+
 @pytest.mark.parametrize("other", ["tokenizer.model", "vocab.json", "tekken.json"])
 def test_other_vocabulary_formats_are_named(tmp_path: Path, other: str) -> None:
     (tmp_path / other).write_bytes(b"\x00")

@@ -10,6 +10,7 @@ from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.observability.metrics import Metrics
 from novacron.records.request import FinishReason, Request, SamplingParams
 from novacron.testing.fake_engine_client import FakeEngineClient
+from novacron.testing.waiting import until
 
 
 @pytest.fixture
@@ -69,8 +70,7 @@ async def test_cancel_finds_a_call_by_either_id(
     other = asyncio.create_task(_collect(calls, call_of(origin)))
     call = Call(origin=mine, requests=_renamed(call_of(mine, max_tokens=1000)))
     running = asyncio.create_task(_collect(calls, call))
-    while len(client.submitted) < 4:
-        await asyncio.sleep(0)
+    await until(lambda: len(client.submitted) >= 4)
     assert await calls.cancel(some_id) == 1
     assert {choice.finish_reason for choice in await running} == {FinishReason.ABORT}
     assert {choice.finish_reason for choice in await other} == {FinishReason.LENGTH}
@@ -92,8 +92,7 @@ async def test_death_reaches_every_reader(
 ) -> None:
     call = call_of(origin, max_tokens=1000)
     running = asyncio.create_task(_collect(calls, call))
-    while not client.submitted:
-        await asyncio.sleep(0)
+    await until(lambda: client.submitted)
     client.die()
     with pytest.raises(EngineDead):
         await running

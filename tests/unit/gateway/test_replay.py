@@ -70,6 +70,32 @@ async def test_finished_streams_make_room_first_the_oldest_before_others() -> No
     assert replay.get("live").first_kept == 0
 
 
+async def test_a_finished_stream_that_made_room_is_lost_to_its_slow_readers() -> None:
+    replay = buffer(max_bytes=1000)
+    slow = replay.open("old").read()
+    for _ in range(2):
+        replay.append("old", b"x" * 200)
+    assert (await anext(slow)).number == 0
+    replay.close("old")
+    replay.open("new")
+    replay.append("new", b"x" * 400)
+    with pytest.raises(EventsLost):
+        await anext(slow)
+
+
+async def test_an_expired_stream_is_read_to_its_end_by_who_is_at_it() -> None:
+    clock = Clock()
+    replay = buffer(clock=clock)
+    slow = replay.open("a").read()
+    for data in (b"0", b"1"):
+        replay.append("a", data)
+    await anext(slow)
+    replay.close("a")
+    clock.now_s = 100.0
+    assert replay.find("a") is None
+    assert [event.data async for event in slow] == [b"1"]
+
+
 async def test_streams_expire_and_their_ids_become_free() -> None:
     clock = Clock()
     replay = buffer(clock=clock)

@@ -9,6 +9,7 @@ from starlette.types import Message
 
 from novacron.errors import NovaCronError, Overloaded
 from novacron.gateway.streaming import EventStreamResponse, unless_disconnected
+from novacron.testing.waiting import until
 
 SCOPE = {"type": "http", "method": "POST", "path": "/", "headers": []}
 
@@ -94,8 +95,7 @@ async def test_a_silent_stream_gets_comments_and_so_its_status() -> None:
     running = asyncio.create_task(
         response_of(source, keep_alive_s=0.005)(SCOPE, peer.receive, peer.send)
     )
-    while peer.body.count(b": keep-alive\n\n") < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: peer.body.count(b": keep-alive\n\n") >= 2)
     go_on.set()
     await running
     assert peer.sent[0]["status"] == 200
@@ -105,8 +105,7 @@ async def test_a_silent_stream_gets_comments_and_so_its_status() -> None:
 async def test_a_client_that_leaves_closes_the_source_at_once() -> None:
     peer, source = Peer(), Source(b"one", asyncio.Event())
     running = asyncio.create_task(response_of(source)(SCOPE, peer.receive, peer.send))
-    while not peer.body:
-        await asyncio.sleep(0)
+    await until(lambda: peer.body)
     peer.gone.set()
     await running
     assert source.closed

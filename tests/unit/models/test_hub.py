@@ -18,9 +18,7 @@ def raising(error: Exception) -> object:
 
 
 @pytest.mark.parametrize("name", ["no-such-folder", "/no/such/folder", "a/b/c", "a/b c"])
-def test_what_is_no_hub_name_is_not_looked_up(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_no_hub_name_is_not_looked_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", raising(AssertionError()))
     with pytest.raises(ModelLoadError, match="no folder, and no name on the Hugging Face hub"):
         download(name)

@@ -22,7 +22,7 @@ from novacron.gateway.native.events import (
     encode,
 )
 from novacron.gateway.native.replies import NativeCall, Stopwatch
-from novacron.gateway.replay import Event, ReplayBuffer
+from novacron.gateway.replay import Event, EventLog, ReplayBuffer
 from novacron.gateway.service import Service
 
 
@@ -33,8 +33,9 @@ class Generation:
     call was over before that.
     """
 
-    def __init__(self, native_call: NativeCall) -> None:
+    def __init__(self, native_call: NativeCall, log: EventLog) -> None:
         self.native_call = native_call
+        self.log = log
         self.settled = asyncio.Event()
         self.refusal: NovaCronError | None = None
         self.num_readers = 0
@@ -55,8 +56,8 @@ class Generations:
     def start(self, native_call: NativeCall) -> Generation:
         """Run the call. Raises InvalidRequest if its request id is in use."""
         request_id = native_call.request_id
-        self._replay.open(request_id)
-        generation = self._running[request_id] = Generation(native_call)
+        generation = Generation(native_call, self._replay.open(request_id))
+        self._running[request_id] = generation
         task = asyncio.create_task(self._run(generation))
         task.add_done_callback(_retrieve)
         self._tasks[request_id] = task
@@ -79,12 +80,9 @@ class Generations:
             await generation.settled.wait()
             if generation.refusal is not None:
                 raise generation.refusal
-            async with aclosing(self.events(native_call.request_id)) as events:
+            async with aclosing(generation.log.read()) as events:
                 async for event in events:
                     yield event
-
-    def is_running(self, request_id: str) -> bool:
-        return request_id in self._running
 
     def has_more(self, request_id: str, start: int) -> bool:
         """Whether there are, or may come, events from number `start` on. Raises RequestNotFound."""
@@ -92,6 +90,7 @@ class Generations:
         return not log.closed or start < log.next_number
 
     def knows(self, request_id: str) -> bool:
+        """Whether the id has a stream that can be read."""
         return self._replay.find(request_id) is not None
 
     async def events(self, request_id: str, start: int = 0) -> AsyncGenerator[Event, None]:
@@ -161,6 +160,7 @@ class Generations:
 
     async def _generate(self, generation: Generation) -> InferenceResponse:
         native_call = generation.native_call
+        spec = self._service.client.spec
         stopwatch = Stopwatch(native_call.call.origin.arrival_time_s)
         choices = tuple(Choice() for _ in native_call.call.requests)
         async with aclosing(self._service.calls.run(native_call.call)) as outputs:
@@ -173,7 +173,7 @@ class Generations:
         performance = stopwatch.performance()
         complete = native_call.complete(choices, performance)
         self._append(native_call.request_id, "complete", complete)
-        return native_call.response(choices, performance, self._service.client.spec)
+        return native_call.response(choices, performance, spec)
 
     def _append(self, request_id: str, type: EventType, data: EventData) -> None:
         number = self._replay.get(request_id).next_number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from uuid import uuid4
 
 from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from novacron.errors import InvalidRequest, NovaCronError, RequestNotFound
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
+from novacron.gateway.middleware import request_id_of
 from novacron.gateway.native.batch import run_batch
 from novacron.gateway.native.events import Accepted, BatchResponse, Cancelled, InferenceResponse
 from novacron.gateway.native.generations import Generations
@@ -31,7 +33,10 @@ def native_routes(service: Service, generations: Generations, schemas: AnswerSch
     accepted: Responses = {_ACCEPTED: schemas.answers(Accepted, status=_ACCEPTED)[_ACCEPTED]}
 
     async def generate(body: NativeBody, request: Request, prefix: str) -> Response:
-        origin = service.origin(prefix, request, body.model, body.request_id)
+        request_id = body.request_id
+        if request_id is None and generations.knows(request_id_of(request.scope)):
+            request_id = uuid4().hex  # a proxy repeats its x-request-id when it tries again
+        origin = service.origin(prefix, request, body.model, request_id)
         parsed = await parse(request, native_call, body, origin, service.client.tokenizer)
         if body.stream:
             return _event_stream(service, generations, parsed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain, cycle
+from itertools import chain
 
 import msgspec
 from msgspec import UNSET
@@ -17,6 +17,7 @@ from novacron.gateway.openai.logprobs import (
     echoed_logprobs,
     joined,
     prompt_logprobs,
+    text_length,
 )
 from novacron.gateway.openai.responses import (
     Completion,
@@ -35,6 +36,7 @@ from novacron.records.output import RequestOutput, TextLogprobs
 from novacron.records.request import SamplingParams
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
+_MAX_REQUESTS = 2048  # prompts times n, of one call
 
 
 def parse_completion(
@@ -51,6 +53,12 @@ def parse_completion(
     prompts = prompt_token_ids(
         body.prompt, tokenizer, add_special_tokens=body.add_special_tokens is not False
     )
+    if len(prompts) * (body.n or 1) > _MAX_REQUESTS:
+        raise InvalidRequest(
+            f"{len(prompts)} prompts times n are more than {_MAX_REQUESTS} completions; send fewer "
+            "prompts in a call.",
+            param="prompt",
+        )
     requests = chain.from_iterable(copies_of(ids, sampling, body, origin) for ids in prompts)
     call = Call(origin=origin, requests=tuple(requests), n=body.n or 1)
     return CompletionReply(call, body, tokenizer)
@@ -106,6 +114,9 @@ class CompletionReply:
         self.call = call
         self._tokenizer = tokenizer
         self._prompts = _echoed_prompts(body, call, tokenizer)
+        self._hidden = (
+            frozenset() if body.skip_special_tokens is False else tokenizer.special_token_ids
+        )
         self._only_echo = body.max_tokens == 0
         self._wants_logprobs = body.logprobs is not None
         self._wants_prompt_logprobs = body.prompt_logprobs is not None
@@ -176,8 +187,8 @@ class CompletionReply:
         ended = output.stop_reason if output.finished else UNSET
         if self._only_echo:
             return CompletionChunkChoice(index, "", None, output.finish_reason, ended)
-        logprobs = completion_logprobs(output.logprobs, self._offsets[index])
-        self._offsets[index] += sum(len(position.chosen.text) for position in output.logprobs)
+        logprobs = completion_logprobs(output.logprobs, self._offsets[index], self._hidden)
+        self._offsets[index] += text_length(output.logprobs, self._hidden)
         return CompletionChunkChoice(index, output.text, logprobs, output.finish_reason, ended)
 
     def _whole_choice(self, index: int, choice: Choice) -> CompletionChoice:
@@ -190,7 +201,7 @@ class CompletionReply:
             finish_reason=choice.finish_reason,
             logprobs=joined(
                 self._echoed_logprobs(index, choice.prompt_logprobs),
-                completion_logprobs(generated, len(echo)),
+                completion_logprobs(generated, len(echo), self._hidden),
             ),
             stop_reason=choice.stop_reason,
             prompt_logprobs=prompt_logprobs(choice.prompt_logprobs)
@@ -207,17 +218,17 @@ class CompletionReply:
         if not self._prompts or not self._wants_logprobs:
             return None
         first_token_id = self.call.requests[index].prompt_token_ids[0]
-        return echoed_logprobs(self._tokenizer.token_text(first_token_id), positions)
+        first_text = self._tokenizer.token_text(first_token_id)
+        return echoed_logprobs(first_token_id, first_text, positions, self._hidden)
 
 
 def _echoed_prompts(body: CompletionBody, call: Call, tokenizer: Tokenizer) -> tuple[str, ...]:
     """The text of each prompt, as sent or decoded; nothing if no echo is wanted."""
     if not body.echo:
         return ()
-    if isinstance(body.prompt, str):
-        return (body.prompt,)
-    sent = cycle([body.prompt]) if isinstance(body.prompt[0], int) else body.prompt
+    is_one = isinstance(body.prompt, str) or isinstance(body.prompt[0], int)
+    prompts = [body.prompt] if is_one else body.prompt
     return tuple(
-        one if isinstance(one, str) else tokenizer.decode(request.prompt_token_ids)
-        for one, request in zip(sent, call.requests[:: call.n], strict=False)
+        prompt if isinstance(prompt, str) else tokenizer.decode(request.prompt_token_ids)
+        for prompt, request in zip(prompts, call.requests[:: call.n], strict=True)
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from itertools import accumulate
 
 from novacron.gateway.openai.responses import (
     ChatLogprobs,
@@ -37,36 +38,38 @@ def _chat_position(position: records.TextLogprobs) -> TokenLogprob:
 
 
 def completion_logprobs(
-    positions: Sequence[records.TextLogprobs], start_offset: int
+    positions: Sequence[records.TextLogprobs], start_offset: int, hidden: Container[int] = ()
 ) -> CompletionLogprobs | None:
-    """`start_offset` is where the first token's text begins, in characters."""
+    """`start_offset` is where the first token's text begins, in characters.
+
+    `hidden` are tokens that have no text in the completion: special ones, if they are skipped.
+    """
     if not positions:
         return None
-    offsets, offset = [], start_offset
-    for position in positions:
-        offsets.append(offset)
-        offset += len(position.chosen.text)
+    lengths = [text_length((position,), hidden) for position in positions]
     return CompletionLogprobs(
-        text_offset=tuple(offsets),
+        text_offset=tuple(accumulate(lengths[:-1], initial=start_offset)),
         token_logprobs=tuple(_finite(position.chosen.logprob) for position in positions),
         tokens=tuple(position.chosen.text for position in positions),
-        top_logprobs=tuple(_top_of(position) for position in positions),
+        top_logprobs=tuple(map(_top_of, positions)),
     )
 
 
 def echoed_logprobs(
-    first_token: str, positions: Sequence[records.TextLogprobs]
+    first_token_id: int,
+    first_text: str,
+    positions: Sequence[records.TextLogprobs],
+    hidden: Container[int] = (),
 ) -> CompletionLogprobs:
     """Of a prompt: like `completion_logprobs`, with a first token that has none."""
-    rest = completion_logprobs(positions, len(first_token))
-    if rest is None:
-        return CompletionLogprobs((0,), (None,), (first_token,), (None,))
-    return CompletionLogprobs(
-        text_offset=(0, *rest.text_offset),
-        token_logprobs=(None, *rest.token_logprobs),
-        tokens=(first_token, *rest.tokens),
-        top_logprobs=(None, *rest.top_logprobs),
-    )
+    first = CompletionLogprobs((0,), (None,), (first_text,), (None,))
+    first_length = 0 if first_token_id in hidden else len(first_text)
+    return joined(first, completion_logprobs(positions, first_length, hidden)) or first
+
+
+def text_length(positions: Sequence[records.TextLogprobs], hidden: Container[int]) -> int:
+    chosen = (position.chosen for position in positions)
+    return sum(len(token.text) for token in chosen if token.token_id not in hidden)
 
 
 def joined(

@@ -30,8 +30,8 @@ def _text_of(parts: Sequence[ContentPart], where: str) -> str:
     for i, part in enumerate(parts):
         if part.type != "text" or part.text is None:
             raise InvalidRequest(
-                f"{where}.{i} is of type '{part.type}'. This model takes text only: send parts of "
-                'the form {"type": "text", "text": "..."}.',
+                f"{where}.{i} is of type {part.type[:40]!r}. This model takes text only: send "
+                'parts of the form {"type": "text", "text": "..."}.',
                 param=f"{where}.{i}",
             )
         texts.append(part.text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 JsonObject = dict[str, Any]
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
@@ -91,7 +91,9 @@ class GenerationBody(Body):
 
 
 class ContentPart(Body):
-    type: str
+    """Other types than text are refused by name, so they are not refused here."""
+
+    type: Annotated[str, WithJsonSchema({"type": "string", "const": "text"})]
     text: str | None = None
 
 

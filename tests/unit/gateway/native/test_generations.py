@@ -11,6 +11,7 @@ from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.gateway.app import build_app
 from novacron.testing.fake_engine_client import FakeEngineClient
+from novacron.testing.waiting import until
 
 BASE = "/api/v1/llm"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -117,6 +118,16 @@ async def test_an_id_in_use_is_refused_until_its_stream_is_gone(http: httpx2.Asy
     assert refused.json()["error"]["param"] == "request_id"
 
 
+async def test_a_repeated_x_request_id_is_no_obstacle(http: httpx2.AsyncClient) -> None:
+    headers = {"x-request-id": "again"}
+    url = f"{BASE}/chat/completions"
+    first = await http.post(url, json={"messages": HELLO}, headers=headers)
+    second = await http.post(url, json={"messages": HELLO}, headers=headers)
+    assert first.json()["request_id"] == "again"
+    assert second.status_code == 200
+    assert second.json()["request_id"] != "again"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_refused_call_has_its_status_and_leaves_its_id_free(
     http: httpx2.AsyncClient, client: FakeEngineClient, stream: bool
@@ -136,8 +147,7 @@ async def test_an_error_after_the_start_is_an_event(
     client.step_s = 0.001
     body = {"messages": HELLO, "request_id": "e-1", "stream": True}
     posting = asyncio.create_task(http.post(f"{BASE}/chat/completions", json=body))
-    while client.stats.generation_tokens < 2:
-        await asyncio.sleep(0)
+    await until(lambda: client.stats.generation_tokens >= 2)
     client.die()
     events = events_of((await posting).text)
     assert events[-1]["type"] == "error"
@@ -156,8 +166,7 @@ async def test_a_background_call_runs_without_a_reader_and_can_be_read_and_cance
         "stream_url": f"{BASE}/stream/b-1",
         "status": "accepted",
     }
-    while client.stats.generation_tokens < 5:
-        await asyncio.sleep(0)
+    await until(lambda: client.stats.generation_tokens >= 5)
     reading = asyncio.create_task(http.get(accepted.json()["stream_url"]))
     assert (await http.delete(f"{BASE}/requests/b-1")).json()["status"] == "cancelled"
     events = events_of((await reading).text)
@@ -178,6 +187,17 @@ async def test_an_unsound_last_event_id_is_refused(http: httpx2.AsyncClient, sen
     assert (await http.get(f"{BASE}/stream/any", headers=headers)).status_code == 400
 
 
+async def test_a_server_that_keeps_nothing_still_answers(
+    client: FakeEngineClient, make_http: Any
+) -> None:
+    app = build_app(client, ServerConfig(replay_seconds=0), model_names=("fake",))
+    body = {"messages": HELLO, "stream": True, "request_id": "gone"}
+    http = make_http(app)
+    events = events_of((await http.post(f"{BASE}/chat/completions", json=body)).text)
+    assert events[-1]["type"] == "complete"
+    assert (await http.get(f"{BASE}/stream/gone")).status_code == 404
+
+
 async def test_the_events_of_a_stream_that_outgrew_the_buffer_are_gone(
     client: FakeEngineClient, make_http: Any
 ) -> None:
@@ -193,8 +213,7 @@ async def test_the_events_of_a_stream_that_outgrew_the_buffer_are_gone(
         "max_tokens": 50,
     }
     await http.post(f"{BASE}/chat/completions", json=body)
-    while client.stats.generation_tokens < 40:
-        await asyncio.sleep(0)
+    await until(lambda: client.stats.generation_tokens >= 40)
     lost = await http.get(f"{BASE}/stream/long")
     assert lost.status_code == 410
     assert lost.json()["error"]["code"] == "events_lost"

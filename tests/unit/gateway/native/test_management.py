@@ -8,6 +8,7 @@ import pytest
 
 from novacron.engine.client import EngineState
 from novacron.testing.fake_engine_client import FakeEngineClient
+from novacron.testing.waiting import until
 
 BASE = "/api/v1/llm"
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
@@ -42,8 +43,7 @@ async def test_unloading_refuses_new_work_until_the_model_is_loaded_again(
 ) -> None:
     unloaded = await http.request(method, f"{BASE}/models/org/alias{path}")
     assert unloaded.status_code in (200, 202)
-    while client.state is not EngineState.UNLOADED:
-        await asyncio.sleep(0)
+    await until(lambda: client.state is EngineState.UNLOADED)
     refused = await http.post(f"{BASE}/chat/completions", json=CHAT)
     assert refused.status_code == 503
     assert (await http.get(f"{BASE}/models/fake")).json()["status"] == "unloaded"
@@ -59,8 +59,7 @@ async def test_running_work_is_finished_before_the_model_goes(
 ) -> None:
     client.step_s = 0.001
     running = asyncio.create_task(http.post(f"{BASE}/chat/completions", json=CHAT))
-    while not client.submitted:
-        await asyncio.sleep(0)
+    await until(lambda: client.submitted)
     draining = await http.post(f"{BASE}/models/fake/unload")
     assert draining.status_code == 202
     assert draining.json()["status"] == "draining"

@@ -103,6 +103,7 @@ async def test_stop_strings_end_the_text_before_them(http: httpx2.AsyncClient) -
         ({"prompt": ""}, "prompt"),
         ({"prompt": {"text": "x"}}, "prompt"),
         ({"prompt": "hello " * 3000}, "prompt"),
+        ({"prompt": ["x"] * 17, "n": 128}, "prompt"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"logprobs": 21}, "logprobs"),
     ],

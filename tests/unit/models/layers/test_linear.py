@@ -54,9 +54,7 @@ def test_outputs_of_column_ranks_concatenate_to_the_whole(weights: dict[str, Ten
     whole = FusedColumnLinear(12, columns(SINGLE), bias=True)
     fill(whole, "m", weights)
     torch.testing.assert_close(torch.cat((*ups, *gates), -1), whole(x))
-    torch.testing.assert_close(
-        whole(x)[:, :8], x @ weights["m.up.weight"].T + weights["m.up.bias"]
-    )
+    torch.testing.assert_close(whole(x)[:, :8], x @ weights["m.up.weight"].T + weights["m.up.bias"])
 
 
 def test_partial_sums_of_row_ranks_add_up(weights: dict[str, Tensor]) -> None:

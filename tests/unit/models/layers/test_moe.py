@@ -28,11 +28,11 @@ def make(group: ParallelGroup, weights: dict[str, Tensor], **settings: object) -
     return layer
 
 
-def by_hand(
-    x: Tensor, weights: dict[str, Tensor], *, renormalize: bool, shared: bool
-) -> Tensor:
+def by_hand(x: Tensor, weights: dict[str, Tensor], *, renormalize: bool, shared: bool) -> Tensor:
     def run(name: str, token: Tensor) -> Tensor:
-        gate, up, down = (weights[f"m.{name}.{part}_proj.weight"] for part in ("gate", "up", "down"))
+        gate, up, down = (
+            weights[f"m.{name}.{part}_proj.weight"] for part in ("gate", "up", "down")
+        )
         return down @ (F.silu(gate @ token) * (up @ token))
 
     rows = []

@@ -56,8 +56,8 @@ def test_longrope_chooses_by_the_longest_context() -> None:
 
 
 def test_llama3_changes_only_long_wavelengths() -> None:
-    found = frequencies(Llama3Scaling(8.0, 1.0, 4.0, 512))
-    turns = [512 * value / (2 * math.pi) for value in PLAIN]
+    found = frequencies(Llama3Scaling(8.0, 1.0, 4.0, 128))
+    turns = [128 * value / (2 * math.pi) for value in PLAIN]
     assert turns[0] > 4 > turns[1] > 1 > turns[2]
     close(found[:1], PLAIN[:1])
     assert PLAIN[1] / 8 < found[1] < PLAIN[1]

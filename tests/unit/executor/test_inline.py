@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.errors import ConfigError, ModelLoadError
+from novacron.executor import inline
+from novacron.executor.inline import InlineExecutor
+from novacron.records.request import SamplingParams
+from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
+from novacron.testing.tiny_models import EOS_TOKEN_ID, make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(
+        "llama", tmp_path_factory.mktemp("models") / "tiny", dtype=torch.bfloat16
+    )
+
+
+def load(folder: Path, cache: CacheConfig | None = None, **model: Any) -> InlineExecutor:
+    return InlineExecutor(
+        ModelConfig(device="cpu", num_threads=1, **model),
+        cache or CacheConfig(kv_cache_memory=2**20),
+        SchedulerConfig(max_num_seqs=4),
+        model_path=folder,
+        progress=lambda phase, fraction: None,
+    )
+
+
+def test_spec_tells_what_was_loaded(folder: Path) -> None:
+    seen: list[tuple[str, float]] = []
+    executor = InlineExecutor(
+        ModelConfig(device="cpu", dtype="float32", num_threads=1),
+        CacheConfig(),
+        SchedulerConfig(max_num_seqs=4),
+        model_path=folder,
+        progress=lambda phase, fraction: seen.append((phase, fraction)),
+    )
+    spec = executor.spec
+    assert spec.name == "tiny"
+    assert spec.architecture == "LlamaForCausalLM"
+    assert (spec.vocab_size, spec.hidden_size, spec.max_model_len) == (384, 64, 512)
+    assert spec.eos_token_ids == (EOS_TOKEN_ID,)
+    assert (spec.dtype, spec.device) == ("float32", "cpu")
+    assert spec.weight_bytes == 4 * spec.num_parameters
+    assert spec.num_blocks == 4 * 512 // 16, "no more than four requests can use"
+    assert spec.kv_cache_bytes == spec.num_blocks * 16 * 2 * 3 * 4 * 8 * 4
+    phases = ["config", "weights", "kv_cache", "warm_up"]
+    assert list(spec.load_phases_s) == phases
+    assert [phase for phase, fraction in seen if fraction == 0.0] == phases
+    assert len(spec.model_version) == 32
+    executor.shutdown()
+    executor.shutdown()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_computes_in_every_precision(folder: Path, dtype: str) -> None:
+    executor = load(folder, dtype=dtype)
+    assert executor.spec.dtype == dtype
+    request = NewRequest("a", (5, 6, 7), 3, SamplingParams(temperature=0.0, seed=0))
+    part = ScheduledTokens("a", 0, 3, (0,))
+    output = executor.execute(SchedulerOutput(1, (request,), (part,), (), ()))
+    assert output.results[0].error is None
+    assert len(output.results[0].token_ids) == 1
+
+
+def test_the_context_shrinks_to_the_cache_unless_asked_for(folder: Path) -> None:
+    small = CacheConfig(kv_cache_memory=100 * 2 * 3 * 4 * 8 * 2)  # bytes of 100 tokens in bfloat16
+    assert load(folder, small, dtype="bfloat16").spec.max_model_len == 96
+    with pytest.raises(ConfigError, match=r"max_model_len is 512, .* room for 96 tokens"):
+        load(folder, small, dtype="bfloat16", max_model_len=512)
+    with pytest.raises(ConfigError, match="max_model_len is 513, but the model reaches 512"):
+        load(folder, max_model_len=513)
+
+
+def test_weights_that_cannot_fit_are_refused_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inline, "free_memory_bytes", lambda device: 1000)
+    with pytest.raises(ModelLoadError, match=r"weights take .* GiB free"):
+        load(folder)
+
+
+def test_versions_of_stretched_contexts_differ(folder: Path, tmp_path: Path) -> None:
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    make_tiny_model("llama", tmp_path, rope_parameters=dynamic)
+    versions = {load(tmp_path, max_model_len=length).spec.model_version for length in (256, 600)}
+    assert len(versions) == 2
+    plain = {load(folder, max_model_len=length).spec.model_version for length in (256, 512)}
+    assert len(plain) == 1
+
+
+def test_a_served_name_replaces_that_of_the_folder(folder: Path) -> None:
+    assert load(folder, served_model_name=("mine", "other")).spec.name == "mine"
+
+
+def test_damage_is_reported_with_file_and_reason(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"config\.json is missing"):
+        load(tmp_path)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ModelLoadError, match=r"model\.safetensors cannot be read"):
+        load(tmp_path)

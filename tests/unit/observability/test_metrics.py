@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from novacron.errors import EngineDead
+from novacron.observability.metrics import (
+    DEFINITIONS,
+    EngineSnapshot,
+    Histogram,
+    Metrics,
+    hit_rate,
+    kv_cache_usage,
+    prometheus_text,
+)
+from novacron.records.output import EngineStats, RequestOutput
+from novacron.records.request import FinishReason
+
+
+def snapshot(stats: EngineStats) -> EngineSnapshot:
+    return EngineSnapshot(
+        state="ready", states=("ready", "dead"), stats=stats, spec=None, num_restarts=0
+    )
+
+
+@given(st.lists(st.tuples(st.floats(-1.0, 20.0), st.integers(1, 5)), max_size=50))
+def test_a_histogram_counts_what_is_up_to_each_bound(observed: list[tuple[float, int]]) -> None:
+    bounds = (0.0, 1.0, 2.5, 10.0)
+    histogram = Histogram(bounds)
+    for value, times in observed:
+        histogram.observe(value, times)
+    expected = [sum(n for value, n in observed if value <= bound) for bound in bounds]
+    total = sum(n for _, n in observed)
+    assert [count for _, count in histogram.cumulative()] == [*expected, total]
+    assert histogram.cumulative()[-1][0] == "+Inf"
+    assert histogram.count == total
+    assert histogram.sum == pytest.approx(sum(value * n for value, n in observed))
+
+
+def test_every_row_of_the_table_is_in_the_text_under_its_name() -> None:
+    text = prometheus_text(Metrics(), snapshot(EngineStats()), "m").decode()
+    told = {family.name: family for family in text_string_to_metric_families(text)}
+    for definition in DEFINITIONS.values():
+        assert told[definition.name].documentation == definition.help
+        assert told[definition.name].type == definition.kind
+
+
+def test_durations_end_in_seconds_and_every_name_has_an_owner() -> None:
+    for definition in DEFINITIONS.values():
+        assert definition.name.startswith(("vllm:", "llm_", "novacron_"))
+        if definition.kind == "histogram" and "tokens" not in definition.name:
+            assert definition.name.endswith("_seconds")
+
+
+def test_engine_totals_come_from_its_stats() -> None:
+    stats = EngineStats(
+        num_running=3,
+        num_blocks=10,
+        num_used_blocks=4,
+        num_cached_blocks=1,
+        prompt_tokens=70,
+        prefix_queries_tokens=100,
+        prefix_hits_tokens=30,
+        generation_tokens=9,
+    )
+    text = prometheus_text(Metrics(), snapshot(stats), "m").decode()
+    for line in (
+        'vllm:num_requests_running{model_name="m"} 3.0',
+        'vllm:kv_cache_usage_perc{model_name="m"} 0.4',
+        'vllm:prompt_tokens_total{model_name="m"} 100.0',
+        'vllm:generation_tokens_total{model_name="m"} 9.0',
+        'llm_cache_hit_rate{cache_level="device",model_name="m"} 0.3',
+        'novacron_kv_blocks{kind="free",model_name="m"} 5.0',
+        'novacron_engine_state{model_name="m",state="dead"} 0.0',
+    ):
+        assert line in text.splitlines()
+
+
+def test_no_quality_is_told_where_none_was_measured() -> None:
+    text = prometheus_text(Metrics(), snapshot(EngineStats()), "m").decode()
+    assert "llm_quality_score{" not in text
+
+
+def test_ratios_of_nothing() -> None:
+    assert hit_rate(EngineStats()) is None
+    assert kv_cache_usage(EngineStats()) == 0.0
+
+
+def test_a_call_is_timed_per_request_and_per_token() -> None:
+    metrics = Metrics()
+    arrival_s = time.monotonic() - 1.0
+    timer = metrics.start_call(arrival_s, 2)
+    timer.observe(
+        RequestOutput(
+            request_id="a", index=0, token_ids=(1,), first_scheduled_time_s=arrival_s + 0.25
+        )
+    )
+    timer.observe(RequestOutput(request_id="a", index=0, token_ids=(2, 3, 4)))
+    timer.observe(RequestOutput(request_id="b", index=1, token_ids=(1,)))
+    timer.observe(
+        RequestOutput(
+            request_id="a",
+            index=0,
+            finish_reason=FinishReason.LENGTH,
+            num_prompt_tokens=7,
+            num_output_tokens=4,
+        )
+    )
+    assert metrics.first_token.count == 2
+    assert metrics.first_token.sum >= 2.0
+    assert metrics.inter_token.count == 3
+    assert (metrics.queue_time.count, metrics.queue_time.sum) == (1, pytest.approx(0.25))
+    assert (metrics.latency.count, metrics.prompt_tokens.sum) == (1, 7)
+    assert metrics.generation_tokens.sum == 4
+    assert metrics.finished == {"length": 1}
+
+
+def test_a_failed_call_is_counted_by_its_error() -> None:
+    metrics = Metrics()
+    metrics.start_call(0.0, 1).fail(EngineDead("gone"))
+    assert metrics.errors == {"EngineDead": 1}
