@@ -5,7 +5,7 @@
 Called by the Makefile before everything else. Works with the standard library alone, and any
 Python 3.7+ can start it: it looks for one that NovaCron supports and goes on under that. A second
 call finds its stamp and returns at once; a change of the lock files, of pyproject.toml, of this
-file, of the folder or of the machine's GPU makes it run again.
+file, of the sources of the CPU kernels, of the folder or of the machine's GPU makes it run again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import List, Mapping, Optional, Tuple  # noqa: UP035  old Pythons st
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+KERNELS = ROOT / "src" / "novacron" / "kernels" / "native" / "libnovacron_kernels.so"
 VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".novacron-setup.json"
 LOG = VENV / "setup.log"
@@ -79,6 +80,9 @@ def set_up(torch: str, with_dev: bool) -> None:
     install(pip, "NovaCron", in_place)
     run("checking versions", [*pip, "check"], "Delete .venv and try again.")
     write_stamp(torch, with_dev)
+    if not KERNELS.exists():
+        say("The CPU kernels could not be built: NovaCron will be slow on CPU. For full speed,")
+        say(f"install a C++17 compiler (Debian: apt install g++) and delete {STAMP}.")
     say(f"Done in {time.monotonic() - started:.0f} s")
 
 
@@ -90,6 +94,9 @@ def fingerprint(torch: str) -> str:
     digest = hashlib.sha256(f"{ROOT}\0{torch}\0".encode())
     for name in ("requirements.lock", "requirements-dev.lock", "pyproject.toml"):
         digest.update((ROOT / name).read_bytes())
+    for kernel_source in sorted((ROOT / "csrc").rglob("*.*")):
+        if kernel_source.suffix in (".cpp", ".h", ".inc", ".py"):
+            digest.update(kernel_source.read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()
 

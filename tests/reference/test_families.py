@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from novacron.testing.reference import Engine, Judge, load_decoder, logits_in_chunks
+from novacron.testing.reference import Engine, Judge, KernelChoice, load_decoder, logits_in_chunks
 from novacron.testing.tiny_models import FAMILIES, VOCAB_SIZE
 
 ALL = (*FAMILIES, "gemma3_multimodal")
@@ -21,11 +21,13 @@ def prompt_of(num_tokens: int, seed: int = 0) -> list[int]:
     return random.Random(seed).choices(range(5, VOCAB_SIZE), k=num_tokens)
 
 
+@pytest.mark.parametrize("kernels", ["native", "torch"])
 @pytest.mark.parametrize("family", ALL)
 @pytest.mark.parametrize(
     "chunks", [[70], [20, 50], [33, 1, 1, 35], [1] * 70], ids=["whole", "two", "uneven", "single"]
 )
 def test_logits(
+    kernels: KernelChoice,
     family: str,
     chunks: list[int],
     checkpoint: Callable[..., Path],
@@ -33,13 +35,15 @@ def test_logits(
     device: torch.device,
 ) -> None:
     folder, prompt = checkpoint(family), prompt_of(70)
-    decoder = load_decoder(folder, device, dtype=torch.float32)
+    decoder = load_decoder(folder, device, dtype=torch.float32, kernels=kernels)
     found = logits_in_chunks(decoder, prompt, chunks, max_model_len=512)
     torch.testing.assert_close(found, judge(folder).logits(prompt), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kernels", ["native", "torch"])
 @pytest.mark.parametrize("family", ALL)
 def test_greedy_tokens(
+    kernels: KernelChoice,
     family: str,
     checkpoint: Callable[..., Path],
     judge: Callable[[Path], Judge],
@@ -49,7 +53,7 @@ def test_greedy_tokens(
     prompts = [prompt_of(length, seed=length) for length in (3, 60, 17, 33)]
     expected = [judge(folder).greedy(prompt, NUM_NEW) for prompt in prompts]
 
-    engine = Engine(folder, device)
+    engine = Engine(folder, device, kernels=kernels)
     cold = engine.greedy(prompts[1:2], NUM_NEW)[0]
     assert (cold.token_ids, cold.num_cached_tokens) == (expected[1], 0)
 
@@ -57,10 +61,14 @@ def test_greedy_tokens(
     assert [generation.token_ids for generation in batched] == expected
     assert batched[1].num_cached_tokens == 56
 
-    chunked = Engine(folder, device, max_num_batched_tokens=16).greedy(prompts, NUM_NEW)
+    chunked = Engine(folder, device, kernels=kernels, max_num_batched_tokens=16).greedy(
+        prompts, NUM_NEW
+    )
     assert [generation.token_ids for generation in chunked] == expected
 
-    crowded = Engine(folder, device, num_blocks=32)  # too few blocks for all four at once
+    crowded = Engine(
+        folder, device, kernels=kernels, num_blocks=32
+    )  # too few blocks for all four at once
     preempted = crowded.greedy(prompts, NUM_NEW)
     assert [generation.token_ids for generation in preempted] == expected
     assert crowded.num_preemptions > 0

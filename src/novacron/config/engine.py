@@ -55,6 +55,11 @@ class ModelConfig:
         0, "threads for computing on CPU; 0: one per physical core we may use"
     )
 
+    kernels: Literal["auto", "native", "torch"] = setting(
+        "auto",
+        "what computes on CPU: our native kernels or PyTorch; auto: native where they are built",
+    )
+
     def __post_init__(self) -> None:
         require(
             self.max_model_len is None or self.max_model_len > 0,

@@ -19,7 +19,8 @@ from novacron.executor.placement import (
     keep_freed_memory,
 )
 from novacron.executor.warm_up import warm_up
-from novacron.kernels.table import kernels_for
+from novacron.kernels.choice import choose_kernels
+from novacron.kernels.table import Kernels
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, DynamicScaling, LongRopeScaling
@@ -62,21 +63,26 @@ class InlineExecutor:
         phases = _Phases(progress)
         with phases.timed("config"):
             device = choose_device(model)
+            num_threads = choose_num_threads(model)
             if device.type == "cpu":
-                torch.set_num_threads(choose_num_threads(model))
+                torch.set_num_threads(num_threads)
                 keep_freed_memory()
             hf_config = read_hf_config(model_path)
             architecture, family = find_family(hf_config)
             config = family.read_config(hf_config)
             checkpoint = Checkpoint(model_path)
             dtype = choose_dtype(model, hf_config.dtype or checkpoint.dtype, device)
+            kernels = choose_kernels(model.kernels, device, dtype, num_threads)
         with phases.timed("weights"), ThreadPoolExecutor(1) as background:
             digest = background.submit(model_version, checkpoint)
-            decoder = _allocate_decoder(model_path, config, dtype, device)
+            decoder = _allocate_decoder(model_path, config, kernels, dtype, device)
             load_weights(
                 decoder, checkpoint, family, lambda fraction: progress("weights", fraction)
             )
+            decoder.pack()
             version = digest.result()
+        if kernels.has_threads:
+            torch.set_num_threads(1)  # two pools would wait for each other's cores
         with phases.timed("kv_cache"):
             max_model_len, kv_tensors = _allocate_cache(decoder, model, cache, scheduler, dtype)
             decoder.set_context(max_model_len)
@@ -140,12 +146,15 @@ class _Phases:
 
 
 def _allocate_decoder(
-    model_path: Path, config: DecoderConfig, dtype: torch.dtype, device: torch.device
+    model_path: Path,
+    config: DecoderConfig,
+    kernels: Kernels,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Decoder:
     """The decoder without weights; refused at once if the weights cannot fit."""
 
     def build(where: torch.device) -> Decoder:
-        kernels = kernels_for(device)
         return build_decoder(
             config, SINGLE, LocalCommunicator(), kernels, dtype=dtype, device=where
         )

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
 from novacron.kernels import torch_attention, torch_ops
+from novacron.kernels.linear import Linear, TorchLinear
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
@@ -37,8 +37,11 @@ class AttentionPlan(Protocol):
 
 @dataclass(frozen=True)
 class Kernels:
-    """The operations that layers are made of, beside matrix products."""
+    """The operations that layers are made of. `linear` makes one of a weight, which it may keep."""
 
+    name: str
+    has_threads: bool  # of its own, beside those of torch
+    linear: Callable[[Tensor], Linear]
     rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     rotate: Callable[[Tensor, Tensor, Tensor], Tensor]
     activate_and_mul: dict[Activation, Callable[[Tensor], Tensor]]
@@ -46,6 +49,9 @@ class Kernels:
 
 
 TORCH_KERNELS = Kernels(
+    name="torch",
+    has_threads=False,
+    linear=TorchLinear,
     rms_norm=torch_ops.rms_norm,
     rotate=torch_ops.rotate,
     activate_and_mul={
@@ -55,8 +61,3 @@ TORCH_KERNELS = Kernels(
     },
     plan_attention=torch_attention.plan_attention,
 )
-
-
-def kernels_for(device: torch.device) -> Kernels:
-    """The best kernels this build has for `device`."""
-    return TORCH_KERNELS

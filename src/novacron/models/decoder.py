@@ -19,6 +19,7 @@ from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.layers.attention import Attention
 from novacron.models.layers.embedding import VocabEmbedding
 from novacron.models.layers.feed_forward import FeedForward
+from novacron.models.layers.matrix import pack_matrices
 from novacron.models.layers.moe import MixtureOfExperts
 from novacron.models.layers.norm import RMSNorm
 from novacron.models.layers.rope import Rotation
@@ -67,14 +68,16 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x_TD: Tensor, cos_sin: tuple[Tensor, Tensor], plan: AttentionPlan, cache: KVLayer
     ) -> Tensor:
-        attended = self.attention(self.attention_norm(x_TD), cos_sin, plan, cache)
-        if self.attention_post_norm is not None:
-            attended = self.attention_post_norm(attended)
-        x_TD += attended
-        fed = self.feed_forward(self.feed_forward_norm(x_TD))
-        if self.feed_forward_post_norm is not None:
-            fed = self.feed_forward_post_norm(fed)
-        x_TD += fed
+        normed = self.attention_norm(x_TD)
+        if self.attention_post_norm is None:
+            self.attention(normed, cos_sin, plan, cache, add_to=x_TD)
+        else:
+            x_TD += self.attention_post_norm(self.attention(normed, cos_sin, plan, cache))
+        normed = self.feed_forward_norm(x_TD)
+        if self.feed_forward_post_norm is None:
+            self.feed_forward(normed, add_to=x_TD)
+        else:
+            x_TD += self.feed_forward_post_norm(self.feed_forward(normed))
         return x_TD
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
@@ -115,6 +118,13 @@ class Decoder(nn.Module):
         self.windows = tuple(dict.fromkeys(layer.window for layer in config.layers))
         self.ropes = tuple(dict.fromkeys(layer.rope for layer in config.layers))
         self.rotations: tuple[Rotation, ...] = ()
+        self.num_parameters = sum(parameter.numel() for parameter in self.parameters())
+        self.weight_bytes = sum(parameter.nbytes for parameter in self.parameters())
+
+    def pack(self) -> None:
+        """Bring the weights, now filled, into the form that the kernels want. Once only."""
+        for part in (*self.layers, self.output):  # an input embedding apart is only looked up in
+            pack_matrices(part, self.kernels)
 
     def set_context(self, max_model_len: int) -> None:
         """Fix the longest context, on which the frequencies of some rope scalings depend."""
@@ -149,17 +159,9 @@ class Decoder(nn.Module):
 
     def logits(self, hidden_RD: Tensor) -> Tensor:
         """Scores of all tokens, [R, V] in float32."""
-        logits_RV = self.output.logits(hidden_RD).to(torch.float32)
+        logits_RV = self.output.logits(hidden_RD)
         cap = self.config.logit_softcap
         return logits_RV if cap is None else torch.tanh_(logits_RV.div_(cap)).mul_(cap)
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    @property
-    def weight_bytes(self) -> int:
-        return sum(parameter.nbytes for parameter in self.parameters())
 
     def weight_slots(self) -> Iterator[WeightSlot]:
         """Every tensor this rank wants from the checkpoint, under its name in a Llama one."""

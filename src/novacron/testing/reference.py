@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.executor.inline import InlineExecutor
-from novacron.kernels.table import kernels_for
+from novacron.kernels.choice import choose_kernels
+from novacron.kernels.table import Kernels
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
@@ -62,15 +63,30 @@ class Judge:
         return new_ids
 
 
-def load_decoder(folder: Path, device: torch.device, *, dtype: torch.dtype) -> Decoder:
+KernelChoice = Literal["auto", "native", "torch"]
+
+
+def load_decoder(
+    folder: Path, device: torch.device, *, dtype: torch.dtype, kernels: KernelChoice = "auto"
+) -> Decoder:
     """The decoder of one rank, filled from a checkpoint; its context is not set."""
+    return load_decoder_with(choose_kernels(kernels, device, dtype, 1), folder, dtype, device)
+
+
+def load_decoder_with(
+    kernels: Kernels,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device = torch.device("cpu"),  # noqa: B008
+) -> Decoder:
     hf_config = read_hf_config(folder)
     _, family = find_family(hf_config)
     config = family.read_config(hf_config)
     decoder = build_decoder(
-        config, SINGLE, LocalCommunicator(), kernels_for(device), dtype=dtype, device=device
+        config, SINGLE, LocalCommunicator(), kernels, dtype=dtype, device=device
     )
     load_weights(decoder, Checkpoint(folder), family, lambda fraction: None)
+    decoder.pack()
     return decoder
 
 
@@ -94,7 +110,7 @@ def logits_in_chunks(
         group,
         num_blocks=num_blocks + 1,
         block_size=block_size,
-        dtype=decoder.embedding.weight.dtype,
+        dtype=decoder.embedding.matrix.weight.dtype,
         device=device,
     )
     batch = InputBatch(
@@ -134,13 +150,19 @@ class Engine:
         max_num_batched_tokens: int = 2048,
         num_blocks: int = 256,
         dtype: str = "float32",
+        kernels: KernelChoice = "auto",
     ) -> None:
         scheduler_config = SchedulerConfig(
             max_num_seqs=16, max_num_batched_tokens=max_num_batched_tokens
         )
         cache_config = CacheConfig(block_size=8, kv_cache_memory=64 * 2**20)
         self._executor = InlineExecutor(
-            ModelConfig(dtype=dtype, device=device.type, num_threads=1),  # type: ignore[arg-type]
+            ModelConfig(
+                dtype=dtype,  # type: ignore[arg-type]
+                device=device.type,  # type: ignore[arg-type]
+                num_threads=1,
+                kernels=kernels,
+            ),
             cache_config,
             scheduler_config,
             model_path=folder,

@@ -150,7 +150,7 @@ def test_embeddings_whole_and_in_chunks(
 def test_a_request_that_is_not_finite_fails_alone(
     run: Callable[..., list[StepResult]], decoder: Decoder
 ) -> None:
-    decoder.embedding.weight.data[POISON] = torch.nan
+    decoder.embedding.matrix.weight.data[POISON] = torch.nan
     good, bad = PROMPT, [*PROMPT[:-1], POISON]
     expected = int(logits_of(decoder, good)[-1].argmax())
     results = run(

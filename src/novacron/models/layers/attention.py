@@ -66,8 +66,14 @@ class Attention(nn.Module):
         return Columns(name, num_heads * size, slice(heads.start * size, heads.stop * size))
 
     def forward(
-        self, x_TD: Tensor, cos_sin: tuple[Tensor, Tensor], plan: AttentionPlan, cache: KVLayer
+        self,
+        x_TD: Tensor,
+        cos_sin: tuple[Tensor, Tensor],
+        plan: AttentionPlan,
+        cache: KVLayer,
+        add_to: Tensor | None = None,
     ) -> Tensor:
+        """What the tokens gather from those before them, or `add_to` with that added in place."""
         qkv_TXH = self.qkv_proj(x_TD).view(x_TD.shape[0], -1, self.head_dim)
         num_turned = self.num_heads + self.num_kv_heads
         qk = qkv_TXH[:, :num_turned]
@@ -78,7 +84,7 @@ class Attention(nn.Module):
             q = self.rotate(self.q_norm(qk[:, : self.num_heads]), *cos_sin)
             k = self.rotate(self.k_norm(qk[:, self.num_heads :]), *cos_sin)
         seen = plan.attend(q, k, qkv_TXH[:, num_turned:], cache, self.scale, self.softcap)
-        out_TD: Tensor = self.o_proj(seen)
+        out_TD: Tensor = self.o_proj(seen, add_to)
         return out_TD
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from novacron.models.layers.matrix import Matrix
 from novacron.models.weight_slots import WeightSlot
 from novacron.parallel.communicator import Communicator
 from novacron.parallel.groups import ParallelGroup
@@ -30,25 +30,26 @@ class VocabEmbedding(nn.Module):
         share = -(-vocab_size // group.size)
         self.first = min(group.rank * share, vocab_size)
         self.last = min(self.first + share, vocab_size)
-        self.weight = nn.Parameter(torch.empty(share, hidden_size), requires_grad=False)
+        self.hidden_size = hidden_size
+        self.matrix = Matrix(share, hidden_size)
 
     def forward(self, token_ids: Tensor) -> Tensor:
         if not self.is_split:
-            return F.embedding(token_ids, self.weight)
+            return self.matrix.product.rows(token_ids)
         elsewhere = (token_ids < self.first) | (token_ids >= self.last)
         local = (token_ids - self.first).masked_fill_(elsewhere, 0)
-        rows = F.embedding(local, self.weight).masked_fill_(elsewhere.unsqueeze(-1), 0)
+        rows = self.matrix.product.rows(local).masked_fill_(elsewhere.unsqueeze(-1), 0)
         return self.communicator.all_reduce(rows)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all tokens, complete on every rank."""
-        local = F.linear(hidden, self.weight)
+        """Scores of all tokens in float32, complete on every rank."""
+        local = self.matrix.product(hidden, out_dtype=torch.float32)
         if not self.is_split:
             return local
         return self.communicator.all_gather(local, dim=-1)[..., : self.vocab_size]
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
-        target = self.weight.data[: self.last - self.first]
-        shape = (self.vocab_size, self.weight.shape[1])
+        target = self.matrix.weight.data[: self.last - self.first]
+        shape = (self.vocab_size, self.hidden_size)
         index = (slice(self.first, self.last), slice(None))
         yield WeightSlot(f"{prefix}.weight", target, shape, index)

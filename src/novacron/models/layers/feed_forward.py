@@ -14,7 +14,8 @@ from novacron.parallel.groups import ParallelGroup
 
 
 class FeedForward(nn.Module):
-    """down(activation(gate(x)) * up(x)). With `reduce` off, each rank returns its partial sum."""
+    """down(activation(gate(x)) * up(x)). With `reduce` off, each rank returns its partial sum.
+    Given `add_to`, adds to that tensor in place."""
 
     def __init__(
         self,
@@ -40,8 +41,8 @@ class FeedForward(nn.Module):
             ffn_size, hidden_size, group, communicator, bias=bias, reduce=reduce
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(self.activate_and_mul(self.gate_up_proj(x)))
+    def forward(self, x: Tensor, add_to: Tensor | None = None) -> Tensor:
+        out: Tensor = self.down_proj(self.activate_and_mul(self.gate_up_proj(x)), add_to)
         return out
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from novacron.models.layers.matrix import Matrix
 from novacron.models.weight_slots import WeightSlot
 from novacron.parallel.communicator import Communicator
 from novacron.parallel.groups import ParallelGroup
@@ -39,22 +39,22 @@ class FusedColumnLinear(nn.Module):
         super().__init__()
         self.parts = tuple(parts)
         self.sizes = [part.share for part in parts]
-        self.weight = nn.Parameter(torch.empty(sum(self.sizes), in_size), requires_grad=False)
+        self.matrix = Matrix(sum(self.sizes), in_size)
         self.bias = (
             nn.Parameter(torch.empty(sum(self.sizes)), requires_grad=False) if bias else None
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return self.matrix.product(x, self.bias)
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
-        first = 0
+        first, weight = 0, self.matrix.weight.data
         for part in self.parts:
             target = slice(first, first := first + part.share)
             name = f"{prefix}.{part.name}"
-            shape = (part.num_rows, self.weight.shape[1])
+            shape = (part.num_rows, weight.shape[1])
             index = (part.rows, slice(None))
-            yield WeightSlot(f"{name}.weight", self.weight.data[target], shape, index)
+            yield WeightSlot(f"{name}.weight", weight[target], shape, index)
             if self.bias is not None:
                 yield WeightSlot(f"{name}.bias", self.bias.data[target], shape[:1], index[:1])
 
@@ -78,17 +78,20 @@ class RowLinear(nn.Module):
         self.columns = group.slice_of(in_size)
         self.all_reduce = communicator.all_reduce if reduce and group.size > 1 else None
         share = group.share_of(in_size)
-        self.weight = nn.Parameter(torch.empty(out_size, share), requires_grad=False)
+        self.matrix = Matrix(out_size, share)
         self.bias = nn.Parameter(torch.empty(out_size), requires_grad=False) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, add_to: Tensor | None = None) -> Tensor:
+        """The product, or `add_to` with the product added to it in place."""
         if self.all_reduce is None:
-            return F.linear(x, self.weight, self.bias)
-        out = self.all_reduce(F.linear(x, self.weight))
-        return out if self.bias is None else out + self.bias
+            return self.matrix.product(x, self.bias, add_to=add_to)
+        out = self.all_reduce(self.matrix.product(x))
+        if self.bias is not None:
+            out += self.bias
+        return out if add_to is None else add_to.add_(out)
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
         index = (slice(None), self.columns)
-        yield WeightSlot(f"{prefix}.weight", self.weight.data, self.shape, index)
+        yield WeightSlot(f"{prefix}.weight", self.matrix.weight.data, self.shape, index)
         if self.bias is not None:
             yield WeightSlot(f"{prefix}.bias", self.bias.data, self.shape[:1], index[:1])

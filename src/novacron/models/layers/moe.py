@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from novacron.kernels.table import Activation, Kernels
 from novacron.models.decoder_config import MoeConfig
 from novacron.models.layers.feed_forward import FeedForward
+from novacron.models.layers.matrix import Matrix
 from novacron.models.weight_slots import WeightSlot
 from novacron.parallel.communicator import Communicator
 from novacron.parallel.groups import ParallelGroup
@@ -42,9 +43,10 @@ class MixtureOfExperts(nn.Module):
         self.all_reduce = communicator.all_reduce
         self.activate_and_mul = kernels.activate_and_mul[activation]
         experts, share = config.num_experts, group.share_of(config.ffn_size)
-        self.router = _parameter(experts, hidden_size)
-        self.gate_up_E2FD = _parameter(experts, 2 * share, hidden_size)
-        self.down_EDF = _parameter(experts, hidden_size, share)
+        self.router = Matrix(experts, hidden_size)
+        self.gate_up = tuple(Matrix(2 * share, hidden_size) for _ in range(experts))
+        self.down = tuple(Matrix(hidden_size, share) for _ in range(experts))
+        self.registered_experts = nn.ModuleList((*self.gate_up, *self.down))
         self.shared_expert: FeedForward | None = None
         if config.shared_ffn_size:
             self.shared_expert = FeedForward(
@@ -56,18 +58,24 @@ class MixtureOfExperts(nn.Module):
                 kernels,
                 reduce=False,
             )
-            self.shared_expert_gate = _parameter(1, hidden_size)
+            self.shared_expert_gate = Matrix(1, hidden_size)
 
-    def forward(self, x_TD: Tensor) -> Tensor:
+    def forward(self, x_TD: Tensor, add_to: Tensor | None = None) -> Tensor:
         shares_TC, experts_TC = self._route(x_TD)
         out_TD = (self._run_experts(x_TD, experts_TC) * shares_TC.unsqueeze(-1)).sum(1)
         if self.shared_expert is not None:
-            gate_T1 = torch.sigmoid(F.linear(x_TD, self.shared_expert_gate))
-            out_TD += gate_T1 * self.shared_expert(x_TD)
-        return self.all_reduce(out_TD)
+            out_TD += self._shared_expert_share(x_TD) * self.shared_expert(x_TD)
+        out_TD = self.all_reduce(out_TD)
+        return out_TD if add_to is None else add_to.add_(out_TD)
+
+    def _shared_expert_share(self, x_TD: Tensor) -> Tensor:
+        """The sigmoid of the gate, [T, 1], written as the softmax of the gate and zero: torch
+        rounds a sigmoid differently in the last few elements of a tensor, so that a token's would
+        depend on how many there are in the step."""
+        return F.pad(self.shared_expert_gate.product(x_TD), (0, 1)).softmax(-1)[:, :1]
 
     def _route(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
-        chances_TE = F.linear(x_TD, self.router).softmax(-1, dtype=torch.float32)
+        chances_TE = self.router.product(x_TD).softmax(-1, dtype=torch.float32)
         shares_TC, experts_TC = chances_TE.topk(self.config.experts_per_token, dim=-1)
         if self.config.renormalize:
             shares_TC /= shares_TC.sum(-1, keepdim=True)
@@ -84,8 +92,8 @@ class MixtureOfExperts(nn.Module):
         counts = torch.bincount(experts_TC.flatten(), minlength=self.config.num_experts).tolist()
         inputs = torch.split_with_sizes(x_TD[order // chosen], counts)
         outputs = [
-            F.linear(self.activate_and_mul(F.linear(part, gate_up)), down)
-            for part, gate_up, down in zip(inputs, self.gate_up_E2FD, self.down_EDF, strict=True)
+            down.product(self.activate_and_mul(gate_up.product(part)))
+            for part, gate_up, down in zip(inputs, self.gate_up, self.down, strict=True)
             if part.shape[0]
         ]
         sorted_outputs = torch.cat(outputs)
@@ -93,12 +101,12 @@ class MixtureOfExperts(nn.Module):
         return unsorted.view(num_tokens, chosen, -1)
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
-        experts, hidden_size = self.router.shape
+        experts, hidden_size = self.router.weight.shape
         everything, ffn_size = slice(None), self.config.ffn_size
         share = self.columns.stop - self.columns.start
         yield _whole(f"{prefix}.gate.weight", self.router)
         for expert in range(experts):
-            gate_up, down = self.gate_up_E2FD.data[expert], self.down_EDF.data[expert]
+            gate_up, down = self.gate_up[expert].weight.data, self.down[expert].weight.data
             name, shape = f"{prefix}.experts.{expert}", (ffn_size, hidden_size)
             rows = (self.columns, everything)
             yield WeightSlot(f"{name}.gate_proj.weight", gate_up[:share], shape, rows)
@@ -111,11 +119,6 @@ class MixtureOfExperts(nn.Module):
             yield _whole(f"{prefix}.shared_expert_gate.weight", self.shared_expert_gate)
 
 
-def _parameter(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.empty(shape), requires_grad=False)
-
-
-def _whole(name: str, parameter: nn.Parameter) -> WeightSlot:
-    return WeightSlot(
-        name, parameter.data, tuple(parameter.shape), (slice(None),) * parameter.dim()
-    )
+def _whole(name: str, matrix: Matrix) -> WeightSlot:
+    weight = matrix.weight.data
+    return WeightSlot(name, weight, tuple(weight.shape), (slice(None), slice(None)))

@@ -33,7 +33,7 @@ def test_ranks_share_the_vocabulary(vocab_size: int) -> None:
     for rank in range(4):
         communicator = FixedCommunicator()
         layer = VocabEmbedding(vocab_size, 6, ParallelGroup(rank, 4), communicator)
-        layer.weight.data.fill_(torch.nan)  # padding must not matter
+        layer.matrix.weight.data.fill_(torch.nan)  # padding must not matter
         (slot,) = layer.weight_slots("e")
         slot.target.copy_(whole[slot.index])
         layer(ids)

@@ -1,0 +1,114 @@
+// The C interface of the kernels: raw buffers in, raw buffers out.
+//
+// Every output element is reduced in an order that depends on the shape of its own reduction and
+// on the level, never on the number of rows, on its neighbours or on the number of threads.
+// Strides count elements. A kernel never keeps a pointer that it was given.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__GNUC__)
+#define NOVACRON_API extern "C" __attribute__((visibility("default")))
+#else
+#define NOVACRON_API extern "C"
+#endif
+
+namespace novacron {
+
+struct Context;  // a level and a thread pool
+
+enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1 };
+enum Activation : int32_t { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
+
+// y[m][n] = sum_k x[m][k] * w[n][k] (+ bias[n]) (+ residual[m][n]); `residual` may be `out`.
+// `weights` comes from novacron_pack. The sum over k is made of `segments` sums (1, 2 or 4) of
+// equal length that are added as a tree, so that ranks which hold some of them can agree.
+struct LinearCall {
+  const void* x;
+  const void* weights;
+  const void* bias;      // or null
+  const void* residual;  // or null
+  void* out;
+  int64_t rows, outputs, inputs;
+  int64_t x_stride, residual_stride, out_stride;
+  int32_t type, out_type, segments;
+};
+
+// `x` is [outer][inner][size] with strides, `out` the same without gaps.
+struct NormCall {
+  const void* x;
+  const void* weight;
+  void* out;
+  int64_t outer, inner, size;
+  int64_t outer_stride, inner_stride;
+  float epsilon;
+  int32_t type, weight_type;
+};
+
+// `x` is [tokens][heads][head_dim]; `cosine` and `sine` are [tokens][rotary_dim], the first half of
+// `sine` negated; `out` is without gaps. Dimensions past rotary_dim are copied.
+struct RotateCall {
+  const void* x;
+  const void* cosine;
+  const void* sine;
+  void* out;
+  int64_t tokens, heads, head_dim, rotary_dim;
+  int64_t token_stride, head_stride;
+  int32_t type;
+};
+
+// out[r][i] = activation(x[r][i]) * x[r][size + i]
+struct GatedCall {
+  const void* x;
+  void* out;
+  int64_t rows, size, x_stride;
+  int32_t type, activation;
+};
+
+// Stores the step's keys and values in the cache, then attends. A row is a request's part of the
+// step: {first token, position of that token, number of tokens}. A cache holds, for each key-value
+// head, blocks of block_size * head_dim elements: values as [token][dim], keys as
+// [dim / cell][token][cell], a cell being 4 bytes, so that one load brings the same dimensions of
+// neighbouring tokens.
+struct AttentionCall {
+  const void* query;
+  const void* key;
+  const void* value;
+  void* key_cache;
+  void* value_cache;
+  void* out;  // [tokens][heads][head_dim] without gaps
+  const int64_t* rows;
+  const int64_t* block_tables;
+  const int64_t* slots;  // per token: block * block_size + offset
+  int64_t num_rows, num_tokens, num_heads, num_kv_heads, head_dim;
+  int64_t block_size, num_blocks, table_stride;
+  int64_t query_token_stride, query_head_stride;
+  int64_t key_token_stride, key_head_stride;
+  int64_t value_token_stride, value_head_stride;
+  int64_t window;  // tokens that a token sees, itself included; 0: all
+  float scale, softcap;  // softcap 0: none
+  int32_t type;
+};
+
+}  // namespace novacron
+
+// Changes whenever a function or a struct above does: the caller checks it.
+NOVACRON_API int32_t novacron_abi_version();
+// The names of the levels this library and this machine have, best last, separated by spaces.
+NOVACRON_API const char* novacron_levels();
+// Null if there is no such level. The pool has num_threads - 1 threads of its own.
+NOVACRON_API novacron::Context* novacron_open(const char* level, int32_t num_threads);
+NOVACRON_API void novacron_close(novacron::Context* context);
+
+NOVACRON_API int64_t novacron_packed_bytes(int32_t type, int64_t outputs, int64_t inputs);
+NOVACRON_API void novacron_pack(novacron::Context* context, int32_t type, const void* weights,
+                                int64_t outputs, int64_t inputs, int64_t stride, void* packed);
+// Rows `ids` of packed weights, as they were: [num_ids][inputs].
+NOVACRON_API void novacron_gather(novacron::Context* context, int32_t type, const void* packed,
+                                  int64_t inputs, const int64_t* ids, int64_t num_ids, void* out);
+NOVACRON_API void novacron_linear(novacron::Context* context, const novacron::LinearCall* call);
+NOVACRON_API void novacron_rms_norm(novacron::Context* context, const novacron::NormCall* call);
+NOVACRON_API void novacron_rotate(novacron::Context* context, const novacron::RotateCall* call);
+NOVACRON_API void novacron_gated(novacron::Context* context, const novacron::GatedCall* call);
+NOVACRON_API void novacron_attend(novacron::Context* context,
+                                  const novacron::AttentionCall* call);

@@ -1,0 +1,30 @@
+// What an instruction set provides to api.cpp: one table of functions per level.
+#pragma once
+
+#include "api.h"
+#include "thread_pool.h"
+
+namespace novacron {
+
+// Outputs that lie side by side in packed weights: [outputs / kPanel][inputs / cell][kPanel][cell],
+// a cell being 4 bytes (one float, or two bfloat16), padded with zeros.
+constexpr int64_t kPanel = 64;
+
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t elements_per_cell(int32_t type) { return type == kBFloat16 ? 2 : 1; }
+
+struct Level {
+  const char* name;
+  void (*linear)(ThreadPool&, const LinearCall&);
+  void (*rms_norm)(ThreadPool&, const NormCall&);
+  void (*rotate)(ThreadPool&, const RotateCall&);
+  void (*gated)(ThreadPool&, const GatedCall&);
+  void (*attend)(ThreadPool&, const AttentionCall&);
+};
+
+extern const Level kPortableLevel;
+extern const Level kAvx2Level;
+extern const Level kAvx512Level;
+extern const Level kAvx512Bf16Level;
+
+}  // namespace novacron

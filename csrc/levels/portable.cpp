@@ -1,0 +1,3 @@
+#define NOVACRON_LEVEL portable
+#define NOVACRON_LEVEL_TABLE kPortableLevel
+#include "../kernels/level.inc"

@@ -1,0 +1,56 @@
+"""Weights as matrix products want them: the operation that a kernel table makes of a tensor.
+
+Shapes: O outputs, I inputs, `...` rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Linear(Protocol):
+    """A weight matrix of O x I, in whatever form suits its kernels."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        *,
+        add_to: Tensor | None = None,
+        out_dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """x @ weight.T + bias. With `add_to`, the product is added to that tensor, in place, and
+        it is returned. `out_dtype` is that of x, or float32."""
+        ...
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """The named rows of the weight matrix, in the order of `indices`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TorchLinear:
+    """The weight as it is, multiplied by torch."""
+
+    weight: Tensor
+
+    def __call__(
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        *,
+        add_to: Tensor | None = None,
+        out_dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        out = F.linear(x, self.weight, bias)
+        if add_to is not None:
+            return add_to.add_(out)
+        return out if out_dtype is None else out.to(out_dtype)
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return F.embedding(indices, self.weight)

@@ -1,0 +1,61 @@
+"""Paged attention by the native kernels: one call per layer, for any mix of chunks and decodes.
+
+Inside a block of the cache, keys lie as csrc/api.h tells (AttentionCall), not token by token; the
+tensors have the shape that KVLayer names, and a block is the same bytes.
+"""
+
+from __future__ import annotations
+
+from ctypes import byref
+
+import torch
+from torch import Tensor
+
+from novacron.kernels.metadata import AttentionMetadata, KVLayer
+from novacron.kernels.native.library import DATA_TYPES, AttentionCall, NativeContext
+
+
+class NativeAttentionPlan:
+    """What the calls of one step have in common, for one window."""
+
+    def __init__(self, context: NativeContext, step: AttentionMetadata, window: int | None) -> None:
+        self._context = context
+        self._rows = torch.tensor(step.rows, dtype=torch.int64)
+        self._tables = step.block_tables_RB
+        self._slots = step.slots_T
+        assert self._tables.stride(1) == self._slots.stride(0) == 1
+        self._call = AttentionCall(
+            rows=self._rows.data_ptr(),
+            block_tables=self._tables.data_ptr(),
+            slots=self._slots.data_ptr(),
+            num_rows=len(step.rows),
+            block_size=step.block_size,
+            table_stride=self._tables.stride(0),
+            window=window or 0,
+        )
+
+    def attend(
+        self,
+        q_TNH: Tensor,
+        k_TKH: Tensor,
+        v_TKH: Tensor,
+        cache: KVLayer,
+        scale: float,
+        softcap: float | None,
+    ) -> Tensor:
+        num_tokens, num_heads, head_dim = q_TNH.shape
+        assert q_TNH.stride(2) == k_TKH.stride(2) == v_TKH.stride(2) == 1
+        out = torch.empty((num_tokens, num_heads * head_dim), dtype=q_TNH.dtype)
+        call = self._call
+        call.query, call.key, call.value = q_TNH.data_ptr(), k_TKH.data_ptr(), v_TKH.data_ptr()
+        call.key_cache, call.value_cache = cache.key.data_ptr(), cache.value.data_ptr()
+        call.out = out.data_ptr()
+        call.num_tokens, call.num_heads, call.head_dim = num_tokens, num_heads, head_dim
+        call.num_kv_heads, call.num_blocks = cache.key.shape[0], cache.key.shape[1]
+        call.query_token_stride, call.query_head_stride = q_TNH.stride(0), q_TNH.stride(1)
+        call.key_token_stride, call.key_head_stride = k_TKH.stride(0), k_TKH.stride(1)
+        call.value_token_stride, call.value_head_stride = v_TKH.stride(0), v_TKH.stride(1)
+        call.scale, call.softcap = scale, softcap or 0.0
+        call.type = DATA_TYPES[q_TNH.dtype]
+        self._context.library.novacron_attend(self._context.pointer, byref(call))
+        return out

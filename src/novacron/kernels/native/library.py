@@ -1,0 +1,154 @@
+"""The shared library of csrc/, loaded through ctypes: csrc/api.h in Python.
+
+A call releases the GIL. The library may be missing (it was installed without a C++ compiler) or be
+of another version than this file; both are said once, by `NativeLibrary.load`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from novacron.errors import ConfigError
+
+PATH = Path(__file__).parent / "libnovacron_kernels.so"
+
+_ABI_VERSION = 1
+
+DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
+
+
+class NativeUnavailable(Exception):
+    """Why there are no native kernels here, as a sentence."""
+
+
+class LinearCall(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("x", "weights", "bias", "residual", "out")),
+        *((name, c_int64) for name in ("rows", "outputs", "inputs")),
+        *((name, c_int64) for name in ("x_stride", "residual_stride", "out_stride")),
+        *((name, c_int32) for name in ("type", "out_type", "segments")),
+    )
+
+
+class NormCall(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("x", "weight", "out")),
+        *((name, c_int64) for name in ("outer", "inner", "size", "outer_stride", "inner_stride")),
+        ("epsilon", c_float),
+        *((name, c_int32) for name in ("type", "weight_type")),
+    )
+
+
+class RotateCall(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("x", "cosine", "sine", "out")),
+        *((name, c_int64) for name in ("tokens", "heads", "head_dim", "rotary_dim")),
+        *((name, c_int64) for name in ("token_stride", "head_stride")),
+        ("type", c_int32),
+    )
+
+
+class GatedCall(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("x", "out")),
+        *((name, c_int64) for name in ("rows", "size", "x_stride")),
+        *((name, c_int32) for name in ("type", "activation")),
+    )
+
+
+class AttentionCall(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("query", "key", "value", "key_cache", "value_cache")),
+        *((name, c_void_p) for name in ("out", "rows", "block_tables", "slots")),
+        *((name, c_int64) for name in ("num_rows", "num_tokens", "num_heads", "num_kv_heads")),
+        *((name, c_int64) for name in ("head_dim", "block_size", "num_blocks", "table_stride")),
+        *((name, c_int64) for name in ("query_token_stride", "query_head_stride")),
+        *((name, c_int64) for name in ("key_token_stride", "key_head_stride")),
+        *((name, c_int64) for name in ("value_token_stride", "value_head_stride")),
+        ("window", c_int64),
+        *((name, c_float) for name in ("scale", "softcap")),
+        ("type", c_int32),
+    )
+
+
+_FUNCTIONS = {
+    "novacron_abi_version": (c_int32, ()),
+    "novacron_levels": (c_char_p, ()),
+    "novacron_open": (c_void_p, (c_char_p, c_int32)),
+    "novacron_close": (None, (c_void_p,)),
+    "novacron_packed_bytes": (c_int64, (c_int32, c_int64, c_int64)),
+    "novacron_pack": (
+        None,
+        (c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p),
+    ),
+    "novacron_gather": (
+        None,
+        (c_void_p, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_void_p),
+    ),
+    "novacron_linear": (None, (c_void_p, POINTER(LinearCall))),
+    "novacron_rms_norm": (None, (c_void_p, POINTER(NormCall))),
+    "novacron_rotate": (None, (c_void_p, POINTER(RotateCall))),
+    "novacron_gated": (None, (c_void_p, POINTER(GatedCall))),
+    "novacron_attend": (None, (c_void_p, POINTER(AttentionCall))),
+}
+
+
+@cache
+def _load(path: Path) -> ctypes.CDLL:
+    if not path.exists():
+        raise NativeUnavailable(
+            "this installation has no native kernels: it was made without a C++ compiler"
+        )
+    try:
+        library = ctypes.CDLL(str(path))
+        version = library.novacron_abi_version()
+    except (OSError, AttributeError) as error:
+        raise NativeUnavailable(f"{path} cannot be loaded: {error}") from error
+    if version != _ABI_VERSION:
+        raise NativeUnavailable(
+            f"{path} is of another version of NovaCron ({version}, not {_ABI_VERSION})"
+        )
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def native_levels(path: Path = PATH) -> tuple[str, ...]:
+    """The levels (instruction sets) that the library and this machine have, best last.
+
+    Raises NativeUnavailable.
+    """
+    names: bytes = _load(path).novacron_levels()
+    return tuple(names.decode().split())
+
+
+class NativeContext:
+    """A level of the library with a thread pool of `num_threads`, the caller's among them.
+
+    Raises NativeUnavailable, and ConfigError for a level that is not there.
+    """
+
+    def __init__(self, num_threads: int, level: str | None = None, *, path: Path = PATH) -> None:
+        self.library = _load(path)
+        levels = native_levels(path)
+        self.level = levels[-1] if level is None else level
+        self.num_threads = num_threads
+        pointer = self.library.novacron_open(self.level.encode(), num_threads)
+        if pointer is None:
+            raise ConfigError(
+                f"There are no kernels for '{level}' on this machine; there are: "
+                f"{', '.join(levels)}."
+            )
+        self.pointer = c_void_p(pointer)
+
+    def __del__(self) -> None:
+        pointer = self.__dict__.pop("pointer", None)
+        if pointer is not None:
+            self.library.novacron_close(pointer)

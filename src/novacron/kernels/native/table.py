@@ -1,0 +1,27 @@
+"""The kernel table of the native library."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from novacron.kernels.native.attention import NativeAttentionPlan
+from novacron.kernels.native.library import NativeContext
+from novacron.kernels.native.linear import NativeLinear
+from novacron.kernels.native.ops import NativeGated, NativeRMSNorm, NativeRotate
+from novacron.kernels.table import Kernels
+
+
+def native_kernels(context: NativeContext) -> Kernels:
+    return Kernels(
+        name=f"native ({context.level}, {context.num_threads} threads)",
+        has_threads=True,
+        linear=partial(NativeLinear, context),
+        rms_norm=NativeRMSNorm(context),
+        rotate=NativeRotate(context),
+        activate_and_mul={
+            "silu": NativeGated(context, "silu"),
+            "gelu_tanh": NativeGated(context, "gelu_tanh"),
+            "gelu": NativeGated(context, "gelu"),
+        },
+        plan_attention=partial(NativeAttentionPlan, context),
+    )

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
+from novacron.kernels.native.attention import NativeAttentionPlan
+from novacron.kernels.native.library import NativeContext
+from novacron.kernels.table import AttentionPlan
+from novacron.kernels.torch_attention import plan_attention
+
+SCALE = 0.3
+Plan = Callable[[AttentionMetadata, int | None], AttentionPlan]
+Steps = list[list[tuple[int, int]]]  # of (sequence, tokens) parts
+
+
+class Case:
+    """Sequences of random queries, keys and values, and where their blocks are."""
+
+    def __init__(
+        self,
+        lengths: list[int],
+        *,
+        kv_heads: int = 2,
+        group: int = 3,
+        head_dim: int = 8,
+        block_size: int = 8,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        torch.manual_seed(sum(lengths) + head_dim)
+        self.block_size, self.num_kv_heads, self.head_dim = block_size, kv_heads, head_dim
+        # as the fused projection makes them: queries, keys and values of a token side by side
+        self.qkv = [torch.randn(n, kv_heads * (group + 2), head_dim).to(dtype) for n in lengths]
+        self.num_heads = kv_heads * group
+        counts = [-(-n // block_size) for n in lengths]
+        self.num_blocks = sum(counts) + 2
+        shuffled = torch.randperm(self.num_blocks).tolist()
+        self.tables = [[shuffled.pop() for _ in range(count)] for count in counts]
+
+    def empty_cache(self) -> KVLayer:
+        """Blocks of nobody are full of NaN."""
+        shape = (self.num_kv_heads, self.num_blocks, self.block_size, self.head_dim)
+        cache = KVLayer(*(torch.full(shape, torch.nan, dtype=self.qkv[0].dtype) for _ in "kv"))
+        for table in self.tables:
+            for stored in cache:
+                stored[:, table] = 0
+        return cache
+
+    def run(
+        self, plan: Plan, steps: Steps, window: int | None = None, softcap: float | None = None
+    ) -> list[Tensor]:
+        """What the tokens of each sequence see, computed in these steps."""
+        cache, done = self.empty_cache(), [0] * len(self.qkv)
+        outputs: list[list[Tensor]] = [[] for _ in self.qkv]
+        for step in steps:
+            metadata, tokens = self._metadata(step, done)
+            q, k, v = tokens.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), 1)
+            out = plan(metadata, window).attend(q, k, v, cache, SCALE, softcap)
+            for row, (sequence, count) in zip(
+                metadata.rows, self._ordered(step, done), strict=True
+            ):
+                outputs[sequence].append(out[row.first_token : row.first_token + count])
+                done[sequence] += count
+        return [torch.cat(parts) for parts in outputs if parts]
+
+    @staticmethod
+    def _ordered(step: list[tuple[int, int]], done: list[int]) -> list[tuple[int, int]]:
+        return sorted(step, key=lambda part: (part[1] > 1, -done[part[0]]))
+
+    def _metadata(
+        self, step: list[tuple[int, int]], done: list[int]
+    ) -> tuple[AttentionMetadata, Tensor]:
+        rows, slots, tables, tokens, first = [], [], [], [], 0
+        parts = self._ordered(step, done)
+        width = max(-(-(done[s] + count) // self.block_size) for s, count in parts)
+        for sequence, count in parts:
+            table, start = self.tables[sequence], done[sequence]
+            rows.append(Row(first, start, count))
+            slots += [
+                table[p // self.block_size] * self.block_size + p % self.block_size
+                for p in range(start, start + count)
+            ]
+            tables.append((table + [table[0]] * width)[:width])
+            tokens.append(self.qkv[sequence][start : start + count])
+            first += count
+        metadata = AttentionMetadata(
+            rows=tuple(rows),
+            num_decodes=sum(count == 1 for _, count in parts),
+            block_size=self.block_size,
+            block_tables_RB=torch.tensor(tables),
+            lengths_R=torch.tensor([row.length for row in rows]),
+            slots_T=torch.tensor(slots),
+        )
+        return metadata, torch.cat(tokens)
+
+
+def singly(case: Case) -> Steps:
+    """Each sequence for itself, whole."""
+    return [[(index, len(qkv))] for index, qkv in enumerate(case.qkv)]
+
+
+def native(context: NativeContext) -> Plan:
+    return partial(NativeAttentionPlan, context)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("block_size", [8, 16, 32, 128])
+@pytest.mark.parametrize(("kv_heads", "group"), [(1, 1), (2, 3), (1, 8)])
+@pytest.mark.parametrize("head_dim", [8, 40, 64, 128])
+def test_shapes_and_types(
+    context: NativeContext,
+    dtype: torch.dtype,
+    block_size: int,
+    kv_heads: int,
+    group: int,
+    head_dim: int,
+) -> None:
+    case = Case(
+        [70, 9, 150],
+        kv_heads=kv_heads,
+        group=group,
+        head_dim=head_dim,
+        block_size=block_size,
+        dtype=dtype,
+    )
+    steps = [[(0, 69), (1, 5)], [(0, 1), (1, 4), (2, 100)], [(2, 50)]]
+    found = case.run(native(context), steps)
+    exact = Case.run(as_float32(case), plan_attention, steps)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    for mine, theirs in zip(found, exact, strict=True):
+        assert mine.dtype == dtype
+        torch.testing.assert_close(mine.float(), theirs, atol=tolerance, rtol=0)
+
+
+def as_float32(case: Case) -> Case:
+    case.qkv = [qkv.float() for qkv in case.qkv]
+    return case
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> tuple[list[int], Steps]:
+    """Up to four sequences, cut into chunks that are mixed at random."""
+    lengths = draw(st.lists(st.integers(1, 150), min_size=1, max_size=4))
+    left, steps = list(lengths), []
+    while any(left):
+        waiting = [index for index, count in enumerate(left) if count]
+        chosen = draw(st.lists(st.sampled_from(waiting), min_size=1, unique=True))
+        step = []
+        for index in chosen:
+            count = draw(st.integers(1, left[index]))
+            step.append((index, count))
+            left[index] -= count
+        steps.append(step)
+    return lengths, steps
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    schedule=schedules(),
+    window=st.sampled_from([None, 1, 7, 64, 100]),
+    softcap=st.sampled_from([None, 0.5]),
+)
+def test_any_schedule(
+    contexts: Callable[..., NativeContext],
+    level: str,
+    schedule: tuple[list[int], Steps],
+    window: int | None,
+    softcap: float | None,
+) -> None:
+    """Equal to torch, and bit by bit to each sequence computed whole and alone."""
+    lengths, steps = schedule
+    case = Case(lengths)
+    plan = native(contexts(level))
+    found = case.run(plan, steps, window, softcap)
+    whole = case.run(plan, singly(case), window, softcap)
+    exact = case.run(plan_attention, steps, window, softcap)
+    for mine, alone, theirs in zip(found, whole, exact, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+        assert torch.equal(mine, alone)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 50])
+def test_threads_chunks_and_neighbours_change_no_bit(
+    contexts: Callable[..., NativeContext], level: str, dtype: torch.dtype, window: int | None
+) -> None:
+    case = Case([200, 90, 131], kv_heads=2, group=4, head_dim=64, block_size=16, dtype=dtype)
+    whole = case.run(native(contexts(level)), singly(case), window)
+    chunked = [[(0, 130), (2, 131)], [(0, 1), (1, 90)], *([[(0, 1)]] * 5), [(0, 64)]]
+    for num_threads in (1, 3):
+        found = case.run(native(contexts(level, num_threads)), chunked, window)
+        assert all(torch.equal(mine, alone) for mine, alone in zip(found, whole, strict=True))
+
+
+def test_large_scores_do_not_overflow(context: NativeContext) -> None:
+    case = Case([100])
+    case.qkv = [qkv * 300 for qkv in case.qkv]
+    (found,) = case.run(native(context), singly(case))
+    (exact,) = case.run(plan_attention, singly(case))
+    torch.testing.assert_close(found, exact, atol=0.05, rtol=1e-3)
