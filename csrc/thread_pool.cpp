@@ -1,13 +1,14 @@
 #include "thread_pool.h"
 
-#include <chrono>
-
 namespace novacron {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 // Longer than the pause between two kernels of one step, much shorter than a time slice.
 constexpr auto kSpin = std::chrono::microseconds(50);
 constexpr int kChecksPerClock = 32;
+constexpr int64_t kMostJobsAlone = 1024;
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -20,13 +21,13 @@ inline void relax() {
 // True once `ready` is, false if it was not within kSpin.
 template <class Condition>
 bool spin_until(Condition ready) {
-  const auto end = std::chrono::steady_clock::now() + kSpin;
+  const auto end = Clock::now() + kSpin;
   do {
     for (int check = 0; check < kChecksPerClock; ++check) {
       if (ready()) return true;
       relax();
     }
-  } while (std::chrono::steady_clock::now() < end);
+  } while (Clock::now() < end);
   return false;
 }
 
@@ -51,6 +52,11 @@ void ThreadPool::run(int64_t num_tasks, int64_t grain, Task task, void* argument
     return;
   }
   std::lock_guard<std::mutex> one_at_a_time(one_caller_);
+  if (jobs_to_do_alone_ > 0) {
+    --jobs_to_do_alone_;
+    task(argument, 0, num_tasks);
+    return;
+  }
   // No worker is inside: the gate was closed and empty when the last job ended.
   num_tasks_ = num_tasks;
   grain_ = grain;
@@ -62,9 +68,25 @@ void ThreadPool::run(int64_t num_tasks, int64_t grain, Task task, void* argument
     { std::lock_guard<std::mutex> lock(mutex_); }  // a worker about to sleep is asleep now
     job_posted_.notify_all();
   }
+  const auto start = Clock::now();
   claim_tasks();
   gate_.fetch_and(~kOpen);
+  const auto end = Clock::now();
   wait_for_workers();
+  judge(end - start, Clock::now() - end);
+}
+
+// A worker that was taken off its core in the middle of a task holds up the job for a time slice.
+// If waiting took longer than working, help was none: do the next jobs alone, more of them each
+// time that this happens soon again.
+void ThreadPool::judge(Clock::duration working, Clock::duration waiting) {
+  if (waiting > working + kSpin) {
+    jobs_alone_next_time_ = jobs_alone_next_time_ * 2 < kMostJobsAlone ? jobs_alone_next_time_ * 2
+                                                                       : kMostJobsAlone;
+    jobs_to_do_alone_ = jobs_alone_next_time_;
+  } else if (jobs_alone_next_time_ > kFewestJobsAlone) {
+    --jobs_alone_next_time_;
+  }
 }
 
 void ThreadPool::claim_tasks() {

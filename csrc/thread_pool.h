@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -28,6 +29,9 @@ class ThreadPool {
   void run(int64_t num_tasks, int64_t grain, Task task, void* argument);
 
  private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr int64_t kFewestJobsAlone = 8;
+
   // gate_: the number of the job above, then one bit "may be joined", then the workers inside.
   static constexpr uint64_t kOpen = uint64_t{1} << 16;
   static constexpr uint64_t kInside = kOpen - 1;
@@ -38,6 +42,7 @@ class ThreadPool {
   bool enter(uint64_t* seen);
   void wait_for_job(uint64_t seen);
   void wait_for_workers();
+  void judge(Clock::duration working, Clock::duration waiting);
 
   alignas(64) std::atomic<uint64_t> gate_{0};
   alignas(64) std::atomic<int64_t> next_{0};
@@ -47,6 +52,8 @@ class ThreadPool {
   void* argument_ = nullptr;
 
   std::mutex one_caller_;
+  int64_t jobs_to_do_alone_ = 0;
+  int64_t jobs_alone_next_time_ = kFewestJobsAlone;
   std::mutex mutex_;
   std::condition_variable job_posted_;
   std::condition_variable all_left_;

@@ -16,7 +16,7 @@ constexpr int kBlockRows = 48;
 constexpr int kMaxSegments = 4;
 constexpr int kPanelVectors = kPanel / kLanes;
 constexpr int64_t kCellBytes = 4;
-constexpr int64_t kWorthWaking = 128 * 1024;   // multiply-adds
+constexpr int64_t kWorthWaking = 1024 * 1024;  // multiply-adds: some tens of microseconds
 constexpr int64_t kWorthClaiming = 32 * 1024;  // multiply-adds
 
 // Vectors of outputs that fit into registers beside this many rows.
