@@ -63,8 +63,8 @@ SHORT_TASK_WEIGHTS: Final = {
 SYSTEM_FRACTION: Final = 0.15
 FOLLOWING_TURN_FRACTION: Final = 0.35
 STATEMENT_FRACTION: Final = 0.03
-LONG_COPY_FRACTION: Final = 0.15
-DENSE_FRACTION: Final = 0.5
+LONG_COPY_FRACTION: Final = 0.1
+DENSE_FRACTION: Final = 0.45
 SMALLEST_CONTEXT: Final = 16
 SMALLEST_RETRIEVAL: Final = 48
 
@@ -77,7 +77,7 @@ class RowShape:
     tokens: int
 
 
-SHORT_ROWS: Final = RowShape(16, 256)
+SHORT_ROWS: Final = RowShape(12, 256)
 RETRIEVAL_ROWS: Final = (
     RowShape(9, 256),
     RowShape(4, 576),

@@ -299,9 +299,9 @@ class ProcessClient:
 
     async def _end_engine(self) -> None:
         engine, self._engine = self._engine, None
+        self._streams.fail_all(errors.EngineDead("The engine was shut down."))
         if engine is not None:
             await engine.end(_END_PATIENCE_S)
-        self._streams.fail_all(errors.EngineDead("The engine was shut down."))
 
 
 def _as_error(error_class: type[errors.NovaCronError], text: str) -> errors.NovaCronError:

@@ -30,7 +30,7 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (UTC, ISO 8601), level, logger, message, and error if there is one."""
+    """One object a line: time (UTC), level, logger, message, and error if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ _READY_LINE = re.compile(r"ready: (http://\S+) serves")
 _ENGINE_MODULE = "novacron.engine.core_process"
 
 
-def until(
+def wait_until(
     condition: Callable[[], object], *, patience_s: float = PATIENCE_S, poll_s: float = 0.01
 ) -> None:
     """Poll until `condition()` is true. Raises TimeoutError if it does not become so."""
@@ -87,12 +86,12 @@ class ServerProcess:
     def wait_ready(self) -> Self:
         """Return when requests are accepted. Raises RuntimeError if the server ends instead."""
         if not self.url:
-            until(lambda: _READY_LINE.search(self.log()) or self.process.poll() is not None)
+            wait_until(lambda: _READY_LINE.search(self.log()) or self.process.poll() is not None)
             found = _READY_LINE.search(self.log())
             if found is None:
                 raise RuntimeError(f"The server did not start:\n{self.log()}")
             self.url = found[1]
-        until(self.is_ready)
+        wait_until(self.is_ready)
         return self
 
     def is_ready(self) -> bool:
@@ -135,9 +134,6 @@ class ServerProcess:
 
     def resume_engine(self) -> None:
         self.engine.resume()
-
-    def terminate(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
 
     def wait_exit(self) -> int:
         return self.process.wait(PATIENCE_S)

@@ -21,9 +21,7 @@ _LOGS = pytest.StashKey[list[Path]]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Show the servers' logs where a test failed."""
     report = yield
     if report.failed:

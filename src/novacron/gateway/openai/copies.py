@@ -11,7 +11,8 @@ from novacron.gateway.calls import CallOrigin
 from novacron.gateway.openai.schema import GenerationBody
 from novacron.records.request import Request, SamplingParams
 
-_SEED_MASK = 2**63 - 1
+_MAX_SEED = 2**63 - 1
+_NUM_SEEDS = 2**64
 
 
 def copies_of(
@@ -38,6 +39,8 @@ def copies_of(
 
 
 def _with_own_seed(sampling: SamplingParams, copy: int) -> SamplingParams:
+    """The first copy has the client's seed, the others those after it, as with LLM.generate."""
     if sampling.seed is None:
         return sampling
-    return msgspec.structs.replace(sampling, seed=(sampling.seed + copy) & _SEED_MASK)
+    seed = sampling.seed + copy
+    return msgspec.structs.replace(sampling, seed=seed - _NUM_SEEDS if seed > _MAX_SEED else seed)
