@@ -1,6 +1,6 @@
 """The engine process: inbox -> EngineCore.step -> outbox, until told to end.
 
-Started by ProcessClient as `python -m novacron.engine.core_process` with its EngineArguments as one
+Started by ProcessClient as `python -m novacron.engine` with its EngineArguments as one
 line of JSON on standard input. Ends when standard input is closed, so that it never outlives its
 client. Exit codes: 0 asked to end, 3 start-up failed for a reason that a restart would not cure
 (sent as Failed before), anything else a crash.
@@ -161,6 +161,7 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
     spec = msgspec.structs.replace(executor.spec, load_phases_s=phases)
     gc.collect()
     gc.freeze()  # the loaded model is not garbage: keep it out of every later collection
+    gc.enable()  # which __main__ had put off
     mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
     try:
         _Loop(core, mailbox).run()
@@ -183,6 +184,3 @@ def main() -> None:
     threading.Thread(target=_end_with_client, daemon=True, name="end-with-client").start()
     run(arguments, import_time_s)
 
-
-if __name__ == "__main__":
-    main()

@@ -326,7 +326,7 @@ class _EngineProcess:
             endpoints[name] = f"ipc://{self._folder}/{name}"
             socket.bind(endpoints[name])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "novacron.engine.core_process"],
+            [sys.executable, "-m", "novacron.engine"],
             stdin=subprocess.PIPE,
             env=_THREADS_THAT_SLEEP | os.environ,
             start_new_session=True,  # a terminal's Ctrl-C is for the server, which then drains

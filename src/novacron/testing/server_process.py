@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 PATIENCE_S = 120.0  # for what takes a second on a quiet machine
 _COMMAND = (sys.executable, "-c", "from novacron.cli.main import main; main()")
 _READY_LINE = re.compile(r"ready: (http://\S+) serves")
-_ENGINE_MODULE = "novacron.engine.core_process"
+_ENGINE_MODULE = "novacron.engine"
 
 
 def wait_until(
@@ -65,9 +65,9 @@ class ServerProcess:
         self.url = ""  # known once it is ready
         with log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [*_COMMAND, "serve", "--port", "0", "--log-format", "json", *arguments],
+                [sys.executable, "-c", _SERVE_AND_END_WITH_US, *_SERVE, *arguments],
                 env=_clean_environment(environment or {}),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -124,7 +124,7 @@ class ServerProcess:
     def engine(self) -> psutil.Process:
         """Its engine process. Raises LookupError while there is none."""
         for child in psutil.Process(self.process.pid).children():
-            if _ENGINE_MODULE in child.cmdline():
+            if any(part.startswith(_ENGINE_MODULES) for part in child.cmdline()):
                 return child
         raise LookupError("The server has no engine process.")
 
@@ -144,7 +144,7 @@ class ServerProcess:
         if self.process.poll() is None:
             tree = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
-        self.process.wait()
+        self.process.communicate()
         for child in tree:
             if child.is_running():
                 child.kill()

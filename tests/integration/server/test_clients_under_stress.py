@@ -1,4 +1,4 @@
-"""Clients that leave, do not read, ask for too much, or come in crowds. Nothing accepted is lost."""
+"""Clients that leave, do not read, or come in crowds. Nothing accepted is lost."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def read_for_ever(http: httpx2.AsyncClient, body: dict[str, Any]) -> None:
 async def test_a_reader_that_stalls_stalls_nobody_else_and_gets_all_in_the_end(
     server: ServerProcess, http: httpx2.AsyncClient
 ) -> None:
-    """It asks for more than the sockets between us can hold."""
+    """It asks for more than Linux lets the sockets between us hold, unless told to."""
     asked = chat("Tell me about the sea.", 150, n=16, logprobs=True, top_logprobs=20)
     reader, writer = await post_and_do_not_read(server, {**asked, "stream": True})
     other = chat("Tell me about the moon.", 20, stream=True)
@@ -84,7 +84,6 @@ async def test_a_reader_that_stalls_stalls_nobody_else_and_gets_all_in_the_end(
         assert "".join(c["delta"].get("content") or "" for c in own) == choice["message"]["content"]
         assert sum(len(c["logprobs"]["content"]) for c in own if c.get("logprobs")) == 150
         assert [c["finish_reason"] for c in own if c["finish_reason"]] == ["length"]
-    assert len(chunks) < 16 * 150  # what was not read in time came in longer pieces
 
 
 async def post_and_do_not_read(

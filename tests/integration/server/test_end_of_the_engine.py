@@ -74,6 +74,22 @@ async def test_everyone_is_told_and_the_next_engine_answers_the_same(
     await asyncio.to_thread(wait_until, server.is_idle)
 
 
+async def test_an_engine_that_dies_while_it_finishes_its_work_is_not_replaced(
+    own_server: ServerProcess,
+) -> None:
+    server = own_server
+    async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
+        stream = asyncio.create_task(last_event(http, CHAT))
+        await asyncio.to_thread(wait_until, lambda: server.metric("vllm:num_requests_running") == 1)
+        server.pause_engine()
+        server.process.terminate()
+        await asyncio.to_thread(wait_until, lambda: not server.is_ready())
+        server.engine.kill()
+        assert (await stream)["error"]["code"] == "engine_dead"
+    assert await asyncio.to_thread(server.wait_exit) == 1
+    assert "the engine failed" in server.log()
+
+
 async def tokens(http: httpx2.AsyncClient) -> list[str]:
     answer = await http.post(CHAT, json=chat(48, logprobs=True))
     return [position["token"] for position in answer.json()["choices"][0]["logprobs"]["content"]]

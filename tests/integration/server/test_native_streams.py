@@ -79,7 +79,7 @@ async def test_everyone_reads_the_same_events_whenever_they_come(
     afterwards = await read_stream(http, request_id)
     assert seen == without_health(over_socket) == afterwards
     assert [event["sequence_number"] for event in seen] == list(range(len(seen)))
-    assert [event["type"] for event in seen][0] == "metadata"
+    assert seen[0]["type"] == "metadata"
     assert {event["type"] for event in seen[1:-1]} == {"token"}
     assert seen[-1]["type"] == "complete"
     assert seen[-1]["data"]["usage"]["completion_tokens"] == 60

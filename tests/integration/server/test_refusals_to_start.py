@@ -75,7 +75,6 @@ BROKEN = {
         ["model.safetensors", "model.layers.1.mlp.up_proj.weight", "127", "128"],
     ),
     "NaN weights": (with_nan, ["model.safetensors", "model.layers.1.mlp.up_proj.weight", "NaN"]),
-    "no weights": (remove("model.safetensors"), ["safetensors"]),
     "only pickled weights": (write_pickle, ["pytorch_model.bin", "safetensors"]),
     "no tokenizer": (remove("tokenizer.json"), ["tokenizer.json"]),
     "broken tokenizer": (write("tokenizer.json", "{}"), ["tokenizer.json"]),
