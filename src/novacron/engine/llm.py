@@ -110,12 +110,10 @@ class LLM:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
 
     def _request(self, token_ids: list[int], sampling: SamplingParams, copy: int) -> Request:
-        if sampling.seed is not None and copy:
-            sampling = msgspec.structs.replace(sampling, seed=sampling.seed + copy)
         return Request(
             request_id=str(next(self._ids)),
             prompt_token_ids=tuple(token_ids),
-            sampling=sampling,
+            sampling=sampling.for_copy(copy),
             arrival_time_s=time.monotonic(),
         )
 
