@@ -183,4 +183,3 @@ def main() -> None:
     configure_logging(arguments.config.log_level, arguments.config.log_format)
     threading.Thread(target=_end_with_client, daemon=True, name="end-with-client").start()
     run(arguments, import_time_s)
-

@@ -23,7 +23,20 @@ from prometheus_client.parser import text_string_to_metric_families
 PATIENCE_S = 120.0  # for what takes a second on a quiet machine
 _COMMAND = (sys.executable, "-c", "from novacron.cli.main import main; main()")
 _READY_LINE = re.compile(r"ready: (http://\S+) serves")
+_SERVE = ("serve", "--port", "0", "--log-format", "json")
 _ENGINE_MODULE = "novacron.engine"
+# Standard input is ours: a test run that is killed leaves no server behind.
+_SERVE_AND_END_WITH_US = """
+import os, threading
+
+def end_with_the_tests():
+    os.read(0, 1)
+    os._exit(1)
+
+threading.Thread(target=end_with_the_tests, daemon=True).start()
+from novacron.cli.main import main
+main()
+"""
 
 
 def wait_until(
@@ -124,7 +137,7 @@ class ServerProcess:
     def engine(self) -> psutil.Process:
         """Its engine process. Raises LookupError while there is none."""
         for child in psutil.Process(self.process.pid).children():
-            if any(part.startswith(_ENGINE_MODULES) for part in child.cmdline()):
+            if _ENGINE_MODULE in child.cmdline():
                 return child
         raise LookupError("The server has no engine process.")
 
