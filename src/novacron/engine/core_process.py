@@ -33,6 +33,7 @@ from novacron.observability.logs import configure_logging
 from novacron.records import wire
 from novacron.records.output import EngineOutput
 from novacron.scheduler.scheduler import Scheduler
+from novacron.scheduler.speculation import build_speculation
 
 EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
@@ -55,6 +56,9 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         kv_cache,
         max_model_len=spec.max_model_len,
         eos_token_ids=frozenset(spec.eos_token_ids),
+        speculation=build_speculation(
+            config.speculative, kv_cache, max_num_seqs=config.scheduler.max_num_seqs
+        ),
     )
 
     def make_grammar_compiler() -> GrammarCompiler:
