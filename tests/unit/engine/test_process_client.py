@@ -187,7 +187,7 @@ async def test_an_engine_that_does_not_listen_any_more_fails_the_request_at_once
 
 async def test_a_message_that_cannot_be_handled_restarts_the_engine(ready: Setting) -> None:
     task = await ready.start_request()
-    impossible = EngineOutput("r", logprobs=(PositionLogprobs((), (), 1),))  # of no token
+    impossible = EngineOutput("r", prompt_logprobs=(PositionLogprobs((), (), 1),))  # of no token
     ready.engine.say(wire.Outputs((impossible,), EngineStats()))
     assert isinstance(await failure_of(task), EngineDead)
     await ready.until_started(num_engines=2)
