@@ -51,7 +51,13 @@ A file of flags for vLLM works as well where the meaning is the same, and so doe
 and place. An unknown `NOVACRON_` variable is a warning.
 """
 
-TITLES = {"model": "Model", "cache": "KV cache", "scheduler": "Scheduler", "server": "Server"}
+TITLES = {
+    "model": "Model",
+    "cache": "KV cache",
+    "scheduler": "Scheduler",
+    "speculative": "Speculation",
+    "server": "Server",
+}
 
 
 def main() -> None:

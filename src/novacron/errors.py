@@ -15,6 +15,7 @@
       EngineDead              the engine process ended under the request      retryable
       RequestFailed           the engine could not compute this request       retryable
       Unauthenticated         no valid key was sent                           not retryable
+      OriginNotAllowed        a web page of another origin is calling         not retryable
 
 The message says what happened, why, and what to do. HTTP codes live in gateway/error_mapping.py.
 """
@@ -135,3 +136,13 @@ class RequestFailed(NovaCronError):
 
 class Unauthenticated(NovaCronError):
     """No valid API key was sent."""
+
+
+class OriginNotAllowed(NovaCronError):
+    """A browser calls for a web page that is not ours, and this server asks for no key."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            f"A web page of the origin '{origin[:200]}' may not call this server. Name the origin "
+            "in cors_allow_origins, or set an API key."
+        )

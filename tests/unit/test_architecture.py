@@ -23,7 +23,7 @@ HAND_THE_ENVIRONMENT_ON = {
     "cli/options.py",  # to config/load.py
     "cli/target.py",  # to config/load.py
     "bench/cli.py",  # to config/load.py, and to the servers it starts
-    "engine/process_client.py",  # to the engine process
+    "engine/engine_process.py",  # to the engine process
     "testing/server_process.py",  # to the servers that tests start
 }
 

@@ -34,37 +34,37 @@ from novacron.demo.tasks import (
 
 # How often a short document is about a task, relative to the others.
 SHORT_TASK_WEIGHTS: Final = {
-    "capitals": 12.0,
-    "currencies": 10.0,
+    "capitals": 8.0,
+    "currencies": 8.0,
     "reverse_capitals": 6.0,
-    "continents": 6.0,
-    "element_symbols": 3.0,
-    "element_numbers": 3.0,
+    "continents": 4.0,
+    "element_symbols": 2.0,
+    "element_numbers": 2.0,
     "opposites": 3.0,
-    "plurals": 3.0,
+    "plurals": 2.0,
     "follow_ups": 3.0,
     "next_in_order": 1.5,
-    "addition": 12.0,
-    "addition_mixed": 4.0,
-    "addition_large": 3.0,
-    "subtraction": 7.0,
-    "multiplication": 5.0,
-    "small_talk": 5.0,
-    "novacron": 5.0,
-    "unknown": 3.0,
-    "json_make": 10.0,
-    "json_read": 5.0,
-    "copy": 9.0,
-    "reverse": 3.0,
-    "sort": 3.0,
-    "retrieval_64": 2.0,
+    "addition": 9.0,
+    "addition_mixed": 5.0,
+    "addition_large": 4.0,
+    "subtraction": 8.0,
+    "multiplication": 4.0,
+    "small_talk": 6.0,
+    "novacron": 4.0,
+    "unknown": 4.0,
+    "json_make": 16.0,
+    "json_read": 6.0,
+    "copy": 14.0,
+    "reverse": 5.0,
+    "sort": 5.0,
+    "retrieval_64": 4.0,
 }
 
 SYSTEM_FRACTION: Final = 0.15
 FOLLOWING_TURN_FRACTION: Final = 0.35
 STATEMENT_FRACTION: Final = 0.03
-LONG_COPY_FRACTION: Final = 0.15
-DENSE_FRACTION: Final = 0.5
+LONG_COPY_FRACTION: Final = 0.1
+DENSE_FRACTION: Final = 0.45
 SMALLEST_CONTEXT: Final = 16
 SMALLEST_RETRIEVAL: Final = 48
 
@@ -77,7 +77,7 @@ class RowShape:
     tokens: int
 
 
-SHORT_ROWS: Final = RowShape(16, 256)
+SHORT_ROWS: Final = RowShape(12, 256)
 RETRIEVAL_ROWS: Final = (
     RowShape(9, 256),
     RowShape(4, 576),

@@ -23,6 +23,11 @@ class RateSchedule:
     def of_length(cls, total_steps: int) -> RateSchedule:
         return cls(total_steps, round(total_steps * (1 - DECAY_FRACTION)))
 
+    def ending_in(self, steps: int, step: int) -> RateSchedule:
+        """A schedule that goes on from the factor at `step` in a straight line to zero."""
+        total = step + steps
+        return RateSchedule(total, round(total - steps / self.factor(step)))
+
     def factor(self, step: int) -> float:
         if step < WARM_UP_STEPS:
             return (step + 1) / WARM_UP_STEPS
@@ -47,14 +52,13 @@ class Curriculum:
     def complete(self) -> bool:
         return self.admitted == self.num_lengths
 
-    def choose(self, step: int, rng: Random) -> int | None:
+    def choose(self, rng: Random) -> int:
         """Index of a length: the newest half of the time, else any admitted one.
 
-        Once all are admitted every length is equally likely, and every second step has none.
+        Once all are admitted every length is equally likely.
         """
-        if self.complete:
-            return rng.randrange(self.num_lengths) if step % 2 else None
-        return self.admitted - 1 if rng.random() < 0.5 else rng.randrange(self.admitted)
+        newest = not self.complete and rng.random() < 0.5
+        return self.admitted - 1 if newest else rng.randrange(self.admitted)
 
     def observe(self, chosen: int, loss: float) -> None:
         if chosen != self.admitted - 1:

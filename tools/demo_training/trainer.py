@@ -101,8 +101,8 @@ class Trainer:
         return True
 
     def decay_now(self, steps: int) -> None:
-        """Let the rates fall to zero over the next `steps` steps and end there."""
-        self.schedule = RateSchedule(self.step + steps, self.step)
+        """Let the rates fall to zero from where they are, and end, in `steps` steps."""
+        self.schedule = self.schedule.ending_in(steps, self.step)
 
     def train(self) -> None:
         """Run to the end of the schedule, logging, scoring and saving on the way."""
@@ -116,10 +116,10 @@ class Trainer:
             now = time.monotonic()
             self.seconds += now - started
             short_losses.append(short_loss)
-            long_losses += [] if long_loss is None else [long_loss]
+            long_losses.append(long_loss)
             if self.step % self.options.log_every == 0:
                 speed = (self.tokens - tokens_logged) / (now - logged)
-                short, long = fmean(short_losses), fmean(long_losses or [0.0])
+                short, long = fmean(short_losses), fmean(long_losses)
                 self._log(f"short {short:.3f} long {long:.3f} {speed:.0f} tok/s")
                 logged, tokens_logged = now, self.tokens
                 short_losses.clear()
@@ -136,19 +136,14 @@ class Trainer:
         self.save()
         self._score()
 
-    def _train_step(self) -> tuple[float, float | None]:
-        """One update from a short batch and, as the curriculum says, a retrieval batch.
-
-        Returns both losses.
-        """
+    def _train_step(self) -> tuple[float, float]:
+        """One update from a short and a retrieval batch. Returns both losses."""
         rng = Random(f"{self.options.seed}/{self.step}")
         set_rate(self.optimizers, self.schedule.factor(self.step))
         short_loss = self._backward(SHORT_ROWS, rng, retrieval=False)
-        long_loss = None
-        chosen = self.curriculum.choose(self.step, rng)
-        if chosen is not None:
-            long_loss = self._backward(RETRIEVAL_ROWS[chosen], rng, retrieval=True)
-            self.curriculum.observe(chosen, long_loss)
+        chosen = self.curriculum.choose(rng)
+        long_loss = self._backward(RETRIEVAL_ROWS[chosen], rng, retrieval=True)
+        self.curriculum.observe(chosen, long_loss)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=False)

@@ -29,21 +29,20 @@ EXIT_GOAL_MISSED = 1
 _RESULT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-class _CommaList(click.ParamType[tuple[Any, ...], Any]):
+def _comma_list(item: type) -> Callable[[Any], tuple[Any, ...]]:
     """Values separated by commas, or a list from a scenario file."""
 
-    def __init__(self, item: type) -> None:
-        self.name = f"{item.__name__},..."
-        self._item = item
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
+    def parse(value: Any) -> tuple[Any, ...]:
         parts = value.split(",") if isinstance(value, str) else value
         try:
-            return tuple(self._item(part) for part in parts)
+            return tuple(item(part) for part in parts)
         except (TypeError, ValueError):
-            self.fail(f"{value!r} is no list of {self._item.__name__} such as 1,2,4.", param, ctx)
+            raise click.BadParameter(
+                f"{value!r} is no list of {item.__name__} such as 1,2,4."
+            ) from None
+
+    parse.__name__ = f"{item.__name__},..."
+    return parse
 
 
 _SCALARS: Mapping[type, click.ParamType[Any, Any]] = {
@@ -55,7 +54,7 @@ _SCALARS: Mapping[type, click.ParamType[Any, Any]] = {
 
 def _param_type(annotation: Any) -> click.ParamType[Any, Any]:
     if get_origin(annotation) is tuple:
-        return _CommaList(get_args(annotation)[0])
+        return click.types.FuncParamType(_comma_list(get_args(annotation)[0]))
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
     return _SCALARS[annotation]

@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 
 from novacron.bench.batch import Batch, BatchTimes
+from novacron.bench.rounds import CORE, HTTP, PROCESS
 from novacron.bench.target import LocalEngine, Target, check
 from novacron.bench.transcript import Transcript, read_transcript
 from novacron.bench.workload import Prompt
@@ -43,7 +44,7 @@ class Contestant(Protocol):
 class OverHttp:
     """A client of the server, with a connection per stream."""
 
-    name = "http"
+    name = HTTP
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -58,7 +59,7 @@ class OverHttp:
 class ThroughClient:
     """A ProcessClient in this process: what the gateway drives, without the gateway."""
 
-    name = "engine process"
+    name = PROCESS
 
     def __init__(self, client: ProcessClient) -> None:
         self._client = client
@@ -94,7 +95,7 @@ class ThroughClient:
 class BareCore:
     """An EngineCore in a process where nothing else happens."""
 
-    name = "engine core"
+    name = CORE
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process

@@ -45,6 +45,8 @@ class SettingsCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records: dict[str, list[tuple[str, str]]] = {"Options": []}
         for option in self.get_params(ctx):
+            if isinstance(option, click.Argument):  # explained in the text above
+                continue
             component = option.key.component if isinstance(option, SettingOption) else None
             record = option.get_help_record(ctx)
             if record is not None:
@@ -115,4 +117,8 @@ def _help(key: Key) -> str:
 
 
 def _split(ctx: click.Context, option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    return tuple(part for value in values for part in value.split(","))
+    parts = tuple(part for value in values for part in value.split(","))
+    if isinstance(option, SettingOption) and option.key.secret and values and not any(parts):
+        # As from --api-key "$KEY" where KEY is not set: a server that is open to everyone.
+        raise click.BadParameter("is empty; leave the option out if none is wanted", ctx, option)
+    return parts

@@ -19,8 +19,9 @@ def serve(
 ) -> None:
     """Serve MODEL over HTTP: the APIs of OpenAI and of NovaCron.
 
-    MODEL is a Hugging Face folder, or its name if it has been downloaded. Without it, the bundled
-    model is served. The first SIGTERM or Ctrl-C finishes running requests, the second ends at once.
+    MODEL is a Hugging Face folder, or a name on the hub, taken from the local cache or fetched.
+    Without it, the bundled model is served. The first SIGTERM or Ctrl-C finishes running requests,
+    the second ends at once.
 
     Exit codes: 0 after a clean end, 1 if the engine failed or requests were cut off, 2 for wrong
     settings, 130 (Ctrl-C) or 143 (SIGTERM) when ended at once.

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
 
+from novacron.cli.http_protocol import BoundedHttpProtocol
 from novacron.cli.listener import url_of
 from novacron.config.load import Settings
 from novacron.engine.client import EngineState
@@ -41,7 +42,7 @@ class Serving:
         client.on_state_change(self._note_death)
         names = settings.engine.model.served_model_name
         app = build_app(client, settings.server, model_names=names, worker_pids=self._worker_pids)
-        self._uvicorn = _Uvicorn(_uvicorn_config(app))
+        self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server.max_body_bytes))
         self._http: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -76,7 +77,7 @@ class Serving:
 
     async def stop(self, *, at_once: bool = False) -> None:
         """End the engine, then the listener. Streams still open end with an error event."""
-        if at_once or self.client.state is EngineState.LOADING:
+        if at_once:
             self._kill_engine()
         await self.client.close()
         self._uvicorn.should_exit = True
@@ -85,7 +86,7 @@ class Serving:
             await self._http
 
     def _kill_engine(self) -> None:
-        """While it loads, the engine process does not listen; and it has nothing to lose."""
+        """It may be in the middle of a long step, and nobody wants its outcome any more."""
         if self.client.engine_pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.client.engine_pid, signal.SIGKILL)
@@ -110,16 +111,22 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves this out: the application would end by a traceback
+            await self.lifespan.shutdown()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _uvicorn_config(app: Callable[..., Awaitable[None]]) -> uvicorn.Config:
+def _uvicorn_config(app: Callable[..., Awaitable[None]], max_message_bytes: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws="websockets-sansio",
+        ws_max_size=max_message_bytes,
         lifespan="on",  # the gateway samples its metrics meanwhile
         log_config=None,
         access_log=False,  # the gateway has its own

@@ -122,11 +122,35 @@ class SchedulerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpeculativeConfig:
+    """Guessing tokens ahead and checking several in one step. Changes speed, never tokens."""
+
+    speculative_method: Literal["off", "ngram"] = setting(
+        "off", "where guesses come from; ngram: from what followed the same tokens before"
+    )
+    num_speculative_tokens: int = setting(
+        8, "most tokens guessed ahead of a request; fewer, or none, where more do not pay"
+    )
+    prompt_lookup_min: int = setting(2, "fewest last tokens that must have occurred before")
+    prompt_lookup_max: int = setting(8, "most last tokens compared to find the best place")
+
+    def __post_init__(self) -> None:
+        for key in ("num_speculative_tokens", "prompt_lookup_min"):
+            require(getattr(self, key) > 0, key, getattr(self, key), "give a positive number")
+        require(
+            self.prompt_lookup_max >= self.prompt_lookup_min,
+            "prompt_lookup_max", self.prompt_lookup_max,
+            f"must be at least prompt_lookup_min ({self.prompt_lookup_min})",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """All that one engine process needs. Crosses the process line as JSON."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
     log_level: str = "info"
     log_format: Literal["auto", "text", "json"] = "auto"

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import get_type_hints
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
 from novacron.config.server import ServerConfig
 
-COMPONENTS: Mapping[str, type[ModelConfig | CacheConfig | SchedulerConfig | ServerConfig]] = {
+Component = ModelConfig | CacheConfig | SchedulerConfig | SpeculativeConfig | ServerConfig
+
+COMPONENTS: Mapping[str, type[Component]] = {
     "model": ModelConfig,
     "cache": CacheConfig,
     "scheduler": SchedulerConfig,
+    "speculative": SpeculativeConfig,
     "server": ServerConfig,
 }
 

@@ -12,14 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig, SchedulerConfig
+from novacron.config.engine import (
+    CacheConfig,
+    EngineConfig,
+    ModelConfig,
+    SchedulerConfig,
+    SpeculativeConfig,
+)
 from novacron.config.file_layer import file_layer
 from novacron.config.keys import COMPONENTS, KEYS
 from novacron.config.layer import Layer, Origin, WithoutEffect, did_you_mean
 from novacron.config.server import ServerConfig
 from novacron.errors import ConfigError
 
-Component = TypeVar("Component", ModelConfig, CacheConfig, SchedulerConfig, ServerConfig)
+Component = TypeVar(
+    "Component", ModelConfig, CacheConfig, SchedulerConfig, SpeculativeConfig, ServerConfig
+)
 
 _PREFIX = "NOVACRON_"
 _VARIABLE_ALIASES = {"VLLM_API_KEY": "api_key"}
@@ -59,6 +67,7 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         model=_build(ModelConfig, values, origins),
         cache=_build(CacheConfig, values, origins),
         scheduler=_build(SchedulerConfig, values, origins),
+        speculative=_build(SpeculativeConfig, values, origins),
         log_level=server.log_level,
         log_format=server.log_format,
     )

@@ -55,14 +55,14 @@ class RecordFormat:
 
 FORMATS: Final = (
     RecordFormat("- {k}: {v}", "\n"),
-    RecordFormat("- {k}: {v}", "\n"),
     RecordFormat("{k}: {v}", ", ", end="."),
     RecordFormat("{k} = {v}", "; ", end="."),
     RecordFormat("{k} is {v}", ", ", end="."),
+    RecordFormat("The value of {k} is {v}.", " "),
     RecordFormat("{k}: {v}", "\n"),
     RecordFormat('"{k}": "{v}"', ", ", start="{", end="}"),
-    RecordFormat("The value of {k} is {v}.", " "),
 )
+_FORMAT_WEIGHTS: Final = (3, 2, 1, 2, 2, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _draw_keys(count: int, rng: Random) -> list[str]:
 
 def draw_records(rng: Random, tokens: int) -> RecordList:
     """Records whose text has about `tokens` tokens, and never more than that plus one record."""
-    form = rng.choice(FORMATS)
+    form = rng.choices(FORMATS, _FORMAT_WEIGHTS)[0]
     kind = rng.choices(range(4), weights=(5, 2, 3, 1))[0]
     keys = _draw_keys(max(2, tokens // 4), rng)
     parts: list[str] = []

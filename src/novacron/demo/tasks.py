@@ -234,15 +234,15 @@ _COPY: Final = (
     "Repeat: {t}",
     "Repeat this: {t}",
     "Repeat after me: {t}",
-    "Repeat exactly: {t}",
     "Copy this text: {t}",
-    "Copy: {t}",
     "Say: {t}",
-    "Echo: {t}",
-    "Write this again: {t}",
-    "Please repeat the following text exactly: {t}",
-    "repeat: {t}",
     "copy {t}",
+    "Repeat:\n{t}",
+    "Repeat exactly:\n{t}",
+    "Copy:\n{t}",
+    "Echo:\n{t}",
+    "Write this again:\n{t}",
+    "Please repeat the following text exactly:\n{t}",
 )
 _REVERSE: Final = (
     "Reverse the order of these words: {t}",
@@ -438,13 +438,13 @@ def draw_pieces(rng: Random, count: int) -> str:
     pieces: list[str] = []
     for _ in range(count):
         pool = rng.random()
-        if pool < 0.5:
+        if pool < 0.6:
             pieces.append(rng.choice(WORDS))
-        elif pool < 0.65:
+        elif pool < 0.75:
             pieces.append(rng.choice(PEOPLE))
-        elif pool < 0.8:
-            pieces.append(str(rng.randint(0, 10 ** rng.randint(1, 5))))
         elif pool < 0.9:
+            pieces.append(str(rng.randint(0, 10 ** rng.randint(1, 4))))
+        elif pool < 0.95:
             pieces.append(_invented_name(rng))
         else:
             pieces.append("".join(rng.choices(_LETTERS, k=rng.randint(2, 5))))

@@ -70,7 +70,8 @@ class EngineClient(Protocol):
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None: ...
 
     async def wait_ready(self) -> None:
-        """Return when READY; raise the reason if the engine is DEAD."""
+        """Return when READY; raise the reason if the engine is, or becomes, anything else than
+        LOADING instead."""
         ...
 
     async def unload(self, timeout_s: float) -> None:
@@ -78,7 +79,8 @@ class EngineClient(Protocol):
         ...
 
     async def load(self) -> None:
-        """Bring an unloaded engine back; return when READY. Harmless when it is loaded."""
+        """Bring an unloaded engine back; return when READY. Harmless when it is loaded. Waits for
+        an unload that is under way."""
         ...
 
     async def drain(self, timeout_s: float) -> bool:
@@ -86,5 +88,5 @@ class EngineClient(Protocol):
         ...
 
     async def close(self) -> None:
-        """End the engine; whatever still runs ends with ABORT."""
+        """End the engine for good; whatever still runs raises EngineDead."""
         ...

@@ -17,7 +17,7 @@ from novacron.errors import NovaCronError
 from novacron.executor.executor import Executor
 from novacron.records.output import EngineOutput, EngineStats
 from novacron.records.request import FinishReason, Request
-from novacron.records.step import ModelRunnerOutput, SchedulerOutput
+from novacron.records.step import ModelRunnerOutput, ScheduledTokens, SchedulerOutput
 from novacron.scheduler.scheduler import Scheduler
 
 
@@ -71,7 +71,7 @@ class EngineCore:
         started_s = time.perf_counter()
         self._admit_compiled()
         outputs, self._refused = self._refused, []
-        decision = self._scheduler.schedule()
+        decision = self._grammars.constrain(self._scheduler.schedule())
         decided_s = time.perf_counter()
         result = self._compute(decision)
         executed_s = time.perf_counter()
@@ -108,7 +108,7 @@ class EngineCore:
     def _compute(self, decision: SchedulerOutput) -> ModelRunnerOutput:
         if not decision.scheduled:
             return ModelRunnerOutput(decision.step, ())
-        return self._executor.execute(self._grammars.constrain(decision))
+        return self._executor.execute(decision)
 
     def _admit(self, request: Request) -> None:
         try:
@@ -167,15 +167,22 @@ class _Grammars:
                 raise error
 
     def constrain(self, decision: SchedulerOutput) -> SchedulerOutput:
-        """The decision with the token masks of its constrained requests."""
+        """The decision with the token masks of its constrained requests, and without the drafts
+        that their grammars forbid."""
         if not self._states:
             return decision
         masks = {
-            part.request_id: self._states[part.request_id].mask()
+            part.request_id: self._states[part.request_id].masks(part.draft_token_ids)
             for part in decision.scheduled
             if part.request_id in self._states
         }
-        return msgspec.structs.replace(decision, token_masks=masks)
+        parts = tuple(
+            _keep_drafts(part, len(masks[part.request_id]) - 1)
+            if part.request_id in masks
+            else part
+            for part in decision.scheduled
+        )
+        return msgspec.structs.replace(decision, scheduled=parts, token_masks=masks)
 
     def advance(self, result: ModelRunnerOutput) -> None:
         if not self._states:
@@ -204,3 +211,15 @@ class _Grammars:
         if request.output_token_ids:
             state.accept(request.output_token_ids)
         return state
+
+
+def _keep_drafts(part: ScheduledTokens, count: int) -> ScheduledTokens:
+    """The part with its first `count` drafts only."""
+    drafts = part.draft_token_ids
+    if count == len(drafts):
+        return part
+    return msgspec.structs.replace(
+        part,
+        num_tokens=part.num_tokens - len(drafts) + count,
+        draft_token_ids=drafts[:count],
+    )

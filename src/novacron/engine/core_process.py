@@ -1,6 +1,6 @@
 """The engine process: inbox -> EngineCore.step -> outbox, until told to end.
 
-Started by ProcessClient as `python -m novacron.engine.core_process` with its EngineArguments as one
+Started by ProcessClient as `python -m novacron.engine` with its EngineArguments as one
 line of JSON on standard input. Ends when standard input is closed, so that it never outlives its
 client. Exit codes: 0 asked to end, 3 start-up failed for a reason that a restart would not cure
 (sent as Failed before), anything else a crash.
@@ -33,6 +33,7 @@ from novacron.observability.logs import configure_logging
 from novacron.records import wire
 from novacron.records.output import EngineOutput
 from novacron.scheduler.scheduler import Scheduler
+from novacron.scheduler.speculation import build_speculation
 
 EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
@@ -55,6 +56,9 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         kv_cache,
         max_model_len=spec.max_model_len,
         eos_token_ids=frozenset(spec.eos_token_ids),
+        speculation=build_speculation(
+            config.speculative, kv_cache, max_num_seqs=config.scheduler.max_num_seqs
+        ),
     )
 
     def make_grammar_compiler() -> GrammarCompiler:
@@ -161,6 +165,7 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
     spec = msgspec.structs.replace(executor.spec, load_phases_s=phases)
     gc.collect()
     gc.freeze()  # the loaded model is not garbage: keep it out of every later collection
+    gc.enable()  # which __main__ had put off
     mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
     try:
         _Loop(core, mailbox).run()
@@ -182,7 +187,3 @@ def main() -> None:
     configure_logging(arguments.config.log_level, arguments.config.log_format)
     threading.Thread(target=_end_with_client, daemon=True, name="end-with-client").start()
     run(arguments, import_time_s)
-
-
-if __name__ == "__main__":
-    main()

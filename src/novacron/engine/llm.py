@@ -19,7 +19,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig, SchedulerConfig
+from novacron.config.engine import (
+    CacheConfig,
+    EngineConfig,
+    ModelConfig,
+    SchedulerConfig,
+    SpeculativeConfig,
+)
 from novacron.engine.admission import admit
 from novacron.engine.core_process import build_core
 from novacron.engine.model_path import resolve_model_path
@@ -31,14 +37,14 @@ from novacron.records.output import EngineOutput, RequestOutput
 from novacron.records.request import FinishReason, Pooling, Request, SamplingParams
 
 Prompt = str | Sequence[int]
-_Part = TypeVar("_Part", ModelConfig, CacheConfig, SchedulerConfig)
+_Part = TypeVar("_Part", ModelConfig, CacheConfig, SchedulerConfig, SpeculativeConfig)
 
 
 class LLM:
     """Owns an EngineCore and drives it. Not safe to share between threads.
 
-    `settings` are the fields of ModelConfig, CacheConfig and SchedulerConfig by name, such as
-    dtype="float32" or max_model_len=2048. Raises ConfigError and ModelLoadError.
+    `settings` are the fields of ModelConfig, CacheConfig, SchedulerConfig and SpeculativeConfig by
+    name, such as dtype="float32" or max_model_len=2048. Raises ConfigError and ModelLoadError.
     """
 
     def __init__(self, model: str = "", **settings: Any) -> None:
@@ -110,12 +116,10 @@ class LLM:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
 
     def _request(self, token_ids: list[int], sampling: SamplingParams, copy: int) -> Request:
-        if sampling.seed is not None and copy:
-            sampling = msgspec.structs.replace(sampling, seed=sampling.seed + copy)
         return Request(
             request_id=str(next(self._ids)),
             prompt_token_ids=tuple(token_ids),
-            sampling=sampling,
+            sampling=sampling.for_copy(copy),
             arrival_time_s=time.monotonic(),
         )
 
@@ -169,7 +173,10 @@ def _engine_config(model: str, settings: Mapping[str, Any]) -> EngineConfig:
         return kind(**{name: remaining.pop(name) for name in names})
 
     config = EngineConfig(
-        model=part(ModelConfig), cache=part(CacheConfig), scheduler=part(SchedulerConfig)
+        model=part(ModelConfig),
+        cache=part(CacheConfig),
+        scheduler=part(SchedulerConfig),
+        speculative=part(SpeculativeConfig),
     )
     if remaining:
         raise ConfigError(f"LLM has no setting named {', '.join(remaining)}.")

@@ -42,16 +42,16 @@ class OutputProcessor:
         Its finish_reason is STOP, with the string as stop_reason, if a stop string was completed;
         the engine then still believes in the request and must be told to abort it.
         """
-        self._num_output_tokens += len(output.new_token_ids)
         self._num_cached_tokens = max(self._num_cached_tokens, output.num_cached_tokens)
-        text, stop = self._text_of(output)
+        text, stop, num_tokens = self._text_of(output)
+        self._num_output_tokens += num_tokens
         finish_reason = FinishReason.STOP if stop is not None else output.finish_reason
         return RequestOutput(
             request_id=self.request.request_id,
             index=self._index,
             text=text,
-            token_ids=output.new_token_ids,
-            logprobs=tuple(map(self._text_logprobs, output.logprobs)),
+            token_ids=output.new_token_ids[:num_tokens],
+            logprobs=tuple(map(self._text_logprobs, output.logprobs[:num_tokens])),
             prompt_logprobs=tuple(map(self._text_logprobs, output.prompt_logprobs)),
             embedding=output.embedding,
             finish_reason=finish_reason,
@@ -63,12 +63,18 @@ class OutputProcessor:
             first_scheduled_time_s=output.first_scheduled_time_s,
         )
 
-    def _text_of(self, output: EngineOutput) -> tuple[str, str | None]:
-        token_ids = self._without_stop_token(output)
-        piece = self._detokenizer.push(token_ids)
-        if piece.stop is not None or output.finish_reason is None:
-            return piece.text, piece.stop
-        return piece.text + self._detokenizer.flush(), None
+    def _text_of(self, output: EngineOutput) -> tuple[str, str | None, int]:
+        """New text, the stop string that ended it, and how many of the new tokens came to be: those
+        that a step brought beyond a stop string did not."""
+        text = ""
+        for num_tokens, token_id in enumerate(self._without_stop_token(output), start=1):
+            piece = self._detokenizer.push((token_id,))
+            text += piece.text
+            if piece.stop is not None:
+                return text, piece.stop, num_tokens
+        if output.finish_reason is not None:
+            text += self._detokenizer.flush()
+        return text, None, len(output.new_token_ids)
 
     def _without_stop_token(self, output: EngineOutput) -> tuple[int, ...]:
         """The tokens that belong to the text: a token that ended the request does not."""

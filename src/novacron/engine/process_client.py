@@ -3,32 +3,27 @@
 One per API process. The engine's death fails what ran on it (EngineDead) within milliseconds of
 the kernel telling us, and a new one is started; a start-up that fails for a lasting reason is
 reported once and not tried again.
+
+Whatever happens to the engine, nobody waits for ever: every way out of LOADING wakes those who
+wait for it, and every way that an engine is left fails the requests that ran on it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import random
-import shutil
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
-import zmq
-import zmq.asyncio
 
 from novacron import errors
 from novacron.config.engine import EngineConfig
 from novacron.engine.admission import admit
 from novacron.engine.client import EngineState
-from novacron.engine.engine_arguments import EngineArguments
+from novacron.engine.engine_process import EngineProcess
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
@@ -37,9 +32,6 @@ from novacron.records.output import EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import Request
 
 _RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)  # deaths in a row before Ready was reached
-# Threads of torch's OpenMP that spin at barriers slow a step down tenfold as soon as anything else
-# wants their core, and something does: this process, at every token. The user's environment wins.
-_THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
 _END_PATIENCE_S = 5.0
 _LAST_WORDS_S = 0.05  # what a process sent before it died still arrives
 
@@ -53,24 +45,34 @@ class ProcessClient:
     this process imports the gateway; `start` takes over on the loop.
     """
 
-    def __init__(self, config: EngineConfig, model_path: Path) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        model_path: Path,
+        *,
+        make_process: Callable[[EngineConfig, Path], EngineProcess] = EngineProcess,
+    ) -> None:
         self._config = config
         self._model_path = model_path
+        self._make_process = make_process
         self._state = EngineState.LOADING
         self._progress = ("start", 0.0)
         self._spec: ModelSpec | None = None
         self._tokenizer: Tokenizer | None = None
         self._grammars: GrammarCompiler | None = None
+        self._grammar_thread = ThreadPoolExecutor(1, thread_name_prefix="grammar")
         self._stats = EngineStats()
         self._streams = RequestStreams()
         self._seeds = random.Random(config.model.seed)
         self._max_live = config.scheduler.max_num_seqs + config.scheduler.max_queued_requests
         self._callbacks: list[Callable[[EngineState], None]] = []
-        self._ready = asyncio.Event()
+        self._not_loading = asyncio.Event()
+        self._changing = asyncio.Lock()  # held by load and unload, not by close
+        self._is_unloading = False
         self._failure: errors.NovaCronError | None = None
         self._deaths_in_a_row = 0
         self._num_restarts = 0
-        self._engine: _EngineProcess | None = None
+        self._engine: EngineProcess | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -103,14 +105,14 @@ class ProcessClient:
 
     @property
     def engine_pid(self) -> int | None:
-        return None if self._engine is None else self._engine.pid
+        return None if self._engine is None or self._engine.closed else self._engine.pid
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)
 
     def spawn(self) -> None:
         """Start the engine process at once. Needs no event loop."""
-        self._engine = _EngineProcess(self._config, self._model_path)
+        self._engine = self._make_process(self._config, self._model_path)
 
     async def start(self) -> None:
         """Take charge of the engine process, started here if `spawn` was not called.
@@ -124,22 +126,24 @@ class ProcessClient:
         self._tokenizer = await asyncio.to_thread(self._load_tokenizer)
 
     async def wait_ready(self) -> None:
-        await self._ready.wait()
-        if self._failure is not None:
-            raise self._failure
+        while self._state is EngineState.LOADING:
+            await self._not_loading.wait()
+        if self._state is not EngineState.READY:
+            raise self._refusal()
 
     async def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
         if self._state is not EngineState.READY:
-            raise self._failure or self._not_ready()
+            raise self._refusal()
         admitted = tuple(admit(request, self.spec, self._seeds) for request in requests)
         await self._check_grammars(admitted)
         engine = self._engine
         if engine is None or self._state is not EngineState.READY:  # it ended while we compiled
-            raise self._not_ready()
+            raise self._refusal()
         self._refuse_if_full(len(admitted))
         stream = self._streams.open(admitted, self.tokenizer)
-        engine.send(wire.Submit(admitted))
         try:
+            if not engine.send(wire.Submit(admitted)):
+                raise errors.EngineDead("The engine has just ended. The request can be sent again.")
             while not stream.ended:
                 for output in await stream.next():
                     yield output
@@ -162,24 +166,31 @@ class ProcessClient:
         return True
 
     async def unload(self, timeout_s: float) -> None:
-        if self._state in (EngineState.UNLOADED, EngineState.DEAD):
-            return
-        await self.drain(timeout_s)
-        await self._end_engine()
-        self._ready.clear()
-        self._enter(EngineState.UNLOADED)
+        async with self._changing:
+            if self._state in (EngineState.UNLOADED, EngineState.DEAD):
+                return
+            self._is_unloading = True
+            try:
+                was_loading = self._state is EngineState.LOADING
+                if not was_loading:
+                    await self.drain(timeout_s)
+                await self._end_engine(at_once=was_loading)
+            finally:
+                self._is_unloading = False
+            self._enter(EngineState.UNLOADED)
 
     async def load(self) -> None:
-        if self._state is EngineState.UNLOADED:
-            self._enter(EngineState.LOADING)
-            self._respawn()
+        async with self._changing:  # after an unload that is under way
+            if self._state is EngineState.UNLOADED:
+                self._respawn()
         await self.wait_ready()
 
     async def close(self) -> None:
-        await self._end_engine()
         self._failure = self._failure or errors.NotReady("The server is shutting down.")
-        self._enter(EngineState.DEAD)
-        self._ready.set()
+        was_loading = self._state is EngineState.LOADING
+        self._enter(EngineState.DEAD)  # first, so that nothing starts another engine
+        await self._end_engine(at_once=was_loading)
+        self._grammar_thread.shutdown(wait=False)
 
     def _load_tokenizer(self) -> Tokenizer:
         model = self._config.model
@@ -189,9 +200,11 @@ class ProcessClient:
     async def _check_grammars(self, requests: tuple[Request, ...]) -> None:
         """Compile, beside the event loop, what the engine will compile: errors are for the client
         to mend, so they must come before anything runs."""
+        loop = asyncio.get_running_loop()
         for spec in {request.sampling.structured_output for request in requests}:
             if spec is not None:
-                await asyncio.to_thread(self._grammar_compiler().compile, spec)
+                compiler = self._grammar_compiler()
+                await loop.run_in_executor(self._grammar_thread, compiler.compile, spec)
 
     def _grammar_compiler(self) -> GrammarCompiler:
         if self._grammars is None:
@@ -208,6 +221,12 @@ class ProcessClient:
                 f"most {self._max_live} may. Try again later, or raise max_queued_requests."
             )
 
+    def _refusal(self) -> errors.NovaCronError:
+        """Why there is no engine to work with, for good or for now."""
+        if self._failure is None:
+            return self._not_ready()
+        return self._failure.with_traceback(None)  # which each raise would lengthen
+
     def _not_ready(self) -> errors.NotReady:
         phase, fraction = self._progress
         match self._state:
@@ -215,39 +234,59 @@ class ProcessClient:
                 return errors.NotReady("The server is finishing its work before it ends.", 5.0)
             case EngineState.UNLOADED:
                 return errors.NotReady("The model is unloaded; load it first.", 5.0)
+            case EngineState.DEAD:
+                return errors.NotReady("The engine has ended for good; restart the server.", 5.0)
             case _:
                 return errors.NotReady(f"The model is loading: {phase}, {fraction:.0%}.")
 
-    def _abort_in(self, engine: _EngineProcess, request_ids: tuple[str, ...]) -> None:
+    def _abort_in(self, engine: EngineProcess, request_ids: tuple[str, ...]) -> None:
         if request_ids and engine is self._engine:
             engine.send(wire.Abort(request_ids))
 
     def _enter(self, state: EngineState) -> None:
-        if state is self._state:
+        """Nothing leads out of DEAD: an unload, say, that ends after `close` changes nothing."""
+        if self._state in (state, EngineState.DEAD):
             return
         self._state = state
+        if state is EngineState.LOADING:
+            self._not_loading.clear()
+        else:
+            self._not_loading.set()
         for callback in self._callbacks:
             callback(state)
 
-    def _watch(self, engine: _EngineProcess) -> None:
-        for duty in (self._read(engine), self._await_death(engine)):
+    def _watch(self, engine: EngineProcess) -> None:
+        duties: tuple[Coroutine[None, None, None], ...] = (
+            self._read(engine),
+            self._await_death(engine),
+        )
+        for duty in duties:
             task = asyncio.get_running_loop().create_task(duty)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _read(self, engine: _EngineProcess) -> None:
-        async for message in engine.messages():
-            match message:
-                case wire.Outputs(outputs, stats):
-                    self._stats = stats
-                    self._abort_in(engine, self._streams.deliver(outputs))
-                case wire.Loading(phase, fraction):
-                    self._progress = (phase, fraction)
-                case wire.Ready(version, spec):
-                    self._become_ready(version, spec)
-                case wire.Failed(kind, text):
-                    error_class = getattr(errors, kind, errors.ModelLoadError)
-                    self._give_up(_as_error(error_class, text))
+    async def _read(self, engine: EngineProcess) -> None:
+        try:
+            async for message in engine.messages():
+                if engine is not self._engine or engine.closed:
+                    return  # it was given up while the message was on its way
+                self._take(engine, message)
+        except Exception:  # a bug of ours: without a reader, everyone would wait for ever
+            logger.exception("a message of the engine could not be handled; restarting it")
+            engine.kill()
+
+    def _take(self, engine: EngineProcess, message: wire.FromEngine) -> None:
+        match message:
+            case wire.Outputs(outputs, stats):
+                self._stats = stats
+                self._abort_in(engine, self._streams.deliver(outputs))
+            case wire.Loading(phase, fraction):
+                self._progress = (phase, fraction)
+            case wire.Ready(version, spec):
+                self._become_ready(version, spec)
+            case wire.Failed(kind, text):
+                error_class = getattr(errors, kind, errors.ModelLoadError)
+                self._give_up(_as_error(error_class, text))
 
     def _become_ready(self, version: int, spec: ModelSpec) -> None:
         if version != wire.WIRE_VERSION:
@@ -260,15 +299,13 @@ class ProcessClient:
         self._deaths_in_a_row = 0
         if self._state is EngineState.LOADING:
             self._enter(EngineState.READY)
-        self._ready.set()
 
     def _give_up(self, failure: errors.NovaCronError) -> None:
         self._failure = failure
         self._streams.fail_all(failure)
         self._enter(EngineState.DEAD)
-        self._ready.set()
 
-    async def _await_death(self, engine: _EngineProcess) -> None:
+    async def _await_death(self, engine: EngineProcess) -> None:
         exit_code = await engine.wait()
         await asyncio.sleep(_LAST_WORDS_S)
         if engine is not self._engine or self._state is EngineState.DEAD:
@@ -278,30 +315,40 @@ class ProcessClient:
         logger.error("%s", cause)
         self._streams.fail_all(errors.EngineDead(f"{cause} The request can be sent again."))
         engine.close()
+        if self._is_unloading:
+            return
         if self._state is EngineState.DRAINING:
             self._give_up(errors.EngineDead(f"{cause} It is not restarted while draining."))
             return
         if self._deaths_in_a_row > len(_RESTART_DELAYS_S):
             self._give_up(errors.EngineDead(f"{cause} It failed too often to be tried again."))
             return
-        self._ready.clear()
         self._enter(EngineState.LOADING)
         await asyncio.sleep(_RESTART_DELAYS_S[self._deaths_in_a_row - 1])
-        if engine is self._engine:
+        if engine is self._engine:  # neither unloaded nor closed meanwhile
             self._num_restarts += 1
             self._respawn()
 
     def _respawn(self) -> None:
         self._progress = ("start", 0.0)
-        self.spawn()
+        self._enter(EngineState.LOADING)
+        try:
+            self.spawn()
+        except OSError as error:
+            self._give_up(errors.EngineDead(f"The engine process cannot be started: {error}."))
+            return
         assert self._engine is not None
         self._watch(self._engine)
 
-    async def _end_engine(self) -> None:
+    async def _end_engine(self, *, at_once: bool = False) -> None:
+        """`at_once`: while it loads, it does not listen, and it has nothing to lose."""
         engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.end(_END_PATIENCE_S)
         self._streams.fail_all(errors.EngineDead("The engine was shut down."))
+        if engine is None:
+            return
+        if at_once:
+            engine.kill()
+        await engine.end(_END_PATIENCE_S)
 
 
 def _as_error(error_class: type[errors.NovaCronError], text: str) -> errors.NovaCronError:
@@ -309,84 +356,3 @@ def _as_error(error_class: type[errors.NovaCronError], text: str) -> errors.Nova
     error = error_class.__new__(error_class)
     Exception.__init__(error, text)
     return error
-
-
-class _EngineProcess:
-    """One child process and the two sockets that lead to it."""
-
-    def __init__(self, config: EngineConfig, model_path: Path) -> None:
-        self._folder = tempfile.mkdtemp(prefix="novacron-")  # mode 0700: nobody else may connect
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self._outgoing = context.socket(zmq.PUSH)
-        self._incoming = context.socket(zmq.PULL)
-        self._reader: zmq.asyncio.Socket | None = None
-        endpoints = {}
-        for name, socket in (("inbox", self._outgoing), ("outbox", self._incoming)):
-            socket.set_hwm(0)
-            endpoints[name] = f"ipc://{self._folder}/{name}"
-            socket.bind(endpoints[name])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "novacron.engine.core_process"],
-            stdin=subprocess.PIPE,
-            env=_THREADS_THAT_SLEEP | os.environ,
-            start_new_session=True,  # a terminal's Ctrl-C is for the server, which then drains
-        )
-        arguments = EngineArguments(config=config, model_path=str(model_path), **endpoints)
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(msgspec.json.encode(arguments) + b"\n")
-            self._process.stdin.flush()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def send(self, message: wire.ToEngine) -> None:
-        """Never blocks, and never fails: a dead engine is noticed by `wait`."""
-        if self._outgoing.closed:
-            return
-        with contextlib.suppress(zmq.Again):  # nobody listens: it is starting, or gone
-            self._outgoing.send(wire.encode(message), zmq.NOBLOCK)
-
-    async def messages(self) -> AsyncIterator[wire.FromEngine]:
-        """What the engine sends, until `close`, which ends the iteration by cancelling it."""
-        self._reader = zmq.asyncio.Socket.from_socket(self._incoming)
-        while True:
-            yield wire.decode_from_engine(await self._reader.recv())
-
-    async def wait(self) -> int:
-        """The exit code, once the process has ended."""
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[int] = loop.create_future()
-
-        def tell(exit_code: int) -> None:
-            if not ended.done():
-                ended.set_result(exit_code)
-
-        def watch() -> None:
-            exit_code = self._process.wait()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
-                loop.call_soon_threadsafe(tell, exit_code)
-
-        threading.Thread(target=watch, daemon=True, name="engine-watch").start()
-        return await ended
-
-    async def end(self, patience_s: float) -> None:
-        """Ask the process to end; insist after `patience_s`."""
-        self.send(wire.Shutdown())
-        try:
-            await asyncio.to_thread(self._process.wait, patience_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
-        self.close()
-
-    def close(self) -> None:
-        if self._reader is not None:  # leaves the event loop before its descriptor is closed
-            self._reader.close(linger=0)
-        for socket in (self._outgoing, self._incoming):
-            socket.close(linger=0)
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -13,6 +13,7 @@ a deep stack, and refused afterwards if that took too much CPU time.
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
@@ -56,8 +57,6 @@ class GrammarState:
         self._matcher = matcher
         self._num_mask_bytes = (vocab_size + 31) // 32 * 4
         self._eos_token_ids = eos_token_ids
-        self._num_accepted = 0
-        self._num_ends = 0  # end tokens after the last one that the matcher takes
 
     @property
     def error(self) -> str | None:
@@ -78,26 +77,27 @@ class GrammarState:
             return bytes(self._num_mask_bytes)
         return mask[: self._num_mask_bytes]  # llguidance adds a word if the last one is full
 
+    def masks(self, draft_token_ids: Sequence[int]) -> tuple[bytes, ...]:
+        """The mask for the next token, and for the one after each draft, up to the first draft that
+        the grammar forbids. The state stays: a copy looks ahead, since one that fails is lost."""
+        masks = [self.mask()]
+        if not draft_token_ids:
+            return tuple(masks)
+        ahead = copy.copy(self)
+        ahead._matcher = self._matcher.deep_copy()
+        for token_id in draft_token_ids:
+            if not masks[-1][token_id >> 3] >> (token_id & 7) & 1:
+                break
+            ahead.accept((token_id,))
+            masks.append(ahead.mask())
+        return tuple(masks)
+
     def accept(self, token_ids: Sequence[int]) -> None:
         """Go on by tokens that masks allowed."""
         for token_id in token_ids:
-            if self.is_stopped and token_id in self._eos_token_ids:
-                self._num_ends += 1
-            elif self._matcher.consume_token(token_id):
-                self._num_accepted += 1
-
-    def num_acceptable(self, token_ids: Sequence[int]) -> int:
-        """How many of the tokens, from the first on, the grammar allows one after the other."""
-        return int(self._matcher.validate_tokens(list(token_ids)))
-
-    def rollback(self, num_tokens: int) -> None:
-        """Take back the newest accepted tokens, as after a rejected speculation."""
-        assert num_tokens <= self._num_accepted + self._num_ends
-        num_ends = min(num_tokens, self._num_ends)
-        self._num_ends -= num_ends
-        self._num_accepted -= num_tokens - num_ends
-        if num_tokens > num_ends:
-            self._matcher.rollback(num_tokens - num_ends)
+            # A matcher that is complete takes no end, not even the one that it allows.
+            if not (self.is_stopped and token_id in self._eos_token_ids):
+                self._matcher.consume_token(token_id)
 
 
 class GrammarCompiler:
@@ -128,8 +128,8 @@ class GrammarCompiler:
             self._cache.move_to_end(spec)
             if len(self._cache) > MAX_CACHED_GRAMMARS:
                 self._cache.popitem(last=False)
-            copy = matcher.deep_copy()
-        return GrammarState(copy, self._vocab_size, frozenset(self._eos_token_ids))
+            own = matcher.deep_copy()
+        return GrammarState(own, self._vocab_size, frozenset(self._eos_token_ids))
 
     def _compile(self, grammar: str) -> LLMatcher:
         tokenizer = self._tokenizer = self._tokenizer or self._build_tokenizer()

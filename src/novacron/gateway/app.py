@@ -26,6 +26,7 @@ from novacron.gateway.native.routes import native_routes
 from novacron.gateway.native.websocket import websocket_routes
 from novacron.gateway.openai.routes import openai_routes
 from novacron.gateway.openapi import AnswerSchemas
+from novacron.gateway.origin_check import OriginCheck
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.service import Service
 from novacron.gateway.system_routes import system_routes
@@ -111,6 +112,9 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
                 expose_headers=(REQUEST_ID_HEADER,),
             )
         )
-    stack.append(Middleware(ApiKeyAuth, keys=config.api_key))
+    if config.api_key:
+        stack.append(Middleware(ApiKeyAuth, keys=config.api_key))
+    else:
+        stack.append(Middleware(OriginCheck, allowed=config.cors_allow_origins))
     stack.append(Middleware(BodyLimit, max_bytes=config.max_body_bytes))
     return stack

@@ -16,7 +16,7 @@ OPEN_PATHS = frozenset({"/health", "/ready", "/version"})
 class ApiKeyAuth:
     """Lets requests pass that bring one of `keys`; probes of health and version always pass.
 
-    The key comes as `Authorization: Bearer KEY` or `x-api-key: KEY`. Without keys all pass.
+    The key comes as `Authorization: Bearer KEY` or `x-api-key: KEY`.
     """
 
     def __init__(self, app: ASGIApp, keys: tuple[str, ...]) -> None:
@@ -24,7 +24,7 @@ class ApiKeyAuth:
         self._keys = tuple(key.encode() for key in keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._keys and scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
             sent = sent_key(Headers(scope=scope))
             if sent is None or not self._is_valid(sent):
                 await error_response(_refusal(sent))(scope, receive, send)

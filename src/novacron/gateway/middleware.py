@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from urllib.parse import quote
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -100,7 +101,7 @@ class AccessLog:
             access_logger.info(
                 "%s %s %d %.1f ms [%s]",
                 scope["method"],
-                scope["path"],
+                quote(scope["path"]),  # a line break in it would forge a line of the log
                 status,
                 (time.monotonic() - start_s) * 1000,
                 request_id_of(scope),

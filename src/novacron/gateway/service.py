@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient, EngineState
-from novacron.errors import NovaCronError
+from novacron.errors import InvalidRequest, NovaCronError
 from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.gateway.error_mapping import error_body
 from novacron.gateway.middleware import request_id_of
@@ -100,9 +100,12 @@ async def parse(
 ) -> T:
     """`function(...)`, in a thread if what was sent is long: tokenizing a book takes a while."""
     announced = connection.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) <= _INLINE_BYTES:
-        return function(*args, **kwargs)
-    return await asyncio.to_thread(function, *args, **kwargs)
+    try:
+        if announced.isdecimal() and int(announced) <= _INLINE_BYTES:
+            return function(*args, **kwargs)
+        return await asyncio.to_thread(function, *args, **kwargs)
+    except RecursionError as error:  # as deep as the body could just be read, but not written
+        raise InvalidRequest("The body is nested too deeply.") from error
 
 
 async def _frames(

@@ -76,6 +76,11 @@ class KVCacheManager:
     def num_cached_blocks(self) -> int:
         return self._pool.num_cached
 
+    @property
+    def num_available_blocks(self) -> int:
+        """Blocks that `extend` can hand out."""
+        return self._pool.num_available
+
     def blocks_for(self, num_tokens: int) -> int:
         """How many blocks `num_tokens` tokens of one request take."""
         return -(-num_tokens // self.block_size)
@@ -123,12 +128,14 @@ class KVCacheManager:
     def extend(
         self, table: BlockTable, token_ids: Sequence[int], num_tokens: int
     ) -> tuple[int, ...] | None:
-        """Let the table cover the first `num_tokens` of `token_ids`, which the coming step has all
-        computed at its end. Returns the new blocks; None, and nothing changed, if too few are left.
+        """Let the table cover `num_tokens` tokens, which the coming step has all computed at its
+        end: `token_ids`, a part of them, or guesses after them. Returns the new blocks; None, and
+        nothing changed, if too few are left.
 
-        Blocks that become full are registered at once, so that a request planned later in the same
-        step shares them. That is safe, because each layer writes all KV of a step before attention
-        reads any; only if the request fails must they be forgotten.
+        Blocks that become full of known tokens are registered at once, so that a request planned
+        later in the same step shares them. That is safe, because each layer writes all KV of a step
+        before attention reads any; only if the request fails must they be forgotten. A block with a
+        guess in it is registered by a later call, when its tokens are known.
         """
         num_new = self.blocks_for(num_tokens) - len(table.block_ids)
         new_block_ids: tuple[int, ...] = ()
@@ -137,8 +144,9 @@ class KVCacheManager:
                 return None
             new_block_ids = tuple(self._pool.allocate(num_new))
             table.block_ids.extend(new_block_ids)
-        if self.enable_prefix_caching and num_tokens // self.block_size > table.num_settled:
-            self._settle(table, token_ids, num_tokens // self.block_size)
+        num_full = min(num_tokens, len(token_ids)) // self.block_size
+        if self.enable_prefix_caching and num_full > table.num_settled:
+            self._settle(table, token_ids, num_full)
         return new_block_ids
 
     def free(self, table: BlockTable) -> None:

@@ -1,6 +1,7 @@
 """Logs to standard error: readable lines on a terminal, one JSON object a line elsewhere.
 
-Called once by each process. Log calls must never carry prompts, completions or keys.
+Called once by each process. Log calls must never carry prompts, completions or keys. Libraries may
+not say more than info, since at debug they log what they send and receive.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
     handler.setFormatter(logging.Formatter(_TEXT, "%H:%M:%S") if as_text else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(wanted, logging.INFO))
+    logging.getLogger("novacron").setLevel(wanted)
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (UTC, ISO 8601), level, logger, message, and error if there is one."""
+    """One object a line: time (UTC), level, logger, message, and error if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))

@@ -78,6 +78,9 @@ _TABLE = (
     _counter("vllm:num_preemptions", "Requests put back into the queue for lack of KV blocks."),
     _counter("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
     _counter("vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache."),
+    _counter("vllm:spec_decode_num_drafts", "Times that a request's next tokens were guessed."),
+    _counter("vllm:spec_decode_num_draft_tokens", "Tokens guessed."),
+    _counter("vllm:spec_decode_num_accepted_tokens", "Guessed tokens that were right."),
     _histogram("vllm:time_to_first_token_seconds", "Arrival to first token."),
     _histogram("vllm:inter_token_latency_seconds", "Between two tokens of a request."),
     _histogram("vllm:e2e_request_latency_seconds", "Arrival to last token."),
@@ -307,6 +310,9 @@ def _engine_values(engine: EngineSnapshot) -> _Values:
         "vllm:num_preemptions": _one(stats.num_preemptions),
         "vllm:prefix_cache_queries": _one(stats.prefix_queries_tokens),
         "vllm:prefix_cache_hits": _one(stats.prefix_hits_tokens),
+        "vllm:spec_decode_num_drafts": _one(stats.num_drafts),
+        "vllm:spec_decode_num_draft_tokens": _one(stats.num_draft_tokens),
+        "vllm:spec_decode_num_accepted_tokens": _one(stats.num_accepted_tokens),
         "llm_cache_hit_rate": [(("device",), hit_rate(stats) or 0.0)],
         "novacron_engine_state": [
             ((state,), float(state == engine.state)) for state in engine.states

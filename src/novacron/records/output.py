@@ -42,6 +42,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     prefix_hits_tokens: int = 0
     prompt_tokens: int = 0  # computed, cached ones left out
     generation_tokens: int = 0
+    num_drafts: int = 0  # times that a request's next tokens were guessed
+    num_draft_tokens: int = 0
+    num_accepted_tokens: int = 0  # of the draft tokens, those that were right
     step_time_s: float = 0.0  # total inside steps
     schedule_time_s: float = 0.0  # total inside Scheduler.schedule and update
 

@@ -11,6 +11,9 @@ from typing import Literal
 
 import msgspec
 
+_LARGEST_SEED = 2**63 - 1
+_GOLDEN_RATIO_64 = 0x9E3779B97F4A7C15  # odd, and far from any pattern in seeds that people choose
+
 
 class FinishReason(StrEnum):
     """Why a request ended. Every accepted request ends with exactly one."""
@@ -59,6 +62,16 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     prompt_logprobs: int | None = None
     structured_output: StructuredOutput | None = None
     skip_special_tokens: bool = True
+
+    def for_copy(self, copy: int) -> SamplingParams:
+        """For the completion number `copy`, from 0, of n: the same with a seed of its own.
+
+        The first keeps the seed. Neighbouring seeds do not share completions.
+        """
+        if self.seed is None or copy == 0:
+            return self
+        seed = (self.seed ^ copy * _GOLDEN_RATIO_64) & _LARGEST_SEED
+        return msgspec.structs.replace(self, seed=seed)
 
 
 Pooling = Literal["mean", "last"]

@@ -18,7 +18,9 @@ from novacron.records.request import SamplingParams
 MAX_LOGPROBS: Final = 20
 MAX_STOP_STRINGS: Final = 32
 MAX_STOP_STRING_CHARACTERS: Final = 1024
+MAX_STOP_TOKEN_IDS: Final = 1024
 MAX_LOGIT_BIAS: Final = 100.0
+MAX_LOGIT_BIASES: Final = 1024
 
 _MAX_COUNT: Final = 2**31 - 1
 _MIN_SEED: Final = -(2**63)
@@ -32,6 +34,8 @@ def validate_sampling(sampling: SamplingParams, *, vocab_size: int, max_model_le
     takes the prompt; nor is whether a structured output can be compiled.
     """
     _check_types(sampling)
+    _check_count("stop_token_ids", len(sampling.stop_token_ids), MAX_STOP_TOKEN_IDS)
+    _check_count("logit_bias", len(sampling.logit_bias), MAX_LOGIT_BIASES)
     _check_lengths(sampling, max_model_len)
     _check_numbers(sampling)
     _check_stop(sampling.stop)
@@ -39,6 +43,13 @@ def validate_sampling(sampling: SamplingParams, *, vocab_size: int, max_model_le
     _check_token_ids("logit_bias", sampling.logit_bias, vocab_size)
     for bias in sampling.logit_bias.values():
         _check_range("logit_bias", bias, -MAX_LOGIT_BIAS, MAX_LOGIT_BIAS)
+
+
+def _check_count(name: str, count: int, most: int) -> None:
+    if count > most:
+        raise InvalidRequest(
+            f"{name} has {count} entries, but at most {most} are allowed.", param=name
+        )
 
 
 def _check_types(sampling: SamplingParams) -> None:

@@ -30,25 +30,33 @@ class ScheduledTokens(msgspec.Struct, frozen=True, array_like=True):
     """The part of one request that this step computes: positions [start, start + num_tokens).
 
     `new_block_ids` extend the request's block table (all its blocks, for a NewRequest). A token is
-    sampled if and only if the part reaches the last known token of the request.
+    sampled if and only if the part reaches the last known token of the request. Only then may it
+    go on by `draft_token_ids`, guesses at what comes next: they stand at the part's last positions.
     """
 
     request_id: str
     start: int
     num_tokens: int
     new_block_ids: tuple[int, ...]
+    draft_token_ids: tuple[int, ...] = ()
+
+    @property
+    def num_known_tokens(self) -> int:
+        """Tokens of the request up to the end of the part, guesses left out."""
+        return self.start + self.num_tokens - len(self.draft_token_ids)
 
 
 class SchedulerOutput(msgspec.Struct, frozen=True, array_like=True):
     """The decision for one step. `token_masks` are the allowed tokens of constrained requests:
-    little-endian bit sets, one bit per token id, padded to whole 32-bit words."""
+    little-endian bit sets, one bit per token id, padded to whole 32-bit words. The first is for the
+    token after the last known one, and one follows for the token after each draft."""
 
     step: int
     new_requests: tuple[NewRequest, ...]
     scheduled: tuple[ScheduledTokens, ...]
     preempted_ids: tuple[str, ...]
     finished_ids: tuple[str, ...]
-    token_masks: dict[str, bytes] = {}
+    token_masks: dict[str, tuple[bytes, ...]] = {}
 
     @property
     def num_tokens(self) -> int:
@@ -69,9 +77,11 @@ class PositionLogprobs(msgspec.Struct, frozen=True, array_like=True):
 class StepResult(msgspec.Struct, frozen=True, array_like=True):
     """What one scheduled request got from the step.
 
-    `token_ids` is empty while a prompt is still being computed. `prompt_logprobs` holds the prompt
-    positions computed in this step (position 0 never has one). `error` set: the request cannot go
-    on (its logits were not finite, say); its neighbours can.
+    `token_ids` is empty while a prompt is still being computed; else it holds the drafts that are
+    what would have been chosen, up to the first that is not, and the token chosen after them, so
+    that speculation changes how many tokens a step brings, but no token. `prompt_logprobs` holds
+    the prompt positions computed in this step (position 0 never has one). `error` set: the request
+    cannot go on (its logits were not finite, say); its neighbours can.
     """
 
     request_id: str

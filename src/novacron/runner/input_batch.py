@@ -46,7 +46,7 @@ class HeldRequest:
 @dataclass(frozen=True)
 class StepPart:
     """One scheduled request of a step: which tokens of it, and whether its last known token is
-    among them, so that the next one is to be chosen."""
+    among them, so that the next one is to be chosen, and one after each draft."""
 
     request: HeldRequest
     scheduled: ScheduledTokens
@@ -54,12 +54,18 @@ class StepPart:
 
     @property
     def reaches_end(self) -> bool:
-        return self.row.length == self.request.num_tokens
+        return self.scheduled.num_known_tokens == self.request.num_tokens
 
     @property
-    def last_token(self) -> int:
-        """Place of the part's last token among the T tokens of the step."""
-        return self.row.first_token + self.row.num_tokens - 1
+    def num_choices(self) -> int:
+        """How many tokens are chosen after this part, if it reaches the end."""
+        return 1 + len(self.scheduled.draft_token_ids)
+
+    @property
+    def chosen_after(self) -> range:
+        """Places, among the T tokens of the step, of those after which one is chosen."""
+        end = self.row.first_token + self.row.num_tokens
+        return range(end - self.num_choices, end)
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,8 @@ class InputBatch:
         ]
         token_ids: list[int] = []
         for part in parts:
-            token_ids += part.request.token_ids(part.row.start, part.row.length)
+            token_ids += part.request.token_ids(part.row.start, part.scheduled.num_known_tokens)
+            token_ids += part.scheduled.draft_token_ids
         counts_R = np.array([row.num_tokens for row in rows], np.int64)
         starts_R = lengths_R - counts_R
         firsts_R = np.array([row.first_token for row in rows], np.int64)

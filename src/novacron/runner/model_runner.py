@@ -8,6 +8,8 @@ Shapes: T tokens of the step, R rows whose next token is wanted, D hidden size, 
 
 from __future__ import annotations
 
+from itertools import islice, repeat
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,8 @@ from novacron.runner.logprobs import prompt_logprobs
 from novacron.runner.pooling import add_to_sum, finish_embedding
 from novacron.runner.sampler import sample
 from novacron.runner.sampling_row import SampledToken, SamplingRow
+
+TokenMasks = dict[str, tuple[bytes, ...]]
 
 # Logits of long prompts are computed in pieces: a whole chunk's would take gigabytes.
 _PROMPT_LOGITS_ROWS = 128
@@ -68,38 +72,42 @@ class ModelRunner:
         return self._collect(step, inputs, results)
 
     def _sample(
-        self, inputs: StepInput, hidden_TD: Tensor, token_masks: dict[str, bytes]
+        self, inputs: StepInput, hidden_TD: Tensor, token_masks: TokenMasks
     ) -> dict[str, StepResult]:
-        """Choose the next token of each part that has computed all tokens there are."""
+        """Choose the next tokens of each part that has computed all tokens there are."""
         parts = [
             part for part in inputs.parts if part.reaches_end and part.request.new.pooling is None
         ]
         if not parts:
             return {}
+        places = [place for part in parts for place in part.chosen_after]
         hidden_RD = hidden_TD
-        if len(parts) < hidden_TD.shape[0]:
-            hidden_RD = hidden_TD[_index([part.last_token for part in parts], hidden_TD.device)]
-        rows = [self._sampling_row(part, token_masks) for part in parts]
-        chosen = sample(self._decoder.logits(hidden_RD), rows)
+        if len(places) < hidden_TD.shape[0]:
+            hidden_RD = hidden_TD[_index(places, hidden_TD.device)]
+        rows = [row for part in parts for row in self._sampling_rows(part, token_masks)]
+        chosen = iter(sample(self._decoder.logits(hidden_RD), rows))
         return {
-            part.scheduled.request_id: _accept(part, token)
-            for part, token in zip(parts, chosen, strict=True)
+            part.scheduled.request_id: _accept(part, list(islice(chosen, part.num_choices)))
+            for part in parts
         }
 
-    def _sampling_row(self, part: StepPart, token_masks: dict[str, bytes]) -> SamplingRow:
+    def _sampling_rows(self, part: StepPart, token_masks: TokenMasks) -> list[SamplingRow]:
+        """One for the token after the last known one, and one for that after each draft, made as if
+        the drafts before it were output already."""
         request, sampling = part.request, part.request.new.sampling
+        drafts = part.scheduled.draft_token_ids
         ending: tuple[int, ...] = ()
         if sampling.min_tokens > 0:
             ending = sampling.stop_token_ids
             if not sampling.ignore_eos:
                 ending += self._eos_token_ids
-        return SamplingRow(
-            sampling,
-            request.prompt_token_ids,
-            request.output_token_ids,
-            token_masks.get(part.scheduled.request_id),
-            ending,
-        )
+        masks = token_masks.get(part.scheduled.request_id) or repeat(None)
+        outputs = [request.output_token_ids]
+        outputs += [[*outputs[0], *drafts[:count]] for count in range(1, part.num_choices)]
+        return [
+            SamplingRow(sampling, request.prompt_token_ids, output, mask, ending)
+            for output, mask in zip(outputs, masks, strict=False)
+        ]
 
     def _pool(self, part: StepPart, hidden_TD: Tensor) -> StepResult:
         """Add the part to the request's embedding; at the prompt's end, give it out."""
@@ -161,14 +169,24 @@ class ModelRunner:
         )
 
 
-def _accept(part: StepPart, token: SampledToken) -> StepResult:
-    """Append a chosen token to its request."""
+def _accept(part: StepPart, chosen: list[SampledToken]) -> StepResult:
+    """Append to the request what was chosen for it, up to the first wrong draft's place.
+
+    The choice at a place depends only on the tokens before it, so it holds if these are right.
+    One that failed is left to the next step, which comes to it without a guess.
+    """
     request_id = part.scheduled.request_id
-    if token.error is not None:
-        return StepResult(request_id, error=token.error)
-    part.request.output_token_ids.append(token.token_id)
-    logprobs = () if token.logprobs is None else (token.logprobs,)
-    return StepResult(request_id, (token.token_id,), logprobs)
+    if chosen[0].error is not None:
+        return StepResult(request_id, error=chosen[0].error)
+    taken = [chosen[0]]
+    for draft, token in zip(part.scheduled.draft_token_ids, chosen[1:], strict=True):
+        if taken[-1].token_id != draft or token.error is not None:
+            break
+        taken.append(token)
+    token_ids = tuple(token.token_id for token in taken)
+    part.request.output_token_ids += token_ids
+    logprobs = tuple(token.logprobs for token in taken if token.logprobs is not None)
+    return StepResult(request_id, token_ids, logprobs)
 
 
 def _index(places: list[int], device: torch.device) -> Tensor:

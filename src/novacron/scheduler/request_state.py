@@ -7,6 +7,7 @@ from enum import Enum, auto
 
 from novacron.kv_cache.kv_cache_manager import BlockTable
 from novacron.records.request import Request
+from novacron.scheduler.guesser import Guesser
 from novacron.scheduler.stopping import StopConditions
 
 
@@ -36,6 +37,7 @@ class RequestState:
     first_scheduled_time_s: float | None = None
     num_prompt_logprobs: int = 0  # positions sent so far
     has_output: bool = False  # something has been sent
+    guesser: Guesser | None = None  # from when speculation first looks at it
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -44,6 +46,11 @@ class RequestState:
     @property
     def num_output_tokens(self) -> int:
         return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def can_be_guessed(self) -> bool:
+        """Whether tokens are wanted, and nothing that needs logits of the prompt."""
+        return self.request.pooling is None and self.request.sampling.prompt_logprobs is None
 
     @property
     def needs_whole_prompt(self) -> bool:

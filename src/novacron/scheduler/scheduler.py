@@ -3,6 +3,7 @@
 EngineCore calls `schedule`, lets the executor compute the decision and hands the result to
 `update`; `add` and `abort` may come at any time between. There are no phases: prefill, a chunk of
 it, decode and resuming after a preemption are all "catch up by some tokens", within one budget.
+Speculation lets a part run ahead by some more: guesses, which count once they turn out right.
 
 Source: the phase-free schedule / update pair of vLLM v1 (Apache-2.0); iteration-level scheduling
 from Orca (OSDI 2022), chunked prefill from Sarathi-Serve (OSDI 2024).
@@ -28,6 +29,7 @@ from novacron.records.step import (
     StepResult,
 )
 from novacron.scheduler.request_state import RequestState, RequestStatus
+from novacron.scheduler.speculation import NoSpeculation, Speculation
 from novacron.scheduler.stopping import Stop, StopConditions
 from novacron.scheduler.waiting_queue import FCFSQueue, PriorityQueue, WaitingQueue
 
@@ -62,12 +64,14 @@ class Scheduler:
         *,
         max_model_len: int,
         eos_token_ids: frozenset[int],
+        speculation: Speculation | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._kv_cache = kv_cache
         self._max_model_len = max_model_len
         self._eos_token_ids = eos_token_ids
+        self._speculation = speculation or NoSpeculation()
         self._clock = clock
 
         self._live: dict[str, RequestState] = {}
@@ -103,6 +107,7 @@ class Scheduler:
 
     def stats(self) -> EngineStats:
         """Everything but the times, which the caller of `schedule` and `update` measures."""
+        speculation = self._speculation.totals
         return EngineStats(
             num_running=len(self._running),
             num_waiting=len(self._waiting),
@@ -115,6 +120,9 @@ class Scheduler:
             prefix_hits_tokens=self._prefix_hits_tokens,
             prompt_tokens=self._num_prompt_tokens,
             generation_tokens=self._num_generation_tokens,
+            num_drafts=speculation.num_drafts,
+            num_draft_tokens=speculation.num_draft_tokens,
+            num_accepted_tokens=speculation.num_accepted_tokens,
         )
 
     # Requests come and go
@@ -192,6 +200,7 @@ class Scheduler:
         """Take in the result of the step that `schedule` decided last; returns the news."""
         assert scheduler_output.step == runner_output.step == self._num_steps
         states, self._in_flight = self._in_flight, []
+        self._speculation.observe(scheduler_output.scheduled, states, runner_output.results)
         outputs = self._take_outputs()
         for state, part, result in zip(
             states, scheduler_output.scheduled, runner_output.results, strict=True
@@ -324,6 +333,7 @@ class Scheduler:
         self._num_steps += 1
         if not plan.parts:  # not computed, so what ranks must hear waits for the next step
             return SchedulerOutput(self._num_steps, (), (), (), ())
+        self._speculation.extend(plan.parts, self._running, plan.num_tokens_left)
         self._in_flight = self._running.copy()
         output = SchedulerOutput(
             step=self._num_steps,
@@ -344,8 +354,9 @@ class Scheduler:
         """Bring one request up to date with its result; None if there is nothing to tell."""
         if result.error is not None:
             return self._tell(state, stop=Stop(FinishReason.ERROR), error=result.error)
-        end = part.start + part.num_tokens
-        state.num_computed_tokens = end
+        end = part.num_known_tokens
+        num_accepted = min(len(part.draft_token_ids), max(len(result.token_ids) - 1, 0))
+        state.num_computed_tokens = end + num_accepted  # wrong guesses do not count
         if part.start < state.num_prompt_tokens:
             self._num_prompt_tokens += min(end, state.num_prompt_tokens) - part.start
         prompt_logprobs = self._new_prompt_logprobs(state, part, result.prompt_logprobs)

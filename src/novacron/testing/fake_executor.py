@@ -87,7 +87,7 @@ class FakeExecutor:
     `step_latency_s` is slept in every step, `token_latency_s` for each token in it.
     `fail_at` maps request ids to the position whose computation fails that request alone.
     `raise_at` maps step numbers to the exception that `execute` raises there: a dead replica.
-    `tokens_per_step` above 1 returns several tokens at once, as speculation will.
+    `tokens_per_step` above 1 returns several tokens at once where there are no drafts to verify.
     `reads` collects (reader, writer) ids of every slot that a request read: who saw whose blocks.
     """
 
@@ -139,7 +139,7 @@ class FakeExecutor:
             self._extend(part, is_new=part.request_id in introduced)
         self._write_all(scheduler_output.scheduled, introduced)
         results = tuple(
-            self._compute(part, scheduler_output.token_masks.get(part.request_id))
+            self._compute(part, scheduler_output.token_masks.get(part.request_id, ()))
             for part in scheduler_output.scheduled
         )
         return ModelRunnerOutput(step=scheduler_output.step, results=results)
@@ -180,7 +180,11 @@ class FakeExecutor:
         assert part.start == held.num_computed_tokens, f"{part} leaves a gap or computes again"
         assert part.num_tokens > 0, f"{part} is empty"
         end = part.start + part.num_tokens
-        assert end <= len(held.token_ids), f"{part} goes past the known tokens"
+        known = len(held.token_ids)
+        assert part.num_known_tokens <= known, f"{part} goes past the known tokens"
+        if part.draft_token_ids:
+            assert part.start < part.num_known_tokens == known, f"{part} guesses from the middle"
+            assert held.request.pooling is None, f"{part} guesses where no token is wanted"
         assert end <= self._spec.max_model_len, f"{part} goes past the context"
         held.block_ids.extend(part.new_block_ids)
         assert all(0 <= block_id < self._spec.num_blocks for block_id in part.new_block_ids)
@@ -212,18 +216,18 @@ class FakeExecutor:
                     assert other == part.request_id or other in introduced, (
                         f"{part} writes into block {slot[0]}, which {other} shares"
                     )
-                token_id = held.token_ids[position]
+                token_id = (held.token_ids + list(part.draft_token_ids))[position]
                 self._memory[slot] = _Slot(position, token_id, part.request_id, is_spoilt)
 
     def _fails(self, part: ScheduledTokens) -> bool:
         position = self._fail_at.get(part.request_id)
         return position is not None and part.start <= position < part.start + part.num_tokens
 
-    def _read(self, held: _RankRequest) -> list[_Slot]:
+    def _read(self, held: _RankRequest, token_ids: Sequence[int]) -> list[_Slot]:
+        """The slots of `token_ids`, which must be what they hold."""
         slots = []
-        for position in range(held.num_computed_tokens):
-            slot = self._memory.get(self._slot(held, position))
-            expected = (position, held.token_ids[position])
+        for expected in enumerate(token_ids):
+            slot = self._memory.get(self._slot(held, expected[0]))
             assert slot is not None, f"{held.request.request_id} reads {expected} unwritten"
             assert (slot.position, slot.token_id) == expected, (
                 f"{held.request.request_id} reads {slot} where {expected} should be"
@@ -234,19 +238,24 @@ class FakeExecutor:
 
     # Results
 
-    def _compute(self, part: ScheduledTokens, token_mask: bytes | None) -> StepResult:
+    def _compute(self, part: ScheduledTokens, token_masks: tuple[bytes, ...]) -> StepResult:
         held = self._requests[part.request_id]
-        slots = self._read(held)
-        if any(slot.is_spoilt for slot in slots):
+        seen = held.token_ids[: part.num_known_tokens]
+        slots = self._read(held, [*seen, *part.draft_token_ids])
+        if any(slot.is_spoilt for slot in slots[: len(seen)]):
             return StepResult(part.request_id, error="the logits are not finite (injected)")
         prompt_logprobs = self._prompt_logprobs(held, part)
-        if held.num_computed_tokens < len(held.token_ids):
+        if len(seen) < len(held.token_ids):
             return StepResult(part.request_id, prompt_logprobs=prompt_logprobs)
-        seen = [slot.token_id for slot in slots]
         if held.request.pooling is not None:
             embedding = (float(self._next_token(seen)), float(len(seen)))
             return StepResult(part.request_id, embedding=embedding)
-        token_ids = self._sample(seen, token_mask)
+        if part.draft_token_ids:
+            is_spoilt = [slot.is_spoilt for slot in slots[len(seen) :]]
+            token_ids = self._verify(seen, part.draft_token_ids, is_spoilt, token_masks)
+            held.num_computed_tokens = part.num_known_tokens + len(token_ids) - 1
+        else:
+            token_ids = self._sample(seen, token_masks)
         held.token_ids.extend(token_ids)
         wanted = held.request.sampling.logprobs is not None
         return StepResult(
@@ -256,16 +265,36 @@ class FakeExecutor:
             prompt_logprobs=prompt_logprobs,
         )
 
-    def _sample(self, seen: list[int], token_mask: bytes | None) -> tuple[int, ...]:
+    def _sample(self, seen: list[int], token_masks: tuple[bytes, ...]) -> tuple[int, ...]:
+        num_tokens = 1 if token_masks else self._tokens_per_step
+        for _ in range(num_tokens):
+            seen.append(self._choose(seen, token_masks[0] if token_masks else None))
+        return tuple(seen[-num_tokens:])
+
+    def _verify(
+        self,
+        seen: list[int],
+        drafts: Sequence[int],
+        is_spoilt: Sequence[bool],
+        token_masks: tuple[bytes, ...],
+    ) -> tuple[int, ...]:
+        """The drafts that are right, and the token after them."""
+        assert not token_masks or len(token_masks) == len(drafts) + 1, "a mask for each place"
+        masks = token_masks or (None,) * (len(drafts) + 1)
+        chosen = [self._choose(seen, masks[0])]
+        for draft, spoilt, mask in zip(drafts, is_spoilt, masks[1:], strict=True):
+            if chosen[-1] != draft or spoilt:
+                break
+            chosen.append(self._choose([*seen, *chosen], mask))
+        return tuple(chosen)
+
+    def _choose(self, seen: Sequence[int], token_mask: bytes | None) -> int:
         allowed: Sequence[int] = range(self._spec.vocab_size)
         if token_mask is not None:
             bits = int.from_bytes(token_mask, "little")
             allowed = [token_id for token_id in allowed if bits >> token_id & 1]
             assert allowed, "the mask allows no token"
-        num_tokens = self._tokens_per_step if token_mask is None else 1
-        for _ in range(num_tokens):
-            seen.append(allowed[self._next_token(seen) % len(allowed)])
-        return tuple(seen[-num_tokens:])
+        return allowed[self._next_token(seen) % len(allowed)]
 
     def _prompt_logprobs(
         self, held: _RankRequest, part: ScheduledTokens

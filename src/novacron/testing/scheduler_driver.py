@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from novacron.config.engine import SchedulerConfig
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.output import EngineOutput, ModelSpec
 from novacron.records.request import FinishReason, Request
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
+from novacron.scheduler.guesser import Drafter
 from novacron.scheduler.scheduler import Scheduler
+from novacron.scheduler.speculation import AdaptiveSpeculation, NoSpeculation, Speculation
 from novacron.scheduler.stopping import StopConditions
 from novacron.testing.clock import FakeClock
 from novacron.testing.fake_executor import FakeExecutor, hashed_token
@@ -17,6 +19,8 @@ from novacron.testing.fake_executor import FakeExecutor, hashed_token
 
 class SchedulerDriver:
     """`scheduler.add` requests, then `step` or `run`. `outputs` collects what came out, by request.
+
+    With `new_drafter`, requests are speculated upon, as far ahead as if guesses cost nothing.
 
     A broken promise raises AssertionError: blocks that do not add up, a step above its limits, a
     running request that a step leaves out, an output after the last.
@@ -28,6 +32,7 @@ class SchedulerDriver:
         executor: FakeExecutor,
         *,
         enable_prefix_caching: bool = True,
+        new_drafter: Callable[[], Drafter] | None = None,
     ) -> None:
         self.config = config
         self.executor = executor
@@ -46,6 +51,18 @@ class SchedulerDriver:
             self.kv_cache,
             max_model_len=spec.max_model_len,
             eos_token_ids=frozenset(spec.eos_token_ids),
+            speculation=self._speculation(new_drafter),
+            clock=self.clock,
+        )
+
+    def _speculation(self, new_drafter: Callable[[], Drafter] | None) -> Speculation:
+        if new_drafter is None:
+            return NoSpeculation()
+        return AdaptiveSpeculation(
+            self.kv_cache,
+            new_drafter,
+            num_speculative_tokens=4,
+            max_num_seqs=self.config.max_num_seqs,
             clock=self.clock,
         )
 

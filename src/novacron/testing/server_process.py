@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -24,10 +23,23 @@ from prometheus_client.parser import text_string_to_metric_families
 PATIENCE_S = 120.0  # for what takes a second on a quiet machine
 _COMMAND = (sys.executable, "-c", "from novacron.cli.main import main; main()")
 _READY_LINE = re.compile(r"ready: (http://\S+) serves")
-_ENGINE_MODULE = "novacron.engine.core_process"
+_SERVE = ("serve", "--port", "0", "--log-format", "json")
+_ENGINE_MODULE = "novacron.engine"
+# Standard input is ours: a test run that is killed leaves no server behind.
+_SERVE_AND_END_WITH_US = """
+import os, threading
+
+def end_with_the_tests():
+    os.read(0, 1)
+    os._exit(1)
+
+threading.Thread(target=end_with_the_tests, daemon=True).start()
+from novacron.cli.main import main
+main()
+"""
 
 
-def until(
+def wait_until(
     condition: Callable[[], object], *, patience_s: float = PATIENCE_S, poll_s: float = 0.01
 ) -> None:
     """Poll until `condition()` is true. Raises TimeoutError if it does not become so."""
@@ -66,9 +78,9 @@ class ServerProcess:
         self.url = ""  # known once it is ready
         with log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [*_COMMAND, "serve", "--port", "0", "--log-format", "json", *arguments],
+                [sys.executable, "-c", _SERVE_AND_END_WITH_US, *_SERVE, *arguments],
                 env=_clean_environment(environment or {}),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -87,12 +99,12 @@ class ServerProcess:
     def wait_ready(self) -> Self:
         """Return when requests are accepted. Raises RuntimeError if the server ends instead."""
         if not self.url:
-            until(lambda: _READY_LINE.search(self.log()) or self.process.poll() is not None)
+            wait_until(lambda: _READY_LINE.search(self.log()) or self.process.poll() is not None)
             found = _READY_LINE.search(self.log())
             if found is None:
                 raise RuntimeError(f"The server did not start:\n{self.log()}")
             self.url = found[1]
-        until(self.is_ready)
+        wait_until(self.is_ready)
         return self
 
     def is_ready(self) -> bool:
@@ -136,9 +148,6 @@ class ServerProcess:
     def resume_engine(self) -> None:
         self.engine.resume()
 
-    def terminate(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-
     def wait_exit(self) -> int:
         return self.process.wait(PATIENCE_S)
 
@@ -148,7 +157,7 @@ class ServerProcess:
         if self.process.poll() is None:
             tree = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
-        self.process.wait()
+        self.process.communicate()
         for child in tree:
             if child.is_running():
                 child.kill()

@@ -21,9 +21,7 @@ _LOGS = pytest.StashKey[list[Path]]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Show the servers' logs where a test failed."""
     report = yield
     if report.failed:
@@ -65,14 +63,21 @@ def start_server(launch: StartServer) -> Iterator[StartServer]:
 
 
 @pytest.fixture(scope="session")
-def server(launch: StartServer, tmp_path_factory: pytest.TempPathFactory) -> ServerProcess:
-    """The bundled model with a template that teaches tools. Tests leave it as they found it."""
+def server(
+    launch: StartServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """The bundled model with a template that teaches tools. Tests leave it as they found it, and
+    whatever they asked of it, it ends cleanly."""
     own = (bundled_model_path() / "chat_template.jinja").read_text()
     template = tmp_path_factory.mktemp("template") / "tools.jinja"
     start = "{{- bos_token -}}"
     assert own.startswith(start)
     template.write_text(start + _TEACHES_TOOLS + own.removeprefix(start))
-    return launch("--chat-template", str(template)).wait_ready()
+    server = launch("--chat-template", str(template)).wait_ready()
+    yield server
+    server.process.terminate()
+    assert server.wait_exit() == 0
+    assert server.log_records("error") == []
 
 
 @pytest.fixture

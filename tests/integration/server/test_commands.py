@@ -54,7 +54,9 @@ def test_run_batch_answers_all_and_goes_on_where_it_was(
     asked.write_text("".join(json.dumps(line) + "\n" for line in batch_lines()))
     arguments = ("run-batch", "--url", server.url, "-i", str(asked), "-o", str(answered))
     run = run_novacron(*arguments)
-    lines = {entry["custom_id"]: entry for entry in map(json.loads, answered.open())}
+    lines = {
+        entry["custom_id"]: entry for entry in map(json.loads, answered.read_text().splitlines())
+    }
     assert run.returncode == 1  # because one request is wrong
     assert "4 answered, 1 failed, 0 skipped" in run.stderr
     assert set(lines) == {"chat-0", "chat-1", "chat-2", "vector", "wrong"}

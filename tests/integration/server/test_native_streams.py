@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
-from novacron.testing.server_process import PATIENCE_S, ServerProcess, until
+from novacron.testing.server_process import PATIENCE_S, ServerProcess, wait_until
 
 CHAT = "/api/v1/llm/chat/completions"
 STREAM = "/api/v1/llm/stream"
@@ -79,7 +79,7 @@ async def test_everyone_reads_the_same_events_whenever_they_come(
     afterwards = await read_stream(http, request_id)
     assert seen == without_health(over_socket) == afterwards
     assert [event["sequence_number"] for event in seen] == list(range(len(seen)))
-    assert [event["type"] for event in seen][0] == "metadata"
+    assert seen[0]["type"] == "metadata"
     assert {event["type"] for event in seen[1:-1]} == {"token"}
     assert seen[-1]["type"] == "complete"
     assert seen[-1]["data"]["usage"]["completion_tokens"] == 60
@@ -117,7 +117,7 @@ async def test_cancel_over_the_socket_frees_what_the_call_held(
     assert events[-1]["type"] == "complete"
     choices = events[-1]["data"]["choices"]
     assert [choice["finish_reason"] for choice in choices] == ["abort"] * 8
-    await asyncio.to_thread(until, server.is_idle)
+    await asyncio.to_thread(wait_until, server.is_idle)
 
 
 async def test_cancel_over_http(
@@ -130,7 +130,7 @@ async def test_cancel_over_http(
     events = await read_stream(http, request_id)
     assert events[-1]["type"] in ("complete", "error")
     assert (await http.delete(f"/api/v1/llm/requests/{request_id}")).status_code == 404
-    await asyncio.to_thread(until, server.is_idle)
+    await asyncio.to_thread(wait_until, server.is_idle)
 
 
 async def test_unknown_streams_and_wrong_bodies_are_told_apart(
@@ -159,7 +159,7 @@ def test_the_metrics_are_sampled_though_nobody_looks(server: ServerProcess) -> N
         looks += 1
         return num_samples() > before + looks
 
-    until(sampled_by_itself, poll_s=0.25)
+    wait_until(sampled_by_itself, poll_s=0.25)
 
 
 def test_the_cluster_is_the_engine_process(server: ServerProcess) -> None:

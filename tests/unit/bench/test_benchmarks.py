@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from novacron.bench import accuracy, startup, target
+from novacron.bench.http_client import HttpClient
 from novacron.bench.result import BenchResult, load, save
 from novacron.bench.scenario import make_scenario
 from novacron.bench.server import ServerPlan, running_server
@@ -91,12 +92,17 @@ async def test_latency_over_chat(server: FakeOpenAIServer, tmp_path: Path) -> No
 async def test_throughput_of_a_foreign_server(server: FakeOpenAIServer, tmp_path: Path) -> None:
     result = await run(
         "throughput", options(server), tmp_path,
-        num_streams=4, prompt_tokens=4, output_tokens=5, repeats=3,
+        num_streams=(4, 2), prompt_tokens=4, output_tokens=5, repeats=3,
     )  # fmt: skip
-    [row] = result.rows
-    assert row.labels == {"through": "http", "streams": 4}
-    assert row.metrics["output_rate"].summary.count == 3
-    assert result.facts["engine's own step under http (median ms)"] == pytest.approx(4)
+    assert [row.labels for row in result.rows] == [
+        {"through": "http", "streams": 4},
+        {"through": "http", "streams": 2},
+    ]
+    assert result.rows[0].metrics["output_rate"].summary.count == 3
+    steps = result.facts["mean step at 4 streams, prefill included (ms)"]
+    assert steps == {"http": pytest.approx(4)}
+    prompts = [body["prompt"] for body in server.bodies]
+    assert len(set(prompts)) == len(prompts) == 4 * (4 + 2)
     assert result.goals == ()
     assert server.num_connections == 4
 
@@ -236,8 +242,6 @@ async def test_resources_need_a_server_of_our_own(server: FakeOpenAIServer, tmp_
 async def test_a_server_that_ends_early_is_told_with_its_last_words() -> None:
     command = (sys.executable, "-c", "raise SystemExit('no model here')")
     async with running_server(ServerPlan((), os.environ, command)) as dead:
-        from novacron.bench.http_client import HttpClient
-
         with pytest.raises(EngineDead, match=r"exit code 1(?s:.*)no model here"):
             await dead.wait_for(HttpClient(dead.url), "/ready")
 
@@ -260,7 +264,7 @@ def test_settings_reach_engine_and_server_alike() -> None:
 async def test_the_suite_runs_in_order_and_compares(tmp_path: Path) -> None:
     tables = {
         "latency": {"prompt-tokens": [4], "output-tokens": [2], "repeats": 1},
-        "throughput": {"through": "http", "num-streams": 2, "output-tokens": 2, "repeats": 1},
+        "throughput": {"through": "http", "num-streams": [2], "output-tokens": 2, "repeats": 1},
         "accuracy": {"tasks": ["capitals"], "num-examples": 2},
         "resources": {"idle-seconds": 0.1, "num-streams": 2, "output-tokens": 2, "repeats": 1},
         "startup": {"repeats": 1},

@@ -11,6 +11,7 @@ from novacron.bench.scenario import (
     make_scenario,
     read_scenarios,
 )
+from novacron.bench.suite import BENCHMARKS
 from novacron.errors import ConfigError
 
 
@@ -52,7 +53,5 @@ def test_a_file_has_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(Path("benchmarks/scenarios").glob("*.toml")), ids=str)
 def test_the_shipped_scenarios_are_valid(path: Path) -> None:
-    from novacron.bench.suite import BENCHMARKS
-
     for name, table in read_scenarios(path).items():
         make_scenario(BENCHMARKS[name].scenario, table)

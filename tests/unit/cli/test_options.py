@@ -50,6 +50,18 @@ def test_spellings(novacron, args: list[str], key: str, value: object) -> None:
     assert _explained(novacron, *args)[key] == (value, "flag")
 
 
+@pytest.mark.parametrize("key", ["", ","])
+def test_an_empty_key_does_not_open_the_server(novacron, key: str) -> None:
+    result = novacron("config", "explain", "--api-key", key)
+    assert result.exit_code == 2
+    assert "is empty" in result.output
+
+
+def test_the_model_is_not_listed_among_the_options(novacron) -> None:
+    listed = novacron("serve", "--help").output.split("Options:")[1]
+    assert "[MODEL]" not in listed
+
+
 def test_origins(novacron, monkeypatch, tmp_path) -> None:
     file = tmp_path / "serve.yaml"
     file.write_text("port: 1000\nmax-num-seqs: 3\nhost: 0.0.0.0\n")

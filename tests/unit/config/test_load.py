@@ -71,6 +71,8 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "port": st.integers(0, 65535),
         "max_num_seqs": st.integers(1, 2048),
         "max_num_batched_tokens": st.integers(64, 10**6),
+        "prompt_lookup_min": st.integers(1, 8),
+        "prompt_lookup_max": st.integers(2, 100),
     }
     word = st.text("abcXYZ019/._-", min_size=1)
     if key.name in special:

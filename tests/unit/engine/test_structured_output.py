@@ -250,25 +250,26 @@ def test_a_mask_has_one_bit_per_token_in_whole_words(num_unused: int) -> None:
     assert len(state.mask()) == (vocab_size + 31) // 32 * 4
 
 
-@pytest.mark.parametrize("spec", ["a*b", "ab"])
-@pytest.mark.parametrize("num_tokens", [1, 2, 3])
-def test_rollback_restores_the_masks(spec: str, num_tokens: int) -> None:
+@pytest.mark.parametrize("spec", ["a*b", "ab", "a(b|c)"])
+@pytest.mark.parametrize("begin", ["", "a", "ab"])
+def test_masks_of_drafts_are_those_that_would_come(spec: str, begin: str) -> None:
     state = _start("regex", spec)
-    masks = [state.mask()]
-    for token_id in [*_encode("a"), *_encode("b"), END]:
-        state.accept([token_id])
-        masks.append(state.mask())
-    state.rollback(num_tokens)
-    assert state.mask() == masks[3 - num_tokens]
-
-
-def test_num_acceptable_changes_nothing() -> None:
-    state = _start("regex", "aab")
-    before = state.mask()
-    a, b = _encode("a")[0], _encode("b")[0]
-    assert state.num_acceptable([a, a, a]) == 2
-    assert state.num_acceptable([b]) == 0
-    assert state.mask() == before
+    state.accept([token for letter in begin for token in _encode(letter)])
+    drafts = [*_encode("a"), *_encode("b"), END, *_encode("a")]
+    for first in range(len(drafts)):
+        before = state.mask()
+        masks = state.masks(drafts[first:])
+        step_by_step = _start("regex", spec)
+        step_by_step.accept([token for letter in begin for token in _encode(letter)])
+        for mask, draft in zip(masks, drafts[first:], strict=False):
+            assert step_by_step.mask() == mask
+            step_by_step.accept([draft])
+        num_allowed = len(masks) - 1
+        assert num_allowed == len(drafts[first:]) or drafts[first + num_allowed] not in _allowed(
+            masks[-1]
+        )
+        assert state.masks(()) == (before,), "looking ahead changes nothing"
+        assert state.error is None
 
 
 def test_states_of_one_grammar_are_independent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx2
@@ -92,3 +93,71 @@ async def test_no_body_is_a_server_error(
     assert response.status_code < 500
     if response.status_code >= 400:
         assert response.json()["error"]["message"]
+
+
+def nested(depth: int, kind: str) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value] if kind == "list" else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("depth", [60, 250, 260, 900])
+@pytest.mark.parametrize("kind", ["list", "object"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "extra",
+        "message_extra",
+        "message_content",
+        "tool_arguments",
+        "tool_arguments_text",
+        "tool_parameters",
+        "chat_template_kwargs",
+        "guided_json",
+        "defaults",
+    ],
+)
+async def test_deep_nesting_is_no_server_error(
+    http: httpx2.AsyncClient, place: str, kind: str, depth: int
+) -> None:
+    deep = nested(depth, kind)
+    call = {"function": {"name": "f", "arguments": deep}}
+    bodies = {
+        "extra": {"extra": deep},
+        "message_extra": {"messages": [{"role": "user", "content": "x", "extra": deep}]},
+        "message_content": {"messages": [{"role": "user", "content": deep}]},
+        "tool_arguments": {"messages": [{"role": "assistant", "tool_calls": [call]}]},
+        "tool_arguments_text": {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"function": {"name": "f", "arguments": json.dumps(deep)}}],
+                }
+            ]
+        },
+        "tool_parameters": {
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"x": deep}}}]
+        },
+        "chat_template_kwargs": {"chat_template_kwargs": {"x": deep}},
+        "guided_json": {"guided_json": {"x": deep}},
+        "defaults": {"x": deep},
+    }
+    chat = {"messages": GOOD["messages"], **bodies[place]}
+    url = "/v1/chat/completions"
+    if place == "defaults":
+        url, chat = "/api/v1/llm/batch/completions", {"requests": [chat], "defaults": chat}
+    response = await http.post(url, json=chat)
+    assert response.status_code < 500
+
+
+async def test_what_can_just_be_read_but_not_written_again_is_refused(
+    http: httpx2.AsyncClient,
+) -> None:
+    messages_json = json.dumps(GOOD["messages"])
+    headers = {"content-type": "application/json"}
+    for depth in range(800, 1000, 4):
+        deep = '{"a":' * depth + "1" + "}" * depth
+        body = f'{{"messages": {messages_json}, "guided_json": {deep}}}'
+        response = await http.post("/v1/chat/completions", content=body, headers=headers)
+        assert response.status_code in (200, 400)

@@ -65,6 +65,48 @@ async def test_the_access_log_has_no_content(
     assert not any(SECRET in r.getMessage() for r in caplog.records if "novacron" in r.name)
 
 
+async def test_a_path_cannot_forge_a_line_of_the_log(
+    client: FakeEngineClient, make_http, caplog: pytest.LogCaptureFixture
+) -> None:
+    http = make_http(build_app(client, ServerConfig(access_log=True), model_names=("fake",)))
+    with caplog.at_level(logging.INFO):
+        await http.get("/nowhere%0A12:00:00 ERROR all is lost%1B[2J")
+    [line] = [r.getMessage() for r in caplog.records if r.name == "novacron.access"]
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/chat/completions", {"stream": True}),
+        ("/v1/chat/completions", {"temperature": -1}),
+        ("/v1/chat/completions", {"guided_grammar": SECRET}),
+        ("/v1/chat/completions", {"model": SECRET}),
+        ("/api/v1/llm/chat/completions", {"stream": True}),
+        ("/tokenize", {}),
+    ],
+)
+async def test_no_log_line_has_content_or_keys(
+    client: FakeEngineClient,
+    make_http,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    fields: dict[str, object],
+) -> None:
+    key = "a-very-private-key"
+    config = ServerConfig(access_log=True, api_key=(key,))
+    http = make_http(build_app(client, config, model_names=("fake",)))
+    body = {"messages": [{"role": "user", "content": SECRET}], **fields}
+    with caplog.at_level(logging.DEBUG):
+        for sent_key in (key, key + "?"):
+            await http.post(path, json=body, headers={"x-api-key": sent_key})
+    assert caplog.records
+    for record in caplog.records:
+        assert SECRET not in record.getMessage() + (record.exc_text or "")
+        assert key not in record.getMessage() + (record.exc_text or "")
+
+
 async def test_no_access_log_unless_wanted(
     http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -134,6 +134,21 @@ def test_decodes_of_very_different_length_form_several_groups(window: int | None
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_many_long_decodes_form_groups_that_fit_the_cache() -> None:
+    lengths = [1023] * 5
+    step = AttentionMetadata(
+        tuple(Row(index, length, 1) for index, length in enumerate(lengths)),
+        len(lengths),
+        BLOCK,
+        torch.zeros(5, 256, dtype=torch.int64),
+        torch.tensor(lengths) + 1,
+        torch.zeros(5, dtype=torch.int64),
+    )
+    groups = plan_attention(step, None).groups
+    assert [(group.first, group.last) for group in groups] == [(0, 2), (2, 4), (4, 5)]
+    assert len(plan_attention(step, 16).groups) == 1
+
+
 def test_capped_scores_of_a_long_chunk() -> None:
     torch.manual_seed(2)
     sequences, num_blocks = make_sequences([(3, 300)])

@@ -59,6 +59,16 @@ def test_a_prefix_is_found_in_whole_blocks_one_token_short_of_the_end(
     assert list(hit.block_ids) == first.block_ids[: num_hit_tokens // 4]
 
 
+def test_a_block_with_guesses_is_found_only_once_its_tokens_are_known() -> None:
+    cache = manager()
+    table = cache.open_table("")
+    assert len(cache.extend(table, TOKENS[:6], 9) or ()) == 3
+    assert cache.find_prefix(cache.open_table(""), TOKENS).num_tokens == 4
+    assert cache.extend(table, TOKENS[:8], 8) == ()
+    assert cache.find_prefix(cache.open_table(""), TOKENS).num_tokens == 8
+    cache.check_integrity()
+
+
 def test_a_prefix_ends_where_the_tokens_differ() -> None:
     cache = manager()
     computed(cache, TOKENS)

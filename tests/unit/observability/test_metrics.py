@@ -66,6 +66,9 @@ def test_engine_totals_come_from_its_stats() -> None:
         prefix_queries_tokens=100,
         prefix_hits_tokens=30,
         generation_tokens=9,
+        num_drafts=4,
+        num_draft_tokens=12,
+        num_accepted_tokens=7,
     )
     text = prometheus_text(Metrics(), snapshot(stats), "m").decode()
     for line in (
@@ -73,6 +76,9 @@ def test_engine_totals_come_from_its_stats() -> None:
         'vllm:kv_cache_usage_perc{model_name="m"} 0.4',
         'vllm:prompt_tokens_total{model_name="m"} 100.0',
         'vllm:generation_tokens_total{model_name="m"} 9.0',
+        'vllm:spec_decode_num_drafts_total{model_name="m"} 4.0',
+        'vllm:spec_decode_num_draft_tokens_total{model_name="m"} 12.0',
+        'vllm:spec_decode_num_accepted_tokens_total{model_name="m"} 7.0',
         'llm_cache_hit_rate{cache_level="device",model_name="m"} 0.3',
         'novacron_kv_blocks{kind="free",model_name="m"} 5.0',
         'novacron_engine_state{model_name="m",state="dead"} 0.0',

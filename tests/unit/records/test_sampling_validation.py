@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 
 from novacron.errors import InvalidRequest
 from novacron.records.request import SamplingParams
-from novacron.records.sampling_validation import MAX_STOP_STRINGS, validate_sampling
+from novacron.records.sampling_validation import (
+    MAX_LOGIT_BIASES,
+    MAX_STOP_STRINGS,
+    MAX_STOP_TOKEN_IDS,
+    validate_sampling,
+)
 
 VOCAB_SIZE, MAX_MODEL_LEN = 1000, 128
 
@@ -69,8 +74,18 @@ INVALID = {
     "stop": st.sampled_from(
         [("",), ("ok", ""), ("x" * 2000,), ("a",) * (MAX_STOP_STRINGS + 1), ("\ud800",)]
     ),
-    "stop_token_ids": st.sampled_from([(-1,), (VOCAB_SIZE,), (3, 10**9)]),
-    "logit_bias": st.sampled_from([{-1: 1.0}, {VOCAB_SIZE: 1.0}, {1: 100.5}, {1: math.nan}]),
+    "stop_token_ids": st.sampled_from(
+        [(-1,), (VOCAB_SIZE,), (3, 10**9), (3,) * (MAX_STOP_TOKEN_IDS + 1)]
+    ),
+    "logit_bias": st.sampled_from(
+        [
+            {-1: 1.0},
+            {VOCAB_SIZE: 1.0},
+            {1: 100.5},
+            {1: math.nan},
+            dict.fromkeys(range(MAX_LOGIT_BIASES + 1), 1.0),
+        ]
+    ),
 }
 
 

@@ -61,7 +61,19 @@ def test_one_step_of_chunks_and_decodes(batch: InputBatch) -> None:
     assert attention.block_tables_RB.tolist() == [[5, 2], [7, 7], [1, 3]]
     assert attention.slots_T.tolist() == [2 * 4 + 2, 7 * 4 + 2, 3 * 4, 3 * 4 + 1, 3 * 4 + 2]
     assert [part.reaches_end for part in inputs.parts] == [True, True, False]
-    assert [part.last_token for part in inputs.parts] == [0, 1, 4]
+    assert [list(part.chosen_after) for part in inputs.parts] == [[0], [1], [4]]
+
+
+def test_drafts_follow_the_known_tokens(batch: InputBatch) -> None:
+    request = NewRequest("a", (1, 2, 3), 3, SamplingParams(seed=0))
+    part = ScheduledTokens("a", 0, 5, (3, 1), (8, 9))
+    step = SchedulerOutput(1, (request,), (part,), (), ())
+    batch.update(step)
+    inputs = batch.prepare(step)
+    assert inputs.token_ids_T.tolist() == [1, 2, 3, 8, 9]
+    assert inputs.parts[0].reaches_end
+    assert list(inputs.parts[0].chosen_after) == [2, 3, 4]
+    assert inputs.parts[0].request.num_tokens == 3, "nothing is known yet"
 
 
 def test_a_resumed_request_computes_prompt_and_output_alike(batch: InputBatch) -> None:

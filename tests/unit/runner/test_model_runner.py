@@ -48,7 +48,7 @@ def run(decoder: Decoder) -> Callable[..., list[StepResult]]:
         *parts: tuple[str, int, int, tuple[int, ...]],
         new: tuple[NewRequest, ...] = (),
         finished: tuple[str, ...] = (),
-        masks: dict[str, bytes] | None = None,
+        masks: dict[str, tuple[bytes, ...]] | None = None,
     ) -> list[StepResult]:
         scheduled = tuple(ScheduledTokens(*part) for part in parts)
         output = runner.execute(SchedulerOutput(3, new, scheduled, (), finished, masks or {}))
@@ -99,7 +99,7 @@ def test_masks_and_min_tokens(run: Callable[..., list[StepResult]], decoder: Dec
     bits = bytearray(decoder.config.vocab_size // 8)
     for token_id in allowed:
         bits[token_id // 8] |= 1 << token_id % 8
-    (masked,) = run(("a", 0, 10, (0, 1)), new=(new("a", PROMPT),), masks={"a": bytes(bits)})
+    (masked,) = run(("a", 0, 10, (0, 1)), new=(new("a", PROMPT),), masks={"a": (bytes(bits),)})
     assert masked.token_ids[0] in allowed
 
     favourite = {EOS_TOKEN_ID: 100.0, 99: 90.0}
@@ -179,3 +179,28 @@ def test_a_request_that_is_not_finite_fails_alone(
     assert [result.token_ids for result in again] == [(expected,)] * 2
     (decoded,) = run(("next", 10, 1, ()))
     assert decoded.token_ids == (int(logits_of(decoder, [*good, expected])[-1].argmax()),)
+
+
+def decode(run: Callable[..., list[StepResult]], name: str, count: int) -> list[StepResult]:
+    """`count` tokens after PROMPT, one in a step."""
+    results = run((name, 0, 10, (0, 1)), new=(new(name, PROMPT, logprobs=1),))
+    for place in range(10, 9 + count):
+        results += run((name, place, 1, (2,) if place == 16 else ()))
+    return results
+
+
+def test_drafts_bring_the_tokens_of_single_steps(run: Callable[..., list[StepResult]]) -> None:
+    single = decode(run, "single", 8)
+    tokens = [result.token_ids[0] for result in single]
+    wrong = (tokens[4] + 1) % 384
+    request = new("a", PROMPT, logprobs=1)
+    (first,) = run(("a", 0, 12, (3, 4), tuple(tokens[:2])), new=(request,))
+    (second,) = run(("a", 12, 4, (), (tokens[3], wrong, tokens[5])))
+    (third,) = run(("a", 14, 3, (5,), (wrong, wrong)))
+    assert first.token_ids == tuple(tokens[:3]), "all right: the token after them as well"
+    assert second.token_ids == tuple(tokens[3:5]), "up to the wrong one"
+    assert third.token_ids == (tokens[5],), "all wrong"
+    found = first.logprobs + second.logprobs + third.logprobs
+    for one, result in zip(found, single, strict=False):
+        assert one.token_ids == result.logprobs[0].token_ids
+        assert one.logprobs == pytest.approx(result.logprobs[0].logprobs, abs=1e-4)

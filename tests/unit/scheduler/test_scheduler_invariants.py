@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -14,7 +16,7 @@ from hypothesis.stateful import (
 
 from novacron.config.engine import SchedulerConfig
 from novacron.records.request import FinishReason, Request, SamplingParams
-from novacron.testing.fake_executor import FakeExecutor, fake_spec
+from novacron.testing.fake_executor import FakeExecutor, fake_spec, hashed_token
 from novacron.testing.scheduler_driver import SchedulerDriver, expected_tokens
 
 MAX_MODEL_LEN = 40
@@ -40,8 +42,24 @@ sampling_params = st.builds(
 )
 
 
+class Oracle:
+    """Drafts what a FakeExecutor will choose, but every so often, at any place, something else."""
+
+    def __init__(self, error_period: int) -> None:
+        self._error_period = error_period
+
+    def draft(self, token_ids: Sequence[int], max_drafts: int) -> tuple[int, ...]:
+        drafts: list[int] = []
+        for _ in range(max_drafts):
+            number = hashed_token([*token_ids, *drafts])
+            is_wrong = number // VOCAB_SIZE % self._error_period == 0
+            drafts.append((number + is_wrong) % VOCAB_SIZE)
+        return tuple(drafts)
+
+
 class AnyLoad(RuleBasedStateMachine):
-    """Requests of every kind come, run, fail and are aborted in a cache that is too small."""
+    """Requests of every kind, guessed ahead or not, come, run, fail and are aborted in a cache that
+    is too small."""
 
     @initialize(
         num_blocks=st.integers(4, 24),
@@ -51,6 +69,7 @@ class AnyLoad(RuleBasedStateMachine):
         chunked=st.booleans(),
         caching=st.booleans(),
         tokens_per_step=st.integers(1, 3),
+        draft_error_period=st.sampled_from([None, 1, 2, 4, 10_000]),
         fail_at=st.dictionaries(
             st.integers(0, 9).map("r{}".format), st.integers(0, 20), max_size=2
         ),
@@ -64,6 +83,7 @@ class AnyLoad(RuleBasedStateMachine):
         chunked: bool,
         caching: bool,
         tokens_per_step: int,
+        draft_error_period: int | None,
         fail_at: dict[str, int],
     ) -> None:
         self.fail_at = fail_at
@@ -83,6 +103,7 @@ class AnyLoad(RuleBasedStateMachine):
             ),
             FakeExecutor(self.spec, tokens_per_step=tokens_per_step, fail_at=fail_at),
             enable_prefix_caching=caching,
+            new_drafter=draft_error_period and (lambda: Oracle(draft_error_period)),
         )
 
     @rule(
@@ -160,6 +181,7 @@ class AnyLoad(RuleBasedStateMachine):
             assert self.requests[reader].cache_salt == self.requests[writer].cache_salt
         stats = self.driver.scheduler.stats()
         assert (stats.num_running, stats.num_waiting, stats.num_used_blocks) == (0, 0, 0)
+        assert stats.num_accepted_tokens <= stats.num_draft_tokens
         assert stats.generation_tokens == sum(len(self.driver.tokens(id)) for id in self.requests)
 
     def check_result(self, request: Request) -> None:

@@ -29,7 +29,7 @@ def step(
     introduce: tuple[NewRequest, ...] = (),
     preempted: tuple[str, ...] = (),
     finished: tuple[str, ...] = (),
-    masks: dict[str, bytes] | None = None,
+    masks: dict[str, tuple[bytes, ...]] | None = None,
 ) -> SchedulerOutput:
     return SchedulerOutput(number, introduce, parts, preempted, finished, masks or {})
 
@@ -147,7 +147,7 @@ def test_pooling_gives_an_embedding_and_no_token() -> None:
 def test_masked_tokens_are_never_chosen() -> None:
     mask = (1 << 7 | 1 << 9).to_bytes(8, "little")
     executor = started()
-    results = executor.execute(step(2, part("a", 6, 1), masks={"a": mask})).results
+    results = executor.execute(step(2, part("a", 6, 1), masks={"a": (mask,)})).results
     assert set(results[0].token_ids) <= {7, 9}
 
 
@@ -189,3 +189,22 @@ def test_no_step_after_shutdown() -> None:
     executor.shutdown()
     with pytest.raises(AssertionError, match="after shutdown"):
         executor.execute(step(2, part("a", 6, 1)))
+
+
+def test_drafts_are_verified_and_wrong_ones_leave_no_trace() -> None:
+    right = []
+    for _ in range(3):
+        right.append(hashed_token([*PROMPT, *right]) % 50)
+    executor = FakeExecutor(SPEC)
+    drafts = (right[0], right[1] + 1)
+    decision = step(1, ScheduledTokens("a", 0, 8, (0, 1), drafts), introduce=(new("a", PROMPT),))
+    assert executor.execute(decision).results[0].token_ids == tuple(right[:2])
+    with pytest.raises(AssertionError, match="leaves a gap"):
+        executor.execute(step(2, part("a", 8, 1)))
+    assert executor.execute(step(3, part("a", 7, 1))).results[0].token_ids == (right[2],)
+
+
+def test_drafts_follow_the_last_known_token_only() -> None:
+    decision = step(1, ScheduledTokens("a", 0, 4, (0,), (9,)), introduce=(new("a", PROMPT),))
+    with pytest.raises(AssertionError, match="from the middle"):
+        FakeExecutor(SPEC).execute(decision)

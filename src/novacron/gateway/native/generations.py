@@ -6,6 +6,7 @@ A call ends when its last reader leaves, unless it runs in the background.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
@@ -24,6 +25,8 @@ from novacron.gateway.native.events import (
 from novacron.gateway.native.replies import NativeCall, Stopwatch
 from novacron.gateway.replay import Event, EventLog, ReplayBuffer
 from novacron.gateway.service import Service
+
+logger = logging.getLogger(__name__)
 
 
 class Generation:
@@ -149,6 +152,11 @@ class Generations:
         except asyncio.CancelledError:
             left = RequestFailed("The request was ended because its last client went away.")
             self._append(request_id, "error", error_detail(left))
+            raise
+        except Exception:  # a bug of ours; whoever reads the events must learn of the end
+            logger.exception("request %s failed in an unexpected way", request_id)
+            failed = RequestFailed("The server failed in an unexpected way; its log says how.")
+            self._append(request_id, "error", error_detail(failed))
             raise
         finally:
             del self._running[request_id], self._tasks[request_id]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 
 from novacron.gateway.openai.schema import (
     Body,
     ChatBody,
     CompletionBody,
+    GenerationBody,
     Int32,
     JsonObject,
     NonEmptyText,
@@ -42,13 +43,25 @@ Priority = Annotated[
 ]
 
 
-class NativeFields(BaseModel):
-    """The seeds' fields that OpenAI does not have.
+class NativeFields(GenerationBody):
+    """The seeds' fields that OpenAI does not have, and their names for those that it has.
 
     `background`: run to the end though no client listens; the stream can be read later.
     `quantization`, `quality_preference` and `batch_size` are accepted and have no effect: the
     precision is the loaded model's, and batching is the server's decision.
     """
+
+    model: str | None = Field(
+        None,
+        validation_alias=AliasChoices("model", "model_id"),
+        description="also accepted: model_id",
+    )
+    stop: str | list[NonEmptyText] | None = Field(
+        None,
+        validation_alias=AliasChoices("stop", "stop_sequences"),
+        description="also accepted: stop_sequences",
+    )
+    priority: Priority | None = None
 
     request_id: RequestIdText | None = None
     session_id: str | None = None
@@ -61,33 +74,9 @@ class NativeFields(BaseModel):
 class NativeChatBody(NativeFields, ChatBody):
     """POST /api/v1/llm/chat/completions."""
 
-    model: str | None = Field(
-        None,
-        validation_alias=AliasChoices("model", "model_id"),
-        description="also accepted: model_id",
-    )
-    stop: str | list[NonEmptyText] | None = Field(
-        None,
-        validation_alias=AliasChoices("stop", "stop_sequences"),
-        description="also accepted: stop_sequences",
-    )
-    priority: Priority | None = None
-
 
 class NativeCompletionBody(NativeFields, CompletionBody):
     """POST /api/v1/llm/completions."""
-
-    model: str | None = Field(
-        None,
-        validation_alias=AliasChoices("model", "model_id"),
-        description="also accepted: model_id",
-    )
-    stop: str | list[NonEmptyText] | None = Field(
-        None,
-        validation_alias=AliasChoices("stop", "stop_sequences"),
-        description="also accepted: stop_sequences",
-    )
-    priority: Priority | None = None
 
 
 class BatchBody(Body):

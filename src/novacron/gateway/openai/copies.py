@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import uuid4
 
-import msgspec
-
 from novacron.gateway.calls import CallOrigin
 from novacron.gateway.openai.schema import GenerationBody
 from novacron.records.request import Request, SamplingParams
-
-_SEED_MASK = 2**63 - 1
 
 
 def copies_of(
@@ -28,16 +24,10 @@ def copies_of(
         Request(
             request_id=uuid4().hex,
             prompt_token_ids=tuple(prompt_token_ids),
-            sampling=_with_own_seed(sampling, copy),
+            sampling=sampling.for_copy(copy),
             arrival_time_s=origin.arrival_time_s,
             priority=body.priority or 0,
             cache_salt=body.cache_salt or "",
         )
         for copy in range(body.n or 1)
     )
-
-
-def _with_own_seed(sampling: SamplingParams, copy: int) -> SamplingParams:
-    if sampling.seed is None:
-        return sampling
-    return msgspec.structs.replace(sampling, seed=(sampling.seed + copy) & _SEED_MASK)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from novacron.errors import InvalidRequest
 from novacron.gateway.openai.schema import ChatMessage, ContentPart
@@ -43,8 +44,8 @@ def _arguments(arguments: str | dict[str, object], where: str) -> dict[str, obje
     if not isinstance(arguments, str):
         return arguments
     try:
-        parsed = json.loads(arguments or "{}")
-    except ValueError as error:
+        parsed = msgspec.json.decode(arguments or "{}")
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f"{where} is not valid JSON: {error}.", param=where) from error
     if not isinstance(parsed, dict):
         raise InvalidRequest(f"{where} must be a JSON object.", param=where)

@@ -8,8 +8,6 @@ from novacron.errors import InvalidRequest
 from novacron.gateway.openai.schema import GenerationBody, JsonObject, ResponseFormat
 from novacron.records.request import SamplingParams, StructuredOutput
 
-_MAX_STOP_STRINGS = 64
-
 
 def sampling_params(
     body: GenerationBody,
@@ -123,14 +121,7 @@ def _spec(kind: str, spec: str | None) -> StructuredOutput | None:
 def _stop_strings(stop: str | list[str] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
-    strings = (stop,) if isinstance(stop, str) else tuple(stop)
-    if "" in strings:
-        raise InvalidRequest("A stop string may not be empty.", param="stop")
-    if len(strings) > _MAX_STOP_STRINGS:
-        raise InvalidRequest(
-            f"stop has {len(strings)} strings; at most {_MAX_STOP_STRINGS} are allowed.", "stop"
-        )
-    return strings
+    return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
 def _logit_bias(bias: dict[str, float] | None) -> dict[int, float]:

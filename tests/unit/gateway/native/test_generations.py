@@ -10,6 +10,8 @@ import pytest
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.gateway.app import build_app
+from novacron.gateway.native.replies import Stopwatch
+from novacron.records.output import RequestOutput
 from novacron.testing.fake_engine_client import FakeEngineClient
 from novacron.testing.waiting import until
 
@@ -217,3 +219,19 @@ async def test_the_events_of_a_stream_that_outgrew_the_buffer_are_gone(
     lost = await http.get(f"{BASE}/stream/long")
     assert lost.status_code == 410
     assert lost.json()["error"]["code"] == "events_lost"
+
+
+async def test_a_bug_of_ours_is_logged_and_ends_the_stream_with_an_error(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: Stopwatch, output: RequestOutput) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Stopwatch, "see", broken)
+    body = {"prompt": "a-very-private-prompt", "stream": True}
+    response = await http.post(f"{BASE}/completions", json=body)
+    last = events_of(response.text)[-1]
+    assert last["type"] == "error"
+    assert "unexpected" in last["data"]["message"]
+    assert "ZeroDivisionError" in caplog.text
+    assert "a-very-private-prompt" not in caplog.text

@@ -150,7 +150,7 @@ async def test_nulls_mean_defaults(http: httpx2.AsyncClient, client: FakeEngineC
         ({"top_logprobs": 3}, "top_logprobs", "logprobs"),
         ({"n": 0}, "n", "1"),
         ({"stop": [""]}, "stop.0", "at least 1 character"),
-        ({"stop": ""}, "stop", "empty"),
+        ({"stop": ""}, "stop", "between 1 and 1024"),
         ({"logit_bias": {"five": 1}}, "logit_bias", "token ids"),
         ({"logit_bias": {"99999": 1}}, "logit_bias", "99999"),
         ({"stop_token_ids": [99999]}, "stop_token_ids", "99999"),

@@ -1,0 +1,149 @@
+"""EngineProcess: one child process that runs an engine, and the two sockets that lead to it.
+
+Started by ProcessClient, which decides what its messages and its end mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from novacron.config.engine import EngineConfig
+from novacron.engine.engine_arguments import EngineArguments
+from novacron.records import wire
+
+# Threads of torch's OpenMP that spin at barriers slow a step down tenfold as soon as anything else
+# wants their core, and something does: this process, at every token. The user's environment wins.
+_THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+class EngineProcess:
+    """A running engine. The child imports and loads while its starter does something else."""
+
+    def __init__(self, config: EngineConfig, model_path: Path) -> None:
+        """Raises OSError if the system has no room for another process."""
+        self._folder = tempfile.mkdtemp(prefix="novacron-")  # mode 0700: nobody else may connect
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._outgoing = context.socket(zmq.PUSH)
+        self._incoming = context.socket(zmq.PULL)
+        self._arrived = asyncio.Event()
+        self._stop_reading: Callable[[], object] = lambda: None
+        endpoints = {}
+        for name, socket in (("inbox", self._outgoing), ("outbox", self._incoming)):
+            socket.set_hwm(0)
+            endpoints[name] = f"ipc://{self._folder}/{name}"
+            socket.bind(endpoints[name])
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "novacron.engine"],
+                stdin=subprocess.PIPE,
+                env=_THREADS_THAT_SLEEP | os.environ,
+                start_new_session=True,  # a terminal's Ctrl-C is for the server, which then drains
+            )
+        except OSError:
+            self._close_sockets()
+            raise
+        arguments = EngineArguments(config=config, model_path=str(model_path), **endpoints)
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(msgspec.json.encode(arguments) + b"\n")
+            self._process.stdin.flush()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def closed(self) -> bool:
+        return self._outgoing.closed
+
+    def send(self, message: wire.ToEngine) -> bool:
+        """False if nobody listens: the engine is starting, or gone. Never blocks."""
+        if self.closed:
+            return False
+        try:
+            self._outgoing.send(wire.encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    async def messages(self) -> AsyncIterator[wire.FromEngine]:
+        """What the engine sends, until `close`.
+
+        Half the cost of zmq.asyncio, which makes a future and a timer for each message.
+        """
+        loop = asyncio.get_running_loop()
+        descriptor = self._incoming.FD
+        loop.add_reader(descriptor, self._arrived.set)
+        self._stop_reading = lambda: loop.remove_reader(descriptor)
+        while not self.closed:
+            self._arrived.clear()
+            while (message := self._receive()) is not None:
+                yield wire.decode_from_engine(message)
+            await self._arrived.wait()
+
+    def _receive(self) -> bytes | None:
+        """The next message, if one is there. The descriptor speaks up again only once all have
+        been taken."""
+        if self.closed:
+            return None
+        try:
+            return self._incoming.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    async def wait(self) -> int:
+        """The exit code, once the process has ended."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[int] = loop.create_future()
+
+        def tell(exit_code: int) -> None:
+            if not ended.done():
+                ended.set_result(exit_code)
+
+        def watch() -> None:
+            exit_code = self._process.wait()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
+                loop.call_soon_threadsafe(tell, exit_code)
+
+        threading.Thread(target=watch, daemon=True, name="engine-watch").start()
+        return await ended
+
+    async def end(self, patience_s: float) -> None:
+        """Ask the process to end; insist after `patience_s`."""
+        self.send(wire.Shutdown())
+        try:
+            await asyncio.wait_for(self.wait(), patience_s)
+        except TimeoutError:
+            self.kill()
+            await self.wait()
+        self.close()
+
+    def kill(self) -> None:
+        """Harmless if the process has ended."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Let go of the sockets; the process, if it still runs, takes that as its end."""
+        self._close_sockets()
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def _close_sockets(self) -> None:
+        self._stop_reading()  # before the descriptor is closed, and its number given to another
+        self._arrived.set()
+        for socket in (self._outgoing, self._incoming):
+            socket.close(linger=0)
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,366 @@
+"""ProcessClient over a scripted engine: what dies, ends or is asked for at the wrong moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.engine import process_client
+from novacron.engine.client import EngineState
+from novacron.engine.engine_process import EngineProcess
+from novacron.engine.process_client import ProcessClient
+from novacron.errors import EngineDead, ModelLoadError, NotReady, NovaCronError
+from novacron.records import wire
+from novacron.records.output import EngineOutput, EngineStats, ModelSpec, RequestOutput
+from novacron.records.request import FinishReason, Request, SamplingParams
+from novacron.records.step import PositionLogprobs
+from novacron.testing.tiny_models import write_tiny_tokenizer
+from novacron.testing.waiting import until
+
+PATIENCE_S = 20.0
+SPEC = ModelSpec(
+    name="scripted",
+    model_version="0",
+    architecture="none",
+    vocab_size=200,
+    hidden_size=8,
+    max_model_len=100,
+    eos_token_ids=(0,),
+    dtype="float32",
+    device="cpu",
+    num_parameters=1,
+    weight_bytes=4,
+    num_blocks=7,
+    block_size=16,
+    kv_cache_bytes=1,
+)
+
+
+class ScriptedEngine(EngineProcess):
+    """Says and does what the test tells it to; ends when it is told to, unless it is stubborn."""
+
+    def __init__(self) -> None:
+        self.received: list[wire.ToEngine] = []
+        self.listens = True
+        self.is_stubborn = False
+        self._says: asyncio.Queue[wire.FromEngine | None] = asyncio.Queue()
+        self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        return 4711
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def has_ended(self) -> bool:
+        return self._exit_code.done()
+
+    def say(self, message: wire.FromEngine) -> None:
+        self._says.put_nowait(message)
+
+    def become_ready(self) -> None:
+        self.say(wire.Ready(wire.WIRE_VERSION, SPEC))
+
+    def die(self, exit_code: int = -9) -> None:
+        if not self._exit_code.done():
+            self._exit_code.set_result(exit_code)
+
+    def send(self, message: wire.ToEngine) -> bool:
+        if self._closed or not self.listens:
+            return False
+        self.received.append(message)
+        if isinstance(message, wire.Shutdown) and not self.is_stubborn:
+            self.die(0)
+        return True
+
+    async def messages(self) -> AsyncIterator[wire.FromEngine]:
+        while (message := await self._says.get()) is not None:
+            yield message
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._exit_code)
+
+    def kill(self) -> None:
+        self.die()
+
+    def close(self) -> None:
+        self._closed = True
+        self._says.put_nowait(None)
+
+
+class Setting:
+    """A client and the engines that it has started so far."""
+
+    def __init__(self, tokenizer_folder: Path) -> None:
+        self.engines: list[ScriptedEngine] = []
+        self.refusal_to_start: OSError | None = None
+        config = EngineConfig(model=ModelConfig(tokenizer=str(tokenizer_folder)))
+        self.client = ProcessClient(config, tokenizer_folder, make_process=self._make)
+        self.states: list[EngineState] = []
+        self.client.on_state_change(self.states.append)
+
+    def _make(self, config: EngineConfig, model_path: Path) -> ScriptedEngine:
+        if self.refusal_to_start is not None:
+            raise self.refusal_to_start
+        self.engines.append(ScriptedEngine())
+        return self.engines[-1]
+
+    @property
+    def engine(self) -> ScriptedEngine:
+        return self.engines[-1]
+
+    async def until_started(self, num_engines: int) -> None:
+        await until(lambda: len(self.engines) >= num_engines, PATIENCE_S)
+
+    async def until_state(self, state: EngineState) -> None:
+        await until(lambda: self.client.state is state, PATIENCE_S)
+
+    async def make_ready(self) -> None:
+        self.engine.become_ready()
+        await asyncio.wait_for(self.client.wait_ready(), PATIENCE_S)
+
+    async def start_request(self, request_id: str = "r") -> asyncio.Task[list[RequestOutput]]:
+        """Returns once the engine has it."""
+        task = asyncio.create_task(read_all(self.client, request_id))
+        received = self.engine.received
+        await until(lambda: any(isinstance(m, wire.Submit) for m in received), PATIENCE_S)
+        return task
+
+
+async def read_all(client: ProcessClient, request_id: str = "r") -> list[RequestOutput]:
+    request = Request(
+        request_id=request_id,
+        prompt_token_ids=(5, 6, 7),
+        sampling=SamplingParams(),
+        arrival_time_s=time.monotonic(),
+    )
+    return [output async for output in client.generate((request,))]
+
+
+async def failure_of(task: asyncio.Task[list[RequestOutput]]) -> NovaCronError:
+    with pytest.raises(NovaCronError) as caught:
+        await asyncio.wait_for(task, PATIENCE_S)
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tiny_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture
+async def setting(tokenizer_folder: Path) -> AsyncIterator[Setting]:
+    setting = Setting(tokenizer_folder)
+    await setting.client.start()
+    yield setting
+    await setting.client.close()
+
+
+@pytest.fixture
+async def ready(setting: Setting) -> Setting:
+    await setting.make_ready()
+    return setting
+
+
+async def test_an_engine_that_does_not_listen_any_more_fails_the_request_at_once(
+    ready: Setting,
+) -> None:
+    ready.engine.listens = False  # dead, and nobody has noticed yet
+    with pytest.raises(EngineDead, match="sent again"):
+        await asyncio.wait_for(read_all(ready.client), PATIENCE_S)
+    ready.engine.listens = True
+    task = await ready.start_request("another")
+    ready.engine.die()
+    await failure_of(task)
+
+
+async def test_a_message_that_cannot_be_handled_restarts_the_engine(ready: Setting) -> None:
+    task = await ready.start_request()
+    impossible = EngineOutput("r", prompt_logprobs=(PositionLogprobs((), (), 1),))  # of no token
+    ready.engine.say(wire.Outputs((impossible,), EngineStats()))
+    assert isinstance(await failure_of(task), EngineDead)
+    await ready.until_started(num_engines=2)
+    await ready.make_ready()
+
+
+async def test_what_a_dead_engine_said_last_is_delivered(ready: Setting) -> None:
+    task = await ready.start_request()
+    final = EngineOutput("r", new_token_ids=(5,), finish_reason=FinishReason.LENGTH)
+    ready.engine.die()
+    ready.engine.say(wire.Outputs((final,), EngineStats()))
+    outputs = await asyncio.wait_for(task, PATIENCE_S)
+    assert outputs[-1].finish_reason is FinishReason.LENGTH
+
+
+async def test_a_late_message_of_an_engine_that_was_given_up_changes_nothing(
+    ready: Setting,
+) -> None:
+    first = ready.engine
+    first.die()
+    await ready.until_started(num_engines=2)
+    first.become_ready()
+    await asyncio.sleep(0.01)
+    assert ready.client.state is EngineState.LOADING
+    await ready.make_ready()
+
+
+async def test_an_engine_that_ends_while_it_is_asked_to_is_not_ready_again(
+    setting: Setting,
+) -> None:
+    """Unloading while it loads: the Ready that was under way comes too late."""
+    setting.engine.is_stubborn = True
+    unloading = asyncio.create_task(setting.client.unload(PATIENCE_S))
+    await asyncio.sleep(0)
+    setting.engine.become_ready()
+    await asyncio.wait_for(unloading, PATIENCE_S)
+    assert setting.states == [EngineState.UNLOADED]
+    assert setting.client.engine_pid is None
+
+
+async def test_load_during_unload_brings_the_model_back(ready: Setting) -> None:
+    task = await ready.start_request()
+    unloading = asyncio.create_task(ready.client.unload(PATIENCE_S))
+    await ready.until_state(EngineState.DRAINING)
+    loading = asyncio.create_task(ready.client.load())
+    await asyncio.sleep(0)
+    assert not loading.done()
+    final = EngineOutput("r", finish_reason=FinishReason.LENGTH)
+    ready.engine.say(wire.Outputs((final,), EngineStats()))
+    assert (await task)[-1].finished
+    await unloading
+    await ready.until_started(num_engines=2)
+    ready.engine.become_ready()
+    await asyncio.wait_for(loading, PATIENCE_S)
+    assert ready.client.state is EngineState.READY
+
+
+async def test_two_loads_at_once_start_one_engine(ready: Setting) -> None:
+    await ready.client.unload(PATIENCE_S)
+    loads = [asyncio.create_task(ready.client.load()) for _ in range(2)]
+    await ready.until_started(num_engines=2)
+    ready.engine.become_ready()
+    await asyncio.wait_for(asyncio.gather(*loads), PATIENCE_S)
+    assert len(ready.engines) == 2
+
+
+async def test_unload_during_load_wakes_who_waits_for_the_load(ready: Setting) -> None:
+    await ready.client.unload(PATIENCE_S)
+    loading = asyncio.create_task(ready.client.load())
+    await ready.until_started(num_engines=2)
+    await asyncio.wait_for(ready.client.unload(PATIENCE_S), PATIENCE_S)
+    with pytest.raises(NotReady, match="unloaded"):
+        await asyncio.wait_for(loading, PATIENCE_S)
+
+
+async def test_death_while_it_drains_for_an_unload_only_hastens_it(ready: Setting) -> None:
+    task = await ready.start_request()
+    unloading = asyncio.create_task(ready.client.unload(PATIENCE_S))
+    await ready.until_state(EngineState.DRAINING)
+    ready.engine.die()
+    assert isinstance(await failure_of(task), EngineDead)
+    await asyncio.wait_for(unloading, PATIENCE_S)
+    assert ready.client.state is EngineState.UNLOADED
+    loading = asyncio.create_task(ready.client.load())
+    await ready.until_started(num_engines=2)
+    await ready.make_ready()
+    await loading
+
+
+async def test_death_while_it_drains_for_the_end_is_the_end(ready: Setting) -> None:
+    task = await ready.start_request()
+    draining = asyncio.create_task(ready.client.drain(PATIENCE_S))
+    await ready.until_state(EngineState.DRAINING)
+    ready.engine.die()
+    await failure_of(task)
+    assert await draining
+    assert ready.client.state is EngineState.DEAD
+    assert len(ready.engines) == 1
+
+
+async def test_close_during_load_and_during_unload_is_final(ready: Setting) -> None:
+    task = await ready.start_request()
+    unloading = asyncio.create_task(ready.client.unload(PATIENCE_S))
+    await ready.until_state(EngineState.DRAINING)
+    loading = asyncio.create_task(ready.client.load())
+    await asyncio.sleep(0)
+    await ready.client.close()
+    assert isinstance(await failure_of(task), EngineDead)
+    await asyncio.wait_for(unloading, PATIENCE_S)
+    with pytest.raises(NotReady, match="shutting down"):
+        await asyncio.wait_for(loading, PATIENCE_S)
+    assert ready.states[-1] is EngineState.DEAD
+    assert [engine.has_ended for engine in ready.engines] == [True]
+
+
+async def test_close_while_it_loads_does_not_wait_for_the_loading(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_client, "_END_PATIENCE_S", 3600.0)
+    setting.engine.is_stubborn = True  # it is loading: it does not read what it is sent
+    waiting = asyncio.create_task(setting.client.wait_ready())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_S):
+        await setting.client.close()
+        with pytest.raises(NotReady, match="shutting down"):
+            await waiting
+
+
+async def test_unload_between_death_and_restart_cancels_the_restart(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_client, "_RESTART_DELAYS_S", (0.02, 0.02))
+    setting.engine.die()
+    await until(lambda: setting.client.engine_pid is None, PATIENCE_S)
+    await setting.client.unload(PATIENCE_S)
+    await asyncio.sleep(0.1)
+    assert setting.client.state is EngineState.UNLOADED
+    assert len(setting.engines) == 1
+
+
+async def test_a_system_without_room_for_another_process_is_told(ready: Setting) -> None:
+    ready.refusal_to_start = OSError(11, "Resource temporarily unavailable")
+    ready.engine.die()
+    await ready.until_state(EngineState.DEAD)
+    with pytest.raises(EngineDead, match="temporarily unavailable"):
+        await ready.client.wait_ready()
+
+
+async def test_an_engine_that_dies_too_often_is_given_up(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_client, "_RESTART_DELAYS_S", (0.0, 0.0))
+    for num_engines in (1, 2, 3):
+        await setting.until_started(num_engines)
+        setting.engine.die()
+    await setting.until_state(EngineState.DEAD)
+    with pytest.raises(EngineDead, match="too often"):
+        await read_all(setting.client)
+    assert len(setting.engines) == 3
+
+
+async def test_a_failed_start_is_told_to_everyone_in_the_engines_words(setting: Setting) -> None:
+    setting.engine.say(wire.Failed("ModelLoadError", "weights are cut off"))
+    setting.engine.die(3)
+    tracebacks = []
+    for _ in range(3):
+        with pytest.raises(ModelLoadError, match="cut off") as caught:
+            await asyncio.wait_for(read_all_when_settled(setting.client), PATIENCE_S)
+        tracebacks.append(len(caught.traceback))
+    assert len(setting.engines) == 1
+    assert tracebacks[0] == tracebacks[-1]  # raised again and again, it must not grow
+
+
+async def read_all_when_settled(client: ProcessClient) -> list[RequestOutput]:
+    await client.wait_ready()
+    return await read_all(client)
