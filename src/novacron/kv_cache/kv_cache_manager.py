@@ -144,9 +144,8 @@ class KVCacheManager:
                 return None
             new_block_ids = tuple(self._pool.allocate(num_new))
             table.block_ids.extend(new_block_ids)
-        num_full = min(num_tokens, len(token_ids)) // self.block_size
-        if self.enable_prefix_caching and num_full > table.num_settled:
-            self._settle(table, token_ids, num_full)
+        if self.enable_prefix_caching and num_tokens // self.block_size > table.num_settled:
+            self._settle(table, token_ids, min(num_tokens, len(token_ids)) // self.block_size)
         return new_block_ids
 
     def free(self, table: BlockTable) -> None:

@@ -354,9 +354,10 @@ class Scheduler:
         """Bring one request up to date with its result; None if there is nothing to tell."""
         if result.error is not None:
             return self._tell(state, stop=Stop(FinishReason.ERROR), error=result.error)
-        end = part.num_known_tokens
-        num_accepted = min(len(part.draft_token_ids), max(len(result.token_ids) - 1, 0))
-        state.num_computed_tokens = end + num_accepted  # wrong guesses do not count
+        end = part.start + part.num_tokens
+        if part.draft_token_ids:  # wrong guesses do not count
+            end -= 1 + len(part.draft_token_ids) - len(result.token_ids)
+        state.num_computed_tokens = end
         if part.start < state.num_prompt_tokens:
             self._num_prompt_tokens += min(end, state.num_prompt_tokens) - part.start
         prompt_logprobs = self._new_prompt_logprobs(state, part, result.prompt_logprobs)

@@ -23,8 +23,8 @@ from novacron.scheduler.request_state import RequestState
 from novacron.scheduler.step_times import StepTimes
 
 _MIN_PRICE: Final = 0.01  # tokens a draft; times so close that they say nothing prove it not free
-_FADING: Final = 0.998  # of trust, a step
-_MAX_FADING: Final = 5000  # steps
+_FADING: Final = 0.99  # of trust, a step
+_MAX_FADING: Final = 1000  # steps
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class _Step:
         gain = sum(rate**place for place in range(1, num_drafts + 1))
         return _Step(
             self.times,
-            self.trust,
+            max(self.trust, 1.0),  # one request is enough for a trial
             self.num_left - num_drafts,
             self.num_tokens + num_drafts,
             self.num_expected + gain,
@@ -121,7 +121,7 @@ class AdaptiveSpeculation:
     which all its requests could have got on. Both are measured. In a small step most of the time
     goes into reading the weights, so a token more is cheap; in a large one it costs as much as any.
     The longer all steps were with guesses, or all without, the less the comparison is trusted, in
-    favour of the other: so both are tried again, at the price of one step in some hundreds.
+    favour of the other: so both are tried again, at the price of one step in about a hundred.
 
     Rows that are sampled never exceed `max_num_seqs` by more than one request's drafts.
     """

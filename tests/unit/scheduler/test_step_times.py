@@ -37,7 +37,7 @@ def test_an_outlier_at_first_is_corrected_by_the_next_measurement() -> None:
 
 def test_the_latest_measurements_count() -> None:
     times = StepTimes()
-    for seconds in [1.0] * 10 + [2.0] * 5:
+    for seconds in [1.0] * 10 + [2.0] * 8:
         times.observe(4, seconds)
     assert times.estimate_s(4) == 2.0
 
