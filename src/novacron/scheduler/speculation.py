@@ -1,4 +1,4 @@
-"""Speculation: which guesses join a step. Lossless, see docs/adr/0007-speculation.md.
+"""Speculation: which guesses join a step. Lossless, see docs/adr/0008-speculation.md.
 
 The scheduler plans a step of known tokens first; what is left of budget and blocks may then go to
 guesses. They preempt nobody and delay nobody's prompt.
