@@ -46,8 +46,8 @@ imports: setup
 fmt: setup  ## format the code and sort imports
 	@$(BIN)/ruff check --fix-only --quiet && $(BIN)/ruff format
 
-bench: setup  ## measure; ARGS="serve --help" and so on, default: startup
-	@$(BIN)/novacron bench $(or $(ARGS),startup)
+bench: setup  ## measure everything, about five minutes; or ARGS="serve --help" and so on
+	@$(BIN)/novacron bench $(or $(ARGS),suite --output-dir benchmarks/results)
 
 docs: setup  ## write docs/configuration.md from the code
 	@$(BIN)/python tools/configuration_doc.py

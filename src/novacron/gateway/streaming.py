@@ -7,6 +7,7 @@ Knows nothing of what the frames say.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import TypeVar
@@ -15,9 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from novacron.errors import NovaCronError
+from novacron.errors import NovaCronError, RequestFailed
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _COMMENT = b": keep-alive\n\n"
 _HEADERS = {
@@ -104,10 +107,10 @@ class EventStreamResponse(Response):
                 async for piece in self._frames:
                     self._silent = False
                     await self._send(send, piece)
-            except NovaCronError as error:
-                if not self._started:
+            except Exception as error:
+                if not self._started or isinstance(error, OSError):  # OSError: the peer is gone
                     raise
-                await self._send(send, self._error_frame(error))
+                await self._send(send, self._error_frame(_as_told(error)))
             await self._send(send, b"", more=False)
 
     async def _send(self, send: Send, body: bytes, *, more: bool = True) -> None:
@@ -121,6 +124,14 @@ class EventStreamResponse(Response):
                 }
             )
         await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _as_told(error: Exception) -> NovaCronError:
+    """What the client hears: a bug of ours goes to the log, not to the client."""
+    if isinstance(error, NovaCronError):
+        return error
+    logger.error("a stream broke off by an unexpected error", exc_info=error)
+    return RequestFailed("The server failed while it answered. The request can be sent again.")
 
 
 async def _end(*tasks: asyncio.Future[T] | asyncio.Future[None]) -> None:

@@ -39,7 +39,7 @@ class Peer:
 class Source:
     """Frames, and whether they were closed."""
 
-    def __init__(self, *steps: bytes | NovaCronError | asyncio.Event) -> None:
+    def __init__(self, *steps: bytes | Exception | asyncio.Event) -> None:
         self.steps = steps
         self.closed = False
 
@@ -87,6 +87,17 @@ async def test_a_later_error_is_the_last_frame() -> None:
     await response_of(Source(b"one", Overloaded("full")))(SCOPE, peer.receive, peer.send)
     assert peer.body == b"oneE:full"
     assert peer.sent[-1]["more_body"] is False
+
+
+async def test_a_bug_of_ours_ends_the_stream_with_an_error_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    peer, source = Peer(), Source(b"one", KeyError("secret"))
+    await response_of(source)(SCOPE, peer.receive, peer.send)
+    assert peer.body.startswith(b"oneE:The server failed")
+    assert b"secret" not in peer.body
+    assert "KeyError" in caplog.text
+    assert source.closed
 
 
 async def test_a_silent_stream_gets_comments_and_so_its_status() -> None:
