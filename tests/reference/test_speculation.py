@@ -84,23 +84,25 @@ class Memory:
 
 
 class Engine:
-    """An EngineCore around one loaded model, new for each run."""
+    """A model, loaded anew for each run: ranks hear of a request's end with the step after it, so
+    those of a run's last step would stay in them."""
 
     def __init__(self, folder: Path) -> None:
         self._scheduler_config = SchedulerConfig(max_num_seqs=16, max_num_batched_tokens=512)
         self._tokenizer = Tokenizer.load(folder)
-        self._executor = InlineExecutor(
-            ModelConfig(dtype="float32", device="cpu", num_threads=1),
-            CacheConfig(block_size=8, kv_cache_memory=64 * 2**20),
-            self._scheduler_config,
-            model_path=folder,
-            progress=lambda phase, fraction: None,
-        )
+        self._folder = folder
 
     def run(
         self, requests: Sequence[Request], new_drafter: Callable[[], Drafter] | None = None
     ) -> tuple[dict[str, list[EngineOutput]], EngineCore]:
-        spec = self._executor.spec
+        executor = InlineExecutor(
+            ModelConfig(dtype="float32", device="cpu", num_threads=1),
+            CacheConfig(block_size=8, kv_cache_memory=64 * 2**20),
+            self._scheduler_config,
+            model_path=self._folder,
+            progress=lambda phase, fraction: None,
+        )
+        spec = executor.spec
         kv_cache = KVCacheManager(
             spec.num_blocks, spec.block_size, model_version=spec.model_version, kv_dtype=spec.dtype
         )
@@ -119,7 +121,7 @@ class Engine:
             speculation=speculation,
         )
         core = EngineCore(
-            self._executor,
+            executor,
             scheduler,
             lambda: GrammarCompiler(self._tokenizer.json_text, spec.vocab_size, spec.eos_token_ids),
         )

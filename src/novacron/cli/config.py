@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from novacron.cli.options import config_file_option, load_settings, settings_command
+from novacron.cli.options import ALL_COMPONENTS, config_file_option, load_settings, settings_command
 from novacron.config.explain import explain as rows_of
 from novacron.config.explain import render_json, render_table
 
@@ -16,7 +16,7 @@ def config() -> None:
     """Explain the settings in effect."""
 
 
-@settings_command("model", "cache", "scheduler", "server")
+@settings_command(*ALL_COMPONENTS)
 @click.argument("model_path", metavar="[MODEL]", required=False)
 @config_file_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

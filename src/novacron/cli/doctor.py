@@ -10,7 +10,7 @@ import click
 from novacron.cli import machine
 from novacron.cli.checks import Check, Verdict, show
 from novacron.cli.listener import bind
-from novacron.cli.options import config_file_option, load_settings, settings_command
+from novacron.cli.options import ALL_COMPONENTS, config_file_option, load_settings, settings_command
 from novacron.cli.wording import size
 from novacron.config.load import Settings
 from novacron.errors import ConfigError, ModelLoadError
@@ -19,7 +19,7 @@ _LITTLE_MEMORY = 2 * 2**30
 _LITTLE_DISK = 5 * 2**30
 
 
-@settings_command("model", "cache", "scheduler", "server")
+@settings_command(*ALL_COMPONENTS)
 @click.argument("model_path", metavar="[MODEL]", required=False)
 @config_file_option
 @click.pass_context

@@ -17,7 +17,14 @@ from novacron.config.explain import text_of
 from novacron.config.keys import KEYS, Key
 from novacron.config.load import Settings, load
 
-_TITLES = {"model": "Model", "cache": "KV cache", "scheduler": "Scheduler", "server": "Server"}
+_TITLES = {
+    "model": "Model",
+    "cache": "KV cache",
+    "scheduler": "Scheduler",
+    "speculative": "Speculation",
+    "server": "Server",
+}
+ALL_COMPONENTS = tuple(_TITLES)
 
 
 class SettingOption(click.Option):

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from novacron.cli.listener import bind
-from novacron.cli.options import config_file_option, load_settings, settings_command
+from novacron.cli.options import ALL_COMPONENTS, config_file_option, load_settings, settings_command
 
 
-@settings_command("model", "cache", "scheduler", "server")
+@settings_command(*ALL_COMPONENTS)
 @click.argument("model_path", metavar="[MODEL]", required=False)
 @config_file_option
 @click.pass_context
