@@ -43,7 +43,11 @@ def run_train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     folder: Path = arguments.run
     folder.mkdir(parents=True, exist_ok=True)
-    options = TrainOptions(seed=arguments.seed, steps=arguments.steps or TrainOptions.steps)
+    options = TrainOptions(
+        seed=arguments.seed,
+        steps=arguments.steps or TrainOptions.steps,
+        short_every=arguments.short_every,
+    )
     shape = ModelShape()
     encoder = prepare_tokenizer(folder, options.seed, shape.vocab_size)
     trainer = Trainer(folder, encoder, shape, options)
@@ -51,7 +55,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     if arguments.steps is not None:
         trainer.schedule = RateSchedule.of_length(arguments.steps)
     if arguments.decay_now is not None:
-        trainer.decay_now(arguments.decay_now)
+        trainer.decay_now(arguments.decay_now, arguments.decay_from)
     print(f"{'resumed' if resumed else 'started'} at step {trainer.step}", flush=True)
     signal.signal(signal.SIGTERM, trainer.stop)
     trainer.train()
@@ -83,6 +87,8 @@ def parse_arguments() -> argparse.Namespace:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int, default=1)
     train.add_argument("--decay-now", type=int, metavar="N", help="finish in N steps from here")
+    train.add_argument("--decay-from", type=float, metavar="F", help="rate to fall from, 1 = full")
+    train.add_argument("--short-every", type=int, default=1, help="steps per batch of short chats")
     train.set_defaults(action=run_train)
     export = commands.add_parser("export", help="write the newest checkpoint as a model folder")
     export.add_argument("run", type=Path)

@@ -10,6 +10,7 @@ WARM_UP_STEPS: Final = 60
 DECAY_FRACTION: Final = 0.35
 ADVANCE_BELOW_LOSS: Final = 0.35
 _AVERAGED_STEPS: Final = 20
+_COMPLETE_WEIGHTS: Final = (2, 4, 3, 1)
 
 
 @dataclass
@@ -23,10 +24,11 @@ class RateSchedule:
     def of_length(cls, total_steps: int) -> RateSchedule:
         return cls(total_steps, round(total_steps * (1 - DECAY_FRACTION)))
 
-    def ending_in(self, steps: int, step: int) -> RateSchedule:
-        """A schedule that goes on from the factor at `step` in a straight line to zero."""
+    @classmethod
+    def ending(cls, step: int, steps: int, factor: float) -> RateSchedule:
+        """A schedule that falls in a straight line from `factor` at `step` to zero."""
         total = step + steps
-        return RateSchedule(total, round(total - steps / self.factor(step)))
+        return cls(total, round(total - steps / factor))
 
     def factor(self, step: int) -> float:
         if step < WARM_UP_STEPS:
@@ -55,10 +57,11 @@ class Curriculum:
     def choose(self, rng: Random) -> int:
         """Index of a length: the newest half of the time, else any admitted one.
 
-        Once all are admitted every length is equally likely.
+        Once all are admitted, the middle ones come most often.
         """
-        newest = not self.complete and rng.random() < 0.5
-        return self.admitted - 1 if newest else rng.randrange(self.admitted)
+        if self.complete:
+            return rng.choices(range(self.num_lengths), _COMPLETE_WEIGHTS)[0]
+        return self.admitted - 1 if rng.random() < 0.5 else rng.randrange(self.admitted)
 
     def observe(self, chosen: int, loss: float) -> None:
         if chosen != self.admitted - 1:

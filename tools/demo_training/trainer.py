@@ -36,6 +36,7 @@ class TrainOptions:
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     weight_decay: float = 0.0
+    short_every: int = 1
     log_every: int = 25
     checkpoint_every_s: float = 300.0
     score_every_s: float = 900.0
@@ -100,9 +101,10 @@ class Trainer:
         self.seconds = state["seconds"]
         return True
 
-    def decay_now(self, steps: int) -> None:
-        """Let the rates fall to zero from where they are, and end, in `steps` steps."""
-        self.schedule = self.schedule.ending_in(steps, self.step)
+    def decay_now(self, steps: int, factor: float | None) -> None:
+        """Let the rates fall to zero in `steps` steps, from `factor` or from where they are."""
+        start = self.schedule.factor(self.step) if factor is None else factor
+        self.schedule = RateSchedule.ending(self.step, steps, start)
 
     def train(self) -> None:
         """Run to the end of the schedule, logging, scoring and saving on the way."""
@@ -115,11 +117,11 @@ class Trainer:
             short_loss, long_loss = self._train_step()
             now = time.monotonic()
             self.seconds += now - started
-            short_losses.append(short_loss)
+            short_losses += [] if short_loss is None else [short_loss]
             long_losses.append(long_loss)
             if self.step % self.options.log_every == 0:
                 speed = (self.tokens - tokens_logged) / (now - logged)
-                short, long = fmean(short_losses), fmean(long_losses)
+                short, long = fmean(short_losses or [0.0]), fmean(long_losses)
                 self._log(f"short {short:.3f} long {long:.3f} {speed:.0f} tok/s")
                 logged, tokens_logged = now, self.tokens
                 short_losses.clear()
@@ -136,11 +138,13 @@ class Trainer:
         self.save()
         self._score()
 
-    def _train_step(self) -> tuple[float, float]:
-        """One update from a short and a retrieval batch. Returns both losses."""
+    def _train_step(self) -> tuple[float | None, float]:
+        """One update from a retrieval and mostly a short batch. Returns the short and long loss."""
         rng = Random(f"{self.options.seed}/{self.step}")
         set_rate(self.optimizers, self.schedule.factor(self.step))
-        short_loss = self._backward(SHORT_ROWS, rng, retrieval=False)
+        short_loss = None
+        if self.step % self.options.short_every == 0:
+            short_loss = self._backward(SHORT_ROWS, rng, retrieval=False)
         chosen = self.curriculum.choose(rng)
         long_loss = self._backward(RETRIEVAL_ROWS[chosen], rng, retrieval=True)
         self.curriculum.observe(chosen, long_loss)
