@@ -54,7 +54,7 @@ SHORT_TASK_WEIGHTS: Final = {
     "unknown": 4.0,
     "json_make": 16.0,
     "json_read": 6.0,
-    "copy": 20.0,
+    "copy": 14.0,
     "reverse": 5.0,
     "sort": 5.0,
     "retrieval_64": 4.0,
