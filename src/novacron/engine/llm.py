@@ -91,6 +91,8 @@ class LLM:
         **template_arguments: Any,
     ) -> list[RequestOutput]:
         """Answer one conversation, or each of several, by the model's chat template."""
+        if not messages:
+            raise InvalidRequest("No message was given.", param="messages")
         conversations = [messages] if isinstance(messages[0], Mapping) else messages
         prompts = [
             self.tokenizer.apply_chat_template(conversation, **template_arguments)  # type: ignore[arg-type]

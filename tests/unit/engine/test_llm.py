@@ -66,6 +66,8 @@ def test_what_cannot_run_raises_before_anything_runs(llm: LLM) -> None:
         llm.generate([[5] * 10, [5] * 5000], GREEDY)
     with pytest.raises(InvalidRequest):
         llm.generate([], GREEDY)
+    with pytest.raises(InvalidRequest):
+        llm.chat([], GREEDY)
     assert llm.generate([[5] * 10], GREEDY)[0].finish_reason is FinishReason.LENGTH
 
 
