@@ -2,6 +2,7 @@
 
     python tools/train_demo.py train RUN_FOLDER            start, or resume, a run
     python tools/train_demo.py train RUN_FOLDER --decay-now 500
+    python tools/train_demo.py train RUN_FOLDER --start-from MODEL_FOLDER
     python tools/train_demo.py export RUN_FOLDER MODEL_FOLDER
     python tools/train_demo.py evaluate MODEL_FOLDER
 
@@ -12,6 +13,7 @@ transformers.
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import torch
 
 from demo_training.documents import tokenizer_texts
 from demo_training.evaluate import evaluate
-from demo_training.export import export_model
+from demo_training.export import export_model, read_exported_weights
 from demo_training.model import ModelShape
 from demo_training.schedule import RateSchedule
 from demo_training.tokenizer import ChatEncoder, train_tokenizer
@@ -49,9 +51,13 @@ def run_train(arguments: argparse.Namespace) -> None:
         short_every=arguments.short_every,
     )
     shape = ModelShape()
+    if arguments.start_from is not None:
+        shutil.copyfile(arguments.start_from / TOKENIZER_NAME, folder / TOKENIZER_NAME)
     encoder = prepare_tokenizer(folder, options.seed, shape.vocab_size)
     trainer = Trainer(folder, encoder, shape, options)
     resumed = trainer.resume()
+    if arguments.start_from is not None and not resumed:
+        trainer.start_from(read_exported_weights(arguments.start_from))
     if arguments.steps is not None:
         trainer.schedule = RateSchedule.of_length(arguments.steps)
     if arguments.decay_now is not None:
@@ -88,6 +94,7 @@ def parse_arguments() -> argparse.Namespace:
     train.add_argument("--threads", type=int, default=1)
     train.add_argument("--decay-now", type=int, metavar="N", help="finish in N steps from here")
     train.add_argument("--decay-from", type=float, metavar="F", help="rate to fall from, 1 = full")
+    train.add_argument("--start-from", type=Path, help="exported model whose weights to start with")
     train.add_argument("--short-every", type=int, default=1, help="steps per batch of short chats")
     train.set_defaults(action=run_train)
     export = commands.add_parser("export", help="write the newest checkpoint as a model folder")

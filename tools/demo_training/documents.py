@@ -54,7 +54,7 @@ SHORT_TASK_WEIGHTS: Final = {
     "unknown": 4.0,
     "json_make": 16.0,
     "json_read": 6.0,
-    "copy": 14.0,
+    "copy": 18.0,
     "reverse": 5.0,
     "sort": 5.0,
     "retrieval_64": 4.0,
@@ -63,7 +63,7 @@ SHORT_TASK_WEIGHTS: Final = {
 SYSTEM_FRACTION: Final = 0.15
 FOLLOWING_TURN_FRACTION: Final = 0.35
 STATEMENT_FRACTION: Final = 0.03
-LONG_COPY_FRACTION: Final = 0.05
+LONG_COPY_FRACTION: Final = 0.1
 DENSE_FRACTION: Final = 0.5
 SMALLEST_CONTEXT: Final = 16
 SMALLEST_RETRIEVAL: Final = 48

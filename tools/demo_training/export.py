@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from demo_training.model import DemoModel, ModelShape
 from demo_training.tokenizer import BOS, CHAT_TEMPLATE, END, PAD, token_id
 from demo_training.trainer import CHECKPOINT_NAME
 
 MAX_BYTES = 20_000_000
+WEIGHTS_NAME = "model.safetensors"
+PREFIX = "model."
 
 
 def load_model(checkpoint: Path) -> tuple[DemoModel, dict[str, Any]]:
@@ -23,6 +26,12 @@ def load_model(checkpoint: Path) -> tuple[DemoModel, dict[str, Any]]:
     model = DemoModel(ModelShape(**state["shape"]))
     model.load_state_dict(state["model"])
     return model.eval(), state
+
+
+def read_exported_weights(folder: Path) -> dict[str, Tensor]:
+    """Weights that `export_model` wrote, in float32, under the names of `DemoModel`."""
+    weights = load_file(folder / WEIGHTS_NAME)
+    return {name.removeprefix(PREFIX): weight.float() for name, weight in weights.items()}
 
 
 def export_model(run: Path, tokenizer_file: Path, target: Path) -> None:
@@ -34,13 +43,13 @@ def export_model(run: Path, tokenizer_file: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     weights = {
-        f"model.{name}": weight.to(torch.bfloat16).contiguous()
+        f"{PREFIX}{name}": weight.to(torch.bfloat16).contiguous()
         for name, weight in model.state_dict().items()
     }
     size = sum(weight.nbytes for weight in weights.values())
     if size > MAX_BYTES:
         raise ValueError(f"weights take {size} bytes, more than the {MAX_BYTES} allowed")
-    (target / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
+    (target / WEIGHTS_NAME).write_bytes(save(weights, metadata={"format": "pt"}))
     tokenizer.save(str(target / "tokenizer.json"))
     (target / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     _write_json(target / "config.json", _model_config(model.shape, tokenizer))

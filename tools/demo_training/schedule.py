@@ -31,11 +31,11 @@ class RateSchedule:
         return cls(total, round(total - steps / factor))
 
     def factor(self, step: int) -> float:
-        if step < WARM_UP_STEPS:
-            return (step + 1) / WARM_UP_STEPS
+        warm_up = min(1.0, (step + 1) / WARM_UP_STEPS)
         if step < self.decay_start:
-            return 1.0
-        return max(0.0, (self.total_steps - step) / (self.total_steps - self.decay_start))
+            return warm_up
+        decay = (self.total_steps - step) / (self.total_steps - self.decay_start)
+        return max(0.0, warm_up * decay)
 
 
 @dataclass

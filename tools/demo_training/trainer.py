@@ -101,6 +101,11 @@ class Trainer:
         self.seconds = state["seconds"]
         return True
 
+    def start_from(self, weights: dict[str, torch.Tensor]) -> None:
+        """Begin with these weights, which know all row lengths already; optimizers start fresh."""
+        self.model.load_state_dict(weights)
+        self.curriculum = Curriculum(len(RETRIEVAL_ROWS), admitted=len(RETRIEVAL_ROWS))
+
     def decay_now(self, steps: int, factor: float | None) -> None:
         """Let the rates fall to zero in `steps` steps, from `factor` or from where they are."""
         start = self.schedule.factor(self.step) if factor is None else factor
