@@ -43,8 +43,9 @@ def serve(step_s: float, ready: Connection) -> None:
 async def read_stream(port: int, path: str, num_tokens: int) -> int:
     """Start a stream, read it to the end, return its number of chunks."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    question = {"messages": [{"role": "user", "content": "hi"}]}
     body = {
-        "messages": [{"role": "user", "content": "hi"}],
+        **(question if "chat" in path else {"prompt": "hi"}),
         "stream": True,
         "max_tokens": num_tokens,
         "ignore_eos": True,

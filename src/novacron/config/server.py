@@ -26,6 +26,9 @@ class ServerConfig:
     keep_alive_interval: float = setting(
         15.0, "send a comment on a silent stream this often", unit="s"
     )
+    stream_flush_interval: float = setting(
+        0.004, "tokens that come within this time travel together; 0: each for itself", unit="s"
+    )
     max_body_bytes: int = setting(16 * 2**20, "largest request body accepted", unit="bytes")
     replay_buffer_bytes: int = setting(
         64 * 2**20,
@@ -45,7 +48,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.port < 65536, "port", self.port, "give a number from 0 to 65535")
-        for key in ("shutdown_timeout", "replay_seconds"):
+        for key in ("shutdown_timeout", "replay_seconds", "stream_flush_interval"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "give 0 or more seconds")
         require(
             self.keep_alive_interval > 0, "keep_alive_interval", self.keep_alive_interval,

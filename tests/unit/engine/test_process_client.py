@@ -100,11 +100,16 @@ class ScriptedEngine(EngineProcess):
 class Setting:
     """A client and the engines that it has started so far."""
 
-    def __init__(self, tokenizer_folder: Path) -> None:
+    def __init__(self, tokenizer_folder: Path, flush_interval_s: float = 0.0) -> None:
         self.engines: list[ScriptedEngine] = []
         self.refusal_to_start: OSError | None = None
         config = EngineConfig(model=ModelConfig(tokenizer=str(tokenizer_folder)))
-        self.client = ProcessClient(config, tokenizer_folder, make_process=self._make)
+        self.client = ProcessClient(
+            config,
+            tokenizer_folder,
+            flush_interval_s=flush_interval_s,
+            make_process=self._make,
+        )
         self.states: list[EngineState] = []
         self.client.on_state_change(self.states.append)
 
@@ -136,14 +141,17 @@ class Setting:
         return task
 
 
-async def read_all(client: ProcessClient, request_id: str = "r") -> list[RequestOutput]:
-    request = Request(
+def make_request(request_id: str) -> Request:
+    return Request(
         request_id=request_id,
         prompt_token_ids=(5, 6, 7),
         sampling=SamplingParams(),
         arrival_time_s=time.monotonic(),
     )
-    return [output async for output in client.generate((request,))]
+
+
+async def read_all(client: ProcessClient, request_id: str = "r") -> list[RequestOutput]:
+    return [output async for output in client.generate((make_request(request_id),))]
 
 
 async def failure_of(task: asyncio.Task[list[RequestOutput]]) -> NovaCronError:
@@ -192,6 +200,44 @@ async def test_a_message_that_cannot_be_handled_restarts_the_engine(ready: Setti
     assert isinstance(await failure_of(task), EngineDead)
     await ready.until_started(num_engines=2)
     await ready.make_ready()
+
+
+async def test_paced_outputs_that_cannot_be_handled_restart_the_engine(
+    tokenizer_folder: Path,
+) -> None:
+    setting = Setting(tokenizer_folder, flush_interval_s=0.01)
+    await setting.client.start()
+    await setting.make_ready()
+    task = await setting.start_request()
+    setting.engine.say(wire.Outputs((EngineOutput("r", new_token_ids=(5,)),), EngineStats()))
+    impossible = EngineOutput("r", prompt_logprobs=(PositionLogprobs((), (), 1),))  # of no token
+    setting.engine.say(wire.Outputs((impossible,), EngineStats()))
+    assert isinstance(await failure_of(task), EngineDead)
+    await setting.client.close()
+
+
+async def test_what_waits_to_be_flushed_is_delivered_before_the_end(
+    tokenizer_folder: Path,
+) -> None:
+    setting = Setting(tokenizer_folder, flush_interval_s=3600.0)
+    await setting.client.start()
+    await setting.make_ready()
+    task = asyncio.create_task(_tokens_until_the_end(setting.client))
+    await until(lambda: len(setting.engine.received) > 0, PATIENCE_S)
+    for token_id in (5, 6, 7):
+        output = EngineOutput("r", new_token_ids=(token_id,))
+        setting.engine.say(wire.Outputs((output,), EngineStats()))
+    setting.engine.die()
+    assert await asyncio.wait_for(task, PATIENCE_S) == [5, 6, 7]
+    await setting.client.close()
+
+
+async def _tokens_until_the_end(client: ProcessClient) -> list[int]:
+    token_ids: list[int] = []
+    with pytest.raises(EngineDead):
+        async for output in client.generate((make_request("r"),)):
+            token_ids += output.token_ids
+    return token_ids
 
 
 async def test_what_a_dead_engine_said_last_is_delivered(ready: Setting) -> None:
