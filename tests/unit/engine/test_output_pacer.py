@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from novacron.engine.output_pacer import OutputPacer
 from novacron.records.output import EngineOutput
 from novacron.records.request import FinishReason
+from novacron.testing.waiting import until
 
 FIRST = EngineOutput("a", new_token_ids=(1,), first_scheduled_time_s=0.0)
 LAST = EngineOutput("a", new_token_ids=(9,), finish_reason=FinishReason.LENGTH)
@@ -53,9 +54,7 @@ async def test_what_waits_is_delivered_when_the_interval_is_over() -> None:
     delivered = Delivered(0.005)
     delivered.pacer.put([token(0)])
     delivered.pacer.put([token(1)])
-    async with asyncio.timeout(10):
-        while len(delivered.batches) < 2:
-            await asyncio.sleep(0.001)
+    await until(lambda: len(delivered.batches) == 2, 10.0)
     assert delivered.batches == [[token(0)], [token(1)]]
 
 
