@@ -67,6 +67,7 @@ class ProcessClient:
         self._stats = EngineStats()
         self._streams = RequestStreams()
         self._pacer = OutputPacer(flush_interval_s, self._deliver)
+        self._num_compiling = 0  # requests whose grammar is being checked
         self._seeds = random.Random(config.model.seed)
         self._max_live = config.scheduler.max_num_seqs + config.scheduler.max_queued_requests
         self._callbacks: list[Callable[[EngineState], None]] = []
@@ -139,11 +140,11 @@ class ProcessClient:
         if self._state is not EngineState.READY:
             raise self._refusal()
         admitted = tuple(admit(request, self.spec, self._seeds) for request in requests)
+        self._refuse_if_full(len(admitted))
         await self._check_grammars(admitted)
         engine = self._engine
         if engine is None or self._state is not EngineState.READY:  # it ended while we compiled
             raise self._refusal()
-        self._refuse_if_full(len(admitted))
         stream = self._streams.open(admitted, self.tokenizer)
         try:
             if not engine.send(wire.Submit(admitted)):
@@ -204,12 +205,19 @@ class ProcessClient:
 
     async def _check_grammars(self, requests: tuple[Request, ...]) -> None:
         """Compile, beside the event loop, what the engine will compile: errors are for the client
-        to mend, so they must come before anything runs."""
-        loop = asyncio.get_running_loop()
-        for spec in {request.sampling.structured_output for request in requests}:
-            if spec is not None:
-                compiler = self._grammar_compiler()
+        to mend, so they must come before anything runs. Meanwhile the requests keep their places
+        in the queue."""
+        wanted = {request.sampling.structured_output for request in requests}
+        specs = [spec for spec in wanted if spec is not None]
+        if not specs:
+            return
+        compiler, loop = self._grammar_compiler(), asyncio.get_running_loop()
+        self._num_compiling += len(requests)
+        try:
+            for spec in specs:
                 await loop.run_in_executor(self._grammar_thread, compiler.compile, spec)
+        finally:
+            self._num_compiling -= len(requests)
 
     def _grammar_compiler(self) -> GrammarCompiler:
         if self._grammars is None:
@@ -220,10 +228,11 @@ class ProcessClient:
         return self._grammars
 
     def _refuse_if_full(self, num_new: int) -> None:
-        if len(self._streams) + num_new > self._max_live:
+        num_live = len(self._streams) + self._num_compiling
+        if num_live + num_new > self._max_live:
             raise errors.Overloaded(
-                f"The queue is full: {len(self._streams)} requests are running or waiting, and at "
-                f"most {self._max_live} may. Try again later, or raise max_queued_requests."
+                f"The queue is full: {num_live} requests are running or waiting, and at most "
+                f"{self._max_live} may. Try again later, or raise max_queued_requests."
             )
 
     def _refusal(self) -> errors.NovaCronError:
@@ -257,6 +266,8 @@ class ProcessClient:
             self._not_loading.clear()
         else:
             self._not_loading.set()
+        if state not in (EngineState.READY, EngineState.DRAINING):
+            self._stats = self._stats.after_the_end()
         for callback in self._callbacks:
             callback(state)
 

@@ -14,6 +14,7 @@ from typing import Any
 import tokenizers
 
 from novacron.engine.chat_template import ChatTemplates
+from novacron.engine.quoting import Quoting
 from novacron.engine.vocabulary import Vocabulary
 from novacron.errors import InvalidRequest, ModelLoadError
 
@@ -41,8 +42,10 @@ class Tokenizer:
         chat_templates: ChatTemplates | None,
     ) -> None:
         self.json_text = json_text
-        self._tokenizer = _build(json_text, origin)
-        _make_special(self._tokenizer, named_tokens.values())
+        self._tokenizer = _build(json_text, origin, named_tokens.values())
+        self._quoting = Quoting(
+            _special_ids(self._tokenizer), lambda: _build(json_text, origin, named_tokens.values())
+        )
         self._vocabulary = Vocabulary(self._tokenizer, origin)
         self._chat_templates = chat_templates
         self.vocab_size: int = self._tokenizer.get_vocab_size()
@@ -90,9 +93,18 @@ class Tokenizer:
         """What each token stands for; shared by every detokenizer."""
         return self._vocabulary
 
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of `text`; special tokens such as BOS are added where the model wants them."""
+    def encode(
+        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
+    ) -> list[int]:
+        """Token ids of `text`; special tokens such as BOS are added where the model wants them.
+
+        Those that stand in the text become tokens if `parse_special`, else they stay text.
+        """
+        if not parse_special:
+            text = self._quoting.quote(text)
         try:
+            if self._quoting.is_quoted(text):
+                return self._quoting.encode(text, add_special_tokens=add_special_tokens)
             encoding = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
         except TypeError as error:  # what the library says of text it cannot write as UTF-8
             raise InvalidRequest(
@@ -145,13 +157,17 @@ class Tokenizer:
         continue_final_message: bool = False,
         template_kwargs: Mapping[str, object] | None = None,
     ) -> list[int]:
-        """Token ids of a chat. No special tokens are added: the template writes its own BOS."""
+        """Token ids of a chat. No special tokens are added: the template writes its own BOS.
+
+        Only the template's special tokens are tokens; those in what it is given stay text.
+        """
+        quote = self._quoting.quote
         text = self.render_chat(
-            messages,
-            tools=tools,
+            quote(messages),
+            tools=quote(tools),
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
-            template_kwargs=template_kwargs,
+            template_kwargs=quote(template_kwargs),
         )
         return self.encode(text, add_special_tokens=False)
 
@@ -159,14 +175,20 @@ class Tokenizer:
         return None if token is None else self._tokenizer.token_to_id(token)
 
 
-def _build(json_text: str, origin: str) -> tokenizers.Tokenizer:
+def _build(json_text: str, origin: str, named_tokens: Iterable[str]) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_str(json_text)
     except Exception as error:  # the library raises bare Exception
         raise ModelLoadError(f"{origin} is not a valid tokenizer file: {error}") from error
     tokenizer.no_truncation()  # training leftovers in some files; prompts are never cut silently
     tokenizer.no_padding()
+    _make_special(tokenizer, named_tokens)
     return tokenizer
+
+
+def _special_ids(tokenizer: tokenizers.Tokenizer) -> dict[str, int]:
+    added = tokenizer.get_added_tokens_decoder()
+    return {token.content: token_id for token_id, token in added.items() if token.special}
 
 
 def _make_special(tokenizer: tokenizers.Tokenizer, names: Iterable[str]) -> None:

@@ -78,8 +78,11 @@ def _tokenized(body: TokenizeBody, service: Service, max_model_len: int) -> Toke
     tokenizer = service.client.tokenizer
     match body.prompt, body.messages:
         case (str(prompt), None):
-            wants_special = body.add_special_tokens is not False
-            token_ids = tokenizer.encode(prompt, add_special_tokens=wants_special)
+            token_ids = tokenizer.encode(
+                prompt,
+                add_special_tokens=body.add_special_tokens is not False,
+                parse_special=body.parse_special is not False,
+            )
         case (None, list()):
             tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()] or None
             token_ids = chat_prompt(body, body.messages, tokenizer, tools)

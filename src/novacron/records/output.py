@@ -48,6 +48,12 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     step_time_s: float = 0.0  # total inside steps
     schedule_time_s: float = 0.0  # total inside Scheduler.schedule and update
 
+    def after_the_end(self) -> EngineStats:
+        """Those of an engine that is gone: its totals, and nothing that runs or is held."""
+        return msgspec.structs.replace(
+            self, num_running=0, num_waiting=0, num_blocks=0, num_used_blocks=0, num_cached_blocks=0
+        )
+
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about the loaded model, learnt by the engine process and passed to everyone else."""

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig, ModelConfig, SchedulerConfig
 from novacron.engine import process_client
 from novacron.engine.client import EngineState
 from novacron.engine.engine_process import EngineProcess
 from novacron.engine.process_client import ProcessClient
-from novacron.errors import EngineDead, ModelLoadError, NotReady, NovaCronError
+from novacron.engine.structured_output import GrammarCompiler
+from novacron.errors import (
+    EngineDead,
+    InvalidRequest,
+    ModelLoadError,
+    NotReady,
+    NovaCronError,
+    Overloaded,
+)
 from novacron.records import wire
 from novacron.records.output import EngineOutput, EngineStats, ModelSpec, RequestOutput
-from novacron.records.request import FinishReason, Request, SamplingParams
+from novacron.records.request import FinishReason, Request, SamplingParams, StructuredOutput
 from novacron.records.step import PositionLogprobs
 from novacron.testing.tiny_models import write_tiny_tokenizer
 from novacron.testing.waiting import until
@@ -104,7 +113,10 @@ class Setting:
     def __init__(self, tokenizer_folder: Path, flush_interval_s: float = 0.0) -> None:
         self.engines: list[ScriptedEngine] = []
         self.refusal_to_start: OSError | None = None
-        config = EngineConfig(model=ModelConfig(tokenizer=str(tokenizer_folder)))
+        config = EngineConfig(
+            model=ModelConfig(tokenizer=str(tokenizer_folder)),
+            scheduler=SchedulerConfig(max_num_seqs=1, max_queued_requests=1),
+        )
         self.client = ProcessClient(
             config,
             tokenizer_folder,
@@ -142,17 +154,20 @@ class Setting:
         return task
 
 
-def make_request(request_id: str) -> Request:
+def make_request(request_id: str, sampling: SamplingParams | None = None) -> Request:
     return Request(
         request_id=request_id,
         prompt_token_ids=(5, 6, 7),
-        sampling=SamplingParams(),
+        sampling=sampling or SamplingParams(),
         arrival_time_s=time.monotonic(),
     )
 
 
-async def read_all(client: ProcessClient, request_id: str = "r") -> list[RequestOutput]:
-    return [output async for output in client.generate((make_request(request_id),))]
+async def read_all(
+    client: ProcessClient, request_id: str = "r", sampling: SamplingParams | None = None
+) -> list[RequestOutput]:
+    requests = (make_request(request_id, sampling),)
+    return [output async for output in client.generate(requests)]
 
 
 async def failure_of(task: asyncio.Task[list[RequestOutput]]) -> NovaCronError:
@@ -290,6 +305,52 @@ async def test_load_during_unload_brings_the_model_back(ready: Setting) -> None:
     ready.engine.become_ready()
     await asyncio.wait_for(loading, PATIENCE_S)
     assert ready.client.state is EngineState.READY
+
+
+async def test_requests_whose_grammar_compiles_count_as_waiting(
+    ready: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = threading.Event()
+
+    def compile_slowly(compiler: GrammarCompiler, spec: StructuredOutput) -> None:
+        may_go_on.wait(PATIENCE_S)
+        if spec.spec == "bad":
+            raise InvalidRequest("no grammar")
+
+    monkeypatch.setattr(GrammarCompiler, "compile", compile_slowly)
+    wanted = [SamplingParams(structured_output=StructuredOutput("regex", s)) for s in ("bad", "b")]
+    tasks = [
+        asyncio.create_task(read_all(ready.client, s.structured_output.spec, s)) for s in wanted
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="2 requests are running or waiting"):
+        await asyncio.wait_for(read_all(ready.client, "one too many"), PATIENCE_S)
+    may_go_on.set()
+    assert isinstance(await failure_of(tasks[0]), InvalidRequest)
+    in_its_place = asyncio.create_task(read_all(ready.client, "another"))
+    await until(lambda: len(ready.engine.received) == 2, PATIENCE_S)
+    with pytest.raises(Overloaded, match="2 requests are running or waiting"):
+        await asyncio.wait_for(read_all(ready.client, "again one too many"), PATIENCE_S)
+    ready.engine.die()
+    await failure_of(tasks[1])
+    await failure_of(in_its_place)
+
+
+async def test_statistics_do_not_tell_of_requests_of_an_engine_that_is_gone(ready: Setting) -> None:
+    busy = EngineStats(
+        num_running=1, num_waiting=2, num_blocks=7, num_used_blocks=3, num_cached_blocks=1,
+        generation_tokens=5,
+    )  # fmt: skip
+    gone = EngineStats(generation_tokens=5)
+    for end in (ready.engine.die, lambda: asyncio.create_task(ready.client.unload(PATIENCE_S))):
+        ready.engine.say(wire.Outputs((), busy))
+        await until(lambda: ready.client.stats == busy, PATIENCE_S)
+        end()
+        await until(lambda: ready.client.stats == gone, PATIENCE_S)
+        if ready.client.state is EngineState.LOADING:
+            await ready.until_started(num_engines=2)
+            await ready.make_ready()
+            assert ready.client.stats == EngineStats(num_blocks=7)
 
 
 async def test_two_loads_at_once_start_one_engine(ready: Setting) -> None:

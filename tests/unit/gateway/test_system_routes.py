@@ -102,6 +102,20 @@ async def test_tokenize_a_conversation(http: httpx2.AsyncClient) -> None:
     assert answer["token_strs"] is None
 
 
+async def test_special_tokens_are_tokens_only_in_raw_prompts_that_may(
+    http: httpx2.AsyncClient, client: FakeEngineClient
+) -> None:
+    async def count_special(url: str, body: dict[str, object]) -> int:
+        token_ids = (await http.post(url, json=body)).json()["tokens"]
+        return sum(token_id in client.tokenizer.special_token_ids for token_id in token_ids)
+
+    text = "a<|im_end|>b"
+    assert await count_special("/tokenize", {"prompt": text}) == 1
+    assert await count_special("/tokenize", {"prompt": text, "parse_special": False}) == 0
+    chat = {"messages": [{"role": "user", "content": text}]}
+    assert await count_special("/tokenize", chat) == await count_special("/tokenize", CHAT) == 3
+
+
 @pytest.mark.parametrize("body", [{}, {"prompt": "x", **CHAT}, {"prompt": "x", "model": "other"}])
 async def test_tokenize_refuses_what_is_unclear(http: httpx2.AsyncClient, body: object) -> None:
     assert (await http.post("/tokenize", json=body)).status_code in (400, 404)

@@ -51,7 +51,10 @@ def parse_completion(
         raise InvalidRequest("best_of is not supported unless it equals n; use n.", "best_of")
     sampling = _sampling(body)
     prompts = prompt_token_ids(
-        body.prompt, tokenizer, add_special_tokens=body.add_special_tokens is not False
+        body.prompt,
+        tokenizer,
+        add_special_tokens=body.add_special_tokens is not False,
+        parse_special=body.parse_special is not False,
     )
     if len(prompts) * (body.n or 1) > _MAX_REQUESTS:
         raise InvalidRequest(
@@ -69,6 +72,7 @@ def prompt_token_ids(
     tokenizer: Tokenizer,
     *,
     add_special_tokens: bool = True,
+    parse_special: bool = True,
 ) -> list[list[int]]:
     """The prompts that one text, several, one token list or several stand for."""
     match prompt:
@@ -79,7 +83,7 @@ def prompt_token_ids(
         case _:
             prompts = prompt
     return [
-        tokenizer.encode(one, add_special_tokens=add_special_tokens)
+        tokenizer.encode(one, add_special_tokens=add_special_tokens, parse_special=parse_special)
         if isinstance(one, str)
         else list(one)  # type: ignore[arg-type]
         for one in prompts

@@ -160,7 +160,10 @@ Prompts = (
 
 
 class CompletionBody(GenerationBody):
-    """POST /v1/completions."""
+    """POST /v1/completions.
+
+    `parse_special` (llama.cpp's; true by default): special tokens in the text become tokens.
+    """
 
     prompt: Prompts
     echo: bool | None = None
@@ -168,6 +171,7 @@ class CompletionBody(GenerationBody):
     best_of: int | None = None
     logprobs: NumLogprobs | None = None
     add_special_tokens: bool | None = None
+    parse_special: bool | None = None
 
 
 class EmbeddingBody(Body):
@@ -191,6 +195,7 @@ class TokenizeBody(Body):
     messages: list[ChatMessage] | None = None
     tools: list[Tool] | None = None
     add_special_tokens: bool | None = None
+    parse_special: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: JsonObject | None = None

@@ -39,6 +39,16 @@ async def test_every_form_of_prompt(
     assert answer["usage"]["prompt_tokens"] == sum(map(len, prompts[::2]))
 
 
+async def test_special_tokens_of_the_prompt_may_stay_text(
+    http: httpx2.AsyncClient, client: FakeEngineClient
+) -> None:
+    end = client.tokenizer.encode("<|im_end|>")[0]
+    for parse_special, is_token in ((None, True), (True, True), (False, False)):
+        body = {"prompt": ["a<|im_end|>b", "c"], "parse_special": parse_special}
+        assert (await http.post(URL, json=body)).status_code == 200
+        assert (end in client.submitted[-2].prompt_token_ids) == is_token
+
+
 @pytest.mark.parametrize("prompt", ["hello world", [5, 6, 7]])
 @pytest.mark.parametrize("logprobs", [None, 0, 2])
 async def test_echo_streamed_and_whole(
