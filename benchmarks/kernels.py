@@ -85,8 +85,9 @@ def step_of(decoder: Decoder, streams: int, context: int) -> Callable[[], object
         dtype=dtype, device=device,
     )  # fmt: skip
     batch = InputBatch(
-        max_num_seqs=streams, max_model_len=context + 16, block_size=block_size, device=device
-    )
+        max_num_seqs=streams, max_num_tokens=streams, max_model_len=context + 16,
+        block_size=block_size, device=device,
+    )  # fmt: skip
     decoder.set_context(context + 16)
     new, parts = [], []
     for stream in range(streams):

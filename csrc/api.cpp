@@ -5,20 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "level.h"
-#include "thread_pool.h"
+#include "context.h"
 
 namespace novacron {
-
-struct Context {
-  Context(const Level& chosen, int num_threads) : level(chosen), pool(num_threads) {}
-  const Level& level;
-  ThreadPool pool;
-};
-
 namespace {
 
-constexpr int32_t kAbiVersion = 1;
+constexpr int32_t kAbiVersion = 2;
 constexpr int64_t kCellBytes = 4;
 
 // What csrc/build.py could compile and this machine can run, best last.
@@ -71,7 +63,38 @@ void pack_panels(void* argument, int64_t first, int64_t last) {
   }
 }
 
+// A row whose cells of 4 bytes lie `stride` bytes apart; the last may be half of one.
+void copy_cells(const char* from, int64_t stride, char* to, int64_t row_bytes) {
+  for (int64_t done = 0; done < row_bytes; done += kCellBytes, from += stride) {
+    const int64_t left = row_bytes - done;
+    memcpy(to + done, from, left < kCellBytes ? left : kCellBytes);
+  }
+}
+
+void lookup_rows(void* argument, int64_t first, int64_t last) {
+  const LookupCall& call = *static_cast<const LookupCall*>(argument);
+  const int64_t elements = elements_per_cell(call.type);
+  const int64_t row_bytes = call.size * kCellBytes / elements;
+  const char* table = static_cast<const char*>(call.table);
+  for (int64_t row = first; row < last; ++row) {
+    char* to = static_cast<char*>(call.out) + row * row_bytes;
+    if (call.is_packed) {
+      const char* from = table + panel_offset(call.ids[row], divide_up(call.size, elements));
+      copy_cells(from, kPanel * kCellBytes, to, row_bytes);
+    } else {
+      memcpy(to, table + call.ids[row] * row_bytes, row_bytes);
+    }
+  }
+}
+
 }  // namespace
+
+void lookup(ThreadPool& pool, const LookupCall& call) {
+  constexpr int64_t kElementsWorthClaiming = 16 * 1024;
+  pool.run(call.rows, divide_up(kElementsWorthClaiming, call.size), lookup_rows,
+           const_cast<LookupCall*>(&call));
+}
+
 }  // namespace novacron
 
 using novacron::Context;
@@ -118,23 +141,6 @@ void novacron_pack(Context* context, int32_t type, const void* weights, int64_t 
   context->pool.run(novacron::divide_up(outputs, novacron::kPanel), 1, novacron::pack_panels, &job);
 }
 
-void novacron_gather(Context*, int32_t type, const void* packed, int64_t inputs, const int64_t* ids,
-                     int64_t num_ids, void* out) {
-  const int64_t elements = novacron::elements_per_cell(type);
-  const int64_t cells = novacron::divide_up(inputs, elements);
-  const int64_t row_bytes = inputs * novacron::kCellBytes / elements;
-  char* to = static_cast<char*>(out);
-  for (int64_t index = 0; index < num_ids; ++index, to += row_bytes) {
-    const char* from =
-        static_cast<const char*>(packed) + novacron::panel_offset(ids[index], cells);
-    for (int64_t cell = 0; cell < cells; ++cell) {
-      const int64_t left = row_bytes - cell * novacron::kCellBytes;
-      memcpy(to + cell * novacron::kCellBytes, from + cell * novacron::kPanel * novacron::kCellBytes,
-             left < novacron::kCellBytes ? left : novacron::kCellBytes);
-    }
-  }
-}
-
 void novacron_linear(Context* context, const novacron::LinearCall* call) {
   context->level.linear(context->pool, *call);
 }
@@ -153,4 +159,12 @@ void novacron_gated(Context* context, const novacron::GatedCall* call) {
 
 void novacron_attend(Context* context, const novacron::AttentionCall* call) {
   context->level.attend(context->pool, *call);
+}
+
+void novacron_lookup(Context* context, const novacron::LookupCall* call) {
+  novacron::lookup(context->pool, *call);
+}
+
+void novacron_map(Context* context, const novacron::MapCall* call) {
+  context->level.map(context->pool, *call);
 }

@@ -19,6 +19,16 @@ struct Context;  // a level and a thread pool
 
 enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1 };
 enum Activation : int32_t { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
+enum Function : int32_t { kScale = 0, kSoftcap = 1 };
+enum OperationKind : int32_t {
+  kLinear = 0,
+  kNorm = 1,
+  kRotate = 2,
+  kGated = 3,
+  kAttention = 4,
+  kLookup = 5,
+  kMap = 6,
+};
 
 // y[m][n] = sum_k x[m][k] * w[n][k] (+ bias[n]) (+ residual[m][n]); `residual` may be `out`.
 // `weights` comes from novacron_pack. The sum over k is made of `segments` sums (1, 2 or 4) of
@@ -34,10 +44,12 @@ struct LinearCall {
   int32_t type, out_type, segments;
 };
 
-// `x` is [outer][inner][size] with strides, `out` the same without gaps.
+// `x` is [outer][inner][size] with strides, `out` and `residual` the same without gaps; the norm is
+// added to `residual`, which may be `out`.
 struct NormCall {
   const void* x;
   const void* weight;
+  const void* residual;  // or null
   void* out;
   int64_t outer, inner, size;
   int64_t outer_stride, inner_stride;
@@ -45,12 +57,14 @@ struct NormCall {
   int32_t type, weight_type;
 };
 
-// `x` is [tokens][heads][head_dim]; `cosine` and `sine` are [tokens][rotary_dim], the first half of
-// `sine` negated; `out` is without gaps. Dimensions past rotary_dim are copied.
+// Turns each pair (x[i], x[i + rotary_dim / 2]) of `x`, [tokens][heads][head_dim], by the angle of
+// its token's position. `cosine` and `sine` are [positions][rotary_dim / 2]; `out` is without gaps.
+// Dimensions past rotary_dim are copied.
 struct RotateCall {
   const void* x;
   const void* cosine;
   const void* sine;
+  const int64_t* positions;  // per token
   void* out;
   int64_t tokens, heads, head_dim, rotary_dim;
   int64_t token_stride, head_stride;
@@ -63,6 +77,23 @@ struct GatedCall {
   void* out;
   int64_t rows, size, x_stride;
   int32_t type, activation;
+};
+
+// out[r] = table[ids[r]]: rows of a matrix [..][size] without gaps, or of packed weights.
+struct LookupCall {
+  const void* table;
+  const int64_t* ids;
+  void* out;
+  int64_t rows, size;
+  int32_t type, is_packed;
+};
+
+// x[r][i] = x[r][i] * operand, or operand * tanh(x[r][i] / operand); `x` is without gaps.
+struct MapCall {
+  void* x;
+  int64_t rows, size;
+  float operand;
+  int32_t type, function;
 };
 
 // Stores the step's keys and values in the cache, then attends. A row is a request's part of the
@@ -90,6 +121,24 @@ struct AttentionCall {
   int32_t type;
 };
 
+// A recorded sequence of calls, run as often as wanted for steps of different sizes. `calls` holds
+// the call structs, which are changed in place: of each sizing, the 8 bytes at `offset` become
+// sizes[size] of the step. All pointers in them must stay valid.
+struct Operation {
+  int64_t kind;
+  int64_t offset;  // of its struct in `calls`
+};
+struct Sizing {
+  int64_t offset;
+  int64_t size;
+};
+struct Program {
+  void* calls;
+  const Operation* operations;
+  const Sizing* sizings;
+  int64_t num_operations, num_sizings;
+};
+
 }  // namespace novacron
 
 // Changes whenever a function or a struct above does: the caller checks it.
@@ -103,12 +152,14 @@ NOVACRON_API void novacron_close(novacron::Context* context);
 NOVACRON_API int64_t novacron_packed_bytes(int32_t type, int64_t outputs, int64_t inputs);
 NOVACRON_API void novacron_pack(novacron::Context* context, int32_t type, const void* weights,
                                 int64_t outputs, int64_t inputs, int64_t stride, void* packed);
-// Rows `ids` of packed weights, as they were: [num_ids][inputs].
-NOVACRON_API void novacron_gather(novacron::Context* context, int32_t type, const void* packed,
-                                  int64_t inputs, const int64_t* ids, int64_t num_ids, void* out);
 NOVACRON_API void novacron_linear(novacron::Context* context, const novacron::LinearCall* call);
 NOVACRON_API void novacron_rms_norm(novacron::Context* context, const novacron::NormCall* call);
 NOVACRON_API void novacron_rotate(novacron::Context* context, const novacron::RotateCall* call);
 NOVACRON_API void novacron_gated(novacron::Context* context, const novacron::GatedCall* call);
 NOVACRON_API void novacron_attend(novacron::Context* context,
                                   const novacron::AttentionCall* call);
+NOVACRON_API void novacron_lookup(novacron::Context* context, const novacron::LookupCall* call);
+NOVACRON_API void novacron_map(novacron::Context* context, const novacron::MapCall* call);
+// The operations in order. The pool's threads stay awake from the first to the last.
+NOVACRON_API void novacron_run(novacron::Context* context, const novacron::Program* program,
+                               const int64_t* sizes);

@@ -20,6 +20,7 @@ struct Level {
   void (*rotate)(ThreadPool&, const RotateCall&);
   void (*gated)(ThreadPool&, const GatedCall&);
   void (*attend)(ThreadPool&, const AttentionCall&);
+  void (*map)(ThreadPool&, const MapCall&);
 };
 
 extern const Level kPortableLevel;

@@ -7,6 +7,9 @@ using Clock = std::chrono::steady_clock;
 
 // Longer than the pause between two kernels of one step, much shorter than a time slice.
 constexpr auto kSpin = std::chrono::microseconds(50);
+// Longer than any operation of a program that runs without help, unless its thread has lost its
+// core: then nobody should spin on another.
+constexpr auto kSpinAwake = std::chrono::microseconds(400);
 constexpr int kChecksPerClock = 32;
 constexpr int64_t kMostJobsAlone = 1024;
 
@@ -18,10 +21,10 @@ inline void relax() {
 #endif
 }
 
-// True once `ready` is, false if it was not within kSpin.
+// True once `ready` is, false if it was not within `patience`.
 template <class Condition>
-bool spin_until(Condition ready) {
-  const auto end = Clock::now() + kSpin;
+bool spin_until(Condition ready, Clock::duration patience) {
+  const auto end = Clock::now() + patience;
   do {
     for (int check = 0; check < kChecksPerClock; ++check) {
       if (ready()) return true;
@@ -64,16 +67,28 @@ void ThreadPool::run(int64_t num_tasks, int64_t grain, Task task, void* argument
   argument_ = argument;
   next_.store(0, std::memory_order_relaxed);
   gate_.store((gate_.load() + kNextJob) | kOpen);
-  if (sleeping_.load() > 0) {
-    { std::lock_guard<std::mutex> lock(mutex_); }  // a worker about to sleep is asleep now
-    job_posted_.notify_all();
-  }
+  if (mood_.load() == Mood::kParked) mood_ = Mood::kWatching;
+  if (sleeping_.load() > 0) wake_sleepers();
   const auto start = Clock::now();
   claim_tasks();
   gate_.fetch_and(~kOpen);
   const auto end = Clock::now();
   wait_for_workers();
   judge(end - start, Clock::now() - end);
+}
+
+void ThreadPool::wake() {
+  if (workers_.empty()) return;
+  mood_ = Mood::kAwake;
+  num_wakes_.fetch_add(1);
+  if (sleeping_.load() > 0) wake_sleepers();
+}
+
+void ThreadPool::park() { mood_ = Mood::kParked; }
+
+void ThreadPool::wake_sleepers() {
+  { std::lock_guard<std::mutex> lock(mutex_); }  // a worker about to sleep is asleep now
+  job_posted_.notify_all();
 }
 
 // A worker that was taken off its core in the middle of a task holds up the job for a time slice.
@@ -99,10 +114,10 @@ void ThreadPool::claim_tasks() {
 }
 
 void ThreadPool::work() {
-  uint64_t seen = 0;
+  uint64_t seen = 0, seen_wakes = 0;
   while (!stop_) {
     if (!enter(&seen)) {
-      wait_for_job(seen);
+      wait_for_job(seen, &seen_wakes);
       continue;
     }
     claim_tasks();
@@ -126,21 +141,24 @@ bool ThreadPool::enter(uint64_t* seen) {
   return false;
 }
 
-void ThreadPool::wait_for_job(uint64_t seen) {
+void ThreadPool::wait_for_job(uint64_t seen, uint64_t* seen_wakes) {
   const auto posted = [this, seen] {
     const uint64_t gate = gate_.load();
     return ((gate & kOpen) != 0 && gate / kNextJob != seen) || stop_.load();
   };
-  if (spin_until(posted)) return;
+  const auto posted_or_parked = [&] { return posted() || mood_.load() == Mood::kParked; };
+  spin_until(posted_or_parked, is_awake() ? kSpinAwake : kSpin);
+  if (posted()) return;
   std::unique_lock<std::mutex> lock(mutex_);
   sleeping_.fetch_add(1);
-  job_posted_.wait(lock, posted);
+  job_posted_.wait(lock, [&] { return posted() || num_wakes_.load() != *seen_wakes; });
   sleeping_.fetch_sub(1);
+  *seen_wakes = num_wakes_.load();
 }
 
 void ThreadPool::wait_for_workers() {
   const auto left = [this] { return (gate_.load() & kInside) == 0; };
-  if (spin_until(left)) return;
+  if (spin_until(left, kSpin)) return;
   std::unique_lock<std::mutex> lock(mutex_);
   caller_sleeps_ = true;
   all_left_.wait(lock, left);

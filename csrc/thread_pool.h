@@ -13,7 +13,8 @@ namespace novacron {
 
 // Tasks are claimed, `grain` at a time, by whichever thread is free: a thread that the system has
 // taken off its core delays nobody but the tasks it holds. What a task computes must not depend on
-// who runs it. Idle threads watch for work for some microseconds, then sleep.
+// who runs it. Idle threads watch for work for some microseconds, then sleep; between `wake` and
+// `park` they watch all the time, after `park` not at all.
 class ThreadPool {
  public:
   using Task = void (*)(void* argument, int64_t first, int64_t last);
@@ -28,9 +29,15 @@ class ThreadPool {
   // Runs all tasks [0, num_tasks) and returns when they are done. One caller at a time.
   void run(int64_t num_tasks, int64_t grain, Task task, void* argument);
 
+  // The caller is about to run many small jobs, close together; and: it is done with them.
+  void wake();
+  void park();
+  bool is_awake() const { return mood_.load(std::memory_order_relaxed) == Mood::kAwake; }
+
  private:
   using Clock = std::chrono::steady_clock;
   static constexpr int64_t kFewestJobsAlone = 8;
+  enum class Mood { kWatching, kAwake, kParked };  // how idle threads wait
 
   // gate_: the number of the job above, then one bit "may be joined", then the workers inside.
   static constexpr uint64_t kOpen = uint64_t{1} << 16;
@@ -40,7 +47,8 @@ class ThreadPool {
   void work();
   void claim_tasks();
   bool enter(uint64_t* seen);
-  void wait_for_job(uint64_t seen);
+  void wait_for_job(uint64_t seen, uint64_t* seen_wakes);
+  void wake_sleepers();
   void wait_for_workers();
   void judge(Clock::duration working, Clock::duration waiting);
 
@@ -57,6 +65,8 @@ class ThreadPool {
   std::mutex mutex_;
   std::condition_variable job_posted_;
   std::condition_variable all_left_;
+  std::atomic<Mood> mood_{Mood::kWatching};
+  std::atomic<uint64_t> num_wakes_{0};
   std::atomic<int> sleeping_{0};
   std::atomic<bool> caller_sleeps_{false};
   std::atomic<bool> stop_{false};

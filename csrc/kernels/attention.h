@@ -281,8 +281,9 @@ void attend_with(ThreadPool& pool, const AttentionCall& call) {
   }
   first_tiles.data()[call.num_rows] = num_tiles;
   const int64_t tasks = num_tiles * call.num_kv_heads;
-  const bool worth_waking = keys * call.num_heads * call.head_dim > 512 * 1024;
-  parallel(pool, tasks, worth_waking ? 1 : tasks, [&](int64_t task, int64_t last) {
+  const int64_t worth_sharing = pool.is_awake() ? 64 * 1024 : 512 * 1024;
+  const bool share = keys * call.num_heads * call.head_dim > worth_sharing;
+  parallel(pool, tasks, share ? 1 : tasks, [&](int64_t task, int64_t last) {
     int64_t row = 0;
     for (; task < last; ++task) {
       const int64_t index = task / call.num_kv_heads;

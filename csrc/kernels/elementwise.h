@@ -1,4 +1,4 @@
-// Norms, rotation and gated activations: one row at a time, in float32 inside.
+// Norms, rotation, gated activations and what is done to single elements: one row at a time, in float32 inside.
 #pragma once
 
 #include <cmath>
@@ -45,11 +45,13 @@ void rms_norm_of(ThreadPool& pool, const NormCall& call) {
     const T* x = static_cast<const T*>(call.x) + row / call.inner * call.outer_stride +
                  row % call.inner * call.inner_stride;
     T* out = static_cast<T*>(call.out) + row * call.size;
+    const T* residual = static_cast<const T*>(call.residual);
     const float mean = sum_of_squares(x, call.size) / static_cast<float>(call.size);
     const Floats factor = broadcast(1.0f / sqrtf(mean + call.epsilon));
     for_vectors(call.size, [&](int64_t index, int64_t count) {
-      const Floats scaled = load_up_to(x + index, count) * factor;
-      store_up_to(out + index, scaled * load_up_to(weight + index, count), count);
+      Floats normed = load_up_to(x + index, count) * factor * load_up_to(weight + index, count);
+      if (residual != nullptr) normed += load_up_to(residual + row * call.size + index, count);
+      store_up_to(out + index, normed, count);
     });
   });
 }
@@ -65,29 +67,26 @@ void rms_norm(ThreadPool& pool, const NormCall& call) {
 }
 
 template <class T>
-void rotate_head(const T* x, const T* cosine, const T* sine, T* out, int64_t rotary_dim) {
-  const int64_t half = rotary_dim / 2;
+void rotate_head(const T* x, const T* cosine, const T* sine, T* out, int64_t half) {
   for_vectors(half, [&](int64_t i, int64_t count) {
     const Floats left = load_up_to(x + i, count), right = load_up_to(x + half + i, count);
-    const Floats turned_left = multiply_add(right, load_up_to(sine + i, count),
-                                            left * load_up_to(cosine + i, count));
-    const Floats turned_right = multiply_add(left, load_up_to(sine + half + i, count),
-                                             right * load_up_to(cosine + half + i, count));
-    store_up_to(out + i, turned_left, count);
-    store_up_to(out + half + i, turned_right, count);
+    const Floats along = load_up_to(cosine + i, count), across = load_up_to(sine + i, count);
+    store_up_to(out + i, multiply_add(right, -across, left * along), count);
+    store_up_to(out + half + i, multiply_add(left, across, right * along), count);
   });
 }
 
 template <class T>
 void rotate_of(ThreadPool& pool, const RotateCall& call) {
+  const int64_t half = call.rotary_dim / 2;
   parallel_rows(pool, call.tokens, call.heads * call.head_dim, [&](int64_t token) {
-    const T* cosine = static_cast<const T*>(call.cosine) + token * call.rotary_dim;
-    const T* sine = static_cast<const T*>(call.sine) + token * call.rotary_dim;
+    const T* cosine = static_cast<const T*>(call.cosine) + call.positions[token] * half;
+    const T* sine = static_cast<const T*>(call.sine) + call.positions[token] * half;
     for (int64_t head = 0; head < call.heads; ++head) {
       const T* x =
           static_cast<const T*>(call.x) + token * call.token_stride + head * call.head_stride;
       T* out = static_cast<T*>(call.out) + (token * call.heads + head) * call.head_dim;
-      rotate_head(x, cosine, sine, out, call.rotary_dim);
+      rotate_head(x, cosine, sine, out, half);
       memcpy(out + call.rotary_dim, x + call.rotary_dim,
              (call.head_dim - call.rotary_dim) * sizeof(T));
     }
@@ -149,6 +148,34 @@ void gated(ThreadPool& pool, const GatedCall& call) {
     gated_by<float>(pool, call);
   } else {
     gated_by<BFloat16>(pool, call);
+  }
+}
+
+template <class T, class Function>
+void map_by(ThreadPool& pool, const MapCall& call, Function function) {
+  parallel_rows(pool, call.rows, call.size, [&](int64_t row) {
+    T* x = static_cast<T*>(call.x) + row * call.size;
+    for_vectors(call.size, [&](int64_t i, int64_t count) {
+      store_up_to(x + i, function(load_up_to(x + i, count)), count);
+    });
+  });
+}
+
+template <class T>
+void map_of(ThreadPool& pool, const MapCall& call) {
+  const float operand = call.operand;
+  if (call.function == kScale) {
+    map_by<T>(pool, call, [operand](Floats x) { return x * operand; });
+  } else {
+    map_by<T>(pool, call, [operand](Floats x) { return hyperbolic_tangent(x / operand) * operand; });
+  }
+}
+
+void map(ThreadPool& pool, const MapCall& call) {
+  if (call.type == kFloat32) {
+    map_of<float>(pool, call);
+  } else {
+    map_of<BFloat16>(pool, call);
   }
 }
 

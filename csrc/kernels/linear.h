@@ -17,6 +17,7 @@ constexpr int kMaxSegments = 4;
 constexpr int kPanelVectors = kPanel / kLanes;
 constexpr int64_t kCellBytes = 4;
 constexpr int64_t kWorthWaking = 1024 * 1024;  // multiply-adds: some tens of microseconds
+constexpr int64_t kWorthSharing = 128 * 1024;  // multiply-adds, with threads that are awake
 constexpr int64_t kWorthClaiming = 32 * 1024;  // multiply-adds
 
 // Vectors of outputs that fit into registers beside this many rows.
@@ -128,7 +129,7 @@ void multiply(ThreadPool& pool, const LinearCall& call, const typename Cells::Ot
   const int64_t work = smaller(kBlockRows, call.rows) * kPanel * call.inputs;
   const int64_t share = divide_up(tasks, pool.num_threads());
   const int64_t grain =
-      work * tasks < kWorthWaking ? tasks : smaller(divide_up(kWorthClaiming, work), share);
+      work * tasks < (pool.is_awake() ? kWorthSharing : kWorthWaking) ? tasks : smaller(divide_up(kWorthClaiming, work), share);
   parallel(pool, tasks, grain, [&](int64_t first, int64_t last) {
     for (int64_t task = first; task < last; ++task) {
       multiply_block<Cells, Out>(call, x, x_stride, task / blocks, task % blocks * kBlockRows);

@@ -1,4 +1,5 @@
-"""With native kernels no bit of a logit depends on chunking, on neighbours or on threads."""
+"""With native kernels no bit of a logit depends on chunking, on neighbours or on threads, nor on
+whether the step is captured."""
 
 from __future__ import annotations
 
@@ -11,12 +12,15 @@ import torch
 from torch import Tensor
 
 from novacron.demo import bundled_model_path
+from novacron.kernels.metadata import KVLayer
 from novacron.kernels.native.library import NativeContext, NativeUnavailable, native_levels
 from novacron.kernels.native.table import native_kernels
+from novacron.kernels.recorded import NotRecordable
 from novacron.models.decoder import Decoder
 from novacron.parallel.groups import SINGLE
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
+from novacron.runner.captured_step import CapturedStep, DecoderStep, EagerStep
 from novacron.runner.input_batch import InputBatch
 from novacron.runner.kv_tensors import KVTensors
 from novacron.testing.reference import load_decoder_with
@@ -29,6 +33,7 @@ except NativeUnavailable:
 
 pytestmark = pytest.mark.skipif(not LEVELS, reason="no native kernels")
 
+MOE = ("mixtral", "qwen2_moe", "qwen3_moe")
 LENGTHS = (70, 33, 5, 150)
 # Parts of the prompts above, by step: every prompt whole and alone, or cut and mixed.
 ALONE = [[(index, length)] for index, length in enumerate(LENGTHS)]
@@ -40,8 +45,13 @@ MIXED = [
 ]
 
 
+MakeStep = Callable[[Decoder, Sequence[KVLayer], InputBatch], DecoderStep]
+
+
 @torch.inference_mode()
-def logits(decoder: Decoder, steps: Sequence[Sequence[tuple[int, int]]]) -> list[Tensor]:
+def logits(
+    decoder: Decoder, steps: Sequence[Sequence[tuple[int, int]]], make_step: MakeStep
+) -> list[Tensor]:
     """At every position of the prompts, computed in these steps."""
     block_size, device = 16, torch.device("cpu")
     decoder.set_context(256)
@@ -57,7 +67,10 @@ def logits(decoder: Decoder, steps: Sequence[Sequence[tuple[int, int]]]) -> list
         dtype=decoder.output.matrix.weight.dtype,
         device=device,
     )
-    batch = InputBatch(max_num_seqs=4, max_model_len=256, block_size=block_size, device=device)
+    batch = InputBatch(
+        max_num_seqs=4, max_num_tokens=160, max_model_len=256, block_size=block_size, device=device
+    )
+    decoder_step = make_step(decoder, kv_tensors.layers, batch)
     done = [0] * len(prompts)
     found: list[list[Tensor]] = [[] for _ in prompts]
     for number, step in enumerate(steps):
@@ -74,10 +87,8 @@ def logits(decoder: Decoder, steps: Sequence[Sequence[tuple[int, int]]]) -> list
         output = SchedulerOutput(number, tuple(new), tuple(parts), (), ())
         batch.update(output)
         inputs = batch.prepare(output)
-        hidden = decoder(
-            inputs.token_ids_T, inputs.positions_T, inputs.attention, kv_tensors.layers
-        )
-        rows = decoder.logits(hidden)
+        hidden = decoder_step.hidden(inputs)
+        rows = decoder_step.logits(hidden, range(len(hidden))).clone()
         for part in inputs.parts:
             row = part.row
             tokens = slice(row.first_token, row.first_token + row.num_tokens)
@@ -85,13 +96,18 @@ def logits(decoder: Decoder, steps: Sequence[Sequence[tuple[int, int]]]) -> list
     return [torch.cat(pieces) for pieces in found]
 
 
-def check(folder: Path, dtype: torch.dtype, level: str) -> None:
+def eager(decoder: Decoder, cache: Sequence[KVLayer], batch: InputBatch) -> DecoderStep:
+    return EagerStep(decoder, cache)
+
+
+def check(folder: Path, dtype: torch.dtype, level: str, mixed_step: MakeStep) -> None:
     whole, mixed = (
         logits(
             load_decoder_with(native_kernels(NativeContext(num_threads, level)), folder, dtype),
             steps,
+            make_step,
         )
-        for num_threads, steps in ((1, ALONE), (3, MIXED))
+        for num_threads, steps, make_step in ((1, ALONE, eager), (3, MIXED, mixed_step))
     )
     assert all(torch.equal(mine, alone) for mine, alone in zip(mixed, whole, strict=True))
 
@@ -99,9 +115,23 @@ def check(folder: Path, dtype: torch.dtype, level: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families(family: str, dtype: torch.dtype, checkpoint: Callable[..., Path]) -> None:
-    check(checkpoint(family), dtype, LEVELS[-1])
+    check(checkpoint(family), dtype, LEVELS[-1], eager)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in MOE])
+def test_families_captured(
+    family: str, dtype: torch.dtype, checkpoint: Callable[..., Path]
+) -> None:
+    check(checkpoint(family), dtype, LEVELS[-1], CapturedStep)
+
+
+@pytest.mark.parametrize("family", MOE)
+def test_a_mixture_of_experts_is_not_captured(family: str, checkpoint: Callable[..., Path]) -> None:
+    with pytest.raises(NotRecordable, match="computed by PyTorch"):
+        check(checkpoint(family), torch.float32, LEVELS[-1], CapturedStep)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_bundled_model(level: str) -> None:
-    check(bundled_model_path(), torch.bfloat16, level)
+    check(bundled_model_path(), torch.bfloat16, level, CapturedStep)

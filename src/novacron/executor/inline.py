@@ -32,6 +32,7 @@ from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
 from novacron.records.output import ModelSpec
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
+from novacron.runner.captured_step import capture_step
 from novacron.runner.input_batch import InputBatch
 from novacron.runner.kv_tensors import (
     KVTensors,
@@ -87,15 +88,17 @@ class InlineExecutor:
             max_model_len, kv_tensors = _allocate_cache(decoder, model, cache, scheduler, dtype)
             decoder.set_context(max_model_len)
         eos_token_ids = read_eos_token_ids(model_path)
+        batch = InputBatch(
+            max_num_seqs=scheduler.max_num_seqs,
+            max_num_tokens=scheduler.max_num_batched_tokens,
+            max_model_len=max_model_len,
+            block_size=cache.block_size,
+            device=device,
+        )
         self._runner = ModelRunner(
-            decoder,
+            capture_step(decoder, kv_tensors.layers, batch),
             kv_tensors,
-            InputBatch(
-                max_num_seqs=scheduler.max_num_seqs,
-                max_model_len=max_model_len,
-                block_size=cache.block_size,
-                device=device,
-            ),
+            batch,
             eos_token_ids=eos_token_ids,
         )
         with phases.timed("warm_up"):

@@ -13,7 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class Linear(Protocol):
+class Table(Protocol):
+    """A matrix of O x I that is looked up in."""
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """The named rows of the matrix, in the order of `indices`."""
+        ...
+
+
+class Linear(Table, Protocol):
     """A weight matrix of O x I, in whatever form suits its kernels."""
 
     def __call__(
@@ -26,10 +34,6 @@ class Linear(Protocol):
     ) -> Tensor:
         """x @ weight.T + bias. With `add_to`, the product is added to that tensor, in place, and
         it is returned. `out_dtype` is that of x, or float32."""
-        ...
-
-    def rows(self, indices: Tensor) -> Tensor:
-        """The named rows of the weight matrix, in the order of `indices`."""
         ...
 
 

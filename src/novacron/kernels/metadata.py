@@ -46,7 +46,7 @@ class AttentionMetadata:
 
     `block_tables_RB` names each row's blocks in order; places past its end repeat one of the row's
     own blocks, so that what is read there by padding is the row's own. `slots_T` is where the KV of
-    each token goes: block id * block size + offset.
+    each token goes: block id * block size + offset. `rows_R3` are the rows as a tensor.
     """
 
     rows: tuple[Row, ...]
@@ -55,3 +55,4 @@ class AttentionMetadata:
     block_tables_RB: Tensor
     lengths_R: Tensor
     slots_T: Tensor
+    rows_R3: Tensor

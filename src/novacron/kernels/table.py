@@ -13,10 +13,23 @@ from typing import Literal, Protocol
 from torch import Tensor
 
 from novacron.kernels import torch_attention, torch_ops
-from novacron.kernels.linear import Linear, TorchLinear
+from novacron.kernels.linear import Linear, Table, TorchLinear
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
+from novacron.kernels.recorded import Record, refuse_to_record
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
+
+
+class RMSNormOperation(Protocol):
+    def __call__(
+        self, x: Tensor, weight: Tensor, eps: float, add_to: Tensor | None = None
+    ) -> Tensor: ...
+
+
+class Rotation(Protocol):
+    """Turns queries and keys by the positions of the step it was planned for."""
+
+    def __call__(self, x_TNH: Tensor) -> Tensor: ...
 
 
 class AttentionPlan(Protocol):
@@ -37,27 +50,40 @@ class AttentionPlan(Protocol):
 
 @dataclass(frozen=True)
 class Kernels:
-    """The operations that layers are made of. `linear` makes one of a weight, which it may keep."""
+    """The operations that layers are made of.
+
+    `linear` and `lookup` make something of a weight, which they may keep. `plan_rotation` takes the
+    positions of the step's tokens, and cosine and sine of the angles at all positions, [P, F].
+    `scale` and `softcap` change a tensor in place. `record` is explained in recorded.py.
+    """
 
     name: str
     has_threads: bool  # of its own, beside those of torch
     linear: Callable[[Tensor], Linear]
-    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
-    rotate: Callable[[Tensor, Tensor, Tensor], Tensor]
+    lookup: Callable[[Tensor], Table]
+    rms_norm: RMSNormOperation
+    plan_rotation: Callable[[Tensor, Tensor, Tensor], Rotation]
     activate_and_mul: dict[Activation, Callable[[Tensor], Tensor]]
+    scale: Callable[[Tensor, float], Tensor]
+    softcap: Callable[[Tensor, float], Tensor]
     plan_attention: Callable[[AttentionMetadata, int | None], AttentionPlan]
+    record: Record
 
 
 TORCH_KERNELS = Kernels(
     name="torch",
     has_threads=False,
     linear=TorchLinear,
+    lookup=TorchLinear,
     rms_norm=torch_ops.rms_norm,
-    rotate=torch_ops.rotate,
+    plan_rotation=torch_ops.plan_rotation,
     activate_and_mul={
         "silu": torch_ops.silu_and_mul,
         "gelu_tanh": torch_ops.gelu_tanh_and_mul,
         "gelu": torch_ops.gelu_and_mul,
     },
+    scale=torch_ops.scale,
+    softcap=torch_ops.softcap,
     plan_attention=torch_attention.plan_attention,
+    record=refuse_to_record,
 )

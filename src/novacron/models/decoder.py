@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
-from novacron.kernels.table import AttentionPlan, Kernels
+from novacron.kernels.table import AttentionPlan, Kernels, Rotation
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.layers.attention import Attention
 from novacron.models.layers.embedding import VocabEmbedding
@@ -22,7 +22,7 @@ from novacron.models.layers.feed_forward import FeedForward
 from novacron.models.layers.matrix import pack_matrices
 from novacron.models.layers.moe import MixtureOfExperts
 from novacron.models.layers.norm import RMSNorm
-from novacron.models.layers.rope import Rotation
+from novacron.models.layers.rope import Angles, rope_angles
 from novacron.models.weight_slots import WeightSlot
 from novacron.parallel.communicator import Communicator
 from novacron.parallel.groups import ParallelGroup
@@ -66,18 +66,19 @@ class DecoderLayer(nn.Module):
         self.feed_forward_post_norm = norm() if config.sandwich_norms else None
 
     def forward(
-        self, x_TD: Tensor, cos_sin: tuple[Tensor, Tensor], plan: AttentionPlan, cache: KVLayer
+        self, x_TD: Tensor, rotate: Rotation, plan: AttentionPlan, cache: KVLayer
     ) -> Tensor:
         normed = self.attention_norm(x_TD)
         if self.attention_post_norm is None:
-            self.attention(normed, cos_sin, plan, cache, add_to=x_TD)
+            self.attention(normed, rotate, plan, cache, add_to=x_TD)
         else:
-            x_TD += self.attention_post_norm(self.attention(normed, cos_sin, plan, cache))
+            seen = self.attention(normed, rotate, plan, cache)
+            self.attention_post_norm(seen, add_to=x_TD)
         normed = self.feed_forward_norm(x_TD)
         if self.feed_forward_post_norm is None:
             self.feed_forward(normed, add_to=x_TD)
         else:
-            x_TD += self.feed_forward_post_norm(self.feed_forward(normed))
+            self.feed_forward_post_norm(self.feed_forward(normed), add_to=x_TD)
         return x_TD
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
@@ -117,19 +118,25 @@ class Decoder(nn.Module):
             self.output = VocabEmbedding(config.vocab_size, config.hidden_size, group, communicator)
         self.windows = tuple(dict.fromkeys(layer.window for layer in config.layers))
         self.ropes = tuple(dict.fromkeys(layer.rope for layer in config.layers))
-        self.rotations: tuple[Rotation, ...] = ()
+        self.angles: tuple[Angles, ...] = ()
+        self.dtype = self.embedding.matrix.weight.dtype
+        self.embedding_scale = _rounded(config.embedding_scale, self.dtype)
         self.num_parameters = sum(parameter.numel() for parameter in self.parameters())
         self.weight_bytes = sum(parameter.nbytes for parameter in self.parameters())
 
     def pack(self) -> None:
         """Bring the weights, now filled, into the form that the kernels want. Once only."""
-        for part in (*self.layers, self.output):  # an input embedding apart is only looked up in
+        for part in (*self.layers, self.output):
             pack_matrices(part, self.kernels)
+        if self.embedding is not self.output:
+            self.embedding.matrix.keep_for_lookup(self.kernels)
 
     def set_context(self, max_model_len: int) -> None:
         """Fix the longest context, on which the frequencies of some rope scalings depend."""
         device = self.norm.weight.device
-        self.rotations = tuple(Rotation(rope, max_model_len, device) for rope in self.ropes)
+        self.angles = tuple(
+            rope_angles(rope, max_model_len, dtype=self.dtype, device=device) for rope in self.ropes
+        )
 
     def forward(
         self,
@@ -140,12 +147,12 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Hidden states after the last norm, [T, D]. Writes the step's keys and values."""
         x_TD = self.embedding(token_ids_T)
-        if self.config.embedding_scale is not None:
-            x_TD *= self._embedding_scale(x_TD.dtype)
+        if self.embedding_scale is not None:
+            self.kernels.scale(x_TD, self.embedding_scale)
         plans = {window: self.kernels.plan_attention(step, window) for window in self.windows}
         turns = {
-            rope: rotation.cos_sin(positions_T, x_TD.dtype)
-            for rope, rotation in zip(self.ropes, self.rotations, strict=True)
+            rope: self.kernels.plan_rotation(positions_T, *angles)
+            for rope, angles in zip(self.ropes, self.angles, strict=True)
         }
         for layer, layer_cache in zip(self.layers, cache, strict=True):
             kind = layer.config
@@ -153,15 +160,11 @@ class Decoder(nn.Module):
         normed_TD: Tensor = self.norm(x_TD)
         return normed_TD
 
-    def _embedding_scale(self, dtype: torch.dtype) -> float:
-        """The scale as the weights' precision holds it, which is what Gemma was trained with."""
-        return float(torch.tensor(self.config.embedding_scale, dtype=dtype))
-
     def logits(self, hidden_RD: Tensor) -> Tensor:
         """Scores of all tokens, [R, V] in float32."""
         logits_RV = self.output.logits(hidden_RD)
         cap = self.config.logit_softcap
-        return logits_RV if cap is None else torch.tanh_(logits_RV.div_(cap)).mul_(cap)
+        return logits_RV if cap is None else self.kernels.softcap(logits_RV, cap)
 
     def weight_slots(self) -> Iterator[WeightSlot]:
         """Every tensor this rank wants from the checkpoint, under its name in a Llama one."""
@@ -171,6 +174,13 @@ class Decoder(nn.Module):
         yield from self.norm.weight_slots("model.norm")
         if self.output is not self.embedding:
             yield from self.output.weight_slots("lm_head")
+
+
+def _rounded(embedding_scale: float | None, dtype: torch.dtype) -> float | None:
+    """The scale as the weights' precision holds it, which is what Gemma was trained with."""
+    if embedding_scale is None:
+        return None
+    return float(torch.tensor(embedding_scale, dtype=dtype, device="cpu"))
 
 
 def build_decoder(

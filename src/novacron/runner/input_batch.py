@@ -1,6 +1,7 @@
 """The requests that a rank holds, and the tensors of one step made from them.
 
-Everything is put together in numpy and goes to the device in one copy.
+On a CPU the tensors of every step are the beginnings of the same ones, those of the largest step,
+so that a recorded computation finds them; to another device everything goes in one copy.
 
 Shapes: T tokens of the step, R rows (scheduled requests), B blocks of the longest row.
 """
@@ -8,6 +9,7 @@ Shapes: T tokens of the step, R rows (scheduled requests), B blocks of the longe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -79,16 +81,52 @@ class StepInput:
     attention: AttentionMetadata
 
 
+class _Arrays(NamedTuple):
+    """What the tensors of a step are made of, all int64."""
+
+    token_ids_T: NDArray[np.int64]
+    positions_T: NDArray[np.int64]
+    slots_T: NDArray[np.int64]
+    lengths_R: NDArray[np.int64]
+    rows_R3: NDArray[np.int64]
+    block_tables_RB: NDArray[np.int64]
+
+    def first(self, num_tokens: int, num_rows: int, num_blocks: int) -> _Arrays:
+        return _Arrays(
+            self.token_ids_T[:num_tokens],
+            self.positions_T[:num_tokens],
+            self.slots_T[:num_tokens],
+            self.lengths_R[:num_rows],
+            self.rows_R3[:num_rows],
+            self.block_tables_RB[:num_rows, :num_blocks],
+        )
+
+
 class InputBatch:
     """All requests that have been introduced and not yet finished or preempted."""
 
     def __init__(
-        self, *, max_num_seqs: int, max_model_len: int, block_size: int, device: torch.device
+        self,
+        *,
+        max_num_seqs: int,
+        max_num_tokens: int,
+        max_model_len: int,
+        block_size: int,
+        device: torch.device,
     ) -> None:
         self._block_size = block_size
         self._device = device
         self._requests: dict[str, HeldRequest] = {}
-        self._block_tables = np.zeros((max_num_seqs, -(-max_model_len // block_size)), np.int64)
+        max_blocks = -(-max_model_len // block_size)
+        self._block_tables = np.zeros((max_num_seqs, max_blocks), np.int64)
+        self._arrays = _Arrays(
+            token_ids_T=np.zeros(max_num_tokens, np.int64),
+            positions_T=np.zeros(max_num_tokens, np.int64),
+            slots_T=np.zeros(max_num_tokens, np.int64),
+            lengths_R=np.zeros(max_num_seqs, np.int64),
+            rows_R3=np.zeros((max_num_seqs, 3), np.int64),
+            block_tables_RB=np.zeros((max_num_seqs, max_blocks), np.int64),
+        )
         self._free_rows = list(range(max_num_seqs - 1, -1, -1))
 
     def update(self, step: SchedulerOutput) -> list[int]:
@@ -129,42 +167,57 @@ class InputBatch:
             parts.append(StepPart(self._requests[scheduled.request_id], scheduled, row))
             first_token += scheduled.num_tokens
         rows = tuple(part.row for part in parts)
-        lengths_R = np.array([row.length for row in rows], np.int64)
-        tables_RB = self._block_tables[
-            [part.request.table_row for part in parts],
-            : -(-int(lengths_R.max()) // self._block_size),
-        ]
+        longest = max(row.length for row in rows)
+        arrays = self._arrays.first(first_token, len(rows), -(-longest // self._block_size))
+        self._fill(arrays, parts)
+        return self._input(tuple(parts), arrays)
+
+    def largest_input(self) -> StepInput:
+        """The tensors of the largest step, without any request. On a CPU, those of each step lie in
+        the same memory."""
+        return self._input((), self._arrays)
+
+    def _fill(self, arrays: _Arrays, parts: list[StepPart]) -> None:
         token_ids: list[int] = []
         for part in parts:
             token_ids += part.request.token_ids(part.row.start, part.scheduled.num_known_tokens)
             token_ids += part.scheduled.draft_token_ids
-        counts_R = np.array([row.num_tokens for row in rows], np.int64)
-        starts_R = lengths_R - counts_R
-        firsts_R = np.array([row.first_token for row in rows], np.int64)
-        positions_T = np.arange(first_token) + np.repeat(starts_R - firsts_R, counts_R)
-        blocks_T = tables_RB[
-            np.repeat(np.arange(len(rows)), counts_R), positions_T // self._block_size
+        arrays.token_ids_T[:] = token_ids
+        arrays.rows_R3[:] = [part.row for part in parts]
+        tables_RB, positions_T = arrays.block_tables_RB, arrays.positions_T
+        tables_RB[:] = self._block_tables[
+            [part.request.table_row for part in parts], : tables_RB.shape[1]
         ]
-        slots_T = blocks_T * self._block_size + positions_T % self._block_size
-        tokens, positions, slots, lengths, tables = self._to_device(
-            np.array(token_ids, np.int64), positions_T, slots_T, lengths_R, tables_RB
+        firsts_R, starts_R, counts_R = arrays.rows_R3.T
+        np.add(starts_R, counts_R, out=arrays.lengths_R)
+        np.add(
+            np.arange(len(positions_T)), np.repeat(starts_R - firsts_R, counts_R), out=positions_T
         )
+        row_of_T = np.repeat(np.arange(len(parts)), counts_R)
+        blocks_T, offsets_T = np.divmod(positions_T, self._block_size)
+        np.add(tables_RB[row_of_T, blocks_T] * self._block_size, offsets_T, out=arrays.slots_T)
+
+    def _input(self, parts: tuple[StepPart, ...], arrays: _Arrays) -> StepInput:
+        tokens, positions, slots, lengths, rows, tables = self._to_device(arrays)
         return StepInput(
-            parts=tuple(parts),
+            parts=parts,
             token_ids_T=tokens,
             positions_T=positions,
             attention=AttentionMetadata(
-                rows=rows,
-                num_decodes=sum(row.num_tokens == 1 for row in rows),
+                rows=tuple(part.row for part in parts),
+                num_decodes=sum(part.row.num_tokens == 1 for part in parts),
                 block_size=self._block_size,
                 block_tables_RB=tables,
                 lengths_R=lengths,
                 slots_T=slots,
+                rows_R3=rows,
             ),
         )
 
-    def _to_device(self, *arrays: NDArray[np.int64]) -> list[Tensor]:
-        """The arrays as tensors, moved in one copy."""
+    def _to_device(self, arrays: _Arrays) -> list[Tensor]:
+        """The arrays as tensors: themselves on a CPU, else moved in one copy."""
+        if self._device.type == "cpu":
+            return [torch.from_numpy(array) for array in arrays]
         packed = torch.from_numpy(np.concatenate([array.ravel() for array in arrays]))
         if self._device.type == "cuda":
             packed = packed.pin_memory().to(self._device, non_blocking=True)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from novacron.errors import RequestFailed
-from novacron.models.decoder import Decoder
 from novacron.records.step import (
     ModelRunnerOutput,
     PositionLogprobs,
     SchedulerOutput,
     StepResult,
 )
+from novacron.runner.captured_step import DecoderStep
 from novacron.runner.input_batch import InputBatch, StepInput, StepPart
 from novacron.runner.kv_tensors import KVTensors
 from novacron.runner.logprobs import prompt_logprobs
@@ -39,13 +39,13 @@ class ModelRunner:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder_step: DecoderStep,
         kv_tensors: KVTensors,
         input_batch: InputBatch,
         *,
         eos_token_ids: tuple[int, ...],
     ) -> None:
-        self._decoder = decoder
+        self._decoder_step = decoder_step
         self._kv_tensors = kv_tensors
         self._input_batch = input_batch
         self._eos_token_ids = eos_token_ids
@@ -60,9 +60,7 @@ class ModelRunner:
         if not step.scheduled:
             return ModelRunnerOutput(step.step, ())
         inputs = self._input_batch.prepare(step)
-        hidden_TD = self._decoder(
-            inputs.token_ids_T, inputs.positions_T, inputs.attention, self._kv_tensors.layers
-        )
+        hidden_TD = self._decoder_step.hidden(inputs)
         results = self._sample(inputs, hidden_TD, step.token_masks)
         for part in inputs.parts:
             if part.request.new.pooling is not None:
@@ -81,11 +79,8 @@ class ModelRunner:
         if not parts:
             return {}
         places = [place for part in parts for place in part.chosen_after]
-        hidden_RD = hidden_TD
-        if len(places) < hidden_TD.shape[0]:
-            hidden_RD = hidden_TD[_index(places, hidden_TD.device)]
         rows = [row for part in parts for row in self._sampling_rows(part, token_masks)]
-        chosen = iter(sample(self._decoder.logits(hidden_RD), rows))
+        chosen = iter(sample(self._decoder_step.logits(hidden_TD, places), rows))
         return {
             part.scheduled.request_id: _accept(part, list(islice(chosen, part.num_choices)))
             for part in parts
@@ -149,7 +144,7 @@ class ModelRunner:
         for start in range(0, len(next_token_ids), _PROMPT_LOGITS_ROWS):
             wanted = next_token_ids[start : start + _PROMPT_LOGITS_ROWS]
             first = row.first_token + start
-            logits = self._decoder.logits(hidden_TD[first : first + len(wanted)])
+            logits = self._decoder_step.logits(hidden_TD, range(first, first + len(wanted)))
             found += prompt_logprobs(logits, wanted, num_top)
         return found
 
@@ -187,10 +182,3 @@ def _accept(part: StepPart, chosen: list[SampledToken]) -> StepResult:
     part.request.output_token_ids += token_ids
     logprobs = tuple(token.logprobs for token in taken if token.logprobs is not None)
     return StepResult(request_id, token_ids, logprobs)
-
-
-def _index(places: list[int], device: torch.device) -> Tensor:
-    index = torch.tensor(places)
-    if device.type == "cuda":
-        index = index.pin_memory().to(device, non_blocking=True)
-    return index

@@ -114,7 +114,11 @@ def logits_in_chunks(
         device=device,
     )
     batch = InputBatch(
-        max_num_seqs=1, max_model_len=len(token_ids), block_size=block_size, device=device
+        max_num_seqs=1,
+        max_num_tokens=len(token_ids),
+        max_model_len=len(token_ids),
+        block_size=block_size,
+        device=device,
     )
     request = NewRequest("r", tuple(token_ids), len(token_ids), SamplingParams(seed=0))
     pieces: list[Tensor] = []

@@ -84,6 +84,7 @@ def attend(
         block_tables_RB=torch.tensor(tables),
         lengths_R=torch.tensor([row.length for row in rows]),
         slots_T=torch.tensor(slots),
+        rows_R3=torch.tensor(rows),
     )
     return plan_attention(step, window).attend(
         torch.cat([sequence.q for sequence in sequences]),
@@ -126,7 +127,7 @@ def test_decodes_of_very_different_length_form_several_groups(window: int | None
     rows = tuple(Row(index, length, 1) for index, length in enumerate(lengths))
     step = AttentionMetadata(
         rows, len(rows), BLOCK, torch.zeros(6, 101, dtype=torch.int64), torch.tensor(lengths) + 1,
-        torch.zeros(6, dtype=torch.int64),
+        torch.zeros(6, dtype=torch.int64), torch.tensor(rows),
     )  # fmt: skip
     assert len(plan_attention(step, window).groups) == (2 if window is None else 1)
     found = attend(sequences, num_blocks, window, None)
@@ -136,13 +137,15 @@ def test_decodes_of_very_different_length_form_several_groups(window: int | None
 
 def test_many_long_decodes_form_groups_that_fit_the_cache() -> None:
     lengths = [1023] * 5
+    rows = tuple(Row(index, length, 1) for index, length in enumerate(lengths))
     step = AttentionMetadata(
-        tuple(Row(index, length, 1) for index, length in enumerate(lengths)),
+        rows,
         len(lengths),
         BLOCK,
         torch.zeros(5, 256, dtype=torch.int64),
         torch.tensor(lengths) + 1,
         torch.zeros(5, dtype=torch.int64),
+        torch.tensor(rows),
     )
     groups = plan_attention(step, None).groups
     assert [(group.first, group.last) for group in groups] == [(0, 2), (2, 4), (4, 5)]

@@ -8,8 +8,8 @@ import torch
 from novacron.kernels.torch_ops import (
     gelu_and_mul,
     gelu_tanh_and_mul,
+    plan_rotation,
     rms_norm,
-    rotate,
     silu_and_mul,
 )
 
@@ -35,14 +35,15 @@ def test_rotate_turns_pairs_as_complex_numbers(rotary_dim: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(5, 3, 8)
     half = rotary_dim // 2
-    angles = torch.randn(5, 1, half)
-    cos = torch.cat((angles.cos(), angles.cos()), -1)
-    sin = torch.cat((-angles.sin(), angles.sin()), -1)
+    angles_P = torch.randn(9, half)
+    positions = torch.tensor([8, 0, 3, 3, 5])
+    angles = angles_P[positions].unsqueeze(1)
     pairs = torch.complex(x[..., :half], x[..., half:rotary_dim]) * torch.polar(
         torch.ones_like(angles), angles
     )
     expected = torch.cat((pairs.real, pairs.imag, x[..., rotary_dim:]), -1)
-    torch.testing.assert_close(rotate(x, cos, sin), expected)
+    rotate = plan_rotation(positions, angles_P.cos(), angles_P.sin())
+    torch.testing.assert_close(rotate(x), expected)
 
 
 def test_gated_activations() -> None:

@@ -15,7 +15,11 @@ BLOCK = 4
 @pytest.fixture
 def batch() -> InputBatch:
     return InputBatch(
-        max_num_seqs=4, max_model_len=32, block_size=BLOCK, device=torch.device("cpu")
+        max_num_seqs=4,
+        max_num_tokens=16,
+        max_model_len=32,
+        block_size=BLOCK,
+        device=torch.device("cpu"),
     )
 
 
@@ -104,7 +108,11 @@ def test_a_request_may_be_preempted_and_come_back_in_one_step(batch: InputBatch)
 
 def test_tokens_in_any_range() -> None:
     batch = InputBatch(
-        max_num_seqs=1, max_model_len=32, block_size=BLOCK, device=torch.device("cpu")
+        max_num_seqs=1,
+        max_num_tokens=16,
+        max_model_len=32,
+        block_size=BLOCK,
+        device=torch.device("cpu"),
     )
     ids = random.Random(0).choices(range(100), k=12)
     only = step(ScheduledTokens("a", 0, 12, (0, 1, 2)), new=(new("a", *ids, num_prompt=5),))

@@ -12,6 +12,7 @@ from novacron.models.decoder import Decoder
 from novacron.parallel.groups import SINGLE
 from novacron.records.request import Pooling, SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput, StepResult
+from novacron.runner.captured_step import capture_step
 from novacron.runner.input_batch import InputBatch
 from novacron.runner.kv_tensors import KVTensors
 from novacron.runner.model_runner import ModelRunner
@@ -41,8 +42,11 @@ def run(decoder: Decoder) -> Callable[..., list[StepResult]]:
     kv_tensors = KVTensors(
         decoder.config, SINGLE, num_blocks=16, block_size=BLOCK, dtype=torch.float32, device=CPU
     )
-    batch = InputBatch(max_num_seqs=8, max_model_len=128, block_size=BLOCK, device=CPU)
-    runner = ModelRunner(decoder, kv_tensors, batch, eos_token_ids=(EOS_TOKEN_ID,))
+    batch = InputBatch(
+        max_num_seqs=8, max_num_tokens=64, max_model_len=128, block_size=BLOCK, device=CPU
+    )
+    step = capture_step(decoder, kv_tensors.layers, batch)
+    runner = ModelRunner(step, kv_tensors, batch, eos_token_ids=(EOS_TOKEN_ID,))
 
     def execute(
         *parts: tuple[str, int, int, tuple[int, ...]],

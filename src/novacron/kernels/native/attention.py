@@ -6,9 +6,6 @@ tensors have the shape that KVLayer names, and a block is the same bytes.
 
 from __future__ import annotations
 
-from ctypes import byref
-
-import torch
 from torch import Tensor
 
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
@@ -20,17 +17,16 @@ class NativeAttentionPlan:
 
     def __init__(self, context: NativeContext, step: AttentionMetadata, window: int | None) -> None:
         self._context = context
-        self._rows = torch.tensor(step.rows, dtype=torch.int64)
-        self._tables = step.block_tables_RB
-        self._slots = step.slots_T
-        assert self._tables.stride(1) == self._slots.stride(0) == 1
+        self._step = step  # whose tensors must live as long as the call below
+        assert step.rows_R3.is_contiguous()
+        assert step.block_tables_RB.stride(1) == step.slots_T.stride(0) == 1
         self._call = AttentionCall(
-            rows=self._rows.data_ptr(),
-            block_tables=self._tables.data_ptr(),
-            slots=self._slots.data_ptr(),
-            num_rows=len(step.rows),
+            rows=step.rows_R3.data_ptr(),
+            block_tables=step.block_tables_RB.data_ptr(),
+            slots=step.slots_T.data_ptr(),
+            num_rows=step.rows_R3.shape[0],
             block_size=step.block_size,
-            table_stride=self._tables.stride(0),
+            table_stride=step.block_tables_RB.stride(0),
             window=window or 0,
         )
 
@@ -45,7 +41,7 @@ class NativeAttentionPlan:
     ) -> Tensor:
         num_tokens, num_heads, head_dim = q_TNH.shape
         assert q_TNH.stride(2) == k_TKH.stride(2) == v_TKH.stride(2) == 1
-        out = torch.empty((num_tokens, num_heads * head_dim), dtype=q_TNH.dtype)
+        out = self._context.stream.empty((num_tokens, num_heads * head_dim), q_TNH.dtype)
         call = self._call
         call.query, call.key, call.value = q_TNH.data_ptr(), k_TKH.data_ptr(), v_TKH.data_ptr()
         call.key_cache, call.value_cache = cache.key.data_ptr(), cache.value.data_ptr()
@@ -57,5 +53,5 @@ class NativeAttentionPlan:
         call.value_token_stride, call.value_head_stride = v_TKH.stride(0), v_TKH.stride(1)
         call.scale, call.softcap = scale, softcap or 0.0
         call.type = DATA_TYPES[q_TNH.dtype]
-        self._context.library.novacron_attend(self._context.pointer, byref(call))
+        self._context.stream.submit(call)
         return out

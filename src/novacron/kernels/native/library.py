@@ -7,27 +7,44 @@ of another version than this file; both are said once, by `NativeLibrary.load`.
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import torch
+from torch import Tensor
 
 from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 1
+_ABI_VERSION = 2
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
+SCALE, SOFTCAP = 0, 1  # functions of a MapCall
+
+# The sizes of a step that calls depend on: how many rows their tensors have (the step's tokens, or
+# those whose logits are wanted), and how many requests have a part in it.
+ROWS, REQUESTS = 0, 1
 
 
 class NativeUnavailable(Exception):
     """Why there are no native kernels here, as a sentence."""
 
 
-class LinearCall(Structure):
+class Call(Structure):
+    """The arguments of one operation. `kind` is its number in OperationKind; `sizes` names the
+    fields that are sizes of the step, and which."""
+
+    kind: ClassVar[int]
+    sizes: ClassVar[dict[str, int]]
+
+
+class LinearCall(Call):
+    kind, sizes = 0, {"rows": ROWS}
     _fields_ = (
         *((name, c_void_p) for name in ("x", "weights", "bias", "residual", "out")),
         *((name, c_int64) for name in ("rows", "outputs", "inputs")),
@@ -36,25 +53,28 @@ class LinearCall(Structure):
     )
 
 
-class NormCall(Structure):
+class NormCall(Call):
+    kind, sizes = 1, {"outer": ROWS}
     _fields_ = (
-        *((name, c_void_p) for name in ("x", "weight", "out")),
+        *((name, c_void_p) for name in ("x", "weight", "residual", "out")),
         *((name, c_int64) for name in ("outer", "inner", "size", "outer_stride", "inner_stride")),
         ("epsilon", c_float),
         *((name, c_int32) for name in ("type", "weight_type")),
     )
 
 
-class RotateCall(Structure):
+class RotateCall(Call):
+    kind, sizes = 2, {"tokens": ROWS}
     _fields_ = (
-        *((name, c_void_p) for name in ("x", "cosine", "sine", "out")),
+        *((name, c_void_p) for name in ("x", "cosine", "sine", "positions", "out")),
         *((name, c_int64) for name in ("tokens", "heads", "head_dim", "rotary_dim")),
         *((name, c_int64) for name in ("token_stride", "head_stride")),
         ("type", c_int32),
     )
 
 
-class GatedCall(Structure):
+class GatedCall(Call):
+    kind, sizes = 3, {"rows": ROWS}
     _fields_ = (
         *((name, c_void_p) for name in ("x", "out")),
         *((name, c_int64) for name in ("rows", "size", "x_stride")),
@@ -62,7 +82,8 @@ class GatedCall(Structure):
     )
 
 
-class AttentionCall(Structure):
+class AttentionCall(Call):
+    kind, sizes = 4, {"num_tokens": ROWS, "num_rows": REQUESTS}
     _fields_ = (
         *((name, c_void_p) for name in ("query", "key", "value", "key_cache", "value_cache")),
         *((name, c_void_p) for name in ("out", "rows", "block_tables", "slots")),
@@ -77,6 +98,52 @@ class AttentionCall(Structure):
     )
 
 
+class LookupCall(Call):
+    kind, sizes = 5, {"rows": ROWS}
+    _fields_ = (
+        *((name, c_void_p) for name in ("table", "ids", "out")),
+        *((name, c_int64) for name in ("rows", "size")),
+        *((name, c_int32) for name in ("type", "is_packed")),
+    )
+
+
+class MapCall(Call):
+    kind, sizes = 6, {"rows": ROWS}
+    _fields_ = (
+        ("x", c_void_p),
+        *((name, c_int64) for name in ("rows", "size")),
+        ("operand", c_float),
+        *((name, c_int32) for name in ("type", "function")),
+    )
+
+
+class Operation(Structure):
+    _fields_ = (("kind", c_int64), ("offset", c_int64))
+
+
+class Sizing(Structure):
+    _fields_ = (("offset", c_int64), ("size", c_int64))
+
+
+class ProgramStruct(Structure):
+    _fields_ = (
+        ("calls", c_void_p),
+        ("operations", POINTER(Operation)),
+        ("sizings", POINTER(Sizing)),
+        *((name, c_int64) for name in ("num_operations", "num_sizings")),
+    )
+
+
+_OPERATIONS: dict[type[Call], str] = {
+    LinearCall: "novacron_linear",
+    NormCall: "novacron_rms_norm",
+    RotateCall: "novacron_rotate",
+    GatedCall: "novacron_gated",
+    AttentionCall: "novacron_attend",
+    LookupCall: "novacron_lookup",
+    MapCall: "novacron_map",
+}
+
 _FUNCTIONS = {
     "novacron_abi_version": (c_int32, ()),
     "novacron_levels": (c_char_p, ()),
@@ -87,15 +154,8 @@ _FUNCTIONS = {
         None,
         (c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p),
     ),
-    "novacron_gather": (
-        None,
-        (c_void_p, c_int32, c_void_p, c_int64, c_void_p, c_int64, c_void_p),
-    ),
-    "novacron_linear": (None, (c_void_p, POINTER(LinearCall))),
-    "novacron_rms_norm": (None, (c_void_p, POINTER(NormCall))),
-    "novacron_rotate": (None, (c_void_p, POINTER(RotateCall))),
-    "novacron_gated": (None, (c_void_p, POINTER(GatedCall))),
-    "novacron_attend": (None, (c_void_p, POINTER(AttentionCall))),
+    "novacron_run": (None, (c_void_p, POINTER(ProgramStruct), POINTER(c_int64))),
+    **{name: (None, (c_void_p, POINTER(call))) for call, name in _OPERATIONS.items()},
 }
 
 
@@ -129,8 +189,37 @@ def native_levels(path: Path = PATH) -> tuple[str, ...]:
     return tuple(names.decode().split())
 
 
+class Stream(Protocol):
+    """Where operations go, and where the memory of their results comes from."""
+
+    def submit(self, call: Call) -> None:
+        """Have the operation computed after those before it. `call` may change afterwards; what it
+        points to must not go away."""
+        ...
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Memory for a result."""
+        ...
+
+
+class _Immediate:
+    """Computes an operation when it is submitted."""
+
+    def __init__(self, library: ctypes.CDLL, pointer: c_void_p) -> None:
+        self._pointer = pointer
+        self._functions = {call: getattr(library, name) for call, name in _OPERATIONS.items()}
+
+    def submit(self, call: Call) -> None:
+        self._functions[type(call)](self._pointer, byref(call))
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+
 class NativeContext:
     """A level of the library with a thread pool of `num_threads`, the caller's among them.
+
+    Operations are given to `stream`, which program.py exchanges to record them.
 
     Raises NativeUnavailable, and ConfigError for a level that is not there.
     """
@@ -147,6 +236,7 @@ class NativeContext:
                 f"{', '.join(levels)}."
             )
         self.pointer = c_void_p(pointer)
+        self.stream: Stream = _Immediate(self.library, self.pointer)
 
     def __del__(self) -> None:
         pointer = self.__dict__.pop("pointer", None)

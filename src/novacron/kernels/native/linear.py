@@ -1,16 +1,19 @@
-"""A weight matrix packed for the native kernels.
+"""Weights for the native kernels: packed to be multiplied with, or as they are to be looked up in.
 
 Shapes: O outputs, I inputs.
 """
 
 from __future__ import annotations
 
-from ctypes import byref
-
 import torch
 from torch import Tensor
 
-from novacron.kernels.native.library import DATA_TYPES, LinearCall, NativeContext
+from novacron.kernels.native.library import (
+    DATA_TYPES,
+    LinearCall,
+    LookupCall,
+    NativeContext,
+)
 
 _ALIGNMENT_BYTES = 64
 _SEGMENTS = 4  # of the inputs, each summed for itself: what up to four ranks can share exactly
@@ -21,7 +24,6 @@ class NativeLinear:
 
     def __init__(self, context: NativeContext, weight_OI: Tensor) -> None:
         self._context = context
-        self._multiply = context.library.novacron_linear
         self.shape = (weight_OI.shape[0], weight_OI.shape[1])
         self._dtype = weight_OI.dtype
         self._type = DATA_TYPES[weight_OI.dtype]
@@ -57,7 +59,7 @@ class NativeLinear:
             x = x.contiguous()
         call, rows = self._call, x.shape[0]
         if add_to is None:
-            out = x.new_empty((rows, self.shape[0]), dtype=out_dtype)
+            out = self._context.stream.empty((rows, self.shape[0]), out_dtype or x.dtype)
             call.residual = None
         else:
             assert (add_to.dtype, add_to.stride(1)) == (x.dtype, 1)
@@ -67,22 +69,47 @@ class NativeLinear:
         call.x, call.rows, call.x_stride = x.data_ptr(), rows, x.stride(0)
         call.out, call.out_stride = out.data_ptr(), out.stride(0)
         call.out_type = DATA_TYPES[out.dtype]
-        self._multiply(self._context.pointer, byref(call))
+        self._context.stream.submit(call)
         return out
 
     def rows(self, indices: Tensor) -> Tensor:
-        indices = indices.contiguous()
-        out = torch.empty((*indices.shape, self.shape[1]), dtype=self._dtype)
-        self._context.library.novacron_gather(
-            self._context.pointer,
-            self._type,
-            self._packed.data_ptr(),
-            self.shape[1],
-            indices.data_ptr(),
-            indices.numel(),
-            out.data_ptr(),
+        return _look_up(self._context, self._packed, self._dtype, self.shape[1], indices)
+
+
+class NativeTable:
+    """Only looked up in: keeps `weight_OI` as it is."""
+
+    def __init__(self, context: NativeContext, weight_OI: Tensor) -> None:
+        assert weight_OI.is_contiguous()
+        self._context = context
+        self._weight_OI = weight_OI
+
+    def rows(self, indices: Tensor) -> Tensor:
+        weight = self._weight_OI
+        return _look_up(
+            self._context, weight, weight.dtype, weight.shape[1], indices, is_packed=False
         )
-        return out
+
+
+def _look_up(
+    context: NativeContext,
+    table: Tensor,
+    dtype: torch.dtype,
+    size: int,
+    indices: Tensor,
+    *,
+    is_packed: bool = True,
+) -> Tensor:
+    assert (indices.dtype, indices.dim()) == (torch.int64, 1)
+    assert indices.is_contiguous()
+    out = context.stream.empty((indices.shape[0], size), dtype)
+    context.stream.submit(
+        LookupCall(
+            table.data_ptr(), indices.data_ptr(), out.data_ptr(), indices.shape[0], size,
+            DATA_TYPES[dtype], is_packed,
+        )
+    )  # fmt: skip
+    return out
 
 
 def _aligned(num_bytes: int) -> Tensor:

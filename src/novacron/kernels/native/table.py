@@ -6,8 +6,15 @@ from functools import partial
 
 from novacron.kernels.native.attention import NativeAttentionPlan
 from novacron.kernels.native.library import NativeContext
-from novacron.kernels.native.linear import NativeLinear
-from novacron.kernels.native.ops import NativeGated, NativeRMSNorm, NativeRotate
+from novacron.kernels.native.linear import NativeLinear, NativeTable
+from novacron.kernels.native.ops import (
+    NativeGated,
+    NativeRMSNorm,
+    NativeRotation,
+    native_scale,
+    native_softcap,
+)
+from novacron.kernels.native.program import record
 from novacron.kernels.table import Kernels
 
 
@@ -16,12 +23,16 @@ def native_kernels(context: NativeContext) -> Kernels:
         name=f"native ({context.level}, {context.num_threads} threads)",
         has_threads=True,
         linear=partial(NativeLinear, context),
+        lookup=partial(NativeTable, context),
         rms_norm=NativeRMSNorm(context),
-        rotate=NativeRotate(context),
+        plan_rotation=partial(NativeRotation, context),
+        scale=native_scale(context),
+        softcap=native_softcap(context),
         activate_and_mul={
             "silu": NativeGated(context, "silu"),
             "gelu_tanh": NativeGated(context, "gelu_tanh"),
             "gelu": NativeGated(context, "gelu"),
         },
         plan_attention=partial(NativeAttentionPlan, context),
+        record=partial(record, context),
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from novacron.kernels.metadata import KVLayer
-from novacron.kernels.table import AttentionPlan, Kernels
+from novacron.kernels.table import AttentionPlan, Kernels, Rotation
 from novacron.models.decoder_config import DecoderConfig
 from novacron.models.layers.linear import Columns, FusedColumnLinear, RowLinear
 from novacron.models.layers.norm import RMSNorm
@@ -34,7 +34,6 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.scale = config.attention_scale
         self.softcap = config.attention_softcap
-        self.rotate = kernels.rotate
         heads = group.slice_of(config.num_heads)
         kv_heads = local_kv_heads(config.num_kv_heads, group)
         self.num_heads = group.share_of(config.num_heads)
@@ -68,7 +67,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x_TD: Tensor,
-        cos_sin: tuple[Tensor, Tensor],
+        rotate: Rotation,
         plan: AttentionPlan,
         cache: KVLayer,
         add_to: Tensor | None = None,
@@ -78,11 +77,11 @@ class Attention(nn.Module):
         num_turned = self.num_heads + self.num_kv_heads
         qk = qkv_TXH[:, :num_turned]
         if self.q_norm is None or self.k_norm is None:
-            qk = self.rotate(qk, *cos_sin)
+            qk = rotate(qk)
             q, k = qk[:, : self.num_heads], qk[:, self.num_heads :]
         else:
-            q = self.rotate(self.q_norm(qk[:, : self.num_heads]), *cos_sin)
-            k = self.rotate(self.k_norm(qk[:, self.num_heads :]), *cos_sin)
+            q = rotate(self.q_norm(qk[:, : self.num_heads]))
+            k = rotate(self.k_norm(qk[:, self.num_heads :]))
         seen = plan.attend(q, k, qkv_TXH[:, num_turned:], cache, self.scale, self.softcap)
         out_TD: Tensor = self.o_proj(seen, add_to)
         return out_TD

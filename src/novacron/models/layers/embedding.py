@@ -35,10 +35,10 @@ class VocabEmbedding(nn.Module):
 
     def forward(self, token_ids: Tensor) -> Tensor:
         if not self.is_split:
-            return self.matrix.product.rows(token_ids)
+            return self.matrix.table.rows(token_ids)
         elsewhere = (token_ids < self.first) | (token_ids >= self.last)
         local = (token_ids - self.first).masked_fill_(elsewhere, 0)
-        rows = self.matrix.product.rows(local).masked_fill_(elsewhere.unsqueeze(-1), 0)
+        rows = self.matrix.table.rows(local).masked_fill_(elsewhere.unsqueeze(-1), 0)
         return self.communicator.all_reduce(rows)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ class RMSNorm(nn.Module):
         dtype = torch.float32 if offset else None
         self.weight = nn.Parameter(torch.empty(size, dtype=dtype), requires_grad=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x, self.weight, self.eps)
+    def forward(self, x: Tensor, add_to: Tensor | None = None) -> Tensor:
+        """The norm of `x`, or `add_to` with that added to it in place."""
+        return self.norm(x, self.weight, self.eps, add_to)
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
         shape = tuple(self.weight.shape)

@@ -6,12 +6,13 @@ caching and batch invariance need. For dynamic and longrope scaling this means: 
 within the original one, the model computes plain (short) RoPE; loaded for more, the stretched one
 for short prompts too. transformers switches by the length of the batch instead.
 
-Shapes: T tokens of a step, H turning dimensions of a head, F = H / 2 frequencies.
+Shapes: P positions, F frequencies: one for each pair of dimensions of a head that turns.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,20 +27,22 @@ from novacron.models.decoder_config import (
 )
 
 
-class Rotation:
-    """Angles of one RopeConfig, for contexts up to `max_model_len`."""
+class Angles(NamedTuple):
+    """Cosine and sine of every position's angles."""
 
-    def __init__(self, config: RopeConfig, max_model_len: int, device: torch.device) -> None:
-        frequencies, self._amplitude = rope_frequencies(config, max_model_len)
-        self._frequencies_F = frequencies.to(device)
+    cos_PF: Tensor
+    sin_PF: Tensor
 
-    def cos_sin(self, positions_T: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Factors for kernels.rotate, each [T, 1, H]; the first half of sin has its sign turned."""
-        angles_T1F = (positions_T.to(torch.float32)[:, None] * self._frequencies_F).unsqueeze(1)
-        cos, sin = angles_T1F.cos(), angles_T1F.sin()
-        if self._amplitude != 1.0:
-            cos, sin = cos * self._amplitude, sin * self._amplitude
-        return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
+
+def rope_angles(
+    config: RopeConfig, max_model_len: int, *, dtype: torch.dtype, device: torch.device
+) -> Angles:
+    """For contexts up to `max_model_len`."""
+    frequencies_F, amplitude = rope_frequencies(config, max_model_len)
+    positions_P = torch.arange(max_model_len, dtype=torch.float32)
+    angles_PF = positions_P[:, None] * frequencies_F
+    cos_PF, sin_PF = angles_PF.cos() * amplitude, angles_PF.sin() * amplitude
+    return Angles(cos_PF.to(device, dtype), sin_PF.to(device, dtype))
 
 
 def rope_frequencies(config: RopeConfig, max_model_len: int) -> tuple[Tensor, float]:

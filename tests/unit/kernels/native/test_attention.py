@@ -96,6 +96,7 @@ class Case:
             block_tables_RB=torch.tensor(tables),
             lengths_R=torch.tensor([row.length for row in rows]),
             slots_T=torch.tensor(slots),
+            rows_R3=torch.tensor(rows),
         )
         return metadata, torch.cat(tokens)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from novacron.kernels.native.library import NativeContext
-from novacron.kernels.native.linear import NativeLinear
+from novacron.kernels.native.linear import NativeLinear, NativeTable
 
 DTYPES = [torch.float32, torch.bfloat16]
 # Outputs and inputs: whole panels, a part of one, odd numbers of either, less than a vector.
@@ -100,6 +100,7 @@ def test_rows_of_the_weight_come_back(
     weight, _ = make(outputs, inputs, dtype)
     indices = torch.randint(outputs, (9,))
     assert torch.equal(NativeLinear(context, weight).rows(indices), weight[indices])
+    assert torch.equal(NativeTable(context, weight).rows(indices), weight[indices])
 
 
 def test_the_weight_is_copied(context: NativeContext) -> None:

@@ -7,7 +7,13 @@ import torch
 
 from novacron.kernels import torch_ops
 from novacron.kernels.native.library import NativeContext
-from novacron.kernels.native.ops import NativeGated, NativeRMSNorm, NativeRotate
+from novacron.kernels.native.ops import (
+    NativeGated,
+    NativeRMSNorm,
+    NativeRotation,
+    native_scale,
+    native_softcap,
+)
 
 DTYPES = [torch.float32, torch.bfloat16]
 SIZES = [1, 7, 16, 64, 100, 257]
@@ -38,20 +44,45 @@ def test_rms_norm(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_norm_is_added_where_asked(context: NativeContext, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x, weight, before = (torch.randn(9, 100).to(dtype), torch.rand(100), torch.randn(9, 100))
+    sums = before.to(dtype)
+    wanted = sums.double() + torch_ops.rms_norm(x.double(), weight.double(), 1e-5)
+    found = NativeRMSNorm(context)(x, weight.to(dtype), 1e-5, add_to=sums)
+    assert found.data_ptr() == sums.data_ptr()
+    torch.testing.assert_close(
+        found.double(), wanted, atol=2e-2 if dtype == torch.bfloat16 else 1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_scale_and_softcap(context: NativeContext, dtype: torch.dtype, size: int) -> None:
+    torch.manual_seed(size)
+    x = (torch.randn(6, size) * 40).to(dtype)
+    for found, exact in (
+        (native_scale(context)(x.clone(), 11.3125), x.double() * 11.3125),
+        (native_softcap(context)(x.clone(), 30.0), 30 * (x.double() / 30).tanh()),
+    ):
+        torch.testing.assert_close(found, exact.to(dtype), **(tolerance(dtype) | {"atol": 4e-6}))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("head_dim", "rotary_dim"), [(8, 8), (64, 64), (64, 20), (96, 32), (2, 2)])
 def test_rotate(context: NativeContext, dtype: torch.dtype, head_dim: int, rotary_dim: int) -> None:
     torch.manual_seed(head_dim)
     wide = torch.randn(7, 5, head_dim).to(dtype)
     x = wide[:, 1:4]
-    angles = torch.randn(7, 1, rotary_dim // 2).repeat(1, 1, 2)
-    sign = torch.ones(rotary_dim)
-    sign[: rotary_dim // 2] = -1
-    cos, sin = angles.cos().to(dtype), (angles.sin() * sign).to(dtype)
-    exact = torch_ops.rotate(x.double(), cos.double(), sin.double()).to(dtype)
-    found = NativeRotate(context)(x, cos, sin)
+    angles = torch.randn(20, rotary_dim // 2)
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    positions = torch.tensor([3, 19, 0, 7, 8, 9, 3])
+    exact = torch_ops.plan_rotation(positions, cos.double(), sin.double())(x.double()).to(dtype)
+    found = NativeRotation(context, positions, cos, sin)(x)
     torch.testing.assert_close(found, exact, atol=1e-2 if dtype == torch.bfloat16 else 1e-6, rtol=0)
     assert torch.equal(found[..., rotary_dim:], x[..., rotary_dim:])
-    assert torch.equal(NativeRotate(context)(x[3:4], cos[3:4], sin[3:4]), found[3:4])
+    alone = NativeRotation(context, positions[3:4], cos, sin)(x[3:4])
+    assert torch.equal(alone, found[3:4])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

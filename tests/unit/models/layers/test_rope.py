@@ -14,7 +14,7 @@ from novacron.models.decoder_config import (
     RopeConfig,
     YarnScaling,
 )
-from novacron.models.layers.rope import Rotation, rope_frequencies
+from novacron.models.layers.rope import rope_angles, rope_frequencies
 
 DIM, THETA = 8, 10000.0
 PLAIN = [THETA ** (-i / DIM) for i in range(0, DIM, 2)]
@@ -64,13 +64,10 @@ def test_llama3_changes_only_long_wavelengths() -> None:
     close(found[2:], [value / 8 for value in PLAIN[2:]])
 
 
-def test_rotation_scales_by_the_attention_factor() -> None:
+def test_angles_scale_by_the_attention_factor() -> None:
     scaling = LongRopeScaling((1.0,) * 4, (1.0,) * 4, 64, 1.5)
-    rotation = Rotation(
-        RopeConfig(theta=THETA, rotary_dim=DIM, scaling=scaling), 64, torch.device("cpu")
-    )
-    cos, sin = rotation.cos_sin(torch.tensor([0, 3]), torch.float32)
-    assert cos.shape == sin.shape == (2, 1, DIM)
-    close(cos[0, 0].tolist(), [1.5] * DIM)
-    close(sin[1, 0, :4].tolist(), (-sin[1, 0, 4:]).tolist())
-    close(sin[1, 0, 4:].tolist(), [1.5 * math.sin(3 * value) for value in PLAIN])
+    config = RopeConfig(theta=THETA, rotary_dim=DIM, scaling=scaling)
+    cos, sin = rope_angles(config, 64, dtype=torch.float32, device=torch.device("cpu"))
+    assert cos.shape == sin.shape == (64, DIM // 2)
+    close(cos[0].tolist(), [1.5] * 4)
+    close(sin[3].tolist(), [1.5 * math.sin(3 * value) for value in PLAIN])
