@@ -128,8 +128,9 @@ void multiply(ThreadPool& pool, const LinearCall& call, const typename Cells::Ot
   const int64_t tasks = divide_up(call.outputs, kPanel) * blocks;
   const int64_t work = smaller(kBlockRows, call.rows) * kPanel * call.inputs;
   const int64_t share = divide_up(tasks, pool.num_threads());
+  const int64_t worth_sharing = pool.is_awake() ? kWorthSharing : kWorthWaking;
   const int64_t grain =
-      work * tasks < (pool.is_awake() ? kWorthSharing : kWorthWaking) ? tasks : smaller(divide_up(kWorthClaiming, work), share);
+      work * tasks < worth_sharing ? tasks : smaller(divide_up(kWorthClaiming, work), share);
   parallel(pool, tasks, grain, [&](int64_t first, int64_t last) {
     for (int64_t task = first; task < last; ++task) {
       multiply_block<Cells, Out>(call, x, x_stride, task / blocks, task % blocks * kBlockRows);
