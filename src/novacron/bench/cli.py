@@ -16,7 +16,8 @@ import click
 import uvloop
 from rich.console import Console
 
-from novacron.bench import compare, report, result, suite
+from novacron.bench import compare, random_model, report, result, suite
+from novacron.bench.model_shapes import SHAPES, LlamaShape, choose_shape
 from novacron.bench.result import BenchResult
 from novacron.bench.scenario import Scenario, make_scenario, read_scenarios
 from novacron.bench.target import TargetOptions
@@ -48,6 +49,7 @@ def _comma_list(item: type) -> Callable[[Any], tuple[Any, ...]]:
 _SCALARS: Mapping[type, click.ParamType[Any, Any]] = {
     int: click.INT,
     float: click.FLOAT,
+    bool: click.BOOL,
     str: click.STRING,
 }
 
@@ -179,6 +181,44 @@ def run_compare(before: Path, after: Path) -> None:
     """Ratios between two result files of one benchmark, with 95 % intervals."""
     for grid in compare.comparison_grids(result.load(before), result.load(after)):
         Console().print(grid.rich())
+
+
+def _shape_options(function: Function) -> Function:
+    """An option for every size of a model, empty: the named shape's."""
+    for part in reversed(fields(LlamaShape)):
+        kind = _SCALARS[get_type_hints(LlamaShape)[part.name]]
+        function = click.option(f"--{part.name.replace('_', '-')}", type=kind)(function)
+    return function
+
+
+@bench.command("make-model")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--shape", type=click.Choice(list(SHAPES)), default="1.1b", show_default=True,
+    help="Sizes to start from; the options below replace single ones.",
+)  # fmt: skip
+@click.option(
+    "--dtype", type=click.Choice(random_model.DTYPES), default="bfloat16", show_default=True,
+    help="Precision of the weights.",
+)  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Of the weights.")
+@_shape_options
+def make_model(
+    folder: Path, shape: str, dtype: random_model.Dtype, seed: int, **sizes: Any
+) -> None:
+    """Write a Llama model of random weights, with a tokenizer, into FOLDER."""
+    changes = {name: value for name, value in sizes.items() if value is not None}
+    chosen = choose_shape(shape, changes)
+    console = Console(stderr=True)
+    with console.status("make-model") as status:
+        random_model.make_model(
+            folder,
+            chosen,
+            dtype=dtype,
+            seed=seed,
+            progress=lambda fraction: status.update(f"make-model: {fraction:.0%}"),
+        )
+    console.print(f"wrote {folder}: {chosen.num_parameters / 1e6:,.0f} M parameters, {dtype}")
 
 
 def _run(name: str, work: Callable[[suite.Progress], Coroutine[Any, Any, T]]) -> T:

@@ -1,7 +1,7 @@
 """An EngineCore without anything around it, in a process of its own: `python -m` this file.
 
 Driven by lines of JSON: EngineArguments first, then one Batch per line, answered by one
-BatchTimes each, until standard input is closed. The only file of the bench that imports torch.
+BatchTimes each, until standard input is closed. Imports torch, as the rest of the bench must not.
 """
 
 from __future__ import annotations

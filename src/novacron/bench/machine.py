@@ -61,17 +61,24 @@ def load_average() -> float:
     return round(os.getloadavg()[0], 2)
 
 
-def read_bandwidth_bytes_per_s() -> float:
-    """How fast the usable cores together read memory; the median of a few readings.
+def usable_cpus() -> int:
+    """That this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def read_bandwidth_bytes_per_s(
+    num_threads: int | None = None, *, repeats: int = _PROBE_REPEATS
+) -> float:
+    """How fast the usable cores, or so many threads, read memory; the median of a few readings.
 
     The limit of decoding, which reads every weight once a step. Takes about a tenth of a second.
     """
-    num_threads = len(os.sched_getaffinity(0))
+    num_threads = num_threads or usable_cpus()
     data = np.ones(num_threads * _PROBE_BYTES_PER_THREAD // 8, dtype=np.int64)
     parts = np.array_split(data, num_threads)
     readings = []
     with ThreadPoolExecutor(num_threads) as threads:
-        for _ in range(_PROBE_REPEATS):
+        for _ in range(repeats):
             started_s = time.perf_counter()
             list(threads.map(np.max, parts))
             readings.append(data.nbytes / (time.perf_counter() - started_s))
@@ -84,7 +91,7 @@ def _hardware() -> Hardware:
         cpu_model=model,
         cpu_flags=flags,
         num_physical_cores=psutil.cpu_count(logical=False) or 0,
-        num_usable_cpus=len(os.sched_getaffinity(0)),
+        num_usable_cpus=usable_cpus(),
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from novacron.bench.result import Goal, Metric, metric, milliseconds
 from novacron.bench.transcript import Transcript
@@ -58,6 +59,16 @@ class Batch:
 
 
 Round = Mapping[str, Batch]  # by contestant
+
+
+T = TypeVar("T")
+
+
+def turn_order(contestants: Sequence[T], turn: int) -> Sequence[T]:
+    """Everybody goes first equally often, and follows everybody else."""
+    start = turn % len(contestants)
+    order = [*contestants[start:], *contestants[:start]]
+    return order if (turn // len(contestants)) % 2 == 0 else order[::-1]
 
 
 def metrics_of(name: str, rounds: Sequence[Round]) -> dict[str, Metric]:

@@ -23,7 +23,7 @@ from novacron.bench.contestants import (
 from novacron.bench.measurement import Measurement
 from novacron.bench.physical_limits import model_traffic
 from novacron.bench.result import BenchResult, Column, row
-from novacron.bench.rounds import Batch, Round, goals_of, mean_steps_ms, metrics_of
+from novacron.bench.rounds import Batch, Round, goals_of, mean_steps_ms, metrics_of, turn_order
 from novacron.bench.scenario import ThroughputScenario
 from novacron.bench.target import (
     LocalEngine,
@@ -120,7 +120,7 @@ async def _round(
     seed = (scenario.seed * 1_000_003 + turn) * 10_007 + streams
     prompts = make_prompts(field.maker, seed, streams, scenario.prompt_tokens)
     batches = {}
-    for contestant in _rotated(field.contestants, turn):
+    for contestant in turn_order(field.contestants, turn):
         over_http = field.target if isinstance(contestant, OverHttp) else None
         before = await server_metrics.snapshot(over_http.client) if over_http else None
         started_cpu_s = time.process_time()
@@ -132,13 +132,6 @@ async def _round(
             step_s = server_metrics.mean_step_s(before, after)
         batches[contestant.name] = Batch(transcripts, cpu_s, step_s)
     return batches
-
-
-def _rotated(contestants: tuple[Contestant, ...], turn: int) -> tuple[Contestant, ...]:
-    """Everybody goes first equally often, and follows everybody else."""
-    start = turn % len(contestants)
-    order = contestants[start:] + contestants[:start]
-    return order if (turn // len(contestants)) % 2 == 0 else order[::-1]
 
 
 def _limits(
