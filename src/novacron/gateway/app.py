@@ -18,6 +18,7 @@ from novacron.engine.client import EngineClient
 from novacron.gateway.auth import ApiKeyAuth
 from novacron.gateway.calls import Calls
 from novacron.gateway.error_handlers import install_error_handlers
+from novacron.gateway.host_check import HostCheck
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.history import SAMPLE_INTERVAL_S, History
@@ -102,6 +103,8 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
     stack = [Middleware(RequestId)]
     if config.access_log:
         stack.append(Middleware(AccessLog))
+    if config.allowed_hosts or (config.is_loopback and not config.api_key):
+        stack.append(Middleware(HostCheck, allowed=config.allowed_hosts))
     if config.cors_allow_origins:
         stack.append(
             Middleware(

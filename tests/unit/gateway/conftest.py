@@ -39,7 +39,7 @@ async def make_http() -> AsyncIterator[MakeHttp]:
 
     def make(app: FastAPI) -> httpx2.AsyncClient:
         transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-        clients.append(httpx2.AsyncClient(transport=transport, base_url="http://server"))
+        clients.append(httpx2.AsyncClient(transport=transport, base_url="http://localhost"))
         return clients[-1]
 
     yield make
