@@ -15,6 +15,7 @@
       EngineDead              the engine process ended under the request      retryable
       RequestFailed           the engine could not compute this request       retryable
       ReceiveTimeout          the client took too long to send its request    not retryable
+      Unsupported             this version cannot do what is asked            not retryable
       Unauthenticated         no valid key was sent                           not retryable
       OriginNotAllowed        a web page of another origin is calling         not retryable
       HostNotAllowed          the server was called by an unknown name        not retryable
@@ -144,6 +145,10 @@ class ReceiveTimeout(NovaCronError):
             f"The request did not arrive within {timeout_s:g} s. Send it faster, or raise "
             "receive_timeout."
         )
+
+
+class Unsupported(NovaCronError):
+    """What is asked has a meaning, but this version cannot do it."""
 
 
 class Unauthenticated(NovaCronError):

@@ -56,6 +56,10 @@ class ServerConfig:
     replay_seconds: float = setting(
         300.0, "how long a finished stream can still be fetched", unit="s"
     )
+    quality_score: float | None = setting(
+        None,
+        "result of the model's last offline evaluation, 0 to 1, for the metrics; empty: none told",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", "least severe message logged"
     )
@@ -73,6 +77,10 @@ class ServerConfig:
         require(0 <= self.port < 65536, "port", self.port, "give a number from 0 to 65535")
         for key in ("shutdown_timeout", "replay_seconds", "stream_flush_interval"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "give 0 or more seconds")
+        require(
+            self.quality_score is None or 0 <= self.quality_score <= 1,
+            "quality_score", self.quality_score, "give a number from 0 to 1",
+        )  # fmt: skip
         require(self.max_connections > 0, "max_connections", self.max_connections, "give 1 or more")
         for key in ("receive_timeout", "keep_alive_timeout", "keep_alive_interval"):
             require(

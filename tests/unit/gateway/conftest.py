@@ -49,5 +49,5 @@ async def make_http() -> AsyncIterator[MakeHttp]:
 
 @pytest.fixture
 def http(client: FakeEngineClient, make_http: MakeHttp) -> httpx2.AsyncClient:
-    app = build_app(client, ServerConfig(), model_names=("fake", "org/alias"), quality_score=0.9)
-    return make_http(app)
+    config = ServerConfig(quality_score=0.9)
+    return make_http(build_app(client, config, model_names=("fake", "org/alias")))
