@@ -52,8 +52,9 @@ async def read_stream(port: int, path: str, num_tokens: int) -> int:
     }
     content = json.dumps(body).encode()
     writer.write(
-        b"POST %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(content), content)
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        % (path.encode(), len(content), content)
     )
     num_chunks = 0
     while piece := await reader.read(65536):

@@ -14,8 +14,11 @@
       NotReady                loading, draining or restarting                 retryable
       EngineDead              the engine process ended under the request      retryable
       RequestFailed           the engine could not compute this request       retryable
+      ReceiveTimeout          the client took too long to send its request    not retryable
+      Unsupported             this version cannot do what is asked            not retryable
       Unauthenticated         no valid key was sent                           not retryable
       OriginNotAllowed        a web page of another origin is calling         not retryable
+      HostNotAllowed          the server was called by an unknown name        not retryable
 
 The message says what happened, why, and what to do. HTTP codes live in gateway/error_mapping.py.
 """
@@ -134,6 +137,20 @@ class RequestFailed(NovaCronError):
     retryable = True
 
 
+class ReceiveTimeout(NovaCronError):
+    """The client took too long to send its request."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(
+            f"The request did not arrive within {timeout_s:g} s. Send it faster, or raise "
+            "receive_timeout."
+        )
+
+
+class Unsupported(NovaCronError):
+    """What is asked has a meaning, but this version cannot do it."""
+
+
 class Unauthenticated(NovaCronError):
     """No valid API key was sent."""
 
@@ -145,4 +162,14 @@ class OriginNotAllowed(NovaCronError):
         super().__init__(
             f"A web page of the origin '{origin[:200]}' may not call this server. Name the origin "
             "in cors_allow_origins, or set an API key."
+        )
+
+
+class HostNotAllowed(NovaCronError):
+    """The Host of a request is a name that this server does not go by, and it asks for no key."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"This server does not go by the name '{host[:200]}'. Call it by its address or as "
+            "localhost, or name the host in allowed_hosts (--allowed-hosts)."
         )

@@ -20,8 +20,8 @@ async def post_raw(
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
     content = json.dumps(body).encode()
     writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
     )
     await writer.drain()
     return reader, writer

@@ -151,3 +151,17 @@ async def test_a_client_that_vanishes_before_it_asks_leaves_nothing(server) -> N
         with pytest.raises(ConnectionClosed):
             await socket.recv()
     assert server.engine.submitted == []
+
+
+async def test_a_socket_that_asks_nothing_is_told_and_closed(tokenizer: Tokenizer) -> None:
+    config = ServerConfig(receive_timeout=0.05)
+    app = build_app(FakeEngineClient(tokenizer), config, model_names=("fake",))
+    async with serving(app) as url:
+        address = f"ws{url.removeprefix('http')}/ws/llm/stream/a"
+        async with connect(address) as socket:
+            [event] = await read_all(socket)
+        async with connect(address) as socket:  # one that asks in time may take its time to read
+            await socket.send(json.dumps(CHAT))
+            await asyncio.sleep(0.1)
+            assert (await read_all(socket))[-1]["type"] == "complete"
+    assert (event["type"], event["data"]["code"]) == ("error", "receive_timeout")

@@ -4,9 +4,12 @@ is reported at once."""
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 
 from novacron.errors import ConfigError
+
+_OTHER_FILES = 128  # sockets to the engine, logs, libraries
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -30,6 +33,25 @@ def bind(host: str, port: int) -> socket.socket:
         raise _explained(error, host, port) from error
     listener.set_inheritable(False)
     return listener
+
+
+def allow_connections(number: int) -> list[str]:
+    """Let this process open so many, if the system allows it; else a warning."""
+    wanted = number + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted or soft == resource.RLIM_INFINITY:
+        return []
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    except (OSError, ValueError):  # beyond what the kernel allows anybody
+        possible = soft
+    if possible == wanted:
+        return []
+    return [
+        f"The system allows this process {possible} open files, too few for {number} connections. "
+        "Raise the limit (ulimit -Hn), or lower max_connections."
+    ]
 
 
 def url_of(listener: socket.socket) -> str:

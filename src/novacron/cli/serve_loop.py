@@ -12,6 +12,8 @@ import sys
 import uvloop
 
 from novacron.cli.announcement import announce, show_loading
+from novacron.cli.http_protocol import SPARE_CONNECTIONS
+from novacron.cli.listener import allow_connections
 from novacron.cli.serving import Serving
 from novacron.config.load import Settings
 from novacron.engine.process_client import ProcessClient
@@ -20,7 +22,6 @@ from novacron.observability.logs import configure_logging
 
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
@@ -31,14 +32,18 @@ def run(client: ProcessClient, settings: Settings, listener: socket.socket) -> i
     configure_logging(settings.server.log_level, settings.server.log_format)
     if settings.server.log_level != "debug":
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    for warning in (*settings.warnings, *_open_to_everyone(settings)):
+    for warning in (
+        *settings.warnings,
+        *_open_to_everyone(settings),
+        *allow_connections(settings.server.max_connections + SPARE_CONNECTIONS),
+    ):
         logger.warning("%s", warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(client, settings, listener))
 
 
 def _open_to_everyone(settings: Settings) -> list[str]:
-    if settings.server.api_key or settings.server.host in _LOOPBACK:
+    if settings.server.api_key or settings.server.is_loopback:
         return []
     return [
         f"Listening on {settings.server.host} without a key: whoever reaches this address can use "

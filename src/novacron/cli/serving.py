@@ -13,18 +13,19 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 import uvicorn
 
-from novacron.cli.http_protocol import BoundedHttpProtocol
+from novacron.cli.http_protocol import BoundedHttpProtocol, HttpLimits
 from novacron.cli.listener import url_of
 from novacron.config.load import Settings
+from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.engine.process_client import ProcessClient
 from novacron.errors import EngineDead, NovaCronError
 from novacron.gateway.app import build_app
 
-_KEEP_ALIVE_S = 75  # longer than load balancers keep theirs, so that they close first
 _LAST_BYTES_S = 3  # for responses to leave after their requests have ended
 
 
@@ -42,7 +43,7 @@ class Serving:
         client.on_state_change(self._note_death)
         names = settings.engine.model.served_model_name
         app = build_app(client, settings.server, model_names=names, worker_pids=self._worker_pids)
-        self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server.max_body_bytes))
+        self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server))
         self._http: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -121,16 +122,21 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(app: Callable[..., Awaitable[None]], max_message_bytes: int) -> uvicorn.Config:
+def _uvicorn_config(app: Callable[..., Awaitable[None]], config: ServerConfig) -> uvicorn.Config:
+    limits = HttpLimits(
+        max_connections=config.max_connections, receive_timeout_s=config.receive_timeout
+    )
     return uvicorn.Config(
         app,
-        http=BoundedHttpProtocol,
+        http=partial(BoundedHttpProtocol, limits=limits),  # type: ignore[arg-type]
         ws="websockets-sansio",
-        ws_max_size=max_message_bytes,
+        ws_max_size=config.max_body_bytes,
+        ws_ping_interval=config.keep_alive_interval,
+        ws_ping_timeout=config.keep_alive_timeout,
         lifespan="on",  # the gateway samples its metrics meanwhile
         log_config=None,
         access_log=False,  # the gateway has its own
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=config.keep_alive_timeout,  # type: ignore[arg-type] # floats do
         timeout_graceful_shutdown=_LAST_BYTES_S,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from novacron.config.engine import require, setting
+
+_HOST_NAME = re.compile(r"(\*\.)?[^*:/\s]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,21 @@ class ServerConfig:
     )
     cors_allow_origins: tuple[str, ...] = setting(
         (), "origins whose pages may call the API; none by default"
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        "names that clients may call this server by, such as llm.example.org or *.example.org, "
+        "beside addresses and localhost; empty: any, except on loopback without a key",
+    )
+    max_connections: int = setting(2048, "most open connections; more are refused with 503")
+    receive_timeout: float = setting(
+        60.0, "a request, headers and body, must have arrived within so long", unit="s"
+    )
+    keep_alive_timeout: float = setting(
+        75.0,
+        "close a connection after so long without a request, a WebSocket after so long without an "
+        "answer to a ping; longer than load balancers keep theirs",
+        unit="s",
     )
     shutdown_timeout: float = setting(
         30.0, "after SIGTERM, finish running requests for so long before ending them", unit="s"
@@ -38,6 +56,10 @@ class ServerConfig:
     replay_seconds: float = setting(
         300.0, "how long a finished stream can still be fetched", unit="s"
     )
+    quality_score: float | None = setting(
+        None,
+        "result of the model's last offline evaluation, 0 to 1, for the metrics; empty: none told",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", "least severe message logged"
     )
@@ -46,14 +68,29 @@ class ServerConfig:
     )
     access_log: bool = setting(False, "log each HTTP request (never its content)")
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
     def __post_init__(self) -> None:
         require(0 <= self.port < 65536, "port", self.port, "give a number from 0 to 65535")
         for key in ("shutdown_timeout", "replay_seconds", "stream_flush_interval"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "give 0 or more seconds")
         require(
-            self.keep_alive_interval > 0, "keep_alive_interval", self.keep_alive_interval,
-            "give a positive number of seconds",
+            self.quality_score is None or 0 <= self.quality_score <= 1,
+            "quality_score", self.quality_score, "give a number from 0 to 1",
         )  # fmt: skip
+        require(self.max_connections > 0, "max_connections", self.max_connections, "give 1 or more")
+        for key in ("receive_timeout", "keep_alive_timeout", "keep_alive_interval"):
+            require(
+                getattr(self, key) > 0, key, getattr(self, key), "give a positive number of seconds"
+            )
+        for name in self.allowed_hosts:
+            require(
+                name == "*" or _HOST_NAME.fullmatch(name) is not None, "allowed_hosts", name,
+                "give names without a port, such as llm.example.org or *.example.org, or * for any",
+            )  # fmt: skip
         for key in ("max_body_bytes", "replay_buffer_bytes"):
             require(
                 getattr(self, key) > 0, key, getattr(self, key), "give a positive size such as 16Mi"

@@ -34,6 +34,7 @@ class EngineProcess:
     def __init__(self, config: EngineConfig, model_path: Path) -> None:
         """Raises OSError if the system has no room for another process."""
         self._folder = tempfile.mkdtemp(prefix="novacron-")  # mode 0700: nobody else may connect
+        self._is_on_disk = True
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._outgoing = context.socket(zmq.PUSH)
         self._incoming = context.socket(zmq.PULL)
@@ -90,6 +91,7 @@ class EngineProcess:
         while not self.closed:
             self._arrived.clear()
             while (message := self._receive()) is not None:
+                self._remove_folder_once_connected()
                 yield wire.decode_from_engine(message)
             await self._arrived.wait()
 
@@ -102,6 +104,16 @@ class EngineProcess:
             return self._incoming.recv(zmq.NOBLOCK)
         except zmq.Again:
             return None
+
+    def _remove_folder_once_connected(self) -> None:
+        """Both ends hold their connections: nobody needs the addresses any more, and so nothing
+        stays behind if this process is killed."""
+        if self._is_on_disk and self._outgoing.poll(0, zmq.POLLOUT):
+            self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._is_on_disk = False
 
     async def wait(self) -> int:
         """The exit code, once the process has ended."""
@@ -146,4 +158,4 @@ class EngineProcess:
         self._arrived.set()
         for socket in (self._outgoing, self._incoming):
             socket.close(linger=0)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove_folder()

@@ -18,11 +18,13 @@ from novacron.engine.client import EngineClient
 from novacron.gateway.auth import ApiKeyAuth
 from novacron.gateway.calls import Calls
 from novacron.gateway.error_handlers import install_error_handlers
+from novacron.gateway.host_check import HostCheck
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.history import SAMPLE_INTERVAL_S, History
-from novacron.gateway.native.management import management_routes
+from novacron.gateway.native.model_routes import model_routes
 from novacron.gateway.native.routes import native_routes
+from novacron.gateway.native.status_routes import status_routes
 from novacron.gateway.native.websocket import websocket_routes
 from novacron.gateway.openai.routes import openai_routes
 from novacron.gateway.openapi import AnswerSchemas
@@ -38,16 +40,14 @@ def build_app(
     config: ServerConfig,
     *,
     model_names: tuple[str, ...],
-    quality_score: float | None = None,
     worker_pids: Callable[[], tuple[int, ...]] = lambda: (os.getpid(),),
 ) -> FastAPI:
     """The ASGI application. It neither starts nor closes `client`.
 
-    `model_names` are those that clients may use; the first is the main one. `quality_score` is the
-    result of the model's last offline evaluation, 0 to 1, where one is known. `worker_pids` tells
-    the processes that compute at the moment; by default they are this one.
+    `model_names` are those that clients may use; the first is the main one. `worker_pids` tells the
+    processes that compute at the moment; by default they are this one.
     """
-    metrics = Metrics(quality_score=quality_score)
+    metrics = Metrics(quality_score=config.quality_score)
     service = Service(
         client=client,
         config=config,
@@ -69,7 +69,8 @@ def build_app(
     for router in (
         openai_routes(service, schemas),
         native_routes(service, generations, schemas),
-        management_routes(service, history, schemas),
+        model_routes(service, schemas),
+        status_routes(service, history, schemas),
         websocket_routes(service, generations),
         system_routes(service, schemas, our_version),
     ):
@@ -102,6 +103,8 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
     stack = [Middleware(RequestId)]
     if config.access_log:
         stack.append(Middleware(AccessLog))
+    if config.allowed_hosts or (config.is_loopback and not config.api_key):
+        stack.append(Middleware(HostCheck, allowed=config.allowed_hosts))
     if config.cors_allow_origins:
         stack.append(
             Middleware(

@@ -38,8 +38,11 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.NotReady: HttpError(503, "service_unavailable_error", "not_ready"),
     errors.EngineDead: HttpError(503, "service_unavailable_error", "engine_dead"),
     errors.RequestFailed: HttpError(500, "server_error", "request_failed"),
+    errors.ReceiveTimeout: HttpError(408, _INVALID, "receive_timeout"),
+    errors.Unsupported: HttpError(501, "server_error", "unsupported"),
     errors.Unauthenticated: HttpError(401, _INVALID, "invalid_api_key"),
     errors.OriginNotAllowed: HttpError(403, _INVALID, "origin_not_allowed"),
+    errors.HostNotAllowed: HttpError(403, _INVALID, "host_not_allowed"),
 }
 
 

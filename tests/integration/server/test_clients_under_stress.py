@@ -96,7 +96,7 @@ async def post_and_do_not_read(
     await asyncio.get_running_loop().sock_connect(connection, (address.hostname, address.port))
     reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
     data = json.dumps(body).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data)
     await writer.drain()

@@ -123,14 +123,16 @@ def test_a_signal_while_the_model_loads_ends_cleanly(start_server: StartServer) 
 
 @pytest.mark.parametrize("moment", ["loading: ", "ready: "])
 def test_the_engine_does_not_outlive_a_killed_server(
-    start_server: StartServer, moment: str
+    start_server: StartServer, tmp_path: Path, moment: str
 ) -> None:
-    server = start_server()
+    server = start_server(TMPDIR=str(tmp_path))
     wait_until(lambda: moment in server.log())
     engine = server.engine
     server.process.kill()
     server.wait_exit()
     wait_until(lambda: not is_alive(engine))
+    if moment == "ready: ":  # until the engine is connected, its sockets need their names
+        assert os.listdir(tmp_path) == []
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import math
 from typing import Literal
 
+import httpx2
 import openai
 import pytest
 from openai.types.chat import (
@@ -286,3 +287,16 @@ async def test_wrong_requests_are_refused_in_the_client_s_words(api: openai.Asyn
                 "json_schema": {"name": "x", "schema": {"type": "no such type"}},
             },
         )
+
+
+async def test_a_server_on_loopback_goes_by_local_names(server: ServerProcess) -> None:
+    async with httpx2.AsyncClient(base_url=server.url) as http:
+        for host, status in (("localhost", 200), ("rebound.example", 403)):
+            answer = await http.get("/v1/models", headers={"host": host})
+            assert answer.status_code == status
+
+
+async def test_headers_without_end_are_refused(server: ServerProcess) -> None:
+    async with httpx2.AsyncClient(base_url=server.url) as http:
+        answer = await http.get("/v1/models", headers={f"x-{i}": "a" * 4000 for i in range(40)})
+    assert answer.status_code == 431

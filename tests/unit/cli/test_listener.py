@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 
 import pytest
 
-from novacron.cli.listener import bind, url_of
+from novacron.cli.listener import allow_connections, bind, url_of
 from novacron.errors import ConfigError
 
 
@@ -46,3 +47,24 @@ def test_ipv6_has_brackets() -> None:
         pytest.skip("no IPv6 here")
     with listener:
         assert url_of(listener).startswith("http://[::1]:")
+
+
+@pytest.mark.parametrize(
+    ("limits", "allowed", "warns"),
+    [
+        ((1024, 4096), 2128, False),
+        ((8192, 8192), None, False),
+        ((1024, resource.RLIM_INFINITY), 2128, False),
+        ((1024, 1500), 1500, True),
+        ((1024, 1024), 1024, True),
+    ],
+)
+def test_files_are_allowed_for_every_connection(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], allowed: int | None, warns: bool
+) -> None:
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, value: set_to.append(value))
+    warnings = allow_connections(2000)
+    assert set_to == ([] if allowed is None else [(allowed, limits[1])])
+    assert [str(limits[1]) in warning for warning in warnings] == ([True] if warns else [])

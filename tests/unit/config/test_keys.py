@@ -14,9 +14,10 @@ scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_pol
 scheduler.enable_chunked_prefill scheduler.max_queued_requests
 speculative.speculative_method speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max
-server.host server.port server.api_key server.cors_allow_origins server.shutdown_timeout
+server.host server.port server.api_key server.cors_allow_origins server.allowed_hosts
+server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.keep_alive_interval server.stream_flush_interval server.max_body_bytes
-server.replay_buffer_bytes server.replay_seconds
+server.replay_buffer_bytes server.replay_seconds server.quality_score
 server.log_level server.log_format server.access_log
 """.split()
 

@@ -39,7 +39,7 @@ async def make_http() -> AsyncIterator[MakeHttp]:
 
     def make(app: FastAPI) -> httpx2.AsyncClient:
         transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-        clients.append(httpx2.AsyncClient(transport=transport, base_url="http://server"))
+        clients.append(httpx2.AsyncClient(transport=transport, base_url="http://localhost"))
         return clients[-1]
 
     yield make
@@ -49,5 +49,5 @@ async def make_http() -> AsyncIterator[MakeHttp]:
 
 @pytest.fixture
 def http(client: FakeEngineClient, make_http: MakeHttp) -> httpx2.AsyncClient:
-    app = build_app(client, ServerConfig(), model_names=("fake", "org/alias"), quality_score=0.9)
-    return make_http(app)
+    config = ServerConfig(quality_score=0.9)
+    return make_http(build_app(client, config, model_names=("fake", "org/alias")))

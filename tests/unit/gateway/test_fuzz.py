@@ -88,7 +88,7 @@ async def test_no_body_is_a_server_error(
     client = FakeEngineClient(tokenizer, max_model_len=64)
     app = build_app(client, ServerConfig(), model_names=("fake",))
     transport = httpx2.ASGITransport(app=app)  # raises what the app raises
-    async with httpx2.AsyncClient(transport=transport, base_url="http://server") as http:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
         response = await http.post(path, json=data.draw(bodies(path)))
     assert response.status_code < 500
     if response.status_code >= 400:

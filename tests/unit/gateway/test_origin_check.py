@@ -21,9 +21,9 @@ OTHER_PAGE = {"origin": "https://evil.example"}
         OTHER_PAGE,
         {"origin": "null"},
         {"origin": "http://[broken"},
-        {"origin": "http://server:81"},
-        {"origin": "http://server", "sec-fetch-site": "cross-site"},
-        {"origin": "http://other.server", "sec-fetch-site": "same-site"},
+        {"origin": "http://localhost:81"},
+        {"origin": "http://localhost", "sec-fetch-site": "cross-site"},
+        {"origin": "http://other.localhost", "sec-fetch-site": "same-site"},
     ],
 )
 async def test_another_page_cannot_unload_the_model(
@@ -39,7 +39,7 @@ async def test_another_page_cannot_unload_the_model(
     "headers",
     [
         {},
-        {"origin": "http://server"},
+        {"origin": "http://localhost"},
         {"origin": "https://behind.proxy", "sec-fetch-site": "same-origin"},
     ],
 )
@@ -76,9 +76,9 @@ def test_another_page_cannot_open_a_websocket(client: FakeEngineClient) -> None:
     with TestClient(app) as http:
         with (
             pytest.raises(WebSocketDisconnect),
-            http.websocket_connect("/ws/llm/stream/a", headers=OTHER_PAGE),
+            http.websocket_connect("ws://localhost/ws/llm/stream/a", headers=OTHER_PAGE),
         ):
             pass
-        with http.websocket_connect("/ws/llm/stream/a") as socket:
+        with http.websocket_connect("ws://localhost/ws/llm/stream/a") as socket:
             socket.send_json({"prompt": "hi"})
             assert socket.receive_json()["type"] == "metadata"

@@ -97,3 +97,9 @@ class LoadBody(Body):
     quantization: str | None = None
     worker_count: int | None = None
     performance_profile: Literal["latency", "throughput", "balanced"] | str | None = None
+
+
+class ScaleBody(Body):
+    """POST /api/v1/llm/cluster/scale."""
+
+    worker_count: Annotated[int, Field(ge=1, le=2**31 - 1)]

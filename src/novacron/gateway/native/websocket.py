@@ -16,7 +16,7 @@ import msgspec
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from novacron.errors import InvalidRequest, NovaCronError
+from novacron.errors import InvalidRequest, NovaCronError, ReceiveTimeout
 from novacron.gateway.middleware import REQUEST_ID_PATTERN
 from novacron.gateway.native.batch import parse_native_body
 from novacron.gateway.native.generations import Generations
@@ -70,7 +70,14 @@ class _Conversation:
             )
         if self._generations.knows(self._request_id):
             return self._generations.events(self._request_id, self._first_wanted())
-        return await self._start(await self._receive())
+        return await self._start(await self._first_message())
+
+    async def _first_message(self) -> dict[str, Any]:
+        timeout_s = self._service.config.receive_timeout
+        try:
+            return await asyncio.wait_for(self._receive(), timeout_s)
+        except TimeoutError:
+            raise ReceiveTimeout(timeout_s) from None
 
     async def _start(self, fields: dict[str, Any]) -> AsyncGenerator[Event, None]:
         body = parse_native_body({**fields, "request_id": self._request_id})

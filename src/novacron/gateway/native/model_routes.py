@@ -1,4 +1,4 @@
-"""The native endpoints that tell of the server, and those that load and unload its model."""
+"""The native endpoints of the model: what it is, and loading and unloading it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import asyncio
 import logging
 
 from fastapi import APIRouter
-from msgspec import Struct
 from starlette.responses import Response
 
 from novacron.engine.client import EngineClient, EngineState
 from novacron.errors import NovaCronError
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.native import status
-from novacron.gateway.native.history import History, InferenceMetrics
-from novacron.gateway.native.resources import ResourceMetrics, ResourceProbe
 from novacron.gateway.native.schema import LoadBody
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.service import Service
@@ -22,15 +19,6 @@ from novacron.gateway.service import Service
 _ACCEPTED = 202
 
 logger = logging.getLogger(__name__)
-
-
-class AllMetrics(Struct, frozen=True, kw_only=True):
-    """Everything measured, as JSON."""
-
-    active_requests: int
-    queued_requests: int
-    inference_metrics: InferenceMetrics
-    resource_metrics: ResourceMetrics
 
 
 class ModelLoader:
@@ -60,10 +48,9 @@ class ModelLoader:
             logger.error("%s", error)
 
 
-def management_routes(service: Service, history: History, schemas: AnswerSchemas) -> APIRouter:
+def model_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     router = APIRouter(prefix="/api/v1/llm", tags=["Native"], route_class=StrictJsonRoute)
     loader = ModelLoader(service.client, service.config.shutdown_timeout)
-    probe = ResourceProbe(service)
 
     @router.get(
         "/models", response_class=Response, responses=schemas.answers(status.NativeModelList)
@@ -112,52 +99,5 @@ def management_routes(service: Service, history: History, schemas: AnswerSchemas
     async def show_model(model_id: str) -> Response:
         """One of the names."""
         return JsonResponse(status.native_model(service, model_id))
-
-    @router.get(
-        "/cluster/status", response_class=Response, responses=schemas.answers(status.ClusterStatus)
-    )
-    async def cluster_status() -> Response:
-        """How many workers there are and how many work."""
-        return JsonResponse(status.cluster_status(service))
-
-    @router.get(
-        "/cluster/workers", response_class=Response, responses=schemas.answers(status.WorkerList)
-    )
-    async def cluster_workers() -> Response:
-        """The processes that compute."""
-        return JsonResponse(status.WorkerList(status.workers(service)))
-
-    @router.get("/health", response_class=Response, responses=schemas.probe(status.HealthReport))
-    async def health() -> Response:
-        """Health by component; 503 if the engine will not come back."""
-        report = status.health_report(service)
-        return JsonResponse(report, 503 if report.status == "unhealthy" else 200)
-
-    @router.get("/metrics", response_class=Response, responses=schemas.answers(AllMetrics))
-    async def metrics() -> Response:
-        """Everything measured, with the history of the last minutes."""
-        stats = service.client.stats
-        return JsonResponse(
-            AllMetrics(
-                active_requests=stats.num_running,
-                queued_requests=stats.num_waiting,
-                inference_metrics=history.inference_metrics(),
-                resource_metrics=probe.resource_metrics(),
-            )
-        )
-
-    @router.get(
-        "/metrics/inference", response_class=Response, responses=schemas.answers(InferenceMetrics)
-    )
-    async def inference_metrics() -> Response:
-        """Latency, throughput, cache hits and quality over the last minutes."""
-        return JsonResponse(history.inference_metrics())
-
-    @router.get(
-        "/metrics/resources", response_class=Response, responses=schemas.answers(ResourceMetrics)
-    )
-    async def resource_metrics() -> Response:
-        """Processor, memory and KV cache in use."""
-        return JsonResponse(probe.resource_metrics())
 
     return router
