@@ -27,7 +27,7 @@ from novacron.parallel.groups import SINGLE
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors
+from novacron.runner.kv_tensors import KVTensors, plain_formats
 from novacron.testing.reference import load_decoder_with
 
 SHAPES = [(5632, 2048), (2048, 5632), (768, 256), (1536, 256), (256, 768), (3072, 256)]
@@ -82,7 +82,7 @@ def step_of(decoder: Decoder, streams: int, context: int) -> Callable[[], object
     dtype = decoder.output.matrix.weight.dtype
     kv_tensors = KVTensors(
         decoder.config, SINGLE, num_blocks=streams * per_stream, block_size=block_size,
-        dtype=dtype, device=device,
+        formats=plain_formats(decoder.config, dtype), device=device,
     )  # fmt: skip
     batch = InputBatch(
         max_num_seqs=streams, max_num_tokens=streams, max_model_len=context + 16,

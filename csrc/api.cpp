@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "context.h"
+#include "kv_block.h"
 
 namespace novacron {
 namespace {
 
-constexpr int32_t kAbiVersion = 2;
+constexpr int32_t kAbiVersion = 3;
 constexpr int64_t kCellBytes = 4;
 
 // What csrc/build.py could compile and this machine can run, best last.
@@ -155,6 +156,10 @@ void novacron_rotate(Context* context, const novacron::RotateCall* call) {
 
 void novacron_gated(Context* context, const novacron::GatedCall* call) {
   context->level.gated(context->pool, *call);
+}
+
+int64_t novacron_kv_block_bytes(int32_t kv_format, int64_t block_size, int64_t head_dim) {
+  return novacron::kv_block_bytes(kv_format, block_size, head_dim);
 }
 
 void novacron_attend(Context* context, const novacron::AttentionCall* call) {

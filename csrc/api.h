@@ -18,6 +18,15 @@ namespace novacron {
 struct Context;  // a level and a thread pool
 
 enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1 };
+// How the KV cache holds keys and values: csrc/kernels/kv_formats.h. Their blocks differ in size.
+enum KVFormat : int32_t {
+  kKVFloat32 = 0,
+  kKVBFloat16 = 1,
+  kKVFloat16 = 2,
+  kKVInt8 = 3,
+  kKVFloat8 = 4,
+  kKVInt4 = 5,
+};
 enum Activation : int32_t { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
 enum Function : int32_t { kScale = 0, kSoftcap = 1 };
 enum OperationKind : int32_t {
@@ -97,10 +106,8 @@ struct MapCall {
 };
 
 // Stores the step's keys and values in the cache, then attends. A row is a request's part of the
-// step: {first token, position of that token, number of tokens}. A cache holds, for each key-value
-// head, blocks of block_size * head_dim elements: values as [token][dim], keys as
-// [dim / cell][token][cell], a cell being 4 bytes, so that one load brings the same dimensions of
-// neighbouring tokens.
+// step: {first token, position of that token, number of tokens}. A cache is [key-value heads][blocks]
+// of blocks in `kv_format`, whose size novacron_kv_block_bytes tells; scales lie inside.
 struct AttentionCall {
   const void* query;
   const void* key;
@@ -118,7 +125,8 @@ struct AttentionCall {
   int64_t value_token_stride, value_head_stride;
   int64_t window;  // tokens that a token sees, itself included; 0: all
   float scale, softcap;  // softcap 0: none
-  int32_t type;
+  int32_t type;          // of query, key, value and out
+  int32_t kv_format;
 };
 
 // A recorded sequence of calls, run as often as wanted for steps of different sizes. `calls` holds
@@ -156,6 +164,9 @@ NOVACRON_API void novacron_linear(novacron::Context* context, const novacron::Li
 NOVACRON_API void novacron_rms_norm(novacron::Context* context, const novacron::NormCall* call);
 NOVACRON_API void novacron_rotate(novacron::Context* context, const novacron::RotateCall* call);
 NOVACRON_API void novacron_gated(novacron::Context* context, const novacron::GatedCall* call);
+// Bytes of one block of keys, or of values, of one key-value head.
+NOVACRON_API int64_t novacron_kv_block_bytes(int32_t kv_format, int64_t block_size,
+                                             int64_t head_dim);
 NOVACRON_API void novacron_attend(novacron::Context* context,
                                   const novacron::AttentionCall* call);
 NOVACRON_API void novacron_lookup(novacron::Context* context, const novacron::LookupCall* call);

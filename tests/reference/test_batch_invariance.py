@@ -22,7 +22,7 @@ from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.runner.captured_step import CapturedStep, DecoderStep, EagerStep
 from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors
+from novacron.runner.kv_tensors import KVTensors, plain_formats
 from novacron.testing.reference import load_decoder_with
 from novacron.testing.tiny_models import FAMILIES, VOCAB_SIZE
 
@@ -64,7 +64,7 @@ def logits(
         SINGLE,
         num_blocks=sum(counts),
         block_size=block_size,
-        dtype=decoder.output.matrix.weight.dtype,
+        formats=plain_formats(decoder.config, decoder.output.matrix.weight.dtype),
         device=device,
     )
     batch = InputBatch(

@@ -104,7 +104,10 @@ class Engine:
         )
         spec = executor.spec
         kv_cache = KVCacheManager(
-            spec.num_blocks, spec.block_size, model_version=spec.model_version, kv_dtype=spec.dtype
+            spec.num_blocks,
+            spec.block_size,
+            model_version=spec.model_version,
+            kv_dtype=spec.kv_identity,
         )
         speculation = new_drafter and AdaptiveSpeculation(
             kv_cache,

@@ -44,11 +44,12 @@ def announce(url: str, client: EngineClient, settings: Settings) -> None:
 
 def banner(url: str, spec: ModelSpec, settings: Settings, total_s: float) -> str:
     """The text shown when the server is ready."""
+    precision = f", {spec.kv_precision}" if spec.kv_precision else ""
     rows = {
         "Model": f"{spec.name} ({spec.architecture}, {count(spec.num_parameters)} parameters)",
         "Device": f"{spec.device}, {spec.dtype}",
         "KV cache": f"{spec.num_blocks} blocks of {spec.block_size} tokens, "
-        f"{size(spec.kv_cache_bytes)}",
+        f"{size(spec.kv_cache_bytes)}{precision}",
         "Streams": f"up to {settings.engine.scheduler.max_num_seqs} at once, "
         f"{spec.max_model_len} tokens of context",
         "Ready": _started(spec, total_s),

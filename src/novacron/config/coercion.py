@@ -21,6 +21,7 @@ _SYNONYMS = {  # spellings of other servers and libraries
     "half": "float16",
     "fp16": "float16",
     "bf16": "bfloat16",
+    "fp8_e4m3": "fp8",
     "warn": "warning",
 }
 

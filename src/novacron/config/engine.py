@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from novacron.config.kv_layers import check_kv_precision
 from novacron.errors import ConfigError
 
 
@@ -73,6 +74,18 @@ class CacheConfig:
     """The KV cache on the device."""
 
     block_size: int = setting(16, "tokens per KV block")
+    kv_cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "int8", "fp8", "int4"] = (
+        setting(
+            "auto",
+            "precision of cached keys and values; auto: the model's; with int8, fp8 (e4m3) and "
+            "int4 more tokens fit, with scales per token and head",
+        )
+    )
+    kv_cache_dtype_layers: tuple[str, ...] = setting(
+        (),
+        "layers of another precision, as LAYERS=DTYPE with an index or a slice as in Python: "
+        "0=bf16,-2:=bf16",
+    )
     kv_cache_memory: int | None = setting(
         None, "bytes of KV cache; empty: what the device can spare, but no more than can be used",
         unit="bytes",
@@ -86,6 +99,7 @@ class CacheConfig:
     def __post_init__(self) -> None:
         size = self.block_size
         require(size in (8, 16, 32, 64, 128), "block_size", size, "choose 8, 16, 32, 64 or 128")
+        check_kv_precision(self)
         for key in ("gpu_memory_utilization", "cpu_memory_utilization"):
             share = getattr(self, key)
             require(0 < share <= 1, key, share, "give a fraction above 0 and up to 1")

@@ -90,7 +90,6 @@ VLLM: Mapping[str, Treatment] = {
     "pipeline_parallel_size": _ONE_DEVICE,
     "data_parallel_size": _ONE_DEVICE,
     "quantization": _STORED_WEIGHTS,
-    "kv_cache_dtype": OnlyOff(("auto",), "this version keeps the KV cache in the model's dtype"),
     "trust_remote_code": OnlyOff((False,), "NovaCron never runs code from a model's folder"),
     "enforce_eager": NoEffect(_is_switch, "nothing is captured, so this is always so"),
     "enable_auto_tool_choice": NoEffect(_is_switch, "always on"),

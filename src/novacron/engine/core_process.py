@@ -48,7 +48,7 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         num_blocks=spec.num_blocks,
         block_size=spec.block_size,
         model_version=spec.model_version,
-        kv_dtype=spec.dtype,
+        kv_dtype=spec.kv_identity,
         enable_prefix_caching=config.cache.enable_prefix_caching,
     )
     scheduler = Scheduler(

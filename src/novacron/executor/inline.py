@@ -20,6 +20,7 @@ from novacron.executor.placement import (
 )
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.choice import choose_kernels
+from novacron.kernels.kv_format import choose_kv_formats, describe_kv_formats
 from novacron.kernels.table import Kernels
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
@@ -39,6 +40,7 @@ from novacron.runner.kv_tensors import (
     activation_bytes,
     block_bytes,
     free_memory_bytes,
+    name_of,
     num_blocks_to_allocate,
     spare_memory_bytes,
 )
@@ -118,6 +120,9 @@ class InlineExecutor:
             num_blocks=kv_tensors.num_blocks,
             block_size=kv_tensors.block_size,
             kv_cache_bytes=kv_tensors.num_bytes,
+            kv_precision=describe_kv_formats(kv_tensors.formats),
+            kv_identity=f"{name_of(dtype)} model, {describe_kv_formats(kv_tensors.formats)} cache, "
+            f"{kernels.kv_layout}",
             load_phases_s=phases.times_s,
         )
 
@@ -194,7 +199,8 @@ def _allocate_cache(
             f"max_model_len is {wanted}, but the model reaches {config.longest_context} tokens. "
             "Ask for fewer."
         )
-    per_block = block_bytes(config, SINGLE, cache.block_size, dtype)
+    formats = choose_kv_formats(cache, len(config.layers), name_of(dtype))
+    per_block = block_bytes(config, SINGLE, cache.block_size, formats)
     reserved = activation_bytes(config, SINGLE, scheduler, dtype)
     num_blocks = num_blocks_to_allocate(
         cache,
@@ -214,7 +220,7 @@ def _allocate_cache(
         SINGLE,
         num_blocks=num_blocks,
         block_size=cache.block_size,
-        dtype=dtype,
+        formats=formats,
         device=device,
     )
     return min(wanted, fitting), kv_tensors

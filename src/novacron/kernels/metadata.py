@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from novacron.kernels.kv_format import KVFormat
+
 
 class KVLayer(NamedTuple):
-    """The paged keys and values of one layer, each [kv heads, blocks, block size, head dim].
+    """The paged keys and values of one layer, each bytes [kv heads, blocks, bytes of a block].
 
     Heads come first so that the blocks of a row, gathered, are the [heads, tokens, head dim]
     operand that a batched matrix product wants, without a transposing copy.
@@ -22,6 +24,8 @@ class KVLayer(NamedTuple):
 
     key: Tensor
     value: Tensor
+    format: KVFormat
+    block_size: int
 
 
 class Row(NamedTuple):

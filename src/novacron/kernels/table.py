@@ -59,6 +59,7 @@ class Kernels:
 
     name: str
     has_threads: bool  # of its own, beside those of torch
+    kv_layout: str  # names the order of bytes in a block of the KV cache; changes with it
     linear: Callable[[Tensor], Linear]
     lookup: Callable[[Tensor], Table]
     rms_norm: RMSNormOperation
@@ -73,6 +74,7 @@ class Kernels:
 TORCH_KERNELS = Kernels(
     name="torch",
     has_threads=False,
+    kv_layout="torch-1",
     linear=TorchLinear,
     lookup=TorchLinear,
     rms_norm=torch_ops.rms_norm,

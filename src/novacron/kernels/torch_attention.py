@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
+from novacron.kernels.torch_kv import as_stored, read_kv, write_kv
 
 # Blocks of padding that cost as much as the calls of one more group.
 _PADDING_BLOCKS_PER_GROUP = 64
@@ -41,8 +42,9 @@ class _DecodeGroup:
 
     def attend(self, q_TKGH: Tensor, cache: KVLayer, scale: float, softcap: float | None) -> Tensor:
         rows = self.last - self.first
-        key_KRSH = _gather(cache.key, self.blocks, rows).float()
-        value_KRSH = _gather(cache.value, self.blocks, rows).float()
+        key_KSH, value_KSH = _read(cache, self.blocks, q_TKGH.shape[-1])
+        key_KRSH = key_KSH.float().view(len(key_KSH), rows, -1, q_TKGH.shape[-1])
+        value_KRSH = value_KSH.float().view(key_KRSH.shape)
         q_KRGH = (q_TKGH[self.first : self.last].float() * scale).transpose(0, 1)
         scores_KRGS = q_KRGH @ key_KRSH.transpose(-1, -2)
         weights_KRGS = _softmax(scores_KRGS, self.hidden_R1S, softcap)
@@ -77,8 +79,10 @@ class _PromptChunk:
         if self.visible_TS is None:
             key_KSH, value_KSH = k_TKH[tokens].transpose(0, 1), v_TKH[tokens].transpose(0, 1)
         else:
-            key_KSH = _gather(cache.key, self.blocks, 1)[:, 0, : self.num_keys]
-            value_KSH = _gather(cache.value, self.blocks, 1)[:, 0, : self.num_keys]
+            key_KSH, value_KSH = (
+                stored_KSH[:, : self.num_keys].to(q_TKGH.dtype)
+                for stored_KSH in _read(cache, self.blocks, q_TKGH.shape[-1])
+            )
         if softcap is not None:
             return self._attend_capped(q_KGTH, key_KSH, value_KSH, scale, softcap)
         shape = (*q_KGTH.shape[:2], *key_KSH.shape[1:])
@@ -130,9 +134,8 @@ class TorchAttentionPlan:
     ) -> Tensor:
         """Write the step's keys and values into the cache; return what each token sees, T x N*H."""
         for stored, new in ((cache.key, k_TKH), (cache.value, v_TKH)):
-            stored.view(stored.shape[0], -1, stored.shape[3]).index_copy_(
-                1, self.slots_T, new.transpose(0, 1)
-            )
+            write_kv(stored, cache.format, cache.block_size, self.slots_T, new)
+        k_TKH, v_TKH = as_stored(k_TKH, cache.format), as_stored(v_TKH, cache.format)
         num_tokens, num_heads, head_dim = q_TNH.shape
         num_kv_heads = k_TKH.shape[1]
         q_TKGH = q_TNH.view(num_tokens, num_kv_heads, num_heads // num_kv_heads, head_dim)
@@ -219,10 +222,13 @@ def _plan_chunk(step: AttentionMetadata, index: int, row: Row, window: int | Non
     return _PromptChunk(first_token, last_token, blocks, len(keys_S), visible)
 
 
-def _gather(stored_KBPH: Tensor, blocks: Tensor, rows: int) -> Tensor:
-    """The named blocks as [kv heads, rows, tokens, head dim]."""
-    num_heads, _, _, head_dim = stored_KBPH.shape
-    return stored_KBPH.index_select(1, blocks).view(num_heads, rows, -1, head_dim)
+def _read(cache: KVLayer, blocks: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of the named blocks, each [kv heads, tokens, head dim]."""
+    key, value = (
+        read_kv(stored, cache.format, cache.block_size, blocks, head_dim)
+        for stored in (cache.key, cache.value)
+    )
+    return key, value
 
 
 def _softmax(scores: Tensor, hidden: Tensor, softcap: float | None) -> Tensor:

@@ -72,6 +72,8 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     num_blocks: int
     block_size: int
     kv_cache_bytes: int
+    kv_precision: str = ""  # of the cache's layers, for people
+    kv_identity: str = ""  # what equal blocks agree in beside the model: precisions, order of bytes
     load_phases_s: dict[str, float] = {}  # start-up time by phase, in order
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import psutil
 import torch
 
 from novacron.config.engine import CacheConfig, SchedulerConfig
+from novacron.config.kv_layers import KVDtype
 from novacron.errors import ConfigError
+from novacron.kernels.kv_format import KVFormat, choose_kv_formats
 from novacron.kernels.metadata import KVLayer
 from novacron.models.decoder_config import DecoderConfig
 from novacron.models.layers.attention import num_local_kv_heads
@@ -37,17 +40,23 @@ class KVTensors:
         *,
         num_blocks: int,
         block_size: int,
-        dtype: torch.dtype,
+        formats: Sequence[KVFormat],
         device: torch.device,
     ) -> None:
         heads = num_local_kv_heads(config.num_kv_heads, group)
         self.num_blocks, self.block_size = num_blocks, block_size
-        shape = (heads, num_blocks, block_size, config.head_dim)
-        self.layers = tuple(
-            KVLayer(_zeros(shape, dtype, device), _zeros(shape, dtype, device))
-            for _ in config.layers
-        )
+
+        def layer(kind: KVFormat) -> KVLayer:
+            shape = (heads, num_blocks, kind.block_bytes(block_size, config.head_dim))
+            return KVLayer(_zeros(shape, device), _zeros(shape, device), kind, block_size)
+
+        assert len(formats) == len(config.layers)
+        self.layers = tuple(map(layer, formats))
         self._tainted: set[int] = set()
+
+    @property
+    def formats(self) -> tuple[KVFormat, ...]:
+        return tuple(layer.format for layer in self.layers)
 
     @property
     def num_bytes(self) -> int:
@@ -69,13 +78,21 @@ class KVTensors:
                 layer.value[:, block].zero_()
 
 
+def plain_formats(config: DecoderConfig, dtype: torch.dtype) -> tuple[KVFormat, ...]:
+    """All layers in the model's own precision."""
+    return choose_kv_formats(CacheConfig(), len(config.layers), name_of(dtype))
+
+
+def name_of(dtype: torch.dtype) -> KVDtype:
+    return cast(KVDtype, str(dtype).removeprefix("torch."))
+
+
 def block_bytes(
-    config: DecoderConfig, group: ParallelGroup, block_size: int, dtype: torch.dtype
+    config: DecoderConfig, group: ParallelGroup, block_size: int, formats: Sequence[KVFormat]
 ) -> int:
     """Bytes that one block takes on this rank, all layers together."""
     heads = num_local_kv_heads(config.num_kv_heads, group)
-    per_token = 2 * heads * config.head_dim * dtype.itemsize
-    return per_token * block_size * len(config.layers)
+    return 2 * heads * sum(kind.block_bytes(block_size, config.head_dim) for kind in formats)
 
 
 def num_blocks_to_allocate(
@@ -142,9 +159,9 @@ def _free_in_cgroup_bytes(cgroup: Path) -> int:
         return 2**63
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Zeros that, on CPU, take memory only page by page as they are written to."""
+def _zeros(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Zero bytes that, on CPU, take memory only page by page as they are written to."""
     if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
-    return torch.frombuffer(pages, dtype=dtype).view(shape)
+        return torch.zeros(shape, dtype=torch.uint8, device=device)
+    pages = mmap.mmap(-1, math.prod(shape))
+    return torch.frombuffer(pages, dtype=torch.uint8).view(shape)

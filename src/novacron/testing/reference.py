@@ -29,7 +29,7 @@ from novacron.parallel.groups import SINGLE, ParallelGroup
 from novacron.records.request import Request, SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors
+from novacron.runner.kv_tensors import KVTensors, plain_formats
 from novacron.scheduler.scheduler import Scheduler
 
 
@@ -110,7 +110,7 @@ def logits_in_chunks(
         group,
         num_blocks=num_blocks + 1,
         block_size=block_size,
-        dtype=decoder.embedding.matrix.weight.dtype,
+        formats=plain_formats(decoder.config, decoder.embedding.matrix.weight.dtype),
         device=device,
     )
     batch = InputBatch(
@@ -177,7 +177,7 @@ class Engine:
             num_blocks=min(num_blocks, spec.num_blocks),
             block_size=spec.block_size,
             model_version=spec.model_version,
-            kv_dtype=spec.dtype,
+            kv_dtype=spec.kv_identity,
             enable_prefix_caching=True,
         )
         self._scheduler = Scheduler(

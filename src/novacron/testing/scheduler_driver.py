@@ -43,7 +43,7 @@ class SchedulerDriver:
             spec.num_blocks,
             spec.block_size,
             model_version=spec.model_version,
-            kv_dtype=spec.dtype,
+            kv_dtype=spec.kv_identity,
             enable_prefix_caching=enable_prefix_caching,
         )
         self.scheduler = Scheduler(

@@ -239,7 +239,6 @@ def test_a_wrong_value_below_llm_engine_is_refused(file: Path, text: str) -> Non
         ("tensor-parallel-size: 2", "one device"),
         ("quantization: fp8", "as they are stored"),
         ("trust-remote-code: true", "never runs code"),
-        ("kv-cache-dtype: fp8", "KV cache"),
     ],
 )
 def test_flags_of_vllm_that_we_cannot_honour_are_refused(

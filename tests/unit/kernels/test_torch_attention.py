@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from novacron.kernels.kv_format import KVFormat
 from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
 from novacron.kernels.torch_attention import plan_attention
 
@@ -61,8 +62,9 @@ def attend(
     sequences: list[Sequence], num_blocks: int, window: int | None, softcap: float | None
 ) -> Tensor:
     """The step that computes the new tokens of all sequences, foreign blocks full of NaN."""
-    shape = (KV_HEADS, num_blocks, BLOCK, HEAD_DIM)
-    cache = KVLayer(torch.full(shape, torch.nan), torch.full(shape, torch.nan))
+    kind = KVFormat("float32")
+    shape = (KV_HEADS, num_blocks, kind.block_bytes(BLOCK, HEAD_DIM))
+    cache = KVLayer(*(torch.full(shape, 0xFF, dtype=torch.uint8) for _ in "kv"), kind, BLOCK)
     rows, slots, first = [], [], 0
     width = max(len(sequence.block_ids) for sequence in sequences)
     tables = []
@@ -72,8 +74,8 @@ def attend(
         own = sequence.slots()
         slots += own[sequence.start :]
         for stored, values in ((cache.key, sequence.k), (cache.value, sequence.v)):
-            stored[:, sequence.block_ids] = 0.0
-            flat = stored.view(KV_HEADS, -1, HEAD_DIM)
+            stored[:, sequence.block_ids] = 0
+            flat = stored.view(torch.float32).view(KV_HEADS, -1, HEAD_DIM)
             flat[:, own[: sequence.start]] = values[: sequence.start].transpose(0, 1)
         padding = [sequence.block_ids[0]] * (width - len(sequence.block_ids))
         tables.append(sequence.block_ids + padding)

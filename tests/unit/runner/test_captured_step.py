@@ -14,7 +14,7 @@ from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.runner.captured_step import CapturedStep, DecoderStep, EagerStep, capture_step
 from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors
+from novacron.runner.kv_tensors import KVTensors, plain_formats
 from novacron.testing.reference import KernelChoice, load_decoder
 from novacron.testing.tiny_models import make_tiny_model
 
@@ -38,7 +38,12 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         decoder = load_decoder(folder, CPU, dtype=torch.float32, kernels=kernels)
         decoder.set_context(64)
         kv_tensors = KVTensors(
-            decoder.config, SINGLE, num_blocks=8, block_size=8, dtype=torch.float32, device=CPU
+            decoder.config,
+            SINGLE,
+            num_blocks=8,
+            block_size=8,
+            formats=plain_formats(decoder.config, torch.float32),
+            device=CPU,
         )
         batch = InputBatch(
             max_num_seqs=4, max_num_tokens=32, max_model_len=64, block_size=8, device=CPU

@@ -7,6 +7,7 @@ import torch
 
 from novacron.config.engine import CacheConfig, SchedulerConfig
 from novacron.errors import ConfigError
+from novacron.kernels.kv_format import KVFormat
 from novacron.models.decoder_config import DecoderConfig, LayerConfig, RopeConfig
 from novacron.parallel.groups import SINGLE, ParallelGroup
 from novacron.runner import kv_tensors as module
@@ -35,9 +36,12 @@ CONFIG = DecoderConfig(
 )
 
 
+FORMATS = (KVFormat("bfloat16"), KVFormat("bfloat16"), KVFormat("int8"))
+
+
 def make(num_blocks: int = 6, group: ParallelGroup = SINGLE) -> KVTensors:
     return KVTensors(
-        CONFIG, group, num_blocks=num_blocks, block_size=16, dtype=torch.bfloat16, device=CPU
+        CONFIG, group, num_blocks=num_blocks, block_size=16, formats=FORMATS, device=CPU
     )
 
 
@@ -45,20 +49,21 @@ def make(num_blocks: int = 6, group: ParallelGroup = SINGLE) -> KVTensors:
 def test_size_is_what_was_planned(group: ParallelGroup, heads: int) -> None:
     tensors = make(group=group)
     assert len(tensors.layers) == 3
-    assert tensors.layers[0].key.shape == (heads, 6, 16, 8)
-    assert tensors.num_bytes == 6 * block_bytes(CONFIG, group, 16, torch.bfloat16)
-    assert not any(bool(part.any()) for layer in tensors.layers for part in layer)
+    assert tensors.layers[0].key.shape == (heads, 6, 16 * 8 * 2)
+    assert tensors.layers[2].key.shape == (heads, 6, 16 * 8 + 64), "data and scales, aligned"
+    assert tensors.num_bytes == 6 * block_bytes(CONFIG, group, 16, FORMATS)
+    assert not any(bool(layer.key.any() or layer.value.any()) for layer in tensors.layers)
 
 
 def test_tainted_blocks_are_zeroed_once_when_written_anew() -> None:
     tensors = make()
     key = tensors.layers[1].key
-    key.fill_(1.0)
+    key.fill_(1)
     tensors.taint([2, 3])
     tensors.clean([1, 2])
     assert not bool(key[:, 2].any())
     assert bool(key[:, [0, 1, 3, 4, 5]].all())
-    key[:, 2] = 1.0
+    key[:, 2] = 1
     tensors.clean([2])
     assert bool(key[:, 2].all())
 

@@ -14,7 +14,7 @@ from novacron.records.request import Pooling, SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput, StepResult
 from novacron.runner.captured_step import capture_step
 from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors
+from novacron.runner.kv_tensors import KVTensors, plain_formats
 from novacron.runner.model_runner import ModelRunner
 from novacron.testing.reference import load_decoder, logits_in_chunks
 from novacron.testing.tiny_models import EOS_TOKEN_ID, make_tiny_model
@@ -40,7 +40,12 @@ def decoder(folder: Path) -> Decoder:
 def run(decoder: Decoder) -> Callable[..., list[StepResult]]:
     """Computes steps; each part is (request id, start, num_tokens, new blocks)."""
     kv_tensors = KVTensors(
-        decoder.config, SINGLE, num_blocks=16, block_size=BLOCK, dtype=torch.float32, device=CPU
+        decoder.config,
+        SINGLE,
+        num_blocks=16,
+        block_size=BLOCK,
+        formats=plain_formats(decoder.config, torch.float32),
+        device=CPU,
     )
     batch = InputBatch(
         max_num_seqs=8, max_num_tokens=64, max_model_len=128, block_size=BLOCK, device=CPU

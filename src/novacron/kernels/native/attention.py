@@ -1,7 +1,7 @@
 """Paged attention by the native kernels: one call per layer, for any mix of chunks and decodes.
 
-Inside a block of the cache, keys lie as csrc/api.h tells (AttentionCall), not token by token; the
-tensors have the shape that KVLayer names, and a block is the same bytes.
+Inside a block of the cache, keys and values lie as csrc/kernels/kv_formats.h tells, not as with
+torch; the blocks are as large.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
-from novacron.kernels.native.library import DATA_TYPES, AttentionCall, NativeContext
+from novacron.kernels.native.library import DATA_TYPES, KV_FORMATS, AttentionCall, NativeContext
 
 
 class NativeAttentionPlan:
@@ -52,6 +52,6 @@ class NativeAttentionPlan:
         call.key_token_stride, call.key_head_stride = k_TKH.stride(0), k_TKH.stride(1)
         call.value_token_stride, call.value_head_stride = v_TKH.stride(0), v_TKH.stride(1)
         call.scale, call.softcap = scale, softcap or 0.0
-        call.type = DATA_TYPES[q_TNH.dtype]
+        call.type, call.kv_format = DATA_TYPES[q_TNH.dtype], KV_FORMATS[cache.format.dtype]
         self._context.stream.submit(call)
         return out

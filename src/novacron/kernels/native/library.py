@@ -16,13 +16,22 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from novacron.config.kv_layers import KVDtype
 from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 2
+_ABI_VERSION = 3
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+KV_FORMATS: dict[KVDtype, int] = {
+    "float32": 0,
+    "bfloat16": 1,
+    "float16": 2,
+    "int8": 3,
+    "fp8": 4,
+    "int4": 5,
+}
 ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
 SCALE, SOFTCAP = 0, 1  # functions of a MapCall
 
@@ -94,7 +103,7 @@ class AttentionCall(Call):
         *((name, c_int64) for name in ("value_token_stride", "value_head_stride")),
         ("window", c_int64),
         *((name, c_float) for name in ("scale", "softcap")),
-        ("type", c_int32),
+        *((name, c_int32) for name in ("type", "kv_format")),
     )
 
 
@@ -154,6 +163,7 @@ _FUNCTIONS = {
         None,
         (c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p),
     ),
+    "novacron_kv_block_bytes": (c_int64, (c_int32, c_int64, c_int64)),
     "novacron_run": (None, (c_void_p, POINTER(ProgramStruct), POINTER(c_int64))),
     **{name: (None, (c_void_p, POINTER(call))) for call, name in _OPERATIONS.items()},
 }

@@ -22,6 +22,7 @@ def native_kernels(context: NativeContext) -> Kernels:
     return Kernels(
         name=f"native ({context.level}, {context.num_threads} threads)",
         has_threads=True,
+        kv_layout="native-1",
         linear=partial(NativeLinear, context),
         lookup=partial(NativeTable, context),
         rms_norm=NativeRMSNorm(context),

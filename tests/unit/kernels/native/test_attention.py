@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from novacron.config.kv_layers import KVDtype
+from novacron.kernels.kv_format import KVFormat
 from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
 from novacron.kernels.native.attention import NativeAttentionPlan
-from novacron.kernels.native.library import NativeContext
+from novacron.kernels.native.library import KV_FORMATS, NativeContext
 from novacron.kernels.table import AttentionPlan
 from novacron.kernels.torch_attention import plan_attention
+from novacron.runner.kv_tensors import name_of
 
 SCALE = 0.3
 Plan = Callable[[AttentionMetadata, int | None], AttentionPlan]
@@ -32,7 +35,9 @@ class Case:
         head_dim: int = 8,
         block_size: int = 8,
         dtype: torch.dtype = torch.float32,
+        kv_dtype: KVDtype | None = None,
     ) -> None:
+        self.format = KVFormat(kv_dtype or name_of(dtype))
         torch.manual_seed(sum(lengths) + head_dim)
         self.block_size, self.num_kv_heads, self.head_dim = block_size, kv_heads, head_dim
         # as the fused projection makes them: queries, keys and values of a token side by side
@@ -45,12 +50,12 @@ class Case:
 
     def empty_cache(self) -> KVLayer:
         """Blocks of nobody are full of NaN."""
-        shape = (self.num_kv_heads, self.num_blocks, self.block_size, self.head_dim)
-        cache = KVLayer(*(torch.full(shape, torch.nan, dtype=self.qkv[0].dtype) for _ in "kv"))
+        num_bytes = self.format.block_bytes(self.block_size, self.head_dim)
+        shape = (self.num_kv_heads, self.num_blocks, num_bytes)
+        key, value = (torch.full(shape, 0xFF, dtype=torch.uint8) for _ in "kv")
         for table in self.tables:
-            for stored in cache:
-                stored[:, table] = 0
-        return cache
+            key[:, table] = value[:, table] = 0
+        return KVLayer(key, value, self.format, self.block_size)
 
     def run(
         self, plan: Plan, steps: Steps, window: int | None = None, softcap: float | None = None
@@ -140,7 +145,10 @@ def test_shapes_and_types(
 
 
 def as_float32(case: Case) -> Case:
+    """With a cache that holds bfloat16 exactly, if the case does."""
     case.qkv = [qkv.float() for qkv in case.qkv]
+    if not case.format.is_scaled:
+        case.format = KVFormat("float32")
     return case
 
 
@@ -205,3 +213,100 @@ def test_large_scores_do_not_overflow(context: NativeContext) -> None:
     (found,) = case.run(native(context), singly(case))
     (exact,) = case.run(plan_attention, singly(case))
     torch.testing.assert_close(found, exact, atol=0.05, rtol=1e-3)
+
+
+KV_DTYPES: tuple[KVDtype, ...] = ("float32", "bfloat16", "float16", "int8", "fp8", "int4")
+NARROW: tuple[KVDtype, ...] = KV_DTYPES[1:]
+
+
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+@pytest.mark.parametrize(
+    ("block_size", "head_dim", "dtype"),
+    [(8, 64, torch.bfloat16), (16, 40, torch.float32), (32, 128, torch.float32)],
+)
+def test_every_format_equals_that_of_torch(
+    context: NativeContext,
+    kv_dtype: KVDtype,
+    block_size: int,
+    head_dim: int,
+    dtype: torch.dtype,
+) -> None:
+    """Both hold the same numbers; products differ by the rounding of the queries, if at all."""
+    case = Case([70, 100], group=3, head_dim=head_dim, block_size=block_size, kv_dtype=kv_dtype)
+    case.qkv = [qkv.to(dtype) for qkv in case.qkv]
+    steps = [[(0, 69), (1, 5)], [(0, 1), (1, 65)], [(1, 30)]]
+    found = case.run(native(context), steps)
+    case.qkv = [qkv.float() for qkv in case.qkv]
+    exact = case.run(plan_attention, steps)
+    tolerance = 2e-2 if torch.bfloat16 in (dtype, getattr(torch, kv_dtype, None)) else 5e-4
+    for mine, theirs in zip(found, exact, strict=True):
+        torch.testing.assert_close(mine.float(), theirs, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kv_dtype", "error"),
+    [("float16", 3e-3), ("bfloat16", 3e-2), ("int8", 6e-2), ("fp8", 0.3), ("int4", 1.0)],
+)
+def test_errors_of_the_formats(context: NativeContext, kv_dtype: KVDtype, error: float) -> None:
+    """Against a cache without rounding: no more than the format costs, and not nothing."""
+    exact, found = (
+        Case([300], group=2, head_dim=64, block_size=16, kv_dtype=kind).run(
+            native(context), [[(0, 300)]]
+        )[0]
+        for kind in ("float32", kv_dtype)
+    )
+    difference = (found - exact).abs().max().item()
+    assert error / 50 < difference < error
+
+
+@pytest.mark.parametrize("kv_dtype", NARROW)
+@pytest.mark.parametrize("window", [None, 50])
+def test_formats_change_no_invariance(
+    contexts: Callable[..., NativeContext], level: str, kv_dtype: KVDtype, window: int | None
+) -> None:
+    case = Case(
+        [200, 90, 131], kv_heads=2, group=3, head_dim=64, block_size=16,
+        dtype=torch.bfloat16, kv_dtype=kv_dtype,
+    )  # fmt: skip
+    whole = case.run(native(contexts(level)), singly(case), window)
+    chunked = [[(0, 130), (2, 131)], [(0, 1), (1, 90)], *([[(0, 1)]] * 5), [(0, 64)]]
+    found = case.run(native(contexts(level, 3)), chunked, window)
+    assert all(torch.equal(mine, alone) for mine, alone in zip(found, whole, strict=True))
+
+
+@pytest.mark.parametrize("kv_dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("window", [None, 1500])
+def test_segments_shared_by_threads_change_no_bit(
+    contexts: Callable[..., NativeContext], level: str, kv_dtype: KVDtype, window: int | None
+) -> None:
+    """A decode of 2,500 tokens in a chunk of 2,500, alone in a step, and beside another."""
+    case = Case([2501, 40], kv_heads=1, group=2, head_dim=32, kv_dtype=kv_dtype)
+    whole = case.run(native(contexts(level)), [[(0, 2501)]], window)[0]
+    for num_threads in (1, 3):
+        plan = native(contexts(level, num_threads))
+        alone = case.run(plan, [[(0, 2493)], *([[(0, 1)]] * 8)], window)[0]
+        beside = case.run(plan, [[(0, 2500)], [(0, 1), (1, 40)]], window)[0]
+        assert torch.equal(alone, whole)
+        assert torch.equal(beside, whole)
+
+
+@pytest.mark.parametrize("kv_dtype", NARROW)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_not_hidden(
+    context: NativeContext, kv_dtype: KVDtype, bad: float
+) -> None:
+    """A request that computes such numbers must fail; one beside it must not."""
+    for place in (-1, -2):  # a value, a key
+        case = Case([30, 30], kv_heads=1, group=1, kv_dtype=kv_dtype)
+        case.qkv[0][20, place, 3] = bad
+        sick, well = case.run(native(context), [[(0, 30), (1, 30)]])
+        assert not bool(sick[21].isfinite().all())
+        assert bool(well.isfinite().all())
+
+
+def test_blocks_are_as_large_as_the_library_says(context: NativeContext) -> None:
+    for kv_dtype, number in KV_FORMATS.items():
+        for block_size in (8, 16, 128):
+            for head_dim in (8, 40, 64, 80, 128):
+                size = context.library.novacron_kv_block_bytes(number, block_size, head_dim)
+                assert KVFormat(kv_dtype).block_bytes(block_size, head_dim) == size

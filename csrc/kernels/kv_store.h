@@ -1,0 +1,111 @@
+// Brings the keys and values of a step into the cache, in its format.
+#pragma once
+
+#include "kv_formats.h"
+
+namespace novacron {
+namespace NOVACRON_LEVEL {
+namespace {
+
+inline void to_floats(int32_t type, const void* from, int64_t start, int64_t size, float* to) {
+  for_vectors(size, [&](int64_t index, int64_t count) {
+    const int64_t at = start + index;
+    const Floats x = type == kFloat32
+                         ? load_up_to(static_cast<const float*>(from) + at, count)
+                         : load_up_to(static_cast<const BFloat16*>(from) + at, count);
+    store_up_to(to + index, x, count);
+  });
+}
+
+// How a block of keys or values is divided.
+template <class Format>
+struct BlockLayout {
+  const int64_t cells;  // of a token's keys
+  const int64_t scales_start, bytes;
+
+  explicit BlockLayout(const AttentionCall& call)
+      : cells(kv_padded_dims(Format::kFormat, call.head_dim) / Format::kElements),
+        scales_start(kv_scales_start(Format::kFormat, call.block_size, call.head_dim)),
+        bytes(kv_block_bytes(Format::kFormat, call.block_size, call.head_dim)) {}
+};
+
+template <class Format>
+class TokenStore {
+  using Element = typename Format::Element;
+
+ public:
+  explicit TokenStore(const AttentionCall& call)
+      : call_(call),
+        layout_(call),
+        num_scales_(kv_num_scales(Format::kFormat, call.head_dim)),
+        floats_(call.head_dim),
+        codes_(layout_.cells * Format::kElements),
+        scales_(num_scales_) {
+    memset(static_cast<void*>(codes_.data()), 0,
+           layout_.cells * Format::kElements * sizeof(Element));
+  }
+
+  void store(int64_t token) {
+    for (int64_t head = 0; head < call_.num_kv_heads; ++head) {
+      encode(call_.key, token * call_.key_token_stride + head * call_.key_head_stride);
+      store_keys(block(call_.key_cache, head, token), call_.slots[token] % call_.block_size);
+      encode(call_.value, token * call_.value_token_stride + head * call_.value_head_stride);
+      store_values(block(call_.value_cache, head, token), call_.slots[token] % call_.block_size);
+    }
+  }
+
+ private:
+  char* block(void* cache, int64_t head, int64_t token) const {
+    const int64_t block = call_.slots[token] / call_.block_size;
+    return static_cast<char*>(cache) + (head * call_.num_blocks + block) * layout_.bytes;
+  }
+  void encode(const void* from, int64_t start) {
+    to_floats(call_.type, from, start, call_.head_dim, floats_.data());
+    Format::encode(floats_.data(), call_.head_dim, codes_.data(), scales_.data());
+  }
+  void store_keys(char* block, int64_t offset) const {
+    char* to = block + offset * 4;
+    for (int64_t cell = 0; cell < layout_.cells; ++cell, to += call_.block_size * 4) {
+      const Element* codes = codes_.data() + cell * Format::kElements;
+      if constexpr (Format::kIsInteger) {
+        const uint32_t word = Format::cell_of(codes);
+        memcpy(to, &word, 4);
+      } else {
+        memcpy(to, codes, 4);
+      }
+    }
+    store_scales(block, offset);
+  }
+  void store_values(char* block, int64_t offset) const {
+    if constexpr (Format::kIsInteger) {
+      const int64_t words = Format::words_of(call_.head_dim);
+      char* to = block + offset / kTokensPerWord * words * 4 + Format::byte_of_token(offset);
+      for (int64_t word = 0; word < words; ++word) {
+        to[word * 4] = static_cast<char>(Format::byte_of(codes_.data(), word));
+      }
+    } else {
+      const int64_t bytes = call_.head_dim * sizeof(Element);
+      memcpy(block + offset * bytes, codes_.data(), bytes);
+    }
+    store_scales(block, offset);
+  }
+  void store_scales(char* block, int64_t offset) const {
+    if constexpr (Format::kIsScaled) {
+      char* to = block + layout_.scales_start + offset * 2;
+      for (int64_t group = 0; group < num_scales_; ++group) {
+        memcpy(to + group * call_.block_size * 2, scales_.data() + group, 2);
+      }
+    }
+  }
+
+  const AttentionCall& call_;
+  const BlockLayout<Format> layout_;
+  const int64_t num_scales_;
+  Scratch<float> floats_;
+  Scratch<Element> codes_;
+  Scratch<BFloat16> scales_;
+};
+
+}  // namespace
+}  // namespace NOVACRON_LEVEL
+}  // namespace novacron

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from novacron.config.engine import CacheConfig
+from novacron.config.kv_layers import choose_kv_dtypes
+from novacron.errors import ConfigError
+
+
+def chosen(*layers: str, default: str = "int8", num_layers: int = 5) -> str:
+    cache = CacheConfig(kv_cache_dtype=default, kv_cache_dtype_layers=layers)  # type: ignore[arg-type]
+    return " ".join(choose_kv_dtypes(cache, num_layers, "bfloat16"))
+
+
+def test_every_layer_has_the_dtype_of_the_cache_or_of_the_model() -> None:
+    assert chosen() == "int8 int8 int8 int8 int8"
+    assert chosen(default="auto", num_layers=2) == "bfloat16 bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (("0=bf16",), "bfloat16 int8 int8 int8 int8"),
+        (("-1=bf16",), "int8 int8 int8 int8 bfloat16"),
+        ((":2=fp16", "-2:=fp8"), "float16 float16 int8 fp8 fp8"),
+        (("1:3=int4",), "int8 int4 int4 int8 int8"),
+        ((":=int4", "-2=float32"), "int4 int4 int4 float32 int4"),
+    ],
+)
+def test_layers_are_named_as_python_names_places(layers: tuple[str, ...], expected: str) -> None:
+    assert chosen(*layers) == expected
+
+
+@pytest.mark.parametrize("entry", ["", "bf16", "0", "=bf16", "0=int5", "0-2=bf16", "1 2=bf16"])
+def test_anything_else_is_refused_at_once(entry: str) -> None:
+    with pytest.raises(ConfigError, match=r"kv_cache_dtype_layers has .* for example 0=bf16"):
+        CacheConfig(kv_cache_dtype_layers=(entry,))
+
+
+@pytest.mark.parametrize("entry", ["5=bf16", "-6=bf16", "7:=bf16"])
+def test_a_layer_that_the_model_lacks_is_refused(entry: str) -> None:
+    with pytest.raises(ConfigError, match="no layer of this model: it has 5, 0 to 4"):
+        chosen(entry)
