@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from novacron.bench import throughput
-from novacron.bench.scenario import ThroughputScenario
+from novacron.bench import speculation, throughput
+from novacron.bench.scenario import SpeculationScenario, ThroughputScenario
 from novacron.bench.target import TargetOptions
+from novacron.demo import bundled_model_path
+from novacron.testing.deeper_models import make_deeper_model
 
 
 async def test_throughput_drives_core_process_and_http_alike() -> None:
@@ -26,3 +29,24 @@ async def test_throughput_drives_core_process_and_http_alike() -> None:
     assert len(result.goals) == 4
     assert result.target["settings"]["num_threads"] == 1
     assert "mbu" in result.facts["distance to the limit of the machine"]
+
+
+async def test_speculation_changes_no_answer_of_a_server(tmp_path: Path) -> None:
+    folder = make_deeper_model(bundled_model_path(), tmp_path, num_layers=12)
+    options = TargetOptions(
+        model=str(folder),
+        environment=os.environ,
+        settings=("num_threads=1", "kv_cache_memory=64Mi", "max_model_len=1024"),
+    )
+    scenario = SpeculationScenario(
+        methods=("draft",), num_streams=(2,), num_questions=2, output_tokens=24, repeats=1
+    )
+    result = await speculation.run(options, scenario, lambda text: None)
+    assert result.goals[0].met, "all answers are the same"
+    draft = result.row(method="draft", streams=2).metrics
+    assert draft["right"].summary.p50 > 0.9, "the models agree on every token"
+    assert (
+        draft["tokens_per_step"].samples
+        > result.row(method="off", streams=2).metrics["tokens_per_step"].samples
+    )
+    assert draft["drafting"].summary.p50 > 0

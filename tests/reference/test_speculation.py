@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
@@ -20,12 +21,16 @@ from novacron.executor.inline import InlineExecutor
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.output import EngineOutput
 from novacron.records.request import Request, SamplingParams, StructuredOutput
-from novacron.records.step import PositionLogprobs
+from novacron.records.step import DraftOutput, DraftPart, PositionLogprobs
+from novacron.scheduler.adaptive_speculation import AdaptiveSpeculation
+from novacron.scheduler.draft_speculation import DraftModelSpeculation
 from novacron.scheduler.guesser import Drafter
 from novacron.scheduler.prompt_lookup import PromptLookup
+from novacron.scheduler.request_state import RequestState
 from novacron.scheduler.scheduler import Scheduler
-from novacron.scheduler.speculation import AdaptiveSpeculation
+from novacron.scheduler.speculation import NoSpeculation, Speculation
 from novacron.testing.clock import FakeClock
+from novacron.testing.deeper_models import make_deeper_model
 from novacron.testing.tiny_models import EOS_TOKEN_ID, VOCAB_SIZE
 
 NUM_NEW = 64
@@ -87,41 +92,47 @@ class Engine:
     """A model, loaded anew for each run: ranks hear of a request's end with the step after it, so
     those of a run's last step would stay in them."""
 
-    def __init__(self, folder: Path) -> None:
-        self._scheduler_config = SchedulerConfig(max_num_seqs=16, max_num_batched_tokens=512)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        draft_path: Path | None = None,
+        num_blocks: int = 256,
+        max_num_batched_tokens: int = 512,
+    ) -> None:
+        self._scheduler_config = SchedulerConfig(
+            max_num_seqs=16, max_num_batched_tokens=max_num_batched_tokens
+        )
         self._tokenizer = Tokenizer.load(folder)
         self._folder = folder
+        self._draft_path = draft_path
+        self._num_blocks = num_blocks
 
     def run(
         self, requests: Sequence[Request], new_drafter: Callable[[], Drafter] | None = None
     ) -> tuple[dict[str, list[EngineOutput]], EngineCore]:
+        """Together; speculated upon if there is a drafter, or else a draft model."""
         executor = InlineExecutor(
             ModelConfig(dtype="float32", device="cpu", num_threads=1),
             CacheConfig(block_size=8, kv_cache_memory=64 * 2**20),
             self._scheduler_config,
             model_path=self._folder,
+            draft_path=self._draft_path,
             progress=lambda phase, fraction: None,
         )
         spec = executor.spec
         kv_cache = KVCacheManager(
-            spec.num_blocks,
+            min(self._num_blocks, spec.num_blocks),
             spec.block_size,
             model_version=spec.model_version,
             kv_dtype=spec.kv_identity,
-        )
-        speculation = new_drafter and AdaptiveSpeculation(
-            kv_cache,
-            new_drafter,
-            num_speculative_tokens=5,
-            max_num_seqs=16,
-            clock=FakeClock(),  # guesses cost no time: as far ahead as they go
         )
         scheduler = Scheduler(
             self._scheduler_config,
             kv_cache,
             max_model_len=spec.max_model_len,
             eos_token_ids=frozenset(spec.eos_token_ids),
-            speculation=speculation,
+            speculation=self._speculation(kv_cache, new_drafter),
         )
         core = EngineCore(
             executor,
@@ -138,6 +149,26 @@ class Engine:
                 assert output.error is None, output.error
                 outputs[output.request_id].append(output)
         return outputs, core
+
+    def _speculation(
+        self, kv_cache: KVCacheManager, new_drafter: Callable[[], Drafter] | None
+    ) -> Speculation:
+        """As far ahead as it goes: guesses cost no time."""
+        size, clock = {"num_speculative_tokens": 5, "max_num_seqs": 16}, FakeClock()
+        if new_drafter is not None:
+            return AdaptiveSpeculation(kv_cache, new_drafter, **size, clock=clock)
+        if self._draft_path is not None:
+            return _Untimed(kv_cache, **size, context_length=512, clock=clock)
+        return NoSpeculation()
+
+
+class _Untimed(DraftModelSpeculation):
+    """Takes no note of how long the draft model took."""
+
+    def see_drafts(
+        self, drafting: Sequence[DraftPart], states: Sequence[RequestState], drafted: DraftOutput
+    ) -> None:
+        super().see_drafts(drafting, states, msgspec.structs.replace(drafted, passes=()))
 
 
 def make_request(name: str, num_prompt_tokens: int, **sampling: Any) -> Request:
@@ -171,13 +202,18 @@ def test_no_token_changes(family: str, checkpoint: Callable[..., Path]) -> None:
     batches = [requests, *([one] for one in requests)]
     for error_period, batch in [(3, batches[0]), (10_000, batches[0])] + [(2, b) for b in batches]:
         found, core = engine.run(batch, lambda: Memory(known, error_period))  # noqa: B023
-        for request in batch:
-            name = request.request_id
-            assert tokens(found[name]) == tokens(expected[name]), (name, error_period)
-            assert found[name][-1].finish_reason is expected[name][-1].finish_reason
-            assert found[name][-1].stop_token_id == expected[name][-1].stop_token_id
-            check_logprobs(found[name], expected[name])
+        check_same(found, expected)
         check_counts(core, error_period, found)
+
+
+def check_same(
+    found: Mapping[str, list[EngineOutput]], expected: Mapping[str, list[EngineOutput]]
+) -> None:
+    for name, outputs in found.items():
+        assert tokens(outputs) == tokens(expected[name]), name
+        assert outputs[-1].finish_reason is expected[name][-1].finish_reason
+        assert outputs[-1].stop_token_id == expected[name][-1].stop_token_id
+        check_logprobs(outputs, expected[name])
 
 
 def check_logprobs(found: list[EngineOutput], expected: list[EngineOutput]) -> None:
@@ -214,3 +250,88 @@ def test_prompt_lookup_guesses_a_loop(checkpoint: Callable[..., Path]) -> None:
     }
     assert core.stats().num_accepted_tokens > 0
     assert core.num_steps < plain.num_steps
+
+
+@pytest.fixture(scope="module")
+def pair(
+    checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[float], tuple[Path, Path]]:
+    """Makes a model and its draft model, which differ by so much noise on the weights."""
+
+    def make(noise: float) -> tuple[Path, Path]:
+        draft = checkpoint("llama")
+        folder = tmp_path_factory.mktemp("deeper")
+        return make_deeper_model(draft, folder, num_layers=7, noise=noise), draft
+
+    return make
+
+
+def all_ways() -> list[Request]:
+    return [
+        make_request(name, num_prompt_tokens, **sampling)
+        for num_prompt_tokens, (name, sampling) in enumerate(WAYS.items(), start=11)
+    ]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 1.0])
+def test_a_draft_model_changes_no_token(
+    noise: float, pair: Callable[[float], tuple[Path, Path]]
+) -> None:
+    folder, draft_path = pair(noise)
+    expected, _ = Engine(folder).run(all_ways())
+    found, core = Engine(folder, draft_path=draft_path).run(all_ways())
+    check_same(found, expected)
+    stats = core.stats()
+    assert stats.num_draft_tokens > 0
+    share = stats.num_accepted_tokens / stats.num_draft_tokens
+    if noise == 0.0:
+        assert share > 0.9, "all but what the grammar makes of it: drawn tokens, too"
+        assert stats.num_accepted_tokens > stats.generation_tokens / 2
+    elif noise == 0.05:
+        assert 0.1 < share < 0.9
+    else:
+        assert share < 0.3
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"num_blocks": 40}, {"max_num_batched_tokens": 17}],
+    ids=["preempted", "chunked"],
+)
+def test_a_draft_model_keeps_up_with_whatever_happens(
+    limits: dict[str, int], pair: Callable[[float], tuple[Path, Path]]
+) -> None:
+    """Blocks that run out, prompts in parts, and prefixes that requests share."""
+    folder, draft_path = pair(0.05)
+    requests = [
+        msgspec.structs.replace(
+            make_request("a shared beginning", 60 + 8 * (index % 3), temperature=0.7),
+            request_id=str(index),
+        )
+        for index in range(7)
+    ]
+    requests = [
+        msgspec.structs.replace(one, sampling=one.sampling.for_copy(index))
+        for index, one in enumerate(requests)
+    ]
+    expected, _ = Engine(folder).run(requests)
+    found, core = Engine(folder, draft_path=draft_path, **limits).run(requests)
+    check_same(found, expected)
+    stats = core.stats()
+    assert stats.num_accepted_tokens > 0
+    assert stats.prefix_hits_tokens > 0
+    if "num_blocks" in limits:
+        assert stats.num_preemptions > 0
+
+
+@pytest.mark.parametrize("num_more_tokens", [-64, 64])
+def test_padding_of_the_vocabulary_may_differ(
+    num_more_tokens: int, checkpoint: Callable[..., Path]
+) -> None:
+    """Models of one family do that. What only one of them has is never guessed."""
+    draft_path = checkpoint("qwen3", vocab_size=VOCAB_SIZE + num_more_tokens)
+    folder = checkpoint("llama")
+    expected, _ = Engine(folder).run(all_ways())
+    found, core = Engine(folder, draft_path=draft_path).run(all_ways())
+    check_same(found, expected)
+    assert core.stats().num_draft_tokens > 0

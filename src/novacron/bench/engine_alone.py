@@ -15,9 +15,8 @@ import msgspec
 
 from novacron.bench.batch import Batch, BatchTimes
 from novacron.engine.core import EngineCore
-from novacron.engine.core_process import build_core
+from novacron.engine.core_process import build_core, load_executor
 from novacron.engine.engine_arguments import EngineArguments
-from novacron.executor.inline import InlineExecutor
 from novacron.records.request import Request, SamplingParams
 
 
@@ -49,13 +48,7 @@ def main() -> None:
     lines = sys.stdin.buffer
     arguments = msgspec.json.decode(lines.readline(), type=EngineArguments)
     config = arguments.config
-    executor = InlineExecutor(
-        config.model,
-        config.cache,
-        config.scheduler,
-        model_path=Path(arguments.model_path),
-        progress=lambda phase, fraction: None,
-    )
+    executor = load_executor(config, Path(arguments.model_path), lambda phase, fraction: None)
     core = build_core(config, executor, Path(config.model.tokenizer or arguments.model_path))
     gc.collect()
     gc.freeze()  # as the engine process does

@@ -93,6 +93,21 @@ class StartupScenario(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpeculationScenario(Scenario):
+    methods: tuple[str, ...] = option(("ngram",), "what to compare with off: ngram, draft")
+    draft_model: str = option("", "folder of the draft model; empty: the bundled one")
+    num_streams: tuple[int, ...] = option((1, 4, 16), "questions at once; goals are for the most")
+    num_questions: int = option(4, "questions that each stream asks, one after another")
+    tasks: tuple[str, ...] = option(
+        ("small_talk", "novacron", "addition_large", "json_make", "json_read", "sort"),
+        "tasks of the bundled model to ask for; these have answers of more than a few words",
+    )
+    output_tokens: int = option(128, "longest answer")
+    temperature: float = option(0.0, "0: greedy", least=0)
+    repeats: int = option(7, "rounds; each asks all methods once")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResourcesScenario(Scenario):
     idle_seconds: float = option(5.0, "how long to watch the idle server", least=0.1)
     num_streams: int = option(32, "requests at once")

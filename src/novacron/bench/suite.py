@@ -12,7 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic
 
-from novacron.bench import accuracy, cache, latency, resources, result, serve, startup, throughput
+from novacron.bench import (
+    accuracy,
+    cache,
+    latency,
+    resources,
+    result,
+    serve,
+    speculation,
+    startup,
+    throughput,
+)
 from novacron.bench.compare import comparison_grids
 from novacron.bench.report import Grid, goals_grid, markdown
 from novacron.bench.result import BenchResult
@@ -23,6 +33,7 @@ from novacron.bench.scenario import (
     ResourcesScenario,
     S,
     ServeScenario,
+    SpeculationScenario,
     StartupScenario,
     ThroughputScenario,
     make_scenario,
@@ -79,6 +90,11 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         "Time to first token with and without a cached prefix.",
         CacheScenario,
         _on_target(cache.run),
+    ),
+    "speculation": Benchmark(
+        "Tokens per second with guesses and without, on the same questions.",
+        SpeculationScenario,
+        speculation.run,
     ),
     "serve": Benchmark(
         "Open-loop load at given rates, as vllm bench serve reports it.",

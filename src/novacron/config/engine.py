@@ -139,8 +139,13 @@ class SchedulerConfig:
 class SpeculativeConfig:
     """Guessing tokens ahead and checking several in one step. Changes speed, never tokens."""
 
-    speculative_method: Literal["off", "ngram"] = setting(
-        "off", "where guesses come from; ngram: from what followed the same tokens before"
+    speculative_method: Literal["off", "ngram", "draft"] = setting(
+        "off",
+        "where guesses come from; ngram: from what followed the same tokens before; "
+        "draft: from a smaller model",
+    )
+    speculative_model: str = setting(
+        "", "draft: Hugging Face folder of a model with the same vocabulary; empty: the bundled one"
     )
     num_speculative_tokens: int = setting(
         8, "most tokens guessed ahead of a request; fewer, or none, where more do not pay"

@@ -40,6 +40,7 @@ class EngineCore:
         self.num_steps = 0  # that computed something
         self._step_time_s = 0.0
         self._schedule_time_s = 0.0
+        self._draft_time_s = 0.0
 
     @property
     def has_work(self) -> bool:
@@ -71,7 +72,11 @@ class EngineCore:
         started_s = time.perf_counter()
         self._admit_compiled()
         outputs, self._refused = self._refused, []
-        decision = self._grammars.constrain(self._scheduler.schedule())
+        decision = self._scheduler.schedule()
+        draft_time_s = 0.0
+        if decision.drafting:
+            decision, draft_time_s = self._draft(decision)
+        decision = self._grammars.constrain(decision)
         decided_s = time.perf_counter()
         result = self._compute(decision)
         executed_s = time.perf_counter()
@@ -84,7 +89,9 @@ class EngineCore:
         if decision.scheduled:
             self.num_steps += 1
             self._step_time_s += ended_s - started_s
-            self._schedule_time_s += (decided_s - started_s) + (ended_s - executed_s)
+            self._draft_time_s += draft_time_s
+            scheduled_s = (decided_s - started_s) + (ended_s - executed_s)
+            self._schedule_time_s += scheduled_s - draft_time_s
         return outputs
 
     def abort_all(self) -> list[EngineOutput]:
@@ -99,11 +106,19 @@ class EngineCore:
             num_steps=self.num_steps,
             step_time_s=self._step_time_s,
             schedule_time_s=self._schedule_time_s,
+            draft_time_s=self._draft_time_s,
         )
 
     def shutdown(self) -> None:
         self._grammars.shutdown()
         self._executor.shutdown()
+
+    def _draft(self, decision: SchedulerOutput) -> tuple[SchedulerOutput, float]:
+        """The decision with the guesses that it asks for, and the seconds they took."""
+        started_s = time.perf_counter()
+        drafted = self._executor.draft(decision)
+        draft_time_s = time.perf_counter() - started_s
+        return self._scheduler.add_drafts(decision, drafted), draft_time_s
 
     def _compute(self, decision: SchedulerOutput) -> ModelRunnerOutput:
         if not decision.scheduled:

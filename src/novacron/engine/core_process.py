@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ import zmq
 
 from novacron.config.engine import EngineConfig
 from novacron.engine.core import EngineCore
+from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
@@ -33,12 +35,26 @@ from novacron.observability.logs import configure_logging
 from novacron.records import wire
 from novacron.records.output import EngineOutput
 from novacron.scheduler.scheduler import Scheduler
-from novacron.scheduler.speculation import build_speculation
+from novacron.scheduler.speculation_choice import build_speculation
 
 EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
 
 logger = logging.getLogger(__name__)
+
+
+def load_executor(
+    config: EngineConfig, model_path: Path, progress: Callable[[str, float], None]
+) -> InlineExecutor:
+    """The executor of an engine, its models loaded. Raises ConfigError and ModelLoadError."""
+    return InlineExecutor(
+        config.model,
+        config.cache,
+        config.scheduler,
+        model_path=model_path,
+        draft_path=find_draft_model(config, model_path),
+        progress=progress,
+    )
 
 
 def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -> EngineCore:
@@ -57,7 +73,10 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         max_model_len=spec.max_model_len,
         eos_token_ids=frozenset(spec.eos_token_ids),
         speculation=build_speculation(
-            config.speculative, kv_cache, max_num_seqs=config.scheduler.max_num_seqs
+            config.speculative,
+            kv_cache,
+            max_num_seqs=config.scheduler.max_num_seqs,
+            draft_context_length=spec.draft_model.context_length if spec.draft_model else 0,
         ),
     )
 
@@ -148,13 +167,7 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
 
     config = arguments.config
     try:
-        executor = InlineExecutor(
-            config.model,
-            config.cache,
-            config.scheduler,
-            model_path=Path(arguments.model_path),
-            progress=report,
-        )
+        executor = load_executor(config, Path(arguments.model_path), report)
     except NovaCronError as error:
         mailbox.send(wire.Failed(type(error).__name__, str(error)))
         mailbox.close()

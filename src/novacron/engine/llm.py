@@ -27,12 +27,11 @@ from novacron.config.engine import (
     SpeculativeConfig,
 )
 from novacron.engine.admission import admit
-from novacron.engine.core_process import build_core
+from novacron.engine.core_process import build_core, load_executor
 from novacron.engine.model_path import resolve_model_path
 from novacron.engine.output_processor import OutputProcessor, merge
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import ConfigError, InvalidRequest
-from novacron.executor.inline import InlineExecutor
 from novacron.records.output import EngineOutput, RequestOutput
 from novacron.records.request import FinishReason, Pooling, Request, SamplingParams
 
@@ -50,13 +49,7 @@ class LLM:
     def __init__(self, model: str = "", **settings: Any) -> None:
         config = _engine_config(model, settings)
         path = resolve_model_path(model)
-        executor = InlineExecutor(
-            config.model,
-            config.cache,
-            config.scheduler,
-            model_path=path,
-            progress=lambda phase, fraction: None,
-        )
+        executor = load_executor(config, path, lambda phase, fraction: None)
         tokenizer_path = Path(config.model.tokenizer or path)
         template = Path(config.model.chat_template) if config.model.chat_template else None
         self.tokenizer = Tokenizer.load(tokenizer_path, template)

@@ -43,6 +43,11 @@ class Vocabulary:
         self._has_byte_tokens = "ByteFallback" in kinds
         self._bytes: dict[int, bytes] = {}
 
+    @property
+    def ids(self) -> dict[str, int]:
+        """The number of every token, added ones included."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
     def bytes_of(self, token_id: int) -> bytes:
         """What the token adds to a text that has begun. Special tokens add their name."""
         known = self._bytes.get(token_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from novacron.records.output import ModelSpec
-from novacron.records.step import ModelRunnerOutput, SchedulerOutput
+from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 
 
 class Executor(Protocol):
@@ -14,6 +14,11 @@ class Executor(Protocol):
     @property
     def spec(self) -> ModelSpec:
         """Facts about the loaded model, number of KV blocks included."""
+        ...
+
+    def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
+        """Make the guesses that a decision with `drafting` asks for; `execute` follows with the
+        same step."""
         ...
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
-from novacron.errors import ConfigError, ModelLoadError
+from novacron.errors import ConfigError
+from novacron.executor.decoder_memory import allocate_decoder
+from novacron.executor.draft_model import DraftModel
 from novacron.executor.placement import (
     choose_device,
     choose_dtype,
@@ -21,25 +23,23 @@ from novacron.executor.placement import (
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.choice import choose_kernels
 from novacron.kernels.kv_format import choose_kv_formats, describe_kv_formats
-from novacron.kernels.table import Kernels
 from novacron.models.checkpoint import Checkpoint
-from novacron.models.decoder import Decoder, build_decoder
+from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DecoderConfig, DynamicScaling, LongRopeScaling
 from novacron.models.hf_config import read_eos_token_ids, read_hf_config
 from novacron.models.loading import load_weights
 from novacron.models.model_version import model_version
 from novacron.models.registry import find_family
-from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
 from novacron.records.output import ModelSpec
-from novacron.records.step import ModelRunnerOutput, SchedulerOutput
+from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
+from novacron.runner.draft_runner import DraftRunner
 from novacron.runner.input_batch import InputBatch
 from novacron.runner.kv_tensors import (
     KVTensors,
     activation_bytes,
     block_bytes,
-    free_memory_bytes,
     name_of,
     num_blocks_to_allocate,
     spare_memory_bytes,
@@ -49,6 +49,8 @@ from novacron.runner.model_runner import ModelRunner
 
 class InlineExecutor:
     """Loads the model in `model_path` when made, and computes steps. Implements Executor.
+
+    With `draft_path`, a model that makes guesses for it. Its vocabulary must be the same.
 
     Raises ModelLoadError and ConfigError. `progress` gets the phase of loading and the fraction of
     that phase that is done.
@@ -61,6 +63,7 @@ class InlineExecutor:
         scheduler: SchedulerConfig,
         *,
         model_path: Path,
+        draft_path: Path | None = None,
         progress: Callable[[str, float], None],
     ) -> None:
         phases = _Phases(progress)
@@ -78,16 +81,22 @@ class InlineExecutor:
             kernels = choose_kernels(model.kernels, device, dtype, num_threads)
         with phases.timed("weights"), ThreadPoolExecutor(1) as background:
             digest = background.submit(model_version, checkpoint)
-            decoder = _allocate_decoder(model_path, config, kernels, dtype, device)
+            decoder = allocate_decoder(model_path, config, kernels, dtype, device)
             load_weights(
                 decoder, checkpoint, family, lambda fraction: progress("weights", fraction)
             )
             decoder.pack()
             version = digest.result()
+        draft_model: DraftModel | None = None
+        if draft_path is not None:
+            with phases.timed("draft_weights"):
+                draft_model = DraftModel(draft_path, kernels, dtype, device)
         if kernels.has_threads:
             torch.set_num_threads(1)  # two pools would wait for each other's cores
         with phases.timed("kv_cache"):
-            max_model_len, kv_tensors = _allocate_cache(decoder, model, cache, scheduler, dtype)
+            max_model_len, kv_tensors = _allocate_cache(
+                decoder, model, cache, scheduler, dtype, draft_model
+            )
             decoder.set_context(max_model_len)
         eos_token_ids = read_eos_token_ids(model_path)
         batch = InputBatch(
@@ -103,8 +112,22 @@ class InlineExecutor:
             batch,
             eos_token_ids=eos_token_ids,
         )
+        self._draft_runner: DraftRunner | None = None
+        if draft_model is not None:
+            self._draft_runner = draft_model.make_runner(
+                kv_tensors,
+                scheduler,
+                max_model_len=max_model_len,
+                vocab_size=config.vocab_size,
+                eos_token_ids=eos_token_ids,
+            )
         with phases.timed("warm_up"):
-            warm_up(self._runner, max_model_len=max_model_len, block_size=cache.block_size)
+            warm_up(
+                self,
+                max_model_len=max_model_len,
+                block_size=cache.block_size,
+                is_drafting=draft_model is not None,
+            )
         self._spec = ModelSpec(
             name=model.served_model_name[0] if model.served_model_name else model_path.name,
             model_version=_with_context(version, config, max_model_len),
@@ -124,14 +147,22 @@ class InlineExecutor:
             kv_identity=f"{name_of(dtype)} model, {describe_kv_formats(kv_tensors.formats)} cache, "
             f"{kernels.kv_layout}",
             load_phases_s=phases.times_s,
+            draft_model=draft_model.spec if draft_model else None,
         )
 
     @property
     def spec(self) -> ModelSpec:
         return self._spec
 
+    def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
+        assert self._draft_runner is not None, "no draft model was loaded"
+        return self._draft_runner.draft(scheduler_output)
+
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
-        return self._runner.execute(scheduler_output)
+        result = self._runner.execute(scheduler_output)
+        if self._draft_runner is not None:
+            self._draft_runner.follow(scheduler_output, result)
+        return result
 
     def shutdown(self) -> None:
         """Nothing to end: the tensors go with this object."""
@@ -153,29 +184,6 @@ class _Phases:
         self._progress(phase, 1.0)
 
 
-def _allocate_decoder(
-    model_path: Path,
-    config: DecoderConfig,
-    kernels: Kernels,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Decoder:
-    """The decoder without weights; refused at once if the weights cannot fit."""
-
-    def build(where: torch.device) -> Decoder:
-        return build_decoder(
-            config, SINGLE, LocalCommunicator(), kernels, dtype=dtype, device=where
-        )
-
-    needed, free = build(torch.device("meta")).weight_bytes, free_memory_bytes(device)
-    if needed > free:
-        raise ModelLoadError(
-            f"{model_path}: the weights take {needed / 2**30:.1f} GiB in "
-            f"{str(dtype).removeprefix('torch.')}, but {device} has {free / 2**30:.1f} GiB free."
-        )
-    return build(device)
-
-
 def _with_context(version: str, config: DecoderConfig, max_model_len: int) -> str:
     """Where rope depends on the context that is served, so do keys: another version of them."""
     depends = any(
@@ -190,8 +198,10 @@ def _allocate_cache(
     cache: CacheConfig,
     scheduler: SchedulerConfig,
     dtype: torch.dtype,
+    draft_model: DraftModel | None,
 ) -> tuple[int, KVTensors]:
-    """The longest context to serve, and a KV cache that holds at least one request of it."""
+    """The longest context to serve, and a KV cache that holds at least one request of it. Leaves
+    room for as many blocks of the draft model."""
     config, device = decoder.config, decoder.norm.weight.device
     wanted = model.max_model_len or config.context_length
     if wanted > config.longest_context:
@@ -202,6 +212,9 @@ def _allocate_cache(
     formats = choose_kv_formats(cache, len(config.layers), name_of(dtype))
     per_block = block_bytes(config, SINGLE, cache.block_size, formats)
     reserved = activation_bytes(config, SINGLE, scheduler, dtype)
+    if draft_model is not None:
+        per_block += draft_model.block_bytes(cache.block_size)
+        reserved += draft_model.activation_bytes(scheduler)
     num_blocks = num_blocks_to_allocate(
         cache,
         scheduler,

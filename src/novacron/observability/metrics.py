@@ -78,9 +78,11 @@ _TABLE = (
     _counter("vllm:num_preemptions", "Requests put back into the queue for lack of KV blocks."),
     _counter("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
     _counter("vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache."),
-    _counter("vllm:spec_decode_num_drafts", "Times that a request's next tokens were guessed."),
-    _counter("vllm:spec_decode_num_draft_tokens", "Tokens guessed."),
-    _counter("vllm:spec_decode_num_accepted_tokens", "Guessed tokens that were right."),
+    _counter(
+        "vllm:spec_decode_num_drafts", "Times that a request's next tokens were guessed.", "method"
+    ),
+    _counter("vllm:spec_decode_num_draft_tokens", "Tokens guessed.", "method"),
+    _counter("vllm:spec_decode_num_accepted_tokens", "Guessed tokens that were right.", "method"),
     _histogram("vllm:time_to_first_token_seconds", "Arrival to first token."),
     _histogram("vllm:inter_token_latency_seconds", "Between two tokens of a request."),
     _histogram("vllm:e2e_request_latency_seconds", "Arrival to last token."),
@@ -107,6 +109,7 @@ _TABLE = (
     _counter("novacron_steps", "Steps of the engine."),
     _counter("novacron_step_seconds", "Time inside steps."),
     _counter("novacron_schedule_seconds", "Time that scheduling took of it."),
+    _counter("novacron_draft_seconds", "Time that a draft model took of it."),
     _gauge("novacron_kv_blocks", "KV blocks, by what they are: used, cached, free.", "kind"),
     _gauge("novacron_startup_phase_seconds", "Duration of a phase of start-up.", "phase"),
 )
@@ -299,6 +302,7 @@ def _one(value: float) -> list[_Sample]:
 
 def _engine_values(engine: EngineSnapshot) -> _Values:
     stats = engine.stats
+    method = (stats.speculative_method,)
     free = stats.num_blocks - stats.num_used_blocks - stats.num_cached_blocks
     values: _Values = {
         "vllm:num_requests_running": _one(stats.num_running),
@@ -310,9 +314,9 @@ def _engine_values(engine: EngineSnapshot) -> _Values:
         "vllm:num_preemptions": _one(stats.num_preemptions),
         "vllm:prefix_cache_queries": _one(stats.prefix_queries_tokens),
         "vllm:prefix_cache_hits": _one(stats.prefix_hits_tokens),
-        "vllm:spec_decode_num_drafts": _one(stats.num_drafts),
-        "vllm:spec_decode_num_draft_tokens": _one(stats.num_draft_tokens),
-        "vllm:spec_decode_num_accepted_tokens": _one(stats.num_accepted_tokens),
+        "vllm:spec_decode_num_drafts": [(method, stats.num_drafts)],
+        "vllm:spec_decode_num_draft_tokens": [(method, stats.num_draft_tokens)],
+        "vllm:spec_decode_num_accepted_tokens": [(method, stats.num_accepted_tokens)],
         "llm_cache_hit_rate": [(("device",), hit_rate(stats) or 0.0)],
         "novacron_engine_state": [
             ((state,), float(state == engine.state)) for state in engine.states
@@ -321,6 +325,7 @@ def _engine_values(engine: EngineSnapshot) -> _Values:
         "novacron_steps": _one(stats.num_steps),
         "novacron_step_seconds": _one(stats.step_time_s),
         "novacron_schedule_seconds": _one(stats.schedule_time_s),
+        "novacron_draft_seconds": _one(stats.draft_time_s),
         "novacron_kv_blocks": [
             (("used",), stats.num_used_blocks),
             (("cached",), stats.num_cached_blocks),

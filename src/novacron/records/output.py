@@ -45,7 +45,9 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_drafts: int = 0  # times that a request's next tokens were guessed
     num_draft_tokens: int = 0
     num_accepted_tokens: int = 0  # of the draft tokens, those that were right
+    speculative_method: str = "off"  # where they come from
     step_time_s: float = 0.0  # total inside steps
+    draft_time_s: float = 0.0  # total that a draft model took of it
     schedule_time_s: float = 0.0  # total inside Scheduler.schedule and update
 
     def after_the_end(self) -> EngineStats:
@@ -53,6 +55,17 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self, num_running=0, num_waiting=0, num_blocks=0, num_used_blocks=0, num_cached_blocks=0
         )
+
+
+class DraftModelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about the draft model. It guesses up to `context_length` tokens of a request."""
+
+    name: str
+    architecture: str
+    num_parameters: int
+    weight_bytes: int
+    kv_cache_bytes: int
+    context_length: int
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +88,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     kv_precision: str = ""  # of the cache's layers, for people
     kv_identity: str = ""  # what equal blocks agree in beside the model: precisions, order of bytes
     load_phases_s: dict[str, float] = {}  # start-up time by phase, in order
+    draft_model: DraftModelSpec | None = None
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

@@ -46,10 +46,28 @@ class ScheduledTokens(msgspec.Struct, frozen=True, array_like=True):
         return self.start + self.num_tokens - len(self.draft_token_ids)
 
 
+class DraftPart(msgspec.Struct, frozen=True, array_like=True):
+    """What the draft model computes of one request before a step: the known tokens at positions
+    [start, start + num_tokens), which it has not seen, and then as many guesses as are wanted.
+
+    Guesses are wanted only where the part reaches the last known token. The blocks that the step
+    gives the request have room for them.
+    """
+
+    request_id: str
+    start: int
+    num_tokens: int
+    num_drafts: int
+
+
 class SchedulerOutput(msgspec.Struct, frozen=True, array_like=True):
     """The decision for one step. `token_masks` are the allowed tokens of constrained requests:
     little-endian bit sets, one bit per token id, padded to whole 32-bit words. The first is for the
-    token after the last known one, and one follows for the token after each draft."""
+    token after the last known one, and one follows for the token after each draft.
+
+    With `drafting`, a draft model works first, and its guesses join the parts in `scheduled` before
+    the step is computed.
+    """
 
     step: int
     new_requests: tuple[NewRequest, ...]
@@ -57,6 +75,7 @@ class SchedulerOutput(msgspec.Struct, frozen=True, array_like=True):
     preempted_ids: tuple[str, ...]
     finished_ids: tuple[str, ...]
     token_masks: dict[str, tuple[bytes, ...]] = {}
+    drafting: tuple[DraftPart, ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -97,3 +116,21 @@ class ModelRunnerOutput(msgspec.Struct, frozen=True, array_like=True):
 
     step: int
     results: tuple[StepResult, ...]
+
+
+class DraftPass(msgspec.Struct, frozen=True, array_like=True):
+    """One forward pass of the draft model, choice of tokens included."""
+
+    num_tokens: int
+    seconds: float
+
+
+class DraftOutput(msgspec.Struct, frozen=True, array_like=True):
+    """The guesses of a draft model, for each of `SchedulerOutput.drafting` in order.
+
+    Fewer than were wanted mean that its numbers were not usable for this request.
+    """
+
+    step: int
+    drafts: tuple[tuple[int, ...], ...]
+    passes: tuple[DraftPass, ...] = ()

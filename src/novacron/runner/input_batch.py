@@ -149,6 +149,10 @@ class InputBatch:
                 fresh += self._add_blocks(self._requests[part.request_id], part)
         return fresh
 
+    def append(self, request_id: str, token_ids: tuple[int, ...]) -> None:
+        """A request has got these tokens."""
+        self._requests[request_id].output_token_ids += token_ids
+
     def _add_blocks(self, request: HeldRequest, part: ScheduledTokens) -> list[int]:
         held = len(request.block_ids)
         if held == 0:  # padding of the table must name a block of the request's own

@@ -26,7 +26,7 @@ from novacron.runner.kv_tensors import KVTensors
 from novacron.runner.logprobs import prompt_logprobs
 from novacron.runner.pooling import add_to_sum, finish_embedding
 from novacron.runner.sampler import sample
-from novacron.runner.sampling_row import SampledToken, SamplingRow
+from novacron.runner.sampling_row import SampledToken, SamplingRow, ending_token_ids
 
 TokenMasks = dict[str, tuple[bytes, ...]]
 
@@ -91,11 +91,7 @@ class ModelRunner:
         the drafts before it were output already."""
         request, sampling = part.request, part.request.new.sampling
         drafts = part.scheduled.draft_token_ids
-        ending: tuple[int, ...] = ()
-        if sampling.min_tokens > 0:
-            ending = sampling.stop_token_ids
-            if not sampling.ignore_eos:
-                ending += self._eos_token_ids
+        ending = ending_token_ids(sampling, self._eos_token_ids)
         masks = token_masks.get(part.scheduled.request_id) or repeat(None)
         outputs = [request.output_token_ids]
         outputs += [[*outputs[0], *drafts[:count]] for count in range(1, part.num_choices)]

@@ -42,6 +42,13 @@ class SamplingRow:
         return len(self.output_token_ids) < self.sampling.min_tokens
 
 
+def ending_token_ids(sampling: SamplingParams, eos_token_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """What a row that has to be `min_tokens` long suppresses until it is."""
+    if sampling.min_tokens == 0:
+        return ()
+    return sampling.stop_token_ids + (() if sampling.ignore_eos else eos_token_ids)
+
+
 @dataclass(frozen=True, slots=True)
 class SampledToken:
     """The token chosen for a row. `error` set: none could be, and `token_id` means nothing."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-_PRIOR_RIGHT: Final = 1.0  # before anything is known, every second guess is taken to be right
+_PRIOR_RATE: Final = 0.5  # before anything is known, every second guess is taken to be right
 _PRIOR_TRIED: Final = 2.0
 _MEMORY: Final = 0.95  # weight that a try leaves to those before it
 _MEMORY_AT_REST: Final = 0.995  # the same, of a step in which a guess was there but not tried
@@ -25,7 +25,11 @@ class Acceptance:
     @property
     def rate(self) -> float:
         """Chance that a draft is right if those before it are; above 0 and below 1."""
-        return (self.num_right + _PRIOR_RIGHT) / (self.num_tried + _PRIOR_TRIED)
+        return self.rate_where(_PRIOR_RATE)
+
+    def rate_where(self, usual: float) -> float:
+        """The same, where `usual` is the rate of other requests, above 0 and below 1."""
+        return (self.num_right + usual * _PRIOR_TRIED) / (self.num_tried + _PRIOR_TRIED)
 
     def after(self, num_drafts: int, num_accepted: int) -> Acceptance:
         """With one more verification."""

@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from novacron.kv_cache.kv_cache_manager import BlockTable
 from novacron.records.request import Request
-from novacron.scheduler.guesser import Guesser
+from novacron.scheduler.guesser import DraftProgress, Guesser
 from novacron.scheduler.stopping import StopConditions
 
 
@@ -38,6 +38,7 @@ class RequestState:
     num_prompt_logprobs: int = 0  # positions sent so far
     has_output: bool = False  # something has been sent
     guesser: Guesser | None = None  # from when speculation first looks at it
+    draft_progress: DraftProgress | None = None  # the same, with a draft model
 
     @property
     def num_prompt_tokens(self) -> int:

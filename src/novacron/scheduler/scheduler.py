@@ -15,12 +15,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from novacron.config.engine import SchedulerConfig
 from novacron.errors import InvalidRequest, PromptTooLong
 from novacron.kv_cache.kv_cache_manager import NO_HIT, KVCacheManager, PrefixHit
 from novacron.records.output import EngineOutput, EngineStats
 from novacron.records.request import FinishReason, Request
 from novacron.records.step import (
+    DraftOutput,
     ModelRunnerOutput,
     NewRequest,
     PositionLogprobs,
@@ -29,7 +32,7 @@ from novacron.records.step import (
     StepResult,
 )
 from novacron.scheduler.request_state import RequestState, RequestStatus
-from novacron.scheduler.speculation import NoSpeculation, Speculation
+from novacron.scheduler.speculation import NoSpeculation, Speculation, with_drafts
 from novacron.scheduler.stopping import Stop, StopConditions
 from novacron.scheduler.waiting_queue import FCFSQueue, PriorityQueue, WaitingQueue
 
@@ -123,6 +126,7 @@ class Scheduler:
             num_drafts=speculation.num_drafts,
             num_draft_tokens=speculation.num_draft_tokens,
             num_accepted_tokens=speculation.num_accepted_tokens,
+            speculative_method=speculation.method,
         )
 
     # Requests come and go
@@ -193,6 +197,25 @@ class Scheduler:
                 self._advance(running, plan)
             else:
                 return self._seal(plan)
+
+    def add_drafts(self, decision: SchedulerOutput, drafted: DraftOutput) -> SchedulerOutput:
+        """The decision that `schedule` made last, with the guesses of the draft model in its parts.
+
+        To be called once for a decision with `drafting`, before the step is computed.
+        """
+        assert decision.step == drafted.step == self._num_steps
+        guesses = {
+            part.request_id: drafts
+            for part, drafts in zip(decision.drafting, drafted.drafts, strict=True)
+        }
+        states = {state.request.request_id: state for state in self._in_flight}
+        self._speculation.see_drafts(
+            decision.drafting, [states[part.request_id] for part in decision.drafting], drafted
+        )
+        parts = tuple(
+            with_drafts(part, guesses.get(part.request_id, ())) for part in decision.scheduled
+        )
+        return msgspec.structs.replace(decision, scheduled=parts)
 
     def update(
         self, scheduler_output: SchedulerOutput, runner_output: ModelRunnerOutput
@@ -333,7 +356,7 @@ class Scheduler:
         self._num_steps += 1
         if not plan.parts:  # not computed, so what ranks must hear waits for the next step
             return SchedulerOutput(self._num_steps, (), (), (), ())
-        self._speculation.extend(plan.parts, self._running, plan.num_tokens_left)
+        drafting = self._speculation.extend(plan.parts, self._running, plan.num_tokens_left)
         self._in_flight = self._running.copy()
         output = SchedulerOutput(
             step=self._num_steps,
@@ -341,6 +364,7 @@ class Scheduler:
             scheduled=tuple(plan.parts),
             preempted_ids=tuple(self._preempted_ids),
             finished_ids=tuple(self._finished_ids),
+            drafting=drafting,
         )
         self._preempted_ids.clear()
         self._finished_ids.clear()

@@ -13,11 +13,12 @@ import time
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from novacron.records.output import ModelSpec
 from novacron.records.step import (
+    DraftOutput,
     ModelRunnerOutput,
     NewRequest,
     PositionLogprobs,
@@ -25,6 +26,7 @@ from novacron.records.step import (
     SchedulerOutput,
     StepResult,
 )
+from novacron.testing.fake_draft_model import FakeDraftModel
 
 NextToken = Callable[[Sequence[int]], int]
 
@@ -88,6 +90,7 @@ class FakeExecutor:
     `fail_at` maps request ids to the position whose computation fails that request alone.
     `raise_at` maps step numbers to the exception that `execute` raises there: a dead replica.
     `tokens_per_step` above 1 returns several tokens at once where there are no drafts to verify.
+    `draft_token` is what its draft model guesses, but for the requests in `fail_drafts_of`.
     `reads` collects (reader, writer) ids of every slot that a request read: who saw whose blocks.
     """
 
@@ -102,8 +105,11 @@ class FakeExecutor:
         fail_at: Mapping[str, int] | None = None,
         raise_at: Mapping[int, Exception] | None = None,
         tokens_per_step: int = 1,
+        draft_token: NextToken | None = None,
+        fail_drafts_of: Collection[str] = (),
     ) -> None:
         self._spec = spec or fake_spec()
+        self._draft_model = draft_token and FakeDraftModel(self._spec, draft_token, fail_drafts_of)
         self._next_token = next_token
         self._step_latency_s = step_latency_s
         self._token_latency_s = token_latency_s
@@ -125,6 +131,12 @@ class FakeExecutor:
     def shutdown(self) -> None:
         self.is_shut_down = True
 
+    def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
+        assert not self.is_shut_down, "draft() after shutdown()"
+        assert scheduler_output.step > self._last_step, "steps must grow"
+        assert self._draft_model is not None, "there is no draft model"
+        return self._draft_model.draft(scheduler_output)
+
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         assert not self.is_shut_down, "execute() after shutdown()"
         assert scheduler_output.step > self._last_step, "steps must grow"
@@ -142,7 +154,10 @@ class FakeExecutor:
             self._compute(part, scheduler_output.token_masks.get(part.request_id, ()))
             for part in scheduler_output.scheduled
         )
-        return ModelRunnerOutput(step=scheduler_output.step, results=results)
+        output = ModelRunnerOutput(step=scheduler_output.step, results=results)
+        if self._draft_model is not None:
+            self._draft_model.follow(scheduler_output, output)
+        return output
 
     # What a rank keeps
 

@@ -9,9 +9,11 @@ from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.output import EngineOutput, ModelSpec
 from novacron.records.request import FinishReason, Request
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
+from novacron.scheduler.adaptive_speculation import AdaptiveSpeculation
+from novacron.scheduler.draft_speculation import DraftModelSpeculation
 from novacron.scheduler.guesser import Drafter
 from novacron.scheduler.scheduler import Scheduler
-from novacron.scheduler.speculation import AdaptiveSpeculation, NoSpeculation, Speculation
+from novacron.scheduler.speculation import NoSpeculation, Speculation
 from novacron.scheduler.stopping import StopConditions
 from novacron.testing.clock import FakeClock
 from novacron.testing.fake_executor import FakeExecutor, hashed_token
@@ -20,7 +22,8 @@ from novacron.testing.fake_executor import FakeExecutor, hashed_token
 class SchedulerDriver:
     """`scheduler.add` requests, then `step` or `run`. `outputs` collects what came out, by request.
 
-    With `new_drafter`, requests are speculated upon, as far ahead as if guesses cost nothing.
+    With `new_drafter`, or the executor's draft model (`has_draft_model`), requests are speculated
+    upon, as far ahead as if guesses cost nothing.
 
     A broken promise raises AssertionError: blocks that do not add up, a step above its limits, a
     running request that a step leaves out, an output after the last.
@@ -33,6 +36,7 @@ class SchedulerDriver:
         *,
         enable_prefix_caching: bool = True,
         new_drafter: Callable[[], Drafter] | None = None,
+        has_draft_model: bool = False,
     ) -> None:
         self.config = config
         self.executor = executor
@@ -51,11 +55,21 @@ class SchedulerDriver:
             self.kv_cache,
             max_model_len=spec.max_model_len,
             eos_token_ids=frozenset(spec.eos_token_ids),
-            speculation=self._speculation(new_drafter),
+            speculation=self._speculation(new_drafter, has_draft_model),
             clock=self.clock,
         )
 
-    def _speculation(self, new_drafter: Callable[[], Drafter] | None) -> Speculation:
+    def _speculation(
+        self, new_drafter: Callable[[], Drafter] | None, has_draft_model: bool
+    ) -> Speculation:
+        if has_draft_model:
+            return DraftModelSpeculation(
+                self.kv_cache,
+                num_speculative_tokens=4,
+                max_num_seqs=self.config.max_num_seqs,
+                context_length=self.executor.spec.max_model_len,
+                clock=self.clock,
+            )
         if new_drafter is None:
             return NoSpeculation()
         return AdaptiveSpeculation(
@@ -78,18 +92,22 @@ class SchedulerDriver:
             assert decision == SchedulerOutput(decision.step, (), (), (), ())
         return decision
 
-    def finish(self, decision: SchedulerOutput) -> None:
-        """The second half of `step`."""
+    def finish(self, decision: SchedulerOutput) -> SchedulerOutput:
+        """The second half of `step`. Returns the decision as it was computed."""
+        if decision.drafting:
+            num_drafting = sum(work.num_tokens for work in decision.drafting)
+            assert num_drafting <= self.config.max_num_batched_tokens
+            decision = self.scheduler.add_drafts(decision, self.executor.draft(decision))
+            assert decision.num_tokens <= self.config.max_num_batched_tokens
         result = ModelRunnerOutput(decision.step, ())
         if decision.scheduled:
             result = self.executor.execute(decision)
         self.collect(self.scheduler.update(decision, result))
         self.kv_cache.check_integrity()
+        return decision
 
     def step(self) -> SchedulerOutput:
-        decision = self.schedule()
-        self.finish(decision)
-        return decision
+        return self.finish(self.schedule())
 
     def run(self, max_steps: int = 2000) -> list[SchedulerOutput]:
         """Step until all work is done; AssertionError if that takes more than `max_steps`."""

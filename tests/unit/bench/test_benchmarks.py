@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from novacron.bench import accuracy, startup, target
+from novacron.bench import accuracy, speculation, startup, target
 from novacron.bench.http_client import HttpClient
 from novacron.bench.result import BenchResult, load, save
 from novacron.bench.scenario import make_scenario
@@ -20,6 +21,7 @@ from novacron.bench.suite import BENCHMARKS, run_suite, save_all
 from novacron.bench.target import LocalEngine, TargetOptions, local_engine, open_target
 from novacron.demo.tasks import held_out_examples
 from novacron.errors import ConfigError, EngineDead, RequestFailed
+from novacron.testing.fake_engine_client import FakeEngineClient
 from novacron.testing.fake_openai_server import FakeOpenAIServer
 
 FAKE = (sys.executable, "-m", "novacron.testing.fake_openai_server")
@@ -45,6 +47,13 @@ async def run(name: str, where: TargetOptions, tmp_path: Path, **scenario: Any) 
     return loaded
 
 
+@contextlib.asynccontextmanager
+async def reciting_client(engine: LocalEngine) -> AsyncIterator[FakeEngineClient]:
+    client = FakeEngineClient(engine.tokenizer())
+    yield client
+    await client.close()
+
+
 @pytest.fixture
 def fake_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[TargetOptions], LocalEngine]:
     """Our own server is the reciting one, in a process of its own."""
@@ -56,6 +65,7 @@ def fake_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[TargetOptions], L
     monkeypatch.setattr(target, "local_engine", fake_engine)
     monkeypatch.setattr(startup, "local_engine", fake_engine)
     monkeypatch.setattr(startup, "_IMPORTED", {"import of the API process": "json"})
+    monkeypatch.setattr(speculation, "engine_client", reciting_client)
     return fake_engine
 
 
@@ -261,6 +271,38 @@ def test_settings_reach_engine_and_server_alike() -> None:
 
 
 @pytest.mark.usefixtures("fake_process")
+async def test_speculation(tmp_path: Path) -> None:
+    result = await run(
+        "speculation",
+        TargetOptions(environment=os.environ),
+        tmp_path,
+        num_streams=(1, 3),
+        num_questions=2,
+        repeats=2,
+    )
+    assert [row.labels for row in result.rows] == [
+        {"method": method, "streams": streams} for streams in (1, 3) for method in ("off", "ngram")
+    ]
+    off = result.row(method="off", streams=3)
+    assert off.metrics["ratio"].samples == (1.0, 1.0)
+    assert off.metrics["output_rate"].summary.p50 > 0
+    assert "right" not in off.metrics, "nothing was guessed"
+    assert result.goals[0].met, "the same text was recited to all"
+    assert result.target["speculation"]["ngram"]["speculative_method"] == "ngram"
+
+
+async def test_speculation_refuses_what_it_cannot_compare(tmp_path: Path) -> None:
+    here = TargetOptions(environment=os.environ)
+    for settings, reason in (
+        ({"methods": ("ngram", "magic")}, "no method magic"),
+        ({"methods": ("draft",)}, "is the model itself"),
+        ({"tasks": ("dance",)}, "No task is named dance"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            await run("speculation", here, tmp_path, **settings)
+
+
+@pytest.mark.usefixtures("fake_process")
 async def test_the_suite_runs_in_order_and_compares(tmp_path: Path) -> None:
     tables = {
         "latency": {"prompt-tokens": [4], "output-tokens": [2], "repeats": 1},
@@ -269,6 +311,7 @@ async def test_the_suite_runs_in_order_and_compares(tmp_path: Path) -> None:
         "resources": {"idle-seconds": 0.1, "num-streams": 2, "output-tokens": 2, "repeats": 1},
         "startup": {"repeats": 1},
         "cache": {"prefix-tokens": [8], "repeats": 1},
+        "speculation": {"num-streams": [2], "repeats": 1},
         "serve": {"rates": [1000.0], "num-requests": 2, "prefix-tokens": 0},
     }
     results = await run_suite(TargetOptions(environment=os.environ), tables, quiet)

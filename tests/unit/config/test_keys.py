@@ -12,7 +12,8 @@ cache.block_size cache.kv_cache_dtype cache.kv_cache_dtype_layers cache.kv_cache
 cache.gpu_memory_utilization cache.cpu_memory_utilization cache.enable_prefix_caching
 scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_policy
 scheduler.enable_chunked_prefill scheduler.max_queued_requests
-speculative.speculative_method speculative.num_speculative_tokens
+speculative.speculative_method speculative.speculative_model
+speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max
 server.host server.port server.api_key server.cors_allow_origins server.allowed_hosts
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout

@@ -9,7 +9,7 @@ import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError
-from novacron.executor import inline
+from novacron.executor import decoder_memory
 from novacron.executor.inline import InlineExecutor
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
@@ -82,7 +82,7 @@ def test_the_context_shrinks_to_the_cache_unless_asked_for(folder: Path) -> None
 def test_weights_that_cannot_fit_are_refused_at_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inline, "free_memory_bytes", lambda device: 1000)
+    monkeypatch.setattr(decoder_memory, "free_memory_bytes", lambda device: 1000)
     with pytest.raises(ModelLoadError, match=r"weights take .* GiB free"):
         load(folder)
 
@@ -108,3 +108,43 @@ def test_damage_is_reported_with_file_and_reason(folder: Path, tmp_path: Path) -
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ModelLoadError, match=r"model\.safetensors cannot be read"):
         load(tmp_path)
+
+
+def test_a_draft_model_takes_its_share_of_the_memory(folder: Path, tmp_path: Path) -> None:
+    """As many blocks as both fit into; a context that the smaller model reaches."""
+    make_tiny_model("qwen3", tmp_path / "draft", num_hidden_layers=1, max_position_embeddings=128)
+    cache = CacheConfig(kv_cache_memory=2**20)
+    alone = load(folder, cache)
+    executor = InlineExecutor(
+        ModelConfig(device="cpu", num_threads=1),
+        cache,
+        SchedulerConfig(max_num_seqs=4),
+        model_path=folder,
+        draft_path=tmp_path / "draft",
+        progress=lambda phase, fraction: None,
+    )
+    spec, draft = executor.spec, executor.spec.draft_model
+    assert alone.spec.draft_model is None
+    assert draft is not None
+    assert (draft.name, draft.architecture) == ("draft", "Qwen3ForCausalLM")
+    assert draft.context_length == 128
+    assert draft.num_parameters < spec.num_parameters
+    assert draft.kv_cache_bytes == spec.num_blocks * 16 * 2 * 4 * 16 * 2
+    assert spec.num_blocks < alone.spec.num_blocks
+    assert spec.kv_cache_bytes + draft.kv_cache_bytes <= 2**20
+    assert list(spec.load_phases_s)[1:3] == ["weights", "draft_weights"]
+
+
+def test_a_draft_model_is_refused_with_its_file(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(ModelLoadError, match="broken"):
+        InlineExecutor(
+            ModelConfig(device="cpu", num_threads=1),
+            CacheConfig(kv_cache_memory=2**20),
+            SchedulerConfig(max_num_seqs=4),
+            model_path=folder,
+            draft_path=broken,
+            progress=lambda phase, fraction: None,
+        )

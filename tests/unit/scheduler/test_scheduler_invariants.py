@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -57,6 +58,11 @@ class Oracle:
         return tuple(drafts)
 
 
+def oracle_token(error_period: int, token_ids: Sequence[int]) -> int:
+    """The same, as a draft model."""
+    return Oracle(error_period).draft(token_ids, 1)[0]
+
+
 class AnyLoad(RuleBasedStateMachine):
     """Requests of every kind, guessed ahead or not, come, run, fail and are aborted in a cache that
     is too small."""
@@ -70,6 +76,7 @@ class AnyLoad(RuleBasedStateMachine):
         caching=st.booleans(),
         tokens_per_step=st.integers(1, 3),
         draft_error_period=st.sampled_from([None, 1, 2, 4, 10_000]),
+        has_draft_model=st.booleans(),
         fail_at=st.dictionaries(
             st.integers(0, 9).map("r{}".format), st.integers(0, 20), max_size=2
         ),
@@ -84,8 +91,11 @@ class AnyLoad(RuleBasedStateMachine):
         caching: bool,
         tokens_per_step: int,
         draft_error_period: int | None,
+        has_draft_model: bool,
         fail_at: dict[str, int],
     ) -> None:
+        period = draft_error_period
+        is_drafting = has_draft_model and period is not None
         self.fail_at = fail_at
         self.requests: dict[str, Request] = {}
         self.spec = fake_spec(
@@ -101,9 +111,16 @@ class AnyLoad(RuleBasedStateMachine):
                 scheduling_policy=policy,
                 enable_chunked_prefill=chunked,
             ),
-            FakeExecutor(self.spec, tokens_per_step=tokens_per_step, fail_at=fail_at),
+            FakeExecutor(
+                self.spec,
+                tokens_per_step=tokens_per_step,
+                fail_at=fail_at,
+                draft_token=period and partial(oracle_token, period) if is_drafting else None,
+                fail_drafts_of=("r1", "r4"),
+            ),
             enable_prefix_caching=caching,
-            new_drafter=draft_error_period and (lambda: Oracle(draft_error_period)),
+            new_drafter=None if is_drafting else period and (lambda: Oracle(period)),
+            has_draft_model=is_drafting,
         )
 
     @rule(

@@ -8,8 +8,11 @@ from novacron.config.engine import SchedulerConfig, SpeculativeConfig
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.request import Pooling, Request, SamplingParams
 from novacron.records.step import ScheduledTokens, SchedulerOutput, StepResult
+from novacron.scheduler.adaptive_speculation import AdaptiveSpeculation
+from novacron.scheduler.draft_speculation import DraftModelSpeculation
 from novacron.scheduler.request_state import RequestState
-from novacron.scheduler.speculation import AdaptiveSpeculation, NoSpeculation, build_speculation
+from novacron.scheduler.speculation import NoSpeculation
+from novacron.scheduler.speculation_choice import build_speculation
 from novacron.scheduler.stopping import StopConditions
 from novacron.testing.clock import FakeClock
 from novacron.testing.fake_executor import FakeExecutor, fake_spec, hashed_token
@@ -204,10 +207,15 @@ def test_a_large_batch_leaves_it_off_where_a_small_one_uses_it() -> None:
     assert Bench(48, **shape).average() < 0.1  # type: ignore[arg-type]
 
 
-def test_off_is_off() -> None:
+def test_each_method_is_what_it_says() -> None:
     kv_cache = KVCacheManager(4, 16, model_version="v", kv_dtype="f")
-    off = build_speculation(SpeculativeConfig(), kv_cache, max_num_seqs=4)
-    assert isinstance(off, NoSpeculation)
-    ngram = SpeculativeConfig(speculative_method="ngram")
-    on = build_speculation(ngram, kv_cache, max_num_seqs=4)
-    assert isinstance(on, AdaptiveSpeculation)
+    kinds = {
+        "off": NoSpeculation,
+        "ngram": AdaptiveSpeculation,
+        "draft": DraftModelSpeculation,
+    }
+    for method, kind in kinds.items():
+        config = SpeculativeConfig(speculative_method=method)  # type: ignore[arg-type]
+        built = build_speculation(config, kv_cache, max_num_seqs=4, draft_context_length=100)
+        assert isinstance(built, kind)
+        assert built.totals.method == method
