@@ -18,6 +18,12 @@ from novacron.engine.client import EngineClient, EngineState
 from novacron.records.output import ModelSpec
 
 _POLL_S = 0.05
+_PHASES = {
+    "start": "starting the engine",
+    "weights": "reading the weights",
+    "kv_cache": "reserving the KV cache",
+    "warm_up": "warming up",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +85,9 @@ async def _draw_bar(client: EngineClient) -> None:
         while True:
             phase, fraction = client.loading_progress
             total = 1.0 if fraction else None  # None: it moves, without a measure
-            progress.update(task, description=phase, completed=fraction, total=total)
+            progress.update(
+                task, description=_PHASES.get(phase, phase), completed=fraction, total=total
+            )
             await asyncio.sleep(_POLL_S)
 
 
@@ -88,7 +96,7 @@ async def _log_phases(client: EngineClient) -> None:
     while client.state is EngineState.LOADING:
         phase, _ = client.loading_progress
         if phase != shown:
-            logger.info("loading: %s", phase)
+            logger.info("loading: %s", _PHASES.get(phase, phase))
             shown = phase
         await asyncio.sleep(_POLL_S)
 

@@ -119,9 +119,9 @@ def unreachable(url: str, error: httpx2.HTTPError) -> NovaCronError:
     match error:
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
             return NotReady(
-                f"No server answers at {url}. Start one with `novacron serve`, name another with "
-                "--url, or run a model right here with --model FOLDER (--model '' takes the "
-                "bundled model)."
+                f"No server answers at {url}. Start one with `novacron serve`, or name another. "
+                "chat, complete and run-batch can bring their own: --model FOLDER, or --model '' "
+                "for the bundled model."
             )
         case httpx2.TimeoutException():
             return RequestFailed(f"{url} did not answer in time.")

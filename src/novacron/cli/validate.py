@@ -15,7 +15,7 @@ import click
 from novacron.cli.api_client import DEFAULT_URL, ApiClient, Json
 from novacron.cli.checks import Check, Verdict, show
 from novacron.cli.target import configured_key
-from novacron.errors import ModelNotFound, NovaCronError
+from novacron.errors import ModelNotFound, NotReady, NovaCronError
 
 _POLL_S = 1.0
 _QUESTION = "What is the capital of France?"
@@ -72,24 +72,27 @@ def validate(
 def run_checks(
     client: ApiClient, expectations: Expectations, *, wait: Callable[[float], None]
 ) -> Iterator[Check]:
-    """All checks in order. One that cannot be carried out fails and does not stop the others.
+    """All checks in order. One that cannot be carried out fails, and stops the others only where no
+    server answers.
 
     The model comes before the workers, because a worker lives only as long as its model is loaded.
     """
-    yield from _guarded("health", lambda: _health(client))
-    yield from _guarded("model", lambda: _model(client, expectations, wait))
-    yield from _guarded("workers", lambda: _workers(client, expectations.min_workers))
-    yield from _guarded("inference", lambda: _inference(client, expectations.model))
-    yield from _guarded("metrics", lambda: _metrics(client))
-
-
-def _guarded(subject: str, check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    try:
-        yield from check()
-    except NovaCronError as error:
-        yield Check(Verdict.FAIL, subject, str(error))
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        yield Check(Verdict.FAIL, subject, f"the answer is not of the agreed form: {error!r}")
+    checks: dict[str, Callable[[], Iterator[Check]]] = {
+        "health": lambda: _health(client),
+        "model": lambda: _model(client, expectations, wait),
+        "workers": lambda: _workers(client, expectations.min_workers),
+        "inference": lambda: _inference(client, expectations.model),
+        "metrics": lambda: _metrics(client),
+    }
+    for subject, check in checks.items():
+        try:
+            yield from check()
+        except NovaCronError as error:
+            yield Check(Verdict.FAIL, subject, str(error))
+            if isinstance(error, NotReady):
+                return
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            yield Check(Verdict.FAIL, subject, f"the answer is not of the agreed form: {error!r}")
 
 
 def _health(client: ApiClient) -> Iterator[Check]:
@@ -184,16 +187,21 @@ def _metrics(client: ApiClient) -> Iterator[Check]:
         inference["quality_metrics"]["quality_score"],
         lambda score: score >= _LOW_QUALITY,
         f"below {_LOW_QUALITY:g}",
+        unknown="no evaluation was told to the server (--quality-score)",
     )
 
 
 def _judge(
-    subject: str, series: list[float | None], is_good: Callable[[float], bool], complaint: str
+    subject: str,
+    series: list[float | None],
+    is_good: Callable[[float], bool],
+    complaint: str,
+    unknown: str = "not measured yet",
 ) -> Check:
     """By the newest value of a series. A series without one is no failure: nothing ran yet."""
     newest = series[-1] if series else None
     if newest is None:
-        return Check(Verdict.WARN, subject, "not measured yet")
+        return Check(Verdict.WARN, subject, unknown)
     if is_good(newest):
         return Check(Verdict.PASS, subject, f"{newest:.3g}")
     return Check(Verdict.WARN, subject, f"{newest:.3g} is {complaint}")

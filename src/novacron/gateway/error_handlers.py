@@ -47,7 +47,10 @@ def install_error_handlers(app: FastAPI, client: EngineClient) -> None:
         assert isinstance(error, HTTPException)
         if isinstance(error.__cause__, NovaCronError):  # raised while the body was read
             return error_response(error.__cause__)
-        body = other_error_body(error.status_code, str(error.detail))
+        message = str(error.detail)
+        if error.status_code in (404, 405):
+            message = f"There is no {request.method} {request.url.path} here; /docs lists all."
+        body = other_error_body(error.status_code, message)
         return JsonResponse(body, error.status_code, error.headers)
 
     async def invalid_body(request: Request, error: Exception) -> Response:

@@ -76,7 +76,9 @@ async def test_loading_is_followed(monkeypatch, caplog, is_terminal: bool) -> No
     with caplog.at_level(logging.INFO):
         await show_loading(_LoadingClient())  # type: ignore[arg-type]
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == ([] if is_terminal else ["loading: weights", "loading: warm_up"])
+    assert messages == (
+        [] if is_terminal else ["loading: reading the weights", "loading: warming up"]
+    )
 
 
 async def test_a_failure_is_raised() -> None:

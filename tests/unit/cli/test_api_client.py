@@ -79,7 +79,7 @@ def test_nobody_there() -> None:
         port = free.getsockname()[1]
     with (
         ApiClient(f"127.0.0.1:{port}", None) as client,
-        pytest.raises(NotReady, match=r"novacron serve.*--url.*--model"),
+        pytest.raises(NotReady, match=r"novacron serve.*--model"),
     ):
         client.get("/health")
 

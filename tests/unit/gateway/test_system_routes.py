@@ -124,11 +124,13 @@ async def test_tokenize_refuses_what_is_unclear(http: httpx2.AsyncClient, body: 
 async def test_unknown_paths_and_methods_are_told_in_openai_s_shape(
     http: httpx2.AsyncClient,
 ) -> None:
-    missing = await http.get("/v2/anything")
-    assert missing.status_code == 404
-    assert missing.json()["error"]["type"] == "invalid_request_error"
-    wrong = await http.get("/v1/chat/completions")
-    assert wrong.status_code == 405
+    for path, status in (("/v2/anything", 404), ("/", 404), ("/v1/chat/completions", 405)):
+        answer = await http.get(path)
+        assert answer.status_code == status
+        error = answer.json()["error"]
+        assert error["type"] == "invalid_request_error"
+        assert f"no GET {path} here" in error["message"]
+        assert "/docs" in error["message"]
 
 
 async def test_a_bug_of_ours_is_a_500_without_details(
