@@ -118,11 +118,16 @@ async def _novacron(place: Place, ours: Contestant, precision: str) -> AsyncIter
     }
     options = TargetOptions(
         model=str(place.folder),
-        settings=tuple(f"{name}={value}" for name, value in settings.items()),
+        settings=tuple(f"{name}={_written(value)}" for name, value in settings.items()),
         environment=os.environ,
     )
     async with open_target(options) as target:
         yield target
+
+
+def _written(value: object) -> str:
+    """As configuration files have it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @contextlib.asynccontextmanager

@@ -226,7 +226,29 @@ def goals_of(
                     unit="x" if promise.of == "peer" else "",
                 )
             )
-    return goals + _rising(by_name, ours)
+    return goals + _rising(by_name, ours) + _starts(by_name, ours) + _narrow_kv(cases, contestants)
+
+
+def _starts(cases: Mapping[tuple[str, str], Case], ours: str | None) -> list[Goal]:
+    case = cases.get(("start", "int4"))
+    seconds = case.median(ours) if case and ours else None
+    if seconds is None:
+        return []
+    return [Goal(name="start int4", limit=3.0, better="lower", value=seconds, unit="s")]
+
+
+def _narrow_kv(cases: Sequence[Case], contestants: Sequence[Contestant]) -> list[Goal]:
+    """At a long context, keys and values of 8 bits against those of our first contestant."""
+    ours = [one for one in contestants if one.ours]
+    goals = []
+    for case in cases:
+        for one in ours[1:]:
+            ratios = case.ratios(one.name, ours[0].name)
+            if case.name == "decode-8k" and one.options.get("kv_cache_dtype") == "int8" and ratios:
+                name = f"decode-8k {case.precision}, int8 KV to {ours[0].name}"
+                value = statistics.median(ratios)
+                goals.append(Goal(name=name, limit=1.3, better="higher", value=value, unit="x"))
+    return goals
 
 
 def _rising(cases: Mapping[tuple[str, str], Case], ours: str | None) -> list[Goal]:

@@ -113,3 +113,18 @@ def test_goals_are_judged_against_the_peer_they_name() -> None:
     assert goals.keys() == {
         "decode-1 int4 to llama.cpp", "decode-16 int4 to the best peer", "64 streams to 16, int4",
     }  # fmt: skip
+
+
+def test_a_start_must_be_quick_and_narrow_keys_must_pay() -> None:
+    narrow = Contestant("novacron", {"kv_cache_dtype": "int8"})
+    cases = [
+        _case("start", "int4", novacron=[2.0, 9.0, 2.5]),
+        Case(
+            "decode-8k", WORKS["decode-8k"], "int8",
+            [{"novacron": 10.0, narrow.name: 14.0}], [PEAKS],
+        ),
+    ]  # fmt: skip
+    goals = {goal.name: goal for goal in goals_of(cases, (*CONTESTANTS, narrow), 2, WEIGHTS)}
+    assert goals["start int4"].value == 2.5
+    assert goals["start int4"].met
+    assert goals["decode-8k int8, int8 KV to novacron"].value == pytest.approx(1.4)
