@@ -6,11 +6,11 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow check format-check lint types imports fmt bench lock docs \
+.PHONY: help setup serve test test-slow check format-check lint types imports fmt bench bench-peers lock docs \
 	runtime clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 runtime:
 	@test -n "$(PYTHON)" || { echo "No Python found. Install Python 3.11, 3.12 or 3.13."; exit 1; }
@@ -48,6 +48,10 @@ fmt: setup  ## format the code and sort imports
 
 bench: setup  ## measure everything, about five minutes; or ARGS="serve --help" and so on
 	@$(BIN)/novacron bench $(or $(ARGS),suite --output-dir benchmarks/results)
+
+bench-peers: setup  ## our engine beside llama.cpp, OpenVINO and transformers; ARGS="--quick" takes minutes
+	@$(PYTHON) -m benchmarks.peers.install
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
 
 docs: setup  ## write docs/configuration.md from the code
 	@$(BIN)/python tools/configuration_doc.py

@@ -1,0 +1,1 @@
+"""Programs that measure; see METHODOLOGY.md. Nothing of the package imports them."""

@@ -1,0 +1,1 @@
+"""One file per engine, each run in its engine's own environment."""
