@@ -102,6 +102,7 @@ class InlineExecutor:
             kv_tensors,
             batch,
             eos_token_ids=eos_token_ids,
+            choose=kernels.choose,
         )
         with phases.timed("warm_up"):
             warm_up(self._runner, max_model_len=max_model_len, block_size=cache.block_size)

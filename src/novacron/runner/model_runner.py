@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from novacron.errors import RequestFailed
+from novacron.kernels.table import Choose
 from novacron.records.step import (
     ModelRunnerOutput,
     PositionLogprobs,
@@ -44,11 +45,13 @@ class ModelRunner:
         input_batch: InputBatch,
         *,
         eos_token_ids: tuple[int, ...],
+        choose: Choose | None = None,
     ) -> None:
         self._decoder_step = decoder_step
         self._kv_tensors = kv_tensors
         self._input_batch = input_batch
         self._eos_token_ids = eos_token_ids
+        self._choose = choose
 
     @torch.inference_mode()
     def execute(self, step: SchedulerOutput) -> ModelRunnerOutput:
@@ -80,7 +83,7 @@ class ModelRunner:
             return {}
         places = [place for part in parts for place in part.chosen_after]
         rows = [row for part in parts for row in self._sampling_rows(part, token_masks)]
-        chosen = iter(sample(self._decoder_step.logits(hidden_TD, places), rows))
+        chosen = iter(sample(self._decoder_step.logits(hidden_TD, places), rows, self._choose))
         return {
             part.scheduled.request_id: _accept(part, list(islice(chosen, part.num_choices)))
             for part in parts

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from novacron.kernels.table import Draw
 from novacron.records.request import SamplingParams
 from novacron.records.step import PositionLogprobs
 
@@ -30,6 +31,19 @@ class SamplingRow:
     output_token_ids: TokenIds
     token_mask: bytes | None = None
     suppressed_token_ids: tuple[int, ...] = ()
+
+    @property
+    def draw(self) -> Draw:
+        sampling = self.sampling
+        assert sampling.seed is not None, "the seed is drawn when a request is accepted"
+        return Draw(
+            sampling.temperature,
+            sampling.top_p,
+            sampling.min_p,
+            sampling.top_k,
+            sampling.seed,
+            self.position,
+        )
 
     @property
     def position(self) -> int:
