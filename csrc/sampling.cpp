@@ -34,21 +34,41 @@ uint32_t ordered_bits(float x) {
   x += 0.0f;
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
 }
 
-float kth_largest(const float* x, int64_t size, int64_t k) {
+struct Kept {
+  std::vector<int64_t> places;
+  std::vector<float> values;
+};
+
+// The k largest values, and all that equal the last of them, in the order of their places.
+Kept keep_largest(const float* x, int64_t size, int64_t k) {
   constexpr int kDroppedBits = 20;
-  std::vector<int64_t> counts(1 << (32 - kDroppedBits));
+  std::vector<uint32_t> counts(1 << (32 - kDroppedBits));
   for (int64_t i = 0; i < size; ++i) ++counts[ordered_bits(x[i]) >> kDroppedBits];
-  size_t bucket = counts.size() - 1;
-  for (; counts[bucket] < k; --bucket) k -= counts[bucket];
-  std::vector<float> near;
+  uint32_t bucket = static_cast<uint32_t>(counts.size()) - 1;
+  int64_t reached = counts[bucket];
+  while (reached < k) reached += counts[--bucket];
+  Kept near;
   for (int64_t i = 0; i < size; ++i) {
-    if (ordered_bits(x[i]) >> kDroppedBits == bucket) near.push_back(x[i]);
+    if (ordered_bits(x[i]) >> kDroppedBits >= bucket) {
+      near.places.push_back(i);
+      near.values.push_back(x[i]);
+    }
   }
-  std::nth_element(near.begin(), near.begin() + (k - 1), near.end(), std::greater<float>());
-  return near[k - 1];
+  std::vector<float> values = near.values;
+  std::nth_element(values.begin(), values.begin() + (k - 1), values.end(), std::greater<float>());
+  const float last = values[k - 1];
+  size_t num_kept = 0;
+  for (size_t i = 0; i < near.values.size(); ++i) {
+    if (near.values[i] < last) continue;
+    near.places[num_kept] = near.places[i];
+    near.values[num_kept++] = near.values[i];
+  }
+  near.places.resize(num_kept);
+  near.values.resize(num_kept);
+  return near;
 }
 
 // The smallest of the largest weights that together reach `wanted`, as few as do.
@@ -101,18 +121,11 @@ int64_t draw(const std::vector<int64_t>& weights, double part) {
 
 int64_t choose(const Level& level, const float* x, int64_t size, float peak,
                const SampleRow& row) {
-  std::vector<int64_t> places;  // of what top-k leaves; empty: all
-  std::vector<float> kept;
+  Kept kept;  // empty: all
   if (row.top_k > 0 && row.top_k < size) {
-    const float floor = kth_largest(x, size, row.top_k);
-    for (int64_t i = 0; i < size; ++i) {
-      if (x[i] >= floor) {
-        places.push_back(i);
-        kept.push_back(x[i]);
-      }
-    }
-    x = kept.data();
-    size = static_cast<int64_t>(kept.size());
+    kept = keep_largest(x, size, row.top_k);
+    x = kept.values.data();
+    size = static_cast<int64_t>(kept.values.size());
   }
   std::vector<int64_t> weights(size);
   level.find_weights(x, size, peak, row.temperature, weights.data());
@@ -124,7 +137,7 @@ int64_t choose(const Level& level, const float* x, int64_t size, float peak,
     drop_below(weights, static_cast<int64_t>(std::ceil(row.min_p * kLargestWeight)));
   }
   const int64_t place = draw(weights, uniform(row.seed, row.position));
-  return places.empty() ? place : places[place];
+  return kept.places.empty() ? place : kept.places[place];
 }
 
 struct SampleJob {

@@ -17,20 +17,23 @@ typedef float HalfFloats __attribute__((vector_size(kDoubleLanes * 4)));
 // The largest value and its first place; NaN if there is one among them.
 Peak find_peak(const float* x, int64_t size) {
   Floats highest = broadcast(-INFINITY);
-  Ints nan = {};
+  Ints starts = {}, nan = {};  // of the vector that each lane's highest value is from
   for_vectors(size, [&](int64_t i, int64_t count) {
     Floats part = load_up_to(x + i, count);
-    if (count < kLanes) {
-      for (int64_t lane = count; lane < kLanes; ++lane) part[lane] = -INFINITY;
-    }
-    highest = choose(part > highest, part, highest);
+    for (int64_t lane = count; lane < kLanes; ++lane) part[lane] = -INFINITY;
+    const Ints higher = part > highest;
+    highest = choose(higher, part, highest);
+    starts = (higher & static_cast<int32_t>(i)) | (starts & ~higher);
     nan |= part != part;
   });
-  Peak peak = {max_of_lanes(highest), 0};
+  Peak peak = {-INFINITY, 0};
   for (int lane = 0; lane < kLanes; ++lane) {
+    const int64_t place = starts[lane] + lane;
     if (nan[lane]) return {NAN, 0};
+    if (highest[lane] > peak.value || (highest[lane] == peak.value && place < peak.place)) {
+      peak = {highest[lane], place};
+    }
   }
-  while (peak.place < size - 1 && x[peak.place] != peak.value) ++peak.place;
   return peak;
 }
 

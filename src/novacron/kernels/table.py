@@ -33,8 +33,8 @@ class Rotation(Protocol):
 
 
 class Draw(NamedTuple):
-    """How a token is chosen from one row of logits: see SamplingParams. `seed` and `position` give
-    the random number."""
+    """How a token is chosen from one row of logits: see SamplingParams. `seed`, modulo 2**64, and
+    `position` give the random number."""
 
     temperature: float
     top_p: float

@@ -8,7 +8,7 @@ Shapes: T tokens of the step, R rows whose next token is wanted, D hidden size, 
 
 from __future__ import annotations
 
-from itertools import islice, repeat
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -99,13 +99,14 @@ class ModelRunner:
             ending = sampling.stop_token_ids
             if not sampling.ignore_eos:
                 ending += self._eos_token_ids
-        masks = token_masks.get(part.scheduled.request_id) or repeat(None)
-        outputs = [request.output_token_ids]
-        outputs += [[*outputs[0], *drafts[:count]] for count in range(1, part.num_choices)]
-        return [
-            SamplingRow(sampling, request.prompt_token_ids, output, mask, ending)
-            for output, mask in zip(outputs, masks, strict=False)
+        masks = token_masks.get(part.scheduled.request_id) or (None,) * part.num_choices
+        prompt, output = request.prompt_token_ids, request.output_token_ids
+        rows = [SamplingRow(sampling, prompt, output, masks[0], ending)]
+        rows += [
+            SamplingRow(sampling, prompt, [*output, *drafts[:count]], masks[count], ending)
+            for count in range(1, part.num_choices)
         ]
+        return rows
 
     def _pool(self, part: StepPart, hidden_TD: Tensor) -> StepResult:
         """Add the part to the request's embedding; at the prompt's end, give it out."""

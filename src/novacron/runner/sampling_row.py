@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,11 +12,12 @@ from novacron.kernels.table import Draw
 from novacron.records.request import SamplingParams
 from novacron.records.step import PositionLogprobs
 
+_UINT64_MASK = (1 << 64) - 1
+
 TokenIds = Sequence[int] | NDArray[np.integer]
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingRow:
+class SamplingRow(msgspec.Struct, frozen=True):
     """One request that gets a token in this step. `sampling.seed` is set.
 
     `token_mask` is a bit set as in `SchedulerOutput.token_masks`. `suppressed_token_ids` are the
@@ -41,7 +42,7 @@ class SamplingRow:
             sampling.top_p,
             sampling.min_p,
             sampling.top_k,
-            sampling.seed,
+            sampling.seed & _UINT64_MASK,
             self.position,
         )
 
@@ -56,8 +57,7 @@ class SamplingRow:
         return len(self.output_token_ids) < self.sampling.min_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class SampledToken:
+class SampledToken(msgspec.Struct, frozen=True):
     """The token chosen for a row. `error` set: none could be, and `token_id` means nothing."""
 
     token_id: int

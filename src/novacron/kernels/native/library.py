@@ -13,11 +13,9 @@ from ctypes import (
     Structure,
     byref,
     c_char_p,
-    c_double,
     c_float,
     c_int32,
     c_int64,
-    c_uint64,
     c_void_p,
 )
 from functools import cache
@@ -134,16 +132,6 @@ class MapCall(Call):
         *((name, c_int64) for name in ("rows", "size")),
         ("operand", c_float),
         *((name, c_int32) for name in ("type", "function")),
-    )
-
-
-class SampleRow(Structure):
-    """The fields of kernels.table.Draw, in the same order."""
-
-    _fields_ = (
-        *((name, c_double) for name in ("temperature", "top_p", "min_p")),
-        ("top_k", c_int64),
-        *((name, c_uint64) for name in ("seed", "position")),
     )
 
 

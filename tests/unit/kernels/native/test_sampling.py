@@ -21,7 +21,7 @@ def make_draws(num_rows: int, numbers: Random) -> list[Draw]:
             top_p=numbers.choice([1.0, 0.999, 0.9, 0.3, 1e-9]),
             min_p=numbers.choice([0.0, 0.0, 1e-7, 0.05, 1.0]),
             top_k=numbers.choice([0, -1, 1, 2, 40, 300, 10**6]),
-            seed=numbers.randrange(-(2**63), 2**63),
+            seed=numbers.randrange(2**64),
             position=numbers.randrange(10**6),
         )
         for _ in range(num_rows)
