@@ -129,6 +129,23 @@ struct AttentionCall {
   int32_t kv_format;
 };
 
+// How a token is chosen from a row of logits, as in SamplingParams; temperature 0: the largest.
+struct SampleRow {
+  double temperature, top_p, min_p;
+  int64_t top_k;  // 0 or less: all
+  uint64_t seed, position;
+};
+
+// `logits` is [num_rows][vocab_size]. A token means nothing where the peak, the largest logit of
+// its row, is not finite.
+struct SampleCall {
+  const float* logits;
+  const SampleRow* rows;
+  int64_t* tokens;
+  float* peaks;
+  int64_t num_rows, vocab_size, stride;
+};
+
 // A recorded sequence of calls, run as often as wanted for steps of different sizes. `calls` holds
 // the call structs, which are changed in place: of each sizing, the 8 bytes at `offset` become
 // sizes[size] of the step. All pointers in them must stay valid.
@@ -171,6 +188,7 @@ NOVACRON_API void novacron_attend(novacron::Context* context,
                                   const novacron::AttentionCall* call);
 NOVACRON_API void novacron_lookup(novacron::Context* context, const novacron::LookupCall* call);
 NOVACRON_API void novacron_map(novacron::Context* context, const novacron::MapCall* call);
+NOVACRON_API void novacron_sample(novacron::Context* context, const novacron::SampleCall* call);
 // The operations in order. The pool's threads stay awake from the first to the last.
 NOVACRON_API void novacron_run(novacron::Context* context, const novacron::Program* program,
                                const int64_t* sizes);

@@ -61,7 +61,7 @@ def build_library(library: Path = LIBRARY) -> list[str]:
 
         common = [
             threads.submit(compile_file, source, ())
-            for source in ("thread_pool.cpp", "program.cpp", "levels/portable.cpp")
+            for source in ("thread_pool.cpp", "program.cpp", "sampling.cpp", "levels/portable.cpp")
         ]
         attempts = {
             name: threads.submit(compile_file, f"levels/{name}.cpp", flags)

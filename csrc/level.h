@@ -13,6 +13,11 @@ constexpr int64_t kPanel = 64;
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t elements_per_cell(int32_t type) { return type == kBFloat16 ? 2 : 1; }
 
+struct Peak {
+  float value;
+  int64_t place;
+};
+
 struct Level {
   const char* name;
   void (*linear)(ThreadPool&, const LinearCall&);
@@ -21,6 +26,9 @@ struct Level {
   void (*gated)(ThreadPool&, const GatedCall&);
   void (*attend)(ThreadPool&, const AttentionCall&);
   void (*map)(ThreadPool&, const MapCall&);
+  Peak (*find_peak)(const float* x, int64_t size);
+  void (*find_weights)(const float* x, int64_t size, float peak, double temperature,
+                       int64_t* weights);
 };
 
 extern const Level kPortableLevel;

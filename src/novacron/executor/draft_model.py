@@ -91,4 +91,5 @@ class DraftModel:
             own_vocab_size=self._config.vocab_size,
             vocab_size=vocab_size,
             eos_token_ids=eos_token_ids,
+            choose=self._decoder.kernels.choose,
         )

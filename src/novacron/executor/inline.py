@@ -111,6 +111,7 @@ class InlineExecutor:
             kv_tensors,
             batch,
             eos_token_ids=eos_token_ids,
+            choose=kernels.choose,
         )
         self._draft_runner: DraftRunner | None = None
         if draft_model is not None:

@@ -6,9 +6,9 @@ torch reference on the tests in tests/unit/kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -30,6 +30,27 @@ class Rotation(Protocol):
     """Turns queries and keys by the positions of the step it was planned for."""
 
     def __call__(self, x_TNH: Tensor) -> Tensor: ...
+
+
+class Draw(NamedTuple):
+    """How a token is chosen from one row of logits: see SamplingParams. `seed`, modulo 2**64, and
+    `position` give the random number."""
+
+    temperature: float
+    top_p: float
+    min_p: float
+    top_k: int
+    seed: int
+    position: int
+
+
+class Choose(Protocol):
+    """Chooses a token of each row of logits (float32), by the rules of runner/sampler.py. Returns
+    the tokens, and each row's largest logit; where that is not finite, the token means nothing."""
+
+    def __call__(
+        self, logits_RV: Tensor, draws: Sequence[Draw]
+    ) -> tuple[list[int], list[float]]: ...
 
 
 class AttentionPlan(Protocol):
@@ -54,7 +75,8 @@ class Kernels:
 
     `linear` and `lookup` make something of a weight, which they may keep. `plan_rotation` takes the
     positions of the step's tokens, and cosine and sine of the angles at all positions, [P, F].
-    `scale` and `softcap` change a tensor in place. `record` is explained in recorded.py.
+    `scale` and `softcap` change a tensor in place. `choose` None: the sampler does it with torch.
+    `record` is explained in recorded.py.
     """
 
     name: str
@@ -68,6 +90,7 @@ class Kernels:
     scale: Callable[[Tensor, float], Tensor]
     softcap: Callable[[Tensor, float], Tensor]
     plan_attention: Callable[[AttentionMetadata, int | None], AttentionPlan]
+    choose: Choose | None
     record: Record
 
 
@@ -87,5 +110,6 @@ TORCH_KERNELS = Kernels(
     scale=torch_ops.scale,
     softcap=torch_ops.softcap,
     plan_attention=torch_attention.plan_attention,
+    choose=None,
     record=refuse_to_record,
 )

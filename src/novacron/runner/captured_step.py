@@ -74,9 +74,8 @@ class CapturedStep:
         self._places = self._places_R.numpy()
 
     def hidden(self, inputs: StepInput) -> Tensor:
-        num_tokens = inputs.token_ids_T.shape[0]
-        self._hidden.run(num_tokens, len(inputs.parts))
-        return self._hidden.result[:num_tokens]
+        self._hidden.run(inputs.num_tokens, len(inputs.parts))
+        return self._hidden.result[: inputs.num_tokens]
 
     def logits(self, hidden_TD: Tensor, places: Sequence[int]) -> Tensor:
         self._places[: len(places)] = places

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from novacron.kernels.table import Choose
 from novacron.records.step import (
     DraftOutput,
     DraftPart,
@@ -54,6 +55,7 @@ class DraftRunner:
         own_vocab_size: int,
         vocab_size: int,
         eos_token_ids: tuple[int, ...],
+        choose: Choose | None = None,
     ) -> None:
         self._decoder_step = decoder_step
         self._kv_tensors = kv_tensors
@@ -61,6 +63,7 @@ class DraftRunner:
         self._own_vocab_size = own_vocab_size
         self._vocab_size = vocab_size
         self._eos_token_ids = eos_token_ids
+        self._choose = choose
         self._last_step: int | None = None
 
     @torch.inference_mode()
@@ -117,7 +120,7 @@ class DraftRunner:
             return {}
         places = [part.row.first_token + part.row.num_tokens - 1 for part in chosen]
         rows = [self._sampling_row(part, wanting[part.scheduled.request_id]) for part in chosen]
-        tokens = sample(self._logits(hidden_TD, places), rows)
+        tokens = sample(self._logits(hidden_TD, places), rows, self._choose)
         found: dict[str, int] = {}
         for part, token in zip(chosen, tokens, strict=True):
             if token.error is None:

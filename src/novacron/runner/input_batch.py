@@ -8,7 +8,9 @@ Shapes: T tokens of the step, R rows (scheduled requests), B blocks of the longe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +47,7 @@ class HeldRequest:
         return [*self.prompt_token_ids[start:], *self.output_token_ids[: stop - num_prompt]]
 
 
-@dataclass(frozen=True)
-class StepPart:
+class StepPart(NamedTuple):
     """One scheduled request of a step: which tokens of it, and whether its last known token is
     among them, so that the next one is to be chosen, and one after each draft."""
 
@@ -70,17 +71,6 @@ class StepPart:
         return range(end - self.num_choices, end)
 
 
-@dataclass(frozen=True)
-class StepInput:
-    """The tensors of a step. `parts` are in the order of the rows: single tokens first, those with
-    the longest context foremost, then longer parts."""
-
-    parts: tuple[StepPart, ...]
-    token_ids_T: Tensor
-    positions_T: Tensor
-    attention: AttentionMetadata
-
-
 class _Arrays(NamedTuple):
     """What the tensors of a step are made of, all int64."""
 
@@ -99,6 +89,49 @@ class _Arrays(NamedTuple):
             self.lengths_R[:num_rows],
             self.rows_R3[:num_rows],
             self.block_tables_RB[:num_rows, :num_blocks],
+        )
+
+
+class StepInput:
+    """The tensors of a step, made when they are asked for. `parts` are in the order of the rows:
+    single tokens first, those with the longest context foremost, then longer parts."""
+
+    def __init__(
+        self,
+        parts: tuple[StepPart, ...],
+        arrays: _Arrays,
+        block_size: int,
+        to_device: Callable[[_Arrays], list[Tensor]],
+    ) -> None:
+        self.parts = parts
+        self.num_tokens = len(arrays.token_ids_T)
+        self._arrays = arrays
+        self._block_size = block_size
+        self._to_device = to_device
+
+    @cached_property
+    def _tensors(self) -> list[Tensor]:
+        return self._to_device(self._arrays)
+
+    @property
+    def token_ids_T(self) -> Tensor:
+        return self._tensors[0]
+
+    @property
+    def positions_T(self) -> Tensor:
+        return self._tensors[1]
+
+    @property
+    def attention(self) -> AttentionMetadata:
+        _, _, slots, lengths, rows, tables = self._tensors
+        return AttentionMetadata(
+            rows=tuple(part.row for part in self.parts),
+            num_decodes=sum(part.row.num_tokens == 1 for part in self.parts),
+            block_size=self._block_size,
+            block_tables_RB=tables,
+            lengths_R=lengths,
+            slots_T=slots,
+            rows_R3=rows,
         )
 
 
@@ -163,60 +196,34 @@ class InputBatch:
         return request.block_ids[max(held, first_written) :]
 
     def prepare(self, step: SchedulerOutput) -> StepInput:
-        """The tensors for the parts of a step that `update` has seen."""
-        ordered = sorted(step.scheduled, key=_by_kind_and_length)
-        parts, first_token = [], 0
-        for scheduled in ordered:
+        """The tensors for the parts of a step that `update` has seen. They hold until the next
+        step is prepared."""
+        parts: list[StepPart] = []
+        token_ids: list[int] = []
+        table_rows: list[int] = []
+        longest = first_token = 0
+        for scheduled in sorted(step.scheduled, key=_by_kind_and_length):
+            request = self._requests[scheduled.request_id]
             row = Row(first_token, scheduled.start, scheduled.num_tokens)
-            parts.append(StepPart(self._requests[scheduled.request_id], scheduled, row))
+            parts.append(StepPart(request, scheduled, row))
+            token_ids += request.token_ids(scheduled.start, scheduled.num_known_tokens)
+            token_ids += scheduled.draft_token_ids
+            table_rows.append(request.table_row)
+            longest = max(longest, scheduled.start + scheduled.num_tokens)
             first_token += scheduled.num_tokens
-        rows = tuple(part.row for part in parts)
-        longest = max(row.length for row in rows)
-        arrays = self._arrays.first(first_token, len(rows), -(-longest // self._block_size))
-        self._fill(arrays, parts)
-        return self._input(tuple(parts), arrays)
+        arrays = self._arrays.first(first_token, len(parts), -(-longest // self._block_size))
+        arrays.token_ids_T[:] = token_ids
+        arrays.rows_R3[:] = [part.row for part in parts]
+        arrays.block_tables_RB[:] = self._block_tables[
+            table_rows, : arrays.block_tables_RB.shape[1]
+        ]
+        _place(arrays, self._block_size)
+        return StepInput(tuple(parts), arrays, self._block_size, self._to_device)
 
     def largest_input(self) -> StepInput:
         """The tensors of the largest step, without any request. On a CPU, those of each step lie in
         the same memory."""
-        return self._input((), self._arrays)
-
-    def _fill(self, arrays: _Arrays, parts: list[StepPart]) -> None:
-        token_ids: list[int] = []
-        for part in parts:
-            token_ids += part.request.token_ids(part.row.start, part.scheduled.num_known_tokens)
-            token_ids += part.scheduled.draft_token_ids
-        arrays.token_ids_T[:] = token_ids
-        arrays.rows_R3[:] = [part.row for part in parts]
-        tables_RB, positions_T = arrays.block_tables_RB, arrays.positions_T
-        tables_RB[:] = self._block_tables[
-            [part.request.table_row for part in parts], : tables_RB.shape[1]
-        ]
-        firsts_R, starts_R, counts_R = arrays.rows_R3.T
-        np.add(starts_R, counts_R, out=arrays.lengths_R)
-        np.add(
-            np.arange(len(positions_T)), np.repeat(starts_R - firsts_R, counts_R), out=positions_T
-        )
-        row_of_T = np.repeat(np.arange(len(parts)), counts_R)
-        blocks_T, offsets_T = np.divmod(positions_T, self._block_size)
-        np.add(tables_RB[row_of_T, blocks_T] * self._block_size, offsets_T, out=arrays.slots_T)
-
-    def _input(self, parts: tuple[StepPart, ...], arrays: _Arrays) -> StepInput:
-        tokens, positions, slots, lengths, rows, tables = self._to_device(arrays)
-        return StepInput(
-            parts=parts,
-            token_ids_T=tokens,
-            positions_T=positions,
-            attention=AttentionMetadata(
-                rows=tuple(part.row for part in parts),
-                num_decodes=sum(part.row.num_tokens == 1 for part in parts),
-                block_size=self._block_size,
-                block_tables_RB=tables,
-                lengths_R=lengths,
-                slots_T=slots,
-                rows_R3=rows,
-            ),
-        )
+        return StepInput((), self._arrays, self._block_size, self._to_device)
 
     def _to_device(self, arrays: _Arrays) -> list[Tensor]:
         """The arrays as tensors: themselves on a CPU, else moved in one copy."""
@@ -227,6 +234,20 @@ class InputBatch:
             packed = packed.pin_memory().to(self._device, non_blocking=True)
         pieces = torch.split_with_sizes(packed, [array.size for array in arrays])
         return [piece.view(array.shape) for piece, array in zip(pieces, arrays, strict=True)]
+
+
+def _place(arrays: _Arrays, block_size: int) -> None:
+    """Fill in what follows from the rows and their block tables."""
+    firsts_R, starts_R, counts_R = arrays.rows_R3.T
+    np.add(starts_R, counts_R, out=arrays.lengths_R)
+    if len(arrays.positions_T) == len(counts_R):  # a token each
+        row_of_T, arrays.positions_T[:] = np.arange(len(counts_R)), starts_R
+    else:
+        row_of_T = np.repeat(np.arange(len(counts_R)), counts_R)
+        np.add(np.arange(len(row_of_T)), (starts_R - firsts_R)[row_of_T], out=arrays.positions_T)
+    blocks_T, offsets_T = np.divmod(arrays.positions_T, block_size)
+    np.multiply(arrays.block_tables_RB[row_of_T, blocks_T], block_size, out=arrays.slots_T)
+    np.add(arrays.slots_T, offsets_T, out=arrays.slots_T)
 
 
 def _by_kind_and_length(part: ScheduledTokens) -> tuple[bool, int]:

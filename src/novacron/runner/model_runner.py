@@ -8,12 +8,13 @@ Shapes: T tokens of the step, R rows whose next token is wanted, D hidden size, 
 
 from __future__ import annotations
 
-from itertools import islice, repeat
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from novacron.errors import RequestFailed
+from novacron.kernels.table import Choose
 from novacron.records.step import (
     ModelRunnerOutput,
     PositionLogprobs,
@@ -44,11 +45,13 @@ class ModelRunner:
         input_batch: InputBatch,
         *,
         eos_token_ids: tuple[int, ...],
+        choose: Choose | None = None,
     ) -> None:
         self._decoder_step = decoder_step
         self._kv_tensors = kv_tensors
         self._input_batch = input_batch
         self._eos_token_ids = eos_token_ids
+        self._choose = choose
 
     @torch.inference_mode()
     def execute(self, step: SchedulerOutput) -> ModelRunnerOutput:
@@ -80,7 +83,7 @@ class ModelRunner:
             return {}
         places = [place for part in parts for place in part.chosen_after]
         rows = [row for part in parts for row in self._sampling_rows(part, token_masks)]
-        chosen = iter(sample(self._decoder_step.logits(hidden_TD, places), rows))
+        chosen = iter(sample(self._decoder_step.logits(hidden_TD, places), rows, self._choose))
         return {
             part.scheduled.request_id: _accept(part, list(islice(chosen, part.num_choices)))
             for part in parts
@@ -92,13 +95,14 @@ class ModelRunner:
         request, sampling = part.request, part.request.new.sampling
         drafts = part.scheduled.draft_token_ids
         ending = ending_token_ids(sampling, self._eos_token_ids)
-        masks = token_masks.get(part.scheduled.request_id) or repeat(None)
-        outputs = [request.output_token_ids]
-        outputs += [[*outputs[0], *drafts[:count]] for count in range(1, part.num_choices)]
-        return [
-            SamplingRow(sampling, request.prompt_token_ids, output, mask, ending)
-            for output, mask in zip(outputs, masks, strict=False)
+        masks = token_masks.get(part.scheduled.request_id) or (None,) * part.num_choices
+        prompt, output = request.prompt_token_ids, request.output_token_ids
+        rows = [SamplingRow(sampling, prompt, output, masks[0], ending)]
+        rows += [
+            SamplingRow(sampling, prompt, [*output, *drafts[:count]], masks[count], ending)
+            for count in range(1, part.num_choices)
         ]
+        return rows
 
     def _pool(self, part: StepPart, hidden_TD: Tensor) -> StepResult:
         """Add the part to the request's embedding; at the prompt's end, give it out."""

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from novacron.kernels.table import Choose, Draw
 from novacron.runner.logprobs import first_alternatives, packed_logprobs, unpack_logprobs
 from novacron.runner.penalties import edit_logits
 from novacron.runner.probability import MAX_WEIGHT, integer_weights, rows_per_group
@@ -28,14 +29,14 @@ from novacron.runner.random import uniforms
 from novacron.runner.sampling_row import SampledToken, SamplingRow
 from novacron.runner.selection import largest_values
 
-__all__ = ["SampledToken", "SamplingRow", "sample"]
-
 _NUCLEUS_GUESS = (
     256  # top_p seldom keeps more tokens; sorting a large vocabulary takes milliseconds
 )
 
 
-def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
+def sample(
+    logits_RV: Tensor, rows: Sequence[SamplingRow], choose: Choose | None = None
+) -> list[SampledToken]:
     """One token for each row, in order. Leaves the logits (float32) as they are.
 
     A row without a usable logit gets an error; its neighbours are not affected.
@@ -43,16 +44,32 @@ def sample(logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]
     assert logits_RV.shape[0] == len(rows)
     if not rows:
         return []
-    raw_peak_R, token_R = logits_RV.max(dim=-1)
-    peak_R = raw_peak_R
     edited_RV = edit_logits(logits_RV, rows)
-    if edited_RV is not logits_RV:
-        peak_R, token_R = edited_RV.max(dim=-1)
-    drawing = [r for r, row in enumerate(rows) if row.sampling.temperature > 0.0]
+    tokens, peaks = (choose or choose_with_torch)(edited_RV, [row.draw for row in rows])
+    raw_peaks = peaks if edited_RV is logits_RV else logits_RV.amax(dim=-1).tolist()
+    results = [
+        SampledToken(token_id=token, error=_error(raw_peak, peak))
+        for token, raw_peak, peak in zip(tokens, raw_peaks, peaks, strict=True)
+    ]
+    wanted = [
+        r
+        for r, row in enumerate(rows)
+        if row.sampling.logprobs is not None and results[r].error is None
+    ]
+    if wanted:
+        _add_logprobs(results, wanted, logits_RV, rows)
+    return results
+
+
+def choose_with_torch(logits_RV: Tensor, draws: Sequence[Draw]) -> tuple[list[int], list[float]]:
+    """The rules themselves, on any device. Implements Choose."""
+    peak_R, token_R = logits_RV.max(dim=-1)
+    drawing = [r for r, draw in enumerate(draws) if draw.temperature > 0.0]
     for group in _groups(drawing, logits_RV):
         index_G = torch.tensor(group, device=logits_RV.device)
-        token_R[index_G] = _draw(edited_RV[index_G], peak_R[index_G], [rows[r] for r in group])
-    return _collect(logits_RV, rows, token_R, raw_peak_R, peak_R)
+        token_R[index_G] = _draw(logits_RV[index_G], peak_R[index_G], [draws[r] for r in group])
+    tokens, peaks = torch.stack((token_R.double(), peak_R.double())).tolist()
+    return [int(token) for token in tokens], peaks
 
 
 def _groups(row_numbers: list[int], logits_RV: Tensor) -> list[list[int]]:
@@ -60,16 +77,16 @@ def _groups(row_numbers: list[int], logits_RV: Tensor) -> list[list[int]]:
     return [row_numbers[i : i + size] for i in range(0, len(row_numbers), size)]
 
 
-def _draw(x_GV: Tensor, peak_G: Tensor, rows: list[SamplingRow]) -> Tensor:
+def _draw(x_GV: Tensor, peak_G: Tensor, draws: list[Draw]) -> Tensor:
     """Tokens drawn at random. Overwrites `x_GV`."""
     device = x_GV.device
-    temperature_G = torch.tensor([row.sampling.temperature for row in rows], dtype=torch.float64)
-    seeds = [_seed(row) for row in rows]
-    uniform_G = torch.from_numpy(uniforms(seeds, [row.position for row in rows])).to(device)
-    _keep_top_k(x_GV, rows)
+    temperature_G = torch.tensor([draw.temperature for draw in draws], dtype=torch.float64)
+    random_G = uniforms([draw.seed for draw in draws], [draw.position for draw in draws])
+    uniform_G = torch.from_numpy(random_G).to(device)
+    _keep_top_k(x_GV, draws)
     weight_GV = integer_weights(x_GV, peak_G, temperature_G.to(device))
-    _keep_top_p(weight_GV, rows)
-    _keep_min_p(weight_GV, rows)
+    _keep_top_p(weight_GV, draws)
+    _keep_min_p(weight_GV, draws)
     cumulative_GV = weight_GV.cumsum(dim=-1)
     total_G1 = cumulative_GV[:, -1:]
     target_G1 = (total_G1.double() * uniform_G[:, None]).long()
@@ -78,15 +95,9 @@ def _draw(x_GV: Tensor, peak_G: Tensor, rows: list[SamplingRow]) -> Tensor:
     return token_G.clamp_(max=x_GV.shape[1] - 1)  # rows that are not finite may be anywhere
 
 
-def _seed(row: SamplingRow) -> int:
-    assert row.sampling.seed is not None, "the seed is drawn when a request is accepted"
-    return row.sampling.seed
-
-
-def _keep_top_k(x_GV: Tensor, rows: list[SamplingRow]) -> None:
+def _keep_top_k(x_GV: Tensor, draws: list[Draw]) -> None:
     vocab_size = x_GV.shape[1]
-    limits = {g: row.sampling.top_k for g, row in enumerate(rows)}
-    limits = {g: k for g, k in limits.items() if 0 < k < vocab_size}
+    limits = {g: draw.top_k for g, draw in enumerate(draws) if 0 < draw.top_k < vocab_size}
     if not limits:
         return
     index_G = torch.tensor(list(limits), device=x_GV.device)
@@ -95,8 +106,8 @@ def _keep_top_k(x_GV: Tensor, rows: list[SamplingRow]) -> None:
     _drop_below(x_GV, index_G, largest_GK.gather(1, last_G1), -math.inf)
 
 
-def _keep_top_p(weight_GV: Tensor, rows: list[SamplingRow]) -> None:
-    fractions = {g: row.sampling.top_p for g, row in enumerate(rows) if row.sampling.top_p < 1.0}
+def _keep_top_p(weight_GV: Tensor, draws: list[Draw]) -> None:
+    fractions = {g: draw.top_p for g, draw in enumerate(draws) if draw.top_p < 1.0}
     if not fractions:
         return
     index_G = torch.tensor(list(fractions), device=weight_GV.device)
@@ -116,8 +127,8 @@ def _last_of_nucleus(largest_GK: Tensor, wanted_G1: Tensor) -> Tensor:
     return largest_GK.gather(1, (length_G1 - 1).clamp_(min=0))
 
 
-def _keep_min_p(weight_GV: Tensor, rows: list[SamplingRow]) -> None:
-    fractions = {g: row.sampling.min_p for g, row in enumerate(rows) if row.sampling.min_p > 0.0}
+def _keep_min_p(weight_GV: Tensor, draws: list[Draw]) -> None:
+    fractions = {g: draw.min_p for g, draw in enumerate(draws) if draw.min_p > 0.0}
     if not fractions:
         return
     index_G = torch.tensor(list(fractions), device=weight_GV.device)
@@ -132,28 +143,17 @@ def _drop_below(values_GV: Tensor, index_G: Tensor, floor_G1: Tensor, empty: flo
     values_GV[index_G] = chosen_GV.masked_fill_(chosen_GV < floor_G1, empty)
 
 
-def _collect(
-    logits_RV: Tensor,
-    rows: Sequence[SamplingRow],
-    token_R: Tensor,
-    raw_peak_R: Tensor,
-    peak_R: Tensor,
-) -> list[SampledToken]:
-    packed_R3 = torch.stack([token_R.double(), raw_peak_R.double(), peak_R.double()], dim=1)
-    results = [
-        SampledToken(token_id=int(token), error=_error(raw_peak, peak))
-        for token, raw_peak, peak in packed_R3.tolist()
-    ]
-    wanted = [r for r, row in enumerate(rows) if row.sampling.logprobs is not None]
-    wanted = [r for r in wanted if results[r].error is None]
+def _add_logprobs(
+    results: list[SampledToken], wanted: list[int], logits_RV: Tensor, rows: Sequence[SamplingRow]
+) -> None:
     for group in _groups(wanted, logits_RV):
         num_top = max(rows[r].sampling.logprobs or 0 for r in group)
         index_G = torch.tensor(group, device=logits_RV.device)
-        packed = packed_logprobs(logits_RV[index_G], token_R[index_G], num_top)
+        token_G = torch.tensor([results[r].token_id for r in group], device=logits_RV.device)
+        packed = packed_logprobs(logits_RV[index_G], token_G, num_top)
         for r, logprobs in zip(group, unpack_logprobs(packed), strict=True):
             trimmed = first_alternatives(logprobs, rows[r].sampling.logprobs or 0)
             results[r] = SampledToken(results[r].token_id, trimmed)
-    return results
 
 
 def _error(raw_peak: float, peak: float) -> str | None:

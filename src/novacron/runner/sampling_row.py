@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from novacron.kernels.table import Draw
 from novacron.records.request import SamplingParams
 from novacron.records.step import PositionLogprobs
+
+_UINT64_MASK = (1 << 64) - 1
 
 TokenIds = Sequence[int] | NDArray[np.integer]
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingRow:
+class SamplingRow(msgspec.Struct, frozen=True):
     """One request that gets a token in this step. `sampling.seed` is set.
 
     `token_mask` is a bit set as in `SchedulerOutput.token_masks`. `suppressed_token_ids` are the
@@ -30,6 +32,19 @@ class SamplingRow:
     output_token_ids: TokenIds
     token_mask: bytes | None = None
     suppressed_token_ids: tuple[int, ...] = ()
+
+    @property
+    def draw(self) -> Draw:
+        sampling = self.sampling
+        assert sampling.seed is not None, "the seed is drawn when a request is accepted"
+        return Draw(
+            sampling.temperature,
+            sampling.top_p,
+            sampling.min_p,
+            sampling.top_k,
+            sampling.seed & _UINT64_MASK,
+            self.position,
+        )
 
     @property
     def position(self) -> int:
@@ -49,8 +64,7 @@ def ending_token_ids(sampling: SamplingParams, eos_token_ids: tuple[int, ...]) -
     return sampling.stop_token_ids + (() if sampling.ignore_eos else eos_token_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class SampledToken:
+class SampledToken(msgspec.Struct, frozen=True):
     """The token chosen for a row. `error` set: none could be, and `token_id` means nothing."""
 
     token_id: int

@@ -7,7 +7,8 @@ from torch import Tensor
 from novacron.errors import RequestFailed
 from novacron.records.request import SamplingParams
 from novacron.runner.logprobs import prompt_logprobs
-from novacron.runner.sampler import SamplingRow, sample
+from novacron.runner.sampler import sample
+from novacron.runner.sampling_row import SamplingRow
 
 VOCAB_SIZE = 300
 

@@ -1,6 +1,5 @@
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from torch import Tensor
 from transformers import (
     MinPLogitsWarper,
@@ -17,11 +17,34 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from novacron.kernels.native.library import NativeContext, NativeUnavailable
+from novacron.kernels.native.sampling import NativeChoose
+from novacron.kernels.table import Choose
 from novacron.records.request import SamplingParams
+from novacron.runner import sampler
 from novacron.runner.random import uniforms
-from novacron.runner.sampler import SampledToken, SamplingRow, sample
+from novacron.runner.sampler import choose_with_torch
+from novacron.runner.sampling_row import SampledToken, SamplingRow
 
 VOCAB_SIZE = 517  # not a multiple of anything
+
+try:
+    CHOOSE: list[Choose] = [choose_with_torch, NativeChoose(NativeContext(1))]
+except NativeUnavailable:
+    CHOOSE = [choose_with_torch]
+
+_chosen_by: Choose = choose_with_torch
+
+
+@pytest.fixture(scope="module", params=CHOOSE, ids=["torch", "native"][: len(CHOOSE)], autouse=True)
+def _chosen_by_each(request: pytest.FixtureRequest) -> None:
+    """Every test of this file is about both."""
+    global _chosen_by
+    _chosen_by = request.param
+
+
+def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
+    return sampler.sample(logits, rows, _chosen_by)
 
 
 def _logits(num_rows: int, seed: int = 0, vocab_size: int = VOCAB_SIZE) -> Tensor:

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int32, c_int64, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char_p,
+    c_float,
+    c_int32,
+    c_int64,
+    c_void_p,
+)
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -126,6 +135,13 @@ class MapCall(Call):
     )
 
 
+class SampleCall(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("logits", "rows", "tokens", "peaks")),
+        *((name, c_int64) for name in ("num_rows", "vocab_size", "stride")),
+    )
+
+
 class Operation(Structure):
     _fields_ = (("kind", c_int64), ("offset", c_int64))
 
@@ -164,6 +180,7 @@ _FUNCTIONS = {
         (c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p),
     ),
     "novacron_kv_block_bytes": (c_int64, (c_int32, c_int64, c_int64)),
+    "novacron_sample": (None, (c_void_p, POINTER(SampleCall))),
     "novacron_run": (None, (c_void_p, POINTER(ProgramStruct), POINTER(c_int64))),
     **{name: (None, (c_void_p, POINTER(call))) for call, name in _OPERATIONS.items()},
 }

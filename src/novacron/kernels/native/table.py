@@ -15,6 +15,7 @@ from novacron.kernels.native.ops import (
     native_softcap,
 )
 from novacron.kernels.native.program import record
+from novacron.kernels.native.sampling import NativeChoose
 from novacron.kernels.table import Kernels
 
 
@@ -35,5 +36,6 @@ def native_kernels(context: NativeContext) -> Kernels:
             "gelu": NativeGated(context, "gelu"),
         },
         plan_attention=partial(NativeAttentionPlan, context),
+        choose=NativeChoose(context),
         record=partial(record, context),
     )
