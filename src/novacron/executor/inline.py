@@ -16,11 +16,13 @@ from novacron.executor.placement import (
     choose_device,
     choose_dtype,
     choose_num_threads,
+    choose_quantization,
     keep_freed_memory,
 )
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.choice import choose_kernels
 from novacron.kernels.kv_format import choose_kv_formats, describe_kv_formats
+from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
@@ -75,14 +77,14 @@ class InlineExecutor:
             config = family.read_config(hf_config)
             checkpoint = Checkpoint(model_path)
             dtype = choose_dtype(model, hf_config.dtype or checkpoint.dtype, device)
+            quantization = choose_quantization(model)
             kernels = choose_kernels(model.kernels, device, dtype, num_threads)
         with phases.timed("weights"), ThreadPoolExecutor(1) as background:
             digest = background.submit(model_version, checkpoint)
-            decoder = _allocate_decoder(model_path, config, kernels, dtype, device)
+            decoder = _allocate_decoder(model_path, config, kernels, quantization, dtype, device)
             load_weights(
                 decoder, checkpoint, family, lambda fraction: progress("weights", fraction)
             )
-            decoder.pack()
             version = digest.result()
         if kernels.has_threads:
             torch.set_num_threads(1)  # two pools would wait for each other's cores
@@ -107,13 +109,14 @@ class InlineExecutor:
             warm_up(self._runner, max_model_len=max_model_len, block_size=cache.block_size)
         self._spec = ModelSpec(
             name=model.served_model_name[0] if model.served_model_name else model_path.name,
-            model_version=_with_context(version, config, max_model_len),
+            model_version=_version(version, quantization, config, max_model_len),
             architecture=architecture,
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
             max_model_len=max_model_len,
             eos_token_ids=eos_token_ids,
             dtype=str(dtype).removeprefix("torch."),
+            quantization="none" if quantization is None else str(quantization),
             device=str(device),
             num_parameters=decoder.num_parameters,
             weight_bytes=decoder.weight_bytes,
@@ -157,6 +160,7 @@ def _allocate_decoder(
     model_path: Path,
     config: DecoderConfig,
     kernels: Kernels,
+    quantization: Quantization | None,
     dtype: torch.dtype,
     device: torch.device,
 ) -> Decoder:
@@ -164,20 +168,33 @@ def _allocate_decoder(
 
     def build(where: torch.device) -> Decoder:
         return build_decoder(
-            config, SINGLE, LocalCommunicator(), kernels, dtype=dtype, device=where
+            config,
+            SINGLE,
+            LocalCommunicator(),
+            kernels,
+            quantization=quantization,
+            dtype=dtype,
+            device=where,
         )
 
     needed, free = build(torch.device("meta")).weight_bytes, free_memory_bytes(device)
     if needed > free:
+        precision = quantization or str(dtype).removeprefix("torch.")
         raise ModelLoadError(
-            f"{model_path}: the weights take {needed / 2**30:.1f} GiB in "
-            f"{str(dtype).removeprefix('torch.')}, but {device} has {free / 2**30:.1f} GiB free."
+            f"{model_path}: the weights take {needed / 2**30:.1f} GiB in {precision}, but {device} "
+            f"has {free / 2**30:.1f} GiB free."
         )
     return build(device)
 
 
-def _with_context(version: str, config: DecoderConfig, max_model_len: int) -> str:
-    """Where rope depends on the context that is served, so do keys: another version of them."""
+def _version(
+    digest: str, quantization: Quantization | None, config: DecoderConfig, max_model_len: int
+) -> str:
+    """Of the weights as they compute: rounded ones make other keys and values. Where rope depends
+    on the context that is served, so do keys."""
+    version = digest
+    if quantization is not None:
+        version += f"-int{quantization.bits}g{quantization.group_size}"
     depends = any(
         isinstance(layer.rope.scaling, DynamicScaling | LongRopeScaling) for layer in config.layers
     )

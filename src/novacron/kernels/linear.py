@@ -23,6 +23,9 @@ class Quantization:
     bits: Literal[4, 8]
     group_size: int
 
+    def __str__(self) -> str:
+        return f"int{self.bits} in groups of {self.group_size}"
+
 
 class Table(Protocol):
     """A matrix of O x I that is looked up in."""

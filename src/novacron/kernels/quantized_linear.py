@@ -11,9 +11,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from novacron.kernels.linear import Quantization
+from novacron.kernels.linear import Linear, Quantization, TorchLinear
 
 _COUNTS_AS_ZERO = 1e-30
+_SCALE_BYTES = 2
+
+
+def torch_linear(weight_OI: Tensor, quantization: Quantization | None) -> Linear:
+    if quantization is None:
+        return TorchLinear(weight_OI)
+    return TorchQuantizedLinear(weight_OI, quantization)
+
+
+def torch_weight_bytes(
+    shape: tuple[int, int], dtype: torch.dtype, quantization: Quantization | None
+) -> int:
+    outputs, inputs = shape
+    if quantization is None:
+        return outputs * inputs * dtype.itemsize
+    groups = -(-inputs // quantization.group_size)
+    return outputs * groups * (quantization.group_size * quantization.bits // 8 + _SCALE_BYTES)
 
 
 class TorchQuantizedLinear:

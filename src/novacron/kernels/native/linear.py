@@ -20,8 +20,8 @@ from novacron.kernels.native.library import (
     NativeContext,
     PackCall,
 )
+from novacron.kernels.pages import empty_pages
 
-_ALIGNMENT_BYTES = 64
 SEGMENTS = 4  # of the inputs, each summed for itself: what up to four ranks can share exactly
 
 
@@ -143,16 +143,11 @@ def _type_and_group(weight_type: int, quantization: Quantization | None) -> tupl
 
 def _pack(context: NativeContext, weight_OI: Tensor, weight_type: int, group: int) -> Tensor:
     outputs, inputs = weight_OI.shape
-    packed = _aligned(context.library.novacron_packed_bytes(weight_type, group, outputs, inputs))
+    num_bytes = context.library.novacron_packed_bytes(weight_type, group, outputs, inputs)
+    packed = empty_pages((num_bytes,), torch.uint8)
     call = PackCall(
         weight_OI.data_ptr(), packed.data_ptr(), outputs, inputs, weight_OI.stride(0),
         DATA_TYPES[weight_OI.dtype], weight_type, group,
     )  # fmt: skip
     context.library.novacron_pack(context.pointer, byref(call))
     return packed
-
-
-def _aligned(num_bytes: int) -> Tensor:
-    memory = torch.empty(num_bytes + _ALIGNMENT_BYTES, dtype=torch.uint8)
-    first = -memory.data_ptr() % _ALIGNMENT_BYTES
-    return memory[first : first + num_bytes]
