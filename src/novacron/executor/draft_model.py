@@ -22,8 +22,8 @@ from novacron.runner.kv_tensors import KVTensors, activation_bytes, block_bytes,
 
 
 class DraftModel:
-    """Loaded when made, in the precision and with the kernels (and threads) of the model that it
-    guesses for. Raises ModelLoadError.
+    """Loaded when made, in the precision that the model it guesses for computes in (never rounded
+    further), with the same kernels and threads. Raises ModelLoadError.
 
     `spec` is there once `make_runner` has been called.
     """
@@ -38,9 +38,8 @@ class DraftModel:
         self._architecture, family = find_family(hf_config)
         self._config = family.read_config(hf_config)
         self._kv_formats = plain_formats(self._config, dtype)
-        self._decoder = allocate_decoder(folder, self._config, kernels, dtype, device)
+        self._decoder = allocate_decoder(folder, self._config, kernels, None, dtype, device)
         load_weights(self._decoder, Checkpoint(folder), family, lambda fraction: None)
-        self._decoder.pack()
 
     def block_bytes(self, block_size: int) -> int:
         """What it needs beside each KV block of the model."""
