@@ -205,9 +205,12 @@ def _json_schema_grammar(text: str) -> str:
 
 
 def _json_grammar(schema: dict[str, object]) -> str:
-    grammar = LLMatcher.grammar_from_json_schema(
-        schema, overrides={"whitespace_pattern": _JSON_WHITESPACE}
-    )
+    try:
+        grammar = LLMatcher.grammar_from_json_schema(
+            schema, overrides={"whitespace_pattern": _JSON_WHITESPACE}
+        )
+    except ValueError as error:  # whole numbers of more than 64 bits
+        _refuse(f"The JSON schema cannot be used: {error}")
     return str(grammar)
 
 

@@ -297,6 +297,7 @@ def test_a_token_that_was_not_allowed_forbids_all_others() -> None:
         ("json_schema", "[]", "must be a JSON object"),
         ("json_schema", '{"minimum": NaN}', "NaN"),
         ("json_schema", '{"type": "float"}', "Invalid type: float"),
+        ("json_schema", '{"minimum": 1000000000000000000000000000000}', "cannot be used"),
         ("json_schema", '{"not": {"type": "string"}}', "not"),
         ("json_schema", '{"$ref": "http://example.com/schema"}', "example.com"),
         ("json_schema", '{"$ref": "#"}', "cannot be used"),
