@@ -55,11 +55,15 @@ def main() -> None:
     measurement = Measurement("peers", scenario, {"model": place.folder.name})
     harness = Harness(place, contestants, rounds=arguments.rounds, seed=arguments.seed, say=say)
     for precision in precisions:
-        harness.run(precision, names)
+        able = harness.prepare(precision)
+        if not arguments.prepare_only:
+            harness.run(precision, names, able)
+    if arguments.prepare_only:
+        return
     measured = _result(measurement, harness, contestants, place)
     if HTTP in arguments.scenarios.split(","):
         measured = _with_http(measured, arguments, place, precisions, contestants)
-    _write(measured, harness, contestants, place, arguments.output)
+    _write(measured, harness, contestants, place, arguments)
 
 
 def _result(
@@ -123,12 +127,14 @@ def _write(
     harness: Harness,
     contestants: Sequence[Contestant],
     place: Place,
-    output: Path,
+    arguments: argparse.Namespace,
 ) -> None:
     weights = table.weights_read(place.folder)
     grid = table.side_by_side(harness.cases, contestants, place.threads, weights)
     model, hardware = place.folder.name, measured.environment.hardware.slug
-    stem = f"peers-{model}_{hardware}_{measured.started_at[:4]}{measured.started_at[5:7]}"
+    theme = "-".join(filter(None, ("peers", model, arguments.label)))
+    stem = f"{theme}_{hardware}_{measured.started_at[:4]}{measured.started_at[5:7]}"
+    output: Path = arguments.output
     result.save(measured, output / f"{stem}.json")
     page = report.markdown(measured)
     (output / f"{stem}.md").write_text(f"{page}\n## {grid.title}\n\n{grid.markdown()}\n")
@@ -163,6 +169,8 @@ def _parse() -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of the prompts")
     add("--cache", type=Path, default=Path(".peers-cache"), help="converted weights and logs")
     add("--output", type=Path, default=Path("benchmarks/results"), help="folder for the table")
+    add("--label", default="", help="goes into the names of the files, for runs of a part")
+    add("--prepare-only", action="store_true", help="make and convert the weights, then end")
     arguments = parser.parse_args()
     unknown = set(arguments.scenarios.split(",")) - {*WORKS, HTTP}
     unknown |= set(arguments.precisions.split(",")) - set(PRECISIONS)

@@ -39,9 +39,12 @@ class Harness:
         self.versions: dict[str, str] = {}
         self.not_measured: list[str] = []
 
-    def run(self, precision: str, names: Sequence[str]) -> None:
+    def prepare(self, precision: str) -> list[Contestant]:
+        """Convert the weights; those who have theirs now."""
+        return [one for one in self._contestants if self._prepared(one, precision)]
+
+    def run(self, precision: str, names: Sequence[str], able: Sequence[Contestant]) -> None:
         works = {name: WORKS[name] for name in names}
-        able = [one for one in self._contestants if self._prepared(one, precision)]
         loaded = {name: work for name, work in works.items() if work.kind != "start"}
         if loaded:
             with self._loaded(able, precision, list(loaded.values())) as workers:

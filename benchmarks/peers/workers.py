@@ -23,6 +23,7 @@ _PROGRAMS = {
     "openvino": "with_openvino",
     "transformers": "with_transformers",
 }
+_CONVERTING = {"llama.cpp", "openvino"}  # the others read the folder as it is
 _LONGEST_ANSWER_S = 900.0
 
 
@@ -51,7 +52,8 @@ class Place:
 
 def prepare(place: Place, contestant: Contestant, precision: str) -> None:
     """Convert the weights, where that was not done before. Raises NotMeasured."""
-    place.cache.mkdir(parents=True, exist_ok=True)
+    if contestant.engine not in _CONVERTING:
+        return
     with Worker(place, contestant, precision, "prepare") as worker:
         worker.read()
 
@@ -67,6 +69,7 @@ class Worker:
             raise NotMeasured("its environment is missing; run `make bench-peers`")
         program = f"benchmarks.peers.adapters.{_PROGRAMS[contestant.engine]}"
         verb, *rest = more
+        place.cache.mkdir(parents=True, exist_ok=True)
         self._log_path = place.cache / f"{contestant.engine}-{precision}-{verb}.log"
         command = [python, "-m", program, verb, place.folder, precision, place.cache, *rest]
         with self._log_path.open("w") as log:

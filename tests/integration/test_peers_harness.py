@@ -32,7 +32,7 @@ def test_rounds_are_measured_and_refusals_noted(place: Place) -> None:
         for text in ("novacron", "novacron:block_size=32", "novacron:wings=2", "llama.cpp")
     ]
     harness = Harness(place, contestants, rounds=2, seed=0, say=told.append)
-    harness.run("bf16", ["decode-8", "prefill-512"])
+    harness.run("bf16", ["decode-8", "prefill-512"], harness.prepare("bf16"))
     assert [case.name for case in harness.cases] == ["decode-8", "prefill-512"]
     for case in harness.cases:
         assert len(case.rounds) == len(case.peaks) == 2
@@ -47,7 +47,8 @@ def test_rounds_are_measured_and_refusals_noted(place: Place) -> None:
 
 
 def test_a_start_is_a_process_from_its_beginning_to_its_first_token(place: Place) -> None:
-    harness = Harness(place, [parse_contestant("novacron")], rounds=1, seed=0, say=lambda _: None)
-    harness.run("bf16", ["start"])
+    contestants = [parse_contestant("novacron")]
+    harness = Harness(place, contestants, rounds=1, seed=0, say=lambda _: None)
+    harness.run("bf16", ["start"], contestants)
     [case] = harness.cases
     assert case.rounds[0]["novacron"] > 0.1  # an interpreter does not start in less

@@ -51,10 +51,11 @@ class TransformersAdapter:
     name = "transformers"
 
     def prepare(self, folder: Path, precision: str, cache: Path) -> None:
-        if precision not in DTYPES:
-            raise Refused("transformers alone has no weights of 8 or 4 bits for CPU")
+        """It reads the folder as it is."""
 
     def load(self, folder: Path, precision: str, cache: Path, limits: Limits) -> Engine:
+        if precision not in DTYPES:
+            raise Refused("transformers alone has no weights of 8 or 4 bits for CPU")
         return Transformers(folder, precision, limits)
 
     def version(self) -> str:
