@@ -17,7 +17,7 @@ namespace novacron {
 
 struct Context;  // a level and a thread pool
 
-enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1 };
+enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2, kInt4 = 3 };
 // How the KV cache holds keys and values: csrc/kernels/kv_formats.h. Their blocks differ in size.
 enum KVFormat : int32_t {
   kKVFloat32 = 0,
@@ -39,9 +39,21 @@ enum OperationKind : int32_t {
   kMap = 6,
 };
 
+// Packs the weights [outputs][inputs] of `type`: as they are if `weight_type` is the same, or rounded
+// to kInt8 or kInt4 with a scale for each `group` (32, 64 or 128) of an output's inputs. `packed` is
+// aligned to 64 bytes. Weights that are rounded must be finite.
+struct PackCall {
+  const void* weights;
+  void* packed;
+  int64_t outputs, inputs, stride;
+  int32_t type, weight_type, group;
+};
+
 // y[m][n] = sum_k x[m][k] * w[n][k] (+ bias[n]) (+ residual[m][n]); `residual` may be `out`.
-// `weights` comes from novacron_pack. The sum over k is made of `segments` sums (1, 2 or 4) of
-// equal length that are added as a tree, so that ranks which hold some of them can agree.
+// `weights` comes from novacron_pack, whose `weight_type` and `group` are repeated here; x, bias and
+// residual are of `type`. With weights in kInt8 or kInt4, x is rounded to int8 with a scale for each
+// group of a row. The sum over k is made of `segments` sums (1, 2 or 4) of equal length that are
+// added as a tree, so that ranks which hold some of them can agree.
 struct LinearCall {
   const void* x;
   const void* weights;
@@ -50,7 +62,7 @@ struct LinearCall {
   void* out;
   int64_t rows, outputs, inputs;
   int64_t x_stride, residual_stride, out_stride;
-  int32_t type, out_type, segments;
+  int32_t type, out_type, weight_type, group, segments;
 };
 
 // `x` is [outer][inner][size] with strides, `out` and `residual` the same without gaps; the norm is
@@ -88,13 +100,14 @@ struct GatedCall {
   int32_t type, activation;
 };
 
-// out[r] = table[ids[r]]: rows of a matrix [..][size] without gaps, or of packed weights.
+// out[r] = table[ids[r]], of `type`: rows of a matrix [..][size] without gaps, or of packed weights,
+// as they were or as they were rounded.
 struct LookupCall {
   const void* table;
   const int64_t* ids;
   void* out;
   int64_t rows, size;
-  int32_t type, is_packed;
+  int32_t type, weight_type, group, is_packed;
 };
 
 // x[r][i] = x[r][i] * operand, or operand * tanh(x[r][i] / operand); `x` is without gaps.
@@ -174,9 +187,9 @@ NOVACRON_API const char* novacron_levels();
 NOVACRON_API novacron::Context* novacron_open(const char* level, int32_t num_threads);
 NOVACRON_API void novacron_close(novacron::Context* context);
 
-NOVACRON_API int64_t novacron_packed_bytes(int32_t type, int64_t outputs, int64_t inputs);
-NOVACRON_API void novacron_pack(novacron::Context* context, int32_t type, const void* weights,
-                                int64_t outputs, int64_t inputs, int64_t stride, void* packed);
+NOVACRON_API int64_t novacron_packed_bytes(int32_t weight_type, int32_t group, int64_t outputs,
+                                           int64_t inputs);
+NOVACRON_API void novacron_pack(novacron::Context* context, const novacron::PackCall* call);
 NOVACRON_API void novacron_linear(novacron::Context* context, const novacron::LinearCall* call);
 NOVACRON_API void novacron_rms_norm(novacron::Context* context, const novacron::NormCall* call);
 NOVACRON_API void novacron_rotate(novacron::Context* context, const novacron::RotateCall* call);

@@ -37,8 +37,10 @@ _AVX512 = tuple(
 )
 X86_LEVELS = {
     "avx2": _AVX2,
+    "avx2_vnni": (*_AVX2, "-mavxvnni"),
     "avx512": _AVX512,
-    "avx512_bf16": (*_AVX512, "-mavx512bf16"),
+    "avx512_vnni": (*_AVX512, "-mavx512vnni"),
+    "avx512_bf16": (*_AVX512, "-mavx512vnni", "-mavx512bf16"),
 }
 
 
@@ -61,7 +63,13 @@ def build_library(library: Path = LIBRARY) -> list[str]:
 
         common = [
             threads.submit(compile_file, source, ())
-            for source in ("thread_pool.cpp", "program.cpp", "sampling.cpp", "levels/portable.cpp")
+            for source in (
+                "thread_pool.cpp",
+                "program.cpp",
+                "packing.cpp",
+                "sampling.cpp",
+                "levels/portable.cpp",
+            )
         ]
         attempts = {
             name: threads.submit(compile_file, f"levels/{name}.cpp", flags)

@@ -12,6 +12,4 @@ struct Context {
   ThreadPool pool;
 };
 
-void lookup(ThreadPool& pool, const LookupCall& call);  // the same at every level
-
 }  // namespace novacron

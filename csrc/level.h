@@ -6,12 +6,11 @@
 
 namespace novacron {
 
-// Outputs that lie side by side in packed weights: [outputs / kPanel][inputs / cell][kPanel][cell],
-// a cell being 4 bytes (one float, or two bfloat16), padded with zeros.
-constexpr int64_t kPanel = 64;
+constexpr int64_t kPanel = 64;  // outputs that lie side by side in packed weights
+constexpr int64_t kCellBytes = 4;
+constexpr int64_t kLargestGroup = 128;
 
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t elements_per_cell(int32_t type) { return type == kBFloat16 ? 2 : 1; }
 
 struct Peak {
   float value;
@@ -33,7 +32,9 @@ struct Level {
 
 extern const Level kPortableLevel;
 extern const Level kAvx2Level;
+extern const Level kAvx2VnniLevel;
 extern const Level kAvx512Level;
+extern const Level kAvx512VnniLevel;
 extern const Level kAvx512Bf16Level;
 
 }  // namespace novacron

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "context.h"
+#include "packing.h"
 
 namespace novacron {
 namespace {

@@ -1,4 +1,4 @@
-// Products with packed weights.
+// Products with packed weights of the inputs' own type.
 //
 // One task is one panel of 64 outputs and up to 48 rows. Each output is a chain of multiply-adds
 // over a segment of the inputs, in order, in one lane; the segments are added as a tree. How many
@@ -15,7 +15,6 @@ constexpr int kTileRows = 6;
 constexpr int kBlockRows = 48;
 constexpr int kMaxSegments = 4;
 constexpr int kPanelVectors = kPanel / kLanes;
-constexpr int64_t kCellBytes = 4;
 constexpr int64_t kWorthWaking = 1024 * 1024;  // multiply-adds: some tens of microseconds
 constexpr int64_t kWorthSharing = 128 * 1024;  // multiply-adds, with threads that are awake
 constexpr int64_t kWorthClaiming = 32 * 1024;  // multiply-adds
@@ -121,9 +120,9 @@ void multiply_block(const LinearCall& call, const typename Cells::Other* x, int6
   }
 }
 
-template <class Cells, class Out>
-void multiply(ThreadPool& pool, const LinearCall& call, const typename Cells::Other* x,
-              int64_t x_stride) {
+// Calls body(panel, first row) for every block of rows of every panel.
+template <class Body>
+void multiply_in_blocks(ThreadPool& pool, const LinearCall& call, Body body) {
   const int64_t blocks = divide_up(call.rows, kBlockRows);
   const int64_t tasks = divide_up(call.outputs, kPanel) * blocks;
   const int64_t work = smaller(kBlockRows, call.rows) * kPanel * call.inputs;
@@ -132,9 +131,15 @@ void multiply(ThreadPool& pool, const LinearCall& call, const typename Cells::Ot
   const int64_t grain =
       work * tasks < worth_sharing ? tasks : smaller(divide_up(kWorthClaiming, work), share);
   parallel(pool, tasks, grain, [&](int64_t first, int64_t last) {
-    for (int64_t task = first; task < last; ++task) {
-      multiply_block<Cells, Out>(call, x, x_stride, task / blocks, task % blocks * kBlockRows);
-    }
+    for (int64_t task = first; task < last; ++task) body(task / blocks, task % blocks * kBlockRows);
+  });
+}
+
+template <class Cells, class Out>
+void multiply(ThreadPool& pool, const LinearCall& call, const typename Cells::Other* x,
+              int64_t x_stride) {
+  multiply_in_blocks(pool, call, [&](int64_t panel, int64_t first_row) {
+    multiply_block<Cells, Out>(call, x, x_stride, panel, first_row);
   });
 }
 
@@ -158,7 +163,7 @@ void linear_of(ThreadPool& pool, const LinearCall& call) {
   multiply<Cells, Out>(pool, call, prepared.data(), cells);
 }
 
-void linear(ThreadPool& pool, const LinearCall& call) {
+void float_linear(ThreadPool& pool, const LinearCall& call) {
   if (call.type == kFloat32) {
     linear_of<FloatCells, float>(pool, call);
   } else if (call.out_type == kFloat32) {

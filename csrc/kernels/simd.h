@@ -6,7 +6,7 @@
 
 #include "../level.h"
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
@@ -15,6 +15,8 @@
 #define NOVACRON_STRING_(text) #text
 #define NOVACRON_STRING(text) NOVACRON_STRING_(text)
 #define NOVACRON_INLINE inline __attribute__((always_inline))
+// Before each loop over an array of vectors, so that the array can live in registers.
+#define NOVACRON_UNROLL _Pragma("GCC unroll 16")
 
 namespace novacron {
 namespace NOVACRON_LEVEL {
@@ -32,6 +34,7 @@ typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+typedef int8_t Bytes __attribute__((vector_size(kLanes)));
 
 struct BFloat16 {
   uint16_t bits;
@@ -80,9 +83,15 @@ NOVACRON_INLINE Words load_words(const void* from) {
 NOVACRON_INLINE Floats load(const BFloat16* from) {
   Halves x;
   memcpy(&x, from, sizeof x);
-  return (Floats)(__builtin_convertvector(x, Words) << 16);
+#if defined(__AVX512F__)
+  const Words wide = (Words)_mm512_cvtepu16_epi32((__m256i)x);
+#else
+  const Words wide = __builtin_convertvector(x, Words);
+#endif
+  return (Floats)(wide << 16);
 }
 
+NOVACRON_INLINE void store_words(void* to, Words x) { memcpy(to, &x, sizeof x); }
 NOVACRON_INLINE void store(float* to, Floats x) { memcpy(to, &x, sizeof x); }
 // Rounds to nearest, ties to even; NaN stays NaN.
 NOVACRON_INLINE void store(BFloat16* to, Floats x) {
@@ -128,6 +137,12 @@ NOVACRON_INLINE void store_up_to(T* to, Floats x, int64_t count) {
   }
 }
 
+// The lowest bytes of the first `count` lanes.
+NOVACRON_INLINE void store_bytes(int8_t* to, Ints x, int64_t count) {
+  const Bytes bytes = __builtin_convertvector(x, Bytes);
+  memcpy(to, &bytes, count);
+}
+
 NOVACRON_INLINE Floats choose(Ints condition, Floats yes, Floats no) {
   return (Floats)(((Ints)yes & condition) | ((Ints)no & ~condition));
 }
@@ -150,6 +165,25 @@ NOVACRON_INLINE float max_of_lanes(Floats x) {
     }
   }
   return lanes[0];
+}
+
+NOVACRON_INLINE int32_t sum_of_lanes(Ints x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_epi32((__m512i)x);
+#else
+  int32_t total = 0;
+  for (int lane = 0; lane < kLanes; ++lane) total += x[lane];
+  return total;
+#endif
+}
+NOVACRON_INLINE int32_t max_of_lanes(Ints x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_epi32((__m512i)x);
+#else
+  int32_t most = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) most = most < x[lane] ? x[lane] : most;
+  return most;
+#endif
 }
 
 // e^x within about 1e-7 relative; below -87 as at -87. The polynomial is that of Cephes' expf.
@@ -233,6 +267,57 @@ struct BFloat16Cells {
   }
 #endif
 };
+
+// Four neighbouring whole numbers from -128 to 127, in the form that the level multiplies best with
+// the four unsigned bytes of each lane. `add_byte_products` adds all four products to the lane;
+// `make_byte_cells` makes cells of bytes that were written to where `bytes_before` says: to the
+// cells themselves if they are nothing else, or to `room`.
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+struct __attribute__((may_alias)) ByteCell {
+  uint32_t bytes;
+};
+NOVACRON_INLINE Ints add_byte_products(Ints sum, ByteCell other, Words bytes) {
+#if defined(__AVX512VNNI__)
+  return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)bytes,
+                                   _mm512_set1_epi32(static_cast<int>(other.bytes)));
+#else
+  return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)bytes,
+                                       _mm256_set1_epi32(static_cast<int>(other.bytes)));
+#endif
+}
+NOVACRON_INLINE int8_t* bytes_before(ByteCell* to, int8_t*) { return reinterpret_cast<int8_t*>(to); }
+NOVACRON_INLINE void make_byte_cells(const int8_t*, int64_t, ByteCell*) {}
+#else
+struct __attribute__((may_alias)) ByteCell {
+  uint32_t even, odd;  // the first and the third as 16 bits each, the second and the fourth
+};
+// Adds to each lane the products of its lower and of its upper 16 bits, with their signs.
+NOVACRON_INLINE Ints add_pair_products(Ints sum, Words a, Words b) {
+#if defined(__AVX512BW__)
+  return sum + (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return sum + (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  const Ints low = ((Ints)(a << 16) >> 16) * ((Ints)(b << 16) >> 16);
+  return sum + low + ((Ints)a >> 16) * ((Ints)b >> 16);
+#endif
+}
+NOVACRON_INLINE Ints add_byte_products(Ints sum, ByteCell other, Words bytes) {
+  sum = add_pair_products(sum, bytes & 0x00ff00ffu, broadcast_word(other.even));
+  return add_pair_products(sum, (bytes >> 8) & 0x00ff00ffu, broadcast_word(other.odd));
+}
+NOVACRON_INLINE uint32_t pair(int8_t low, int8_t high) {
+  return static_cast<uint16_t>(low) | static_cast<uint32_t>(static_cast<uint16_t>(high)) << 16;
+}
+NOVACRON_INLINE int8_t* bytes_before(ByteCell*, int8_t* room) { return room; }
+NOVACRON_INLINE void make_byte_cells(const int8_t* from, int64_t count, ByteCell* to) {
+  for (int64_t cell = 0; cell < count; ++cell, from += 4) {
+    to[cell] = {pair(from[0], from[2]), pair(from[1], from[3])};
+  }
+}
+#endif
 
 // Memory for one call, without a trace of the standard library's templates.
 template <class T>

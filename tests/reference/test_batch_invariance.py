@@ -6,12 +6,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from novacron.demo import bundled_model_path
+from novacron.kernels.linear import Quantization
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.native.library import NativeContext, NativeUnavailable, native_levels
 from novacron.kernels.native.table import native_kernels
@@ -100,10 +102,21 @@ def eager(decoder: Decoder, cache: Sequence[KVLayer], batch: InputBatch) -> Deco
     return EagerStep(decoder, cache)
 
 
-def check(folder: Path, dtype: torch.dtype, level: str, mixed_step: MakeStep) -> None:
+def check(
+    folder: Path,
+    dtype: torch.dtype,
+    level: str,
+    mixed_step: MakeStep,
+    quantization: Quantization | None = None,
+) -> None:
     whole, mixed = (
         logits(
-            load_decoder_with(native_kernels(NativeContext(num_threads, level)), folder, dtype),
+            load_decoder_with(
+                native_kernels(NativeContext(num_threads, level)),
+                folder,
+                dtype,
+                quantization=quantization,
+            ),
             steps,
             make_step,
         )
@@ -130,6 +143,16 @@ def test_families_captured(
 def test_a_mixture_of_experts_is_not_captured(family: str, checkpoint: Callable[..., Path]) -> None:
     with pytest.raises(NotRecordable, match="computed by PyTorch"):
         check(checkpoint(family), torch.float32, LEVELS[-1], CapturedStep)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("family", ["llama", "gemma3", "qwen3_moe"])
+def test_families_with_rounded_weights(
+    family: str, bits: Literal[8, 4], checkpoint: Callable[..., Path]
+) -> None:
+    make_step = eager if family in MOE else CapturedStep
+    quantization = Quantization(bits, 32)
+    check(checkpoint(family), torch.bfloat16, LEVELS[-1], make_step, quantization)
 
 
 @pytest.mark.parametrize("level", LEVELS)

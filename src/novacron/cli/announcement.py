@@ -53,7 +53,7 @@ def banner(url: str, spec: ModelSpec, settings: Settings, total_s: float) -> str
     precision = f", {spec.kv_precision}" if spec.kv_precision else ""
     rows = {
         "Model": f"{spec.name} ({spec.architecture}, {count(spec.num_parameters)} parameters)",
-        "Device": f"{spec.device}, {spec.dtype}",
+        "Device": f"{spec.device}, {_precision(spec)}",
         "KV cache": f"{spec.num_blocks} blocks of {spec.block_size} tokens, "
         f"{size(spec.kv_cache_bytes)}{precision}",
         "Streams": f"up to {settings.engine.scheduler.max_num_seqs} at once, "
@@ -99,6 +99,12 @@ async def _log_phases(client: EngineClient) -> None:
             logger.info("loading: %s", _PHASES.get(phase, phase))
             shown = phase
         await asyncio.sleep(_POLL_S)
+
+
+def _precision(spec: ModelSpec) -> str:
+    if spec.quantization == "none":
+        return spec.dtype
+    return f"{spec.dtype} with weights in {spec.quantization}"
 
 
 def _started(spec: ModelSpec, total_s: float) -> str:

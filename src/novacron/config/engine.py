@@ -43,6 +43,14 @@ class ModelConfig:
         "auto",
         "precision of weights and activations; auto: the checkpoint's, if the device is fast at it",
     )
+    quantization: Literal["none", "int8", "int4"] = setting(
+        "none",
+        "round weights at load to whole numbers that share scales, and their inputs to int8",
+        flags=("-q",),
+    )
+    quantization_group_size: int = setting(
+        32, "with quantization, neighbouring weights that share a scale: 32, 64 or 128"
+    )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: cuda if there is one, else cpu")
     max_model_len: int | None = setting(
         None,
@@ -67,6 +75,8 @@ class ModelConfig:
             "max_model_len", self.max_model_len, "give a positive number, or leave it out",
         )  # fmt: skip
         require(self.num_threads >= 0, "num_threads", self.num_threads, "give 0 or more")
+        size = self.quantization_group_size
+        require(size in (32, 64, 128), "quantization_group_size", size, "choose 32, 64 or 128")
 
 
 @dataclass(frozen=True, kw_only=True)

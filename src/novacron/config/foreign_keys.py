@@ -76,7 +76,6 @@ def _is_rate(value: object) -> None:
 
 
 _ONE_DEVICE = OnlyOff((1,), "this version runs a model on one device")
-_STORED_WEIGHTS = OnlyOff(("none",), "this version computes with the weights as they are stored")
 _DEPLOYED = "what it runs on is decided where it is deployed"
 _SINGLE_MACHINE = "on one machine there is no network to set up"
 
@@ -89,7 +88,6 @@ VLLM: Mapping[str, Treatment] = {
     "tensor_parallel_size": _ONE_DEVICE,
     "pipeline_parallel_size": _ONE_DEVICE,
     "data_parallel_size": _ONE_DEVICE,
-    "quantization": _STORED_WEIGHTS,
     "trust_remote_code": OnlyOff((False,), "NovaCron never runs code from a model's folder"),
     "enforce_eager": NoEffect(_is_switch, "nothing is captured, so this is always so"),
     "enable_auto_tool_choice": NoEffect(_is_switch, "always on"),
@@ -107,7 +105,7 @@ LLM_ENGINE: Mapping[str, Treatment] = {
     "workers.resources.storage": NoEffect(_is_size, _DEPLOYED),
     "workers.resources.network_bandwidth": NoEffect(_is_rate, _DEPLOYED),
     "model.model_id": Sets("model"),
-    "model.quantization": _STORED_WEIGHTS,
+    "model.quantization": Sets("quantization"),
     "model.sharding.tensor_parallel": _ONE_DEVICE,
     "model.sharding.pipeline_parallel": _ONE_DEVICE,
     "model.sharding.sequence_parallel": _ONE_DEVICE,

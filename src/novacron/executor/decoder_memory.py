@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from novacron.errors import ModelLoadError
+from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig
@@ -19,6 +20,7 @@ def allocate_decoder(
     model_path: Path,
     config: DecoderConfig,
     kernels: Kernels,
+    quantization: Quantization | None,
     dtype: torch.dtype,
     device: torch.device,
 ) -> Decoder:
@@ -26,13 +28,20 @@ def allocate_decoder(
 
     def build(where: torch.device) -> Decoder:
         return build_decoder(
-            config, SINGLE, LocalCommunicator(), kernels, dtype=dtype, device=where
+            config,
+            SINGLE,
+            LocalCommunicator(),
+            kernels,
+            quantization=quantization,
+            dtype=dtype,
+            device=where,
         )
 
     needed, free = build(torch.device("meta")).weight_bytes, free_memory_bytes(device)
     if needed > free:
+        precision = quantization or str(dtype).removeprefix("torch.")
         raise ModelLoadError(
-            f"{model_path}: the weights take {needed / 2**30:.1f} GiB in "
-            f"{str(dtype).removeprefix('torch.')}, but {device} has {free / 2**30:.1f} GiB free."
+            f"{model_path}: the weights take {needed / 2**30:.1f} GiB in {precision}, but {device} "
+            f"has {free / 2**30:.1f} GiB free."
         )
     return build(device)

@@ -8,6 +8,7 @@ import torch
 
 from novacron.config.engine import SchedulerConfig
 from novacron.executor.decoder_memory import allocate_decoder
+from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.hf_config import read_hf_config
@@ -31,16 +32,20 @@ class DraftModel:
     spec: DraftModelSpec
 
     def __init__(
-        self, folder: Path, kernels: Kernels, dtype: torch.dtype, device: torch.device
+        self,
+        folder: Path,
+        kernels: Kernels,
+        quantization: Quantization | None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         hf_config = read_hf_config(folder)
         self._name, self._dtype, self._device = folder.name, dtype, device
         self._architecture, family = find_family(hf_config)
         self._config = family.read_config(hf_config)
         self._kv_formats = plain_formats(self._config, dtype)
-        self._decoder = allocate_decoder(folder, self._config, kernels, dtype, device)
+        self._decoder = allocate_decoder(folder, self._config, kernels, quantization, dtype, device)
         load_weights(self._decoder, Checkpoint(folder), family, lambda fraction: None)
-        self._decoder.pack()
 
     def block_bytes(self, block_size: int) -> int:
         """What it needs beside each KV block of the model."""

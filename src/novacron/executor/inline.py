@@ -18,11 +18,13 @@ from novacron.executor.placement import (
     choose_device,
     choose_dtype,
     choose_num_threads,
+    choose_quantization,
     keep_freed_memory,
 )
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.choice import choose_kernels
 from novacron.kernels.kv_format import choose_kv_formats, describe_kv_formats
+from novacron.kernels.linear import Quantization
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DecoderConfig, DynamicScaling, LongRopeScaling
@@ -78,19 +80,19 @@ class InlineExecutor:
             config = family.read_config(hf_config)
             checkpoint = Checkpoint(model_path)
             dtype = choose_dtype(model, hf_config.dtype or checkpoint.dtype, device)
+            quantization = choose_quantization(model)
             kernels = choose_kernels(model.kernels, device, dtype, num_threads)
         with phases.timed("weights"), ThreadPoolExecutor(1) as background:
             digest = background.submit(model_version, checkpoint)
-            decoder = allocate_decoder(model_path, config, kernels, dtype, device)
+            decoder = allocate_decoder(model_path, config, kernels, quantization, dtype, device)
             load_weights(
                 decoder, checkpoint, family, lambda fraction: progress("weights", fraction)
             )
-            decoder.pack()
             version = digest.result()
         draft_model: DraftModel | None = None
         if draft_path is not None:
             with phases.timed("draft_weights"):
-                draft_model = DraftModel(draft_path, kernels, dtype, device)
+                draft_model = DraftModel(draft_path, kernels, quantization, dtype, device)
         if kernels.has_threads:
             torch.set_num_threads(1)  # two pools would wait for each other's cores
         with phases.timed("kv_cache"):
@@ -131,13 +133,14 @@ class InlineExecutor:
             )
         self._spec = ModelSpec(
             name=model.served_model_name[0] if model.served_model_name else model_path.name,
-            model_version=_with_context(version, config, max_model_len),
+            model_version=_version(version, quantization, config, max_model_len),
             architecture=architecture,
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
             max_model_len=max_model_len,
             eos_token_ids=eos_token_ids,
             dtype=str(dtype).removeprefix("torch."),
+            quantization="none" if quantization is None else str(quantization),
             device=str(device),
             num_parameters=decoder.num_parameters,
             weight_bytes=decoder.weight_bytes,
@@ -185,8 +188,14 @@ class _Phases:
         self._progress(phase, 1.0)
 
 
-def _with_context(version: str, config: DecoderConfig, max_model_len: int) -> str:
-    """Where rope depends on the context that is served, so do keys: another version of them."""
+def _version(
+    digest: str, quantization: Quantization | None, config: DecoderConfig, max_model_len: int
+) -> str:
+    """Of the weights as they compute: rounded ones make other keys and values. Where rope depends
+    on the context that is served, so do keys."""
+    version = digest
+    if quantization is not None:
+        version += f"-int{quantization.bits}g{quantization.group_size}"
     depends = any(
         isinstance(layer.rope.scaling, DynamicScaling | LongRopeScaling) for layer in config.layers
     )

@@ -6,11 +6,25 @@ Shapes: O outputs, I inputs, `...` rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Weights rounded to whole numbers of `bits`, `group_size` inputs of an output sharing a scale.
+
+    Products with them round their inputs too, to int8 with a scale for each group of a row.
+    """
+
+    bits: Literal[4, 8]
+    group_size: int
+
+    def __str__(self) -> str:
+        return f"int{self.bits} in groups of {self.group_size}"
 
 
 class Table(Protocol):

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from novacron.kernels import torch_attention, torch_ops
-from novacron.kernels.linear import Linear, Table, TorchLinear
+from novacron.kernels.linear import Linear, Quantization, Table, TorchLinear
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
+from novacron.kernels.quantized_linear import torch_linear, torch_weight_bytes
 from novacron.kernels.recorded import Record, refuse_to_record
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
@@ -73,16 +75,18 @@ class AttentionPlan(Protocol):
 class Kernels:
     """The operations that layers are made of.
 
-    `linear` and `lookup` make something of a weight, which they may keep. `plan_rotation` takes the
-    positions of the step's tokens, and cosine and sine of the angles at all positions, [P, F].
-    `scale` and `softcap` change a tensor in place. `choose` None: the sampler does it with torch.
-    `record` is explained in recorded.py.
+    `linear` and `lookup` make something of a weight, which they may keep; `weight_bytes` tells what
+    `linear` needs for one of a shape and a precision. `plan_rotation` takes the positions of the
+    step's tokens, and cosine and sine of the angles at all positions, [P, F]. `scale` and `softcap`
+    change a tensor in place. `choose` None: the sampler does it with torch. `record` is explained
+    in recorded.py.
     """
 
     name: str
     has_threads: bool  # of its own, beside those of torch
     kv_layout: str  # names the order of bytes in a block of the KV cache; changes with it
-    linear: Callable[[Tensor], Linear]
+    linear: Callable[[Tensor, Quantization | None], Linear]
+    weight_bytes: Callable[[tuple[int, int], torch.dtype, Quantization | None], int]
     lookup: Callable[[Tensor], Table]
     rms_norm: RMSNormOperation
     plan_rotation: Callable[[Tensor, Tensor, Tensor], Rotation]
@@ -98,7 +102,8 @@ TORCH_KERNELS = Kernels(
     name="torch",
     has_threads=False,
     kv_layout="torch-1",
-    linear=TorchLinear,
+    linear=torch_linear,
+    weight_bytes=torch_weight_bytes,
     lookup=TorchLinear,
     rms_norm=torch_ops.rms_norm,
     plan_rotation=torch_ops.plan_rotation,

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from novacron.kernels.linear import Quantization
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
 from novacron.kernels.table import AttentionPlan, Kernels, Rotation
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.layers.attention import Attention
 from novacron.models.layers.embedding import VocabEmbedding
 from novacron.models.layers.feed_forward import FeedForward
-from novacron.models.layers.matrix import pack_matrices
+from novacron.models.layers.matrix import Role, matrices_of, quantization_of
 from novacron.models.layers.moe import MixtureOfExperts
 from novacron.models.layers.norm import RMSNorm
 from novacron.models.layers.rope import Angles, rope_angles
@@ -103,33 +104,36 @@ class Decoder(nn.Module):
         group: ParallelGroup,
         communicator: Communicator,
         kernels: Kernels,
+        quantization: Quantization | None,
     ) -> None:
         super().__init__()
         self.config = config
         self.kernels = kernels
-        self.embedding = VocabEmbedding(config.vocab_size, config.hidden_size, group, communicator)
+
+        def vocabulary(role: Role) -> VocabEmbedding:
+            return VocabEmbedding(
+                config.vocab_size, config.hidden_size, group, communicator, role=role
+            )
+
+        self.embedding = vocabulary("output" if config.tie_embeddings else "lookup")
         self.layers = tuple(
             DecoderLayer(config, layer, group, communicator, kernels) for layer in config.layers
         )
         self.registered_layers = nn.ModuleList(self.layers)
         self.norm = RMSNorm(config.hidden_size, config.norm_eps, kernels, offset=config.norm_offset)
-        self.output = self.embedding
-        if not config.tie_embeddings:
-            self.output = VocabEmbedding(config.vocab_size, config.hidden_size, group, communicator)
+        self.output = self.embedding if config.tie_embeddings else vocabulary("output")
         self.windows = tuple(dict.fromkeys(layer.window for layer in config.layers))
         self.ropes = tuple(dict.fromkeys(layer.rope for layer in config.layers))
         self.angles: tuple[Angles, ...] = ()
-        self.dtype = self.embedding.matrix.weight.dtype
+        self.dtype = self.embedding.matrix.dtype
         self.embedding_scale = _rounded(config.embedding_scale, self.dtype)
         self.num_parameters = sum(parameter.numel() for parameter in self.parameters())
-        self.weight_bytes = sum(parameter.nbytes for parameter in self.parameters())
-
-    def pack(self) -> None:
-        """Bring the weights, now filled, into the form that the kernels want. Once only."""
-        for part in (*self.layers, self.output):
-            pack_matrices(part, self.kernels)
-        if self.embedding is not self.output:
-            self.embedding.matrix.keep_for_lookup(self.kernels)
+        self.matrices = matrices_of(self)
+        for matrix in self.matrices:
+            matrix.quantization = quantization_of(matrix.role, quantization)
+        self.weight_bytes = sum(parameter.nbytes for parameter in self.parameters()) + sum(
+            matrix.final_bytes(kernels) - matrix.weight.nbytes for matrix in self.matrices
+        )
 
     def set_context(self, max_model_len: int) -> None:
         """Fix the longest context, on which the frequencies of some rope scalings depend."""
@@ -189,10 +193,12 @@ def build_decoder(
     communicator: Communicator,
     kernels: Kernels,
     *,
+    quantization: Quantization | None = None,
     dtype: torch.dtype,
     device: torch.device,
 ) -> Decoder:
-    """This rank's part of the decoder, its weights allocated but not set.
+    """This rank's part of the decoder, its weights not set: load_weights brings them, rounded to
+    `quantization` if there is one.
 
     On the device "meta" it takes no memory, and tells how much it would.
     """
@@ -200,6 +206,6 @@ def build_decoder(
     torch.set_default_dtype(dtype)  # what layers create their weights in
     try:
         with device:
-            return Decoder(config, group, communicator, kernels)
+            return Decoder(config, group, communicator, kernels, quantization)
     finally:
         torch.set_default_dtype(usual)

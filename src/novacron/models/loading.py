@@ -1,13 +1,15 @@
 """From the files of a model folder to the weights of this rank's decoder.
 
 Every tensor is checked for its shape and for values that are not finite, and goes straight into its
-place in the final precision. A checkpoint that lacks a tensor, or holds one that the model has no
-use for, is refused: such a model would run and give wrong text.
+place in the precision of the model. A matrix that is whole is finished at once, which gives back
+the memory that it was read into: one matrix at a time needs it. A checkpoint that lacks a tensor,
+or holds one that the model has no use for, is refused: such a model would run and give wrong text.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import torch
@@ -28,16 +30,22 @@ _NAMES_SHOWN = 8
 def load_weights(
     decoder: Decoder, checkpoint: Checkpoint, family: Family, progress: Callable[[float], None]
 ) -> None:
-    """Fill the decoder; `progress` gets the fraction done. Raises ModelLoadError."""
+    """Make the decoder ready; `progress` gets the fraction done. Raises ModelLoadError."""
     slots = [(slot, family.source_of(slot.name, decoder.config)) for slot in decoder.weight_slots()]
     for slot, source in slots:
         _check_shape(slot, source, checkpoint)
     _check_nothing_is_left(decoder, checkpoint, family, (source.name for _, source in slots))
     total = sum(slot.target.nbytes for slot, _ in slots)
     done = 0
-    for slot, source in slots:
+    left = Counter(slot.matrix for slot, _ in slots)
+    slots.reverse()
+    while slots:  # a slot that is done must not keep the memory of its matrix
+        slot, source = slots.pop()
         _fill(slot, source, checkpoint)
         done += slot.target.nbytes
+        left[slot.matrix] -= 1
+        if slot.matrix is not None and left[slot.matrix] == 0:
+            slot.matrix.finish(decoder.kernels)
         progress(done / total)
 
 

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from novacron.models.decoder_config import DecoderConfig
+from novacron.models.layers.matrix import Matrix
 
 
 @dataclass(frozen=True)
 class WeightSlot:
     """`target` takes the part `index` of the tensor `name`, whose whole shape is `shape`.
 
-    `offset` is added after the copy, in the precision of the target.
+    `offset` is added after the copy, in the precision of the target. `matrix` is the one that the
+    target is a part of, to be finished when all its slots are filled.
     """
 
     name: str
@@ -26,6 +28,7 @@ class WeightSlot:
     shape: tuple[int, ...]
     index: tuple[slice, ...]
     offset: float = 0.0
+    matrix: Matrix | None = None
 
 
 @dataclass(frozen=True)

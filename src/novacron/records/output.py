@@ -79,6 +79,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int
     eos_token_ids: tuple[int, ...]
     dtype: str
+    quantization: str = "none"  # of the weights, for people
     device: str
     num_parameters: int
     weight_bytes: int

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.executor.inline import InlineExecutor
 from novacron.kernels.choice import choose_kernels
+from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.models.checkpoint import Checkpoint
@@ -78,15 +79,22 @@ def load_decoder_with(
     folder: Path,
     dtype: torch.dtype,
     device: torch.device = torch.device("cpu"),  # noqa: B008
+    *,
+    quantization: Quantization | None = None,
 ) -> Decoder:
     hf_config = read_hf_config(folder)
     _, family = find_family(hf_config)
     config = family.read_config(hf_config)
     decoder = build_decoder(
-        config, SINGLE, LocalCommunicator(), kernels, dtype=dtype, device=device
+        config,
+        SINGLE,
+        LocalCommunicator(),
+        kernels,
+        quantization=quantization,
+        dtype=dtype,
+        device=device,
     )
     load_weights(decoder, Checkpoint(folder), family, lambda fraction: None)
-    decoder.pack()
     return decoder
 
 

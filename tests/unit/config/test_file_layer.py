@@ -22,7 +22,7 @@ llm_engine:
       network_bandwidth: "200Gbps"
   model:
     model_id: "llama-405b"
-    quantization: "none"
+    quantization: "INT8"
     sharding: {tensor_parallel: 1, pipeline_parallel: 1, sequence_parallel: 1}
   performance:
     max_batch_size: 256
@@ -180,6 +180,7 @@ def test_bytes_that_are_no_text(file: Path) -> None:
 def test_the_schema_of_llm_engine_is_accepted_whole(file: Path) -> None:
     settings = load_text(file, SEEDS_SCHEMA)
     assert settings.engine.model.model == "llama-405b"
+    assert settings.engine.model.quantization == "int8"
     assert settings.engine.scheduler.max_num_seqs == 256
     assert settings.engine.cache.kv_cache_memory == 2**40
     assert settings.origins["kv_cache_memory"].detail.endswith("llm_engine.performance.cache_size")
@@ -200,7 +201,6 @@ def test_keys_without_effect_are_reported_once_each(file: Path) -> None:
     [
         ("model: {sharding: {tensor_parallel: 8}}", "Set it to 1"),
         ("model: {sharding: {pipeline_parallel: 2}}", "Set it to 1"),
-        ("model: {quantization: int8}", "Set it to none"),
     ],
 )
 def test_what_would_change_results_or_capacity_is_refused(
@@ -237,7 +237,7 @@ def test_a_wrong_value_below_llm_engine_is_refused(file: Path, text: str) -> Non
     ("text", "remedy"),
     [
         ("tensor-parallel-size: 2", "one device"),
-        ("quantization: fp8", "as they are stored"),
+        ("quantization: fp8", "expected one of none, int8, int4"),
         ("trust-remote-code: true", "never runs code"),
     ],
 )

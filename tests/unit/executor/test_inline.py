@@ -70,6 +70,32 @@ def test_computes_in_every_precision(folder: Path, dtype: str) -> None:
     assert len(output.results[0].token_ids) == 1
 
 
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_computes_with_rounded_weights(folder: Path, quantization: str, kernels: str) -> None:
+    plain = load(folder, kernels=kernels).spec
+    executor = load(folder, kernels=kernels, quantization=quantization)
+    spec = executor.spec
+    assert spec.quantization == f"{quantization} in groups of 32"
+    assert spec.weight_bytes < plain.weight_bytes
+    assert spec.num_parameters == plain.num_parameters
+    request = NewRequest("a", (5, 6, 7), 3, SamplingParams(temperature=0.0, seed=0))
+    part = ScheduledTokens("a", 0, 3, (0,))
+    output = executor.execute(SchedulerOutput(1, (request,), (part,), (), ()))
+    assert output.results[0].error is None
+
+
+def test_blocks_of_one_precision_are_never_found_with_another(folder: Path) -> None:
+    choices: list[dict[str, Any]] = [
+        {},
+        {"quantization": "int8"},
+        {"quantization": "int4"},
+        {"quantization": "int4", "quantization_group_size": 64},
+    ]
+    versions = {load(folder, **choice).spec.model_version for choice in choices}
+    assert len(versions) == len(choices)
+
+
 def test_the_context_shrinks_to_the_cache_unless_asked_for(folder: Path) -> None:
     small = CacheConfig(kv_cache_memory=100 * 2 * 3 * 4 * 8 * 2)  # bytes of 100 tokens in bfloat16
     assert load(folder, small, dtype="bfloat16").spec.max_model_len == 96

@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
+from novacron.kernels.linear import Linear, Quantization
+from novacron.kernels.quantized_linear import torch_linear
 from novacron.kernels.table import TORCH_KERNELS
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.hf_config import read_hf_config
+from novacron.models.layers import matrix as matrix_module
+from novacron.models.layers.matrix import Matrix
 from novacron.models.loading import load_weights
 from novacron.models.registry import find_family
 from novacron.parallel.communicator import LocalCommunicator
@@ -25,6 +33,8 @@ def load(
     *,
     group: ParallelGroup = SINGLE,
     dtype: torch.dtype = torch.float32,
+    quantization: Quantization | None = None,
+    linear: Callable[[Tensor, Quantization | None], Linear] = torch_linear,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Decoder:
     hf_config = read_hf_config(folder)
@@ -33,7 +43,8 @@ def load(
         family.read_config(hf_config),
         group,
         LocalCommunicator(),
-        TORCH_KERNELS,
+        replace(TORCH_KERNELS, linear=linear),
+        quantization=quantization,
         dtype=dtype,
         device=torch.device("cpu"),
     )
@@ -69,6 +80,61 @@ def test_weights_are_converted(tensors: dict[str, Tensor], write_checkpoint: Wri
     decoder = load(write_checkpoint(tensors), dtype=torch.bfloat16)
     assert torch.equal(decoder.output.matrix.weight, tensors["lm_head.weight"].bfloat16())
     assert decoder.weight_bytes == 2 * decoder.num_parameters
+
+
+INT4 = Quantization(4, 32)
+
+
+def test_layers_are_rounded_as_asked_and_the_vocabulary_to_eight_bits(
+    tensors: dict[str, Tensor], write_checkpoint: Write
+) -> None:
+    decoder = load(write_checkpoint(tensors), quantization=INT4)
+    vocabulary = {decoder.embedding.matrix, decoder.output.matrix}
+    for matrix in decoder.matrices:
+        assert matrix.quantization == (Quantization(8, 32) if matrix in vocabulary else INT4)
+    ids = torch.tensor([0, 5])
+    embedded = torch_linear(tensors["model.embed_tokens.weight"], Quantization(8, 32)).rows(ids)
+    assert torch.equal(decoder.embedding(ids), embedded)
+
+
+def test_the_bytes_of_rounded_weights_are_known_before_loading(
+    tensors: dict[str, Tensor], write_checkpoint: Write
+) -> None:
+    """A group of 32 takes 16 bytes and a scale of 2 in int4; norms stay as they are."""
+    whole = load(write_checkpoint(tensors))
+    rounded = load(write_checkpoint(tensors), quantization=INT4)
+    norms = whole.weight_bytes - sum(matrix.final_bytes(TORCH_KERNELS) for matrix in whole.matrices)
+
+    def groups(matrix: Matrix) -> int:
+        return matrix.shape[0] * -(-matrix.shape[1] // 32)
+
+    assert rounded.num_parameters == whole.num_parameters
+    assert rounded.weight_bytes == norms + sum(
+        groups(matrix) * (18 if matrix.role == "layer" else 34) for matrix in rounded.matrices
+    )
+
+
+def test_a_matrix_gives_its_memory_back_when_it_is_finished(
+    tensors: dict[str, Tensor], write_checkpoint: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: set[int] = set()
+    held_at_finish: list[int] = []
+
+    def counted_pages(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        memory = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)[:]
+        held.add(id(memory))
+        weakref.finalize(memory, held.discard, id(memory))
+        return torch.frombuffer(memory, dtype=dtype).view(shape)
+
+    def linear(weight: Tensor, quantization: Quantization | None) -> Linear:
+        held_at_finish.append(len(held))
+        return torch_linear(weight, quantization)
+
+    monkeypatch.setattr(matrix_module, "empty_pages", counted_pages)
+    decoder = load(write_checkpoint(tensors), quantization=INT4, linear=linear)
+    count = len(decoder.matrices)
+    assert held_at_finish == list(range(count, 0, -1))
+    assert not held
 
 
 def test_a_tied_output_may_be_left_out_or_repeated(

@@ -30,7 +30,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 3
+_ABI_VERSION = 4
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -41,6 +41,7 @@ KV_FORMATS: dict[KVDtype, int] = {
     "fp8": 4,
     "int4": 5,
 }
+INT8, INT4 = 2, 3
 ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
 SCALE, SOFTCAP = 0, 1  # functions of a MapCall
 
@@ -61,13 +62,23 @@ class Call(Structure):
     sizes: ClassVar[dict[str, int]]
 
 
+class PackCall(Structure):
+    """The one thing that is done only at load, and never recorded."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("weights", "packed")),
+        *((name, c_int64) for name in ("outputs", "inputs", "stride")),
+        *((name, c_int32) for name in ("type", "weight_type", "group")),
+    )
+
+
 class LinearCall(Call):
     kind, sizes = 0, {"rows": ROWS}
     _fields_ = (
         *((name, c_void_p) for name in ("x", "weights", "bias", "residual", "out")),
         *((name, c_int64) for name in ("rows", "outputs", "inputs")),
         *((name, c_int64) for name in ("x_stride", "residual_stride", "out_stride")),
-        *((name, c_int32) for name in ("type", "out_type", "segments")),
+        *((name, c_int32) for name in ("type", "out_type", "weight_type", "group", "segments")),
     )
 
 
@@ -121,7 +132,7 @@ class LookupCall(Call):
     _fields_ = (
         *((name, c_void_p) for name in ("table", "ids", "out")),
         *((name, c_int64) for name in ("rows", "size")),
-        *((name, c_int32) for name in ("type", "is_packed")),
+        *((name, c_int32) for name in ("type", "weight_type", "group", "is_packed")),
     )
 
 
@@ -174,13 +185,10 @@ _FUNCTIONS = {
     "novacron_levels": (c_char_p, ()),
     "novacron_open": (c_void_p, (c_char_p, c_int32)),
     "novacron_close": (None, (c_void_p,)),
-    "novacron_packed_bytes": (c_int64, (c_int32, c_int64, c_int64)),
-    "novacron_pack": (
-        None,
-        (c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int64, c_void_p),
-    ),
     "novacron_kv_block_bytes": (c_int64, (c_int32, c_int64, c_int64)),
     "novacron_sample": (None, (c_void_p, POINTER(SampleCall))),
+    "novacron_packed_bytes": (c_int64, (c_int32, c_int32, c_int64, c_int64)),
+    "novacron_pack": (None, (c_void_p, POINTER(PackCall))),
     "novacron_run": (None, (c_void_p, POINTER(ProgramStruct), POINTER(c_int64))),
     **{name: (None, (c_void_p, POINTER(call))) for call, name in _OPERATIONS.items()},
 }

@@ -5,45 +5,54 @@ Shapes: O outputs, I inputs.
 
 from __future__ import annotations
 
+from ctypes import byref
+
 import torch
 from torch import Tensor
 
+from novacron.kernels.linear import Quantization
 from novacron.kernels.native.library import (
     DATA_TYPES,
+    INT4,
+    INT8,
     LinearCall,
     LookupCall,
     NativeContext,
+    PackCall,
 )
+from novacron.kernels.pages import empty_pages
 
-_ALIGNMENT_BYTES = 64
-_SEGMENTS = 4  # of the inputs, each summed for itself: what up to four ranks can share exactly
+SEGMENTS = 4  # of the inputs, each summed for itself: what up to four ranks can share exactly
 
 
 class NativeLinear:
-    """Packs a copy of `weight_OI`, in its own precision (float32 or bfloat16)."""
+    """Packs a copy of `weight_OI`, float32 or bfloat16: as it is, or rounded by `quantization`.
 
-    def __init__(self, context: NativeContext, weight_OI: Tensor) -> None:
+    A rank that holds a part of the inputs takes the `segments` that fall to it.
+    """
+
+    def __init__(
+        self,
+        context: NativeContext,
+        weight_OI: Tensor,
+        quantization: Quantization | None = None,
+        *,
+        segments: int = SEGMENTS,
+    ) -> None:
         self._context = context
         self.shape = (weight_OI.shape[0], weight_OI.shape[1])
         self._dtype = weight_OI.dtype
         self._type = DATA_TYPES[weight_OI.dtype]
-        weight_OI = weight_OI.contiguous()
-        num_bytes = context.library.novacron_packed_bytes(self._type, *self.shape)
-        self._packed = _aligned(num_bytes)
-        context.library.novacron_pack(
-            context.pointer,
-            self._type,
-            weight_OI.data_ptr(),
-            *self.shape,
-            weight_OI.stride(0),
-            self._packed.data_ptr(),
-        )
+        self._weight_type, self._group = _type_and_group(self._type, quantization)
+        self._packed = _pack(context, weight_OI.contiguous(), self._weight_type, self._group)
         self._call = LinearCall(
             weights=self._packed.data_ptr(),
             outputs=self.shape[0],
             inputs=self.shape[1],
             type=self._type,
-            segments=_SEGMENTS,
+            weight_type=self._weight_type,
+            group=self._group,
+            segments=segments,
         )
 
     def __call__(
@@ -73,7 +82,14 @@ class NativeLinear:
         return out
 
     def rows(self, indices: Tensor) -> Tensor:
-        return _look_up(self._context, self._packed, self._dtype, self.shape[1], indices)
+        call = LookupCall(
+            table=self._packed.data_ptr(),
+            size=self.shape[1],
+            weight_type=self._weight_type,
+            group=self._group,
+            is_packed=True,
+        )
+        return _look_up(self._context, call, indices, self._dtype)
 
 
 class NativeTable:
@@ -86,33 +102,52 @@ class NativeTable:
 
     def rows(self, indices: Tensor) -> Tensor:
         weight = self._weight_OI
-        return _look_up(
-            self._context, weight, weight.dtype, weight.shape[1], indices, is_packed=False
+        call = LookupCall(
+            table=weight.data_ptr(),
+            size=weight.shape[1],
+            weight_type=DATA_TYPES[weight.dtype],
+            is_packed=False,
         )
+        return _look_up(self._context, call, indices, weight.dtype)
+
+
+def packed_bytes(
+    context: NativeContext,
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    quantization: Quantization | None,
+) -> int:
+    """What a NativeLinear of a weight of `shape` and `dtype` takes."""
+    weight_type, group = _type_and_group(DATA_TYPES[dtype], quantization)
+    size: int = context.library.novacron_packed_bytes(weight_type, group, *shape)
+    return size
 
 
 def _look_up(
-    context: NativeContext,
-    table: Tensor,
-    dtype: torch.dtype,
-    size: int,
-    indices: Tensor,
-    *,
-    is_packed: bool = True,
+    context: NativeContext, call: LookupCall, indices: Tensor, dtype: torch.dtype
 ) -> Tensor:
     assert (indices.dtype, indices.dim()) == (torch.int64, 1)
     assert indices.is_contiguous()
-    out = context.stream.empty((indices.shape[0], size), dtype)
-    context.stream.submit(
-        LookupCall(
-            table.data_ptr(), indices.data_ptr(), out.data_ptr(), indices.shape[0], size,
-            DATA_TYPES[dtype], is_packed,
-        )
-    )  # fmt: skip
+    out = context.stream.empty((indices.shape[0], call.size), dtype)
+    call.ids, call.rows = indices.data_ptr(), indices.shape[0]
+    call.out, call.type = out.data_ptr(), DATA_TYPES[dtype]
+    context.stream.submit(call)
     return out
 
 
-def _aligned(num_bytes: int) -> Tensor:
-    memory = torch.empty(num_bytes + _ALIGNMENT_BYTES, dtype=torch.uint8)
-    first = -memory.data_ptr() % _ALIGNMENT_BYTES
-    return memory[first : first + num_bytes]
+def _type_and_group(weight_type: int, quantization: Quantization | None) -> tuple[int, int]:
+    if quantization is None:
+        return weight_type, 0
+    return (INT8 if quantization.bits == 8 else INT4), quantization.group_size
+
+
+def _pack(context: NativeContext, weight_OI: Tensor, weight_type: int, group: int) -> Tensor:
+    outputs, inputs = weight_OI.shape
+    num_bytes = context.library.novacron_packed_bytes(weight_type, group, outputs, inputs)
+    packed = empty_pages((num_bytes,), torch.uint8)
+    call = PackCall(
+        weight_OI.data_ptr(), packed.data_ptr(), outputs, inputs, weight_OI.stride(0),
+        DATA_TYPES[weight_OI.dtype], weight_type, group,
+    )  # fmt: skip
+    context.library.novacron_pack(context.pointer, byref(call))
+    return packed

@@ -6,7 +6,7 @@ from functools import partial
 
 from novacron.kernels.native.attention import NativeAttentionPlan
 from novacron.kernels.native.library import NativeContext
-from novacron.kernels.native.linear import NativeLinear, NativeTable
+from novacron.kernels.native.linear import NativeLinear, NativeTable, packed_bytes
 from novacron.kernels.native.ops import (
     NativeGated,
     NativeRMSNorm,
@@ -25,6 +25,7 @@ def native_kernels(context: NativeContext) -> Kernels:
         has_threads=True,
         kv_layout="native-1",
         linear=partial(NativeLinear, context),
+        weight_bytes=partial(packed_bytes, context),
         lookup=partial(NativeTable, context),
         rms_norm=NativeRMSNorm(context),
         plan_rotation=partial(NativeRotation, context),

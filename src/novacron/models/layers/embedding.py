@@ -11,17 +11,24 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from novacron.models.layers.matrix import Matrix
+from novacron.models.layers.matrix import Matrix, Role
 from novacron.models.weight_slots import WeightSlot
 from novacron.parallel.communicator import Communicator
 from novacron.parallel.groups import ParallelGroup
 
 
 class VocabEmbedding(nn.Module):
-    """The rows of this rank's tokens. Serves as input embedding, output matrix, or both if tied."""
+    """The rows of this rank's tokens. Serves as input embedding ("lookup"), or as output matrix,
+    which is the embedding too if they are tied."""
 
     def __init__(
-        self, vocab_size: int, hidden_size: int, group: ParallelGroup, communicator: Communicator
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        group: ParallelGroup,
+        communicator: Communicator,
+        *,
+        role: Role = "output",
     ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
@@ -31,7 +38,7 @@ class VocabEmbedding(nn.Module):
         self.first = min(group.rank * share, vocab_size)
         self.last = min(self.first + share, vocab_size)
         self.hidden_size = hidden_size
-        self.matrix = Matrix(share, hidden_size)
+        self.matrix = Matrix(share, hidden_size, role)
 
     def forward(self, token_ids: Tensor) -> Tensor:
         if not self.is_split:
@@ -52,4 +59,4 @@ class VocabEmbedding(nn.Module):
         target = self.matrix.weight.data[: self.last - self.first]
         shape = (self.vocab_size, self.hidden_size)
         index = (slice(self.first, self.last), slice(None))
-        yield WeightSlot(f"{prefix}.weight", target, shape, index)
+        yield WeightSlot(f"{prefix}.weight", target, shape, index, matrix=self.matrix)

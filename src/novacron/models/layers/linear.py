@@ -54,7 +54,7 @@ class FusedColumnLinear(nn.Module):
             name = f"{prefix}.{part.name}"
             shape = (part.num_rows, weight.shape[1])
             index = (part.rows, slice(None))
-            yield WeightSlot(f"{name}.weight", weight[target], shape, index)
+            yield WeightSlot(f"{name}.weight", weight[target], shape, index, matrix=self.matrix)
             if self.bias is not None:
                 yield WeightSlot(f"{name}.bias", self.bias.data[target], shape[:1], index[:1])
 
@@ -92,6 +92,7 @@ class RowLinear(nn.Module):
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
         index = (slice(None), self.columns)
-        yield WeightSlot(f"{prefix}.weight", self.matrix.weight.data, self.shape, index)
+        weight = self.matrix.weight.data
+        yield WeightSlot(f"{prefix}.weight", weight, self.shape, index, matrix=self.matrix)
         if self.bias is not None:
             yield WeightSlot(f"{prefix}.bias", self.bias.data, self.shape[:1], index[:1])

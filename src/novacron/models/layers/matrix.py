@@ -2,41 +2,75 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from typing import Literal
 
-from novacron.kernels.linear import Linear, Table, TorchLinear
+import torch
+from torch import Tensor, nn
+
+from novacron.kernels.linear import Linear, Quantization, Table, TorchLinear
+from novacron.kernels.pages import empty_pages
 from novacron.kernels.table import Kernels
+
+Role = Literal["layer", "router", "output", "lookup"]
 
 
 class Matrix(nn.Module):
     """Holds a weight of out_size x in_size.
 
-    `product` multiplies with it, and `table` looks up its rows: with the tensor until one of the
-    other two is called, then with what the kernels made of it. Packing gives the tensor's memory
-    back, so that it is empty afterwards.
+    `product` multiplies with it, and `table` looks up its rows: with the tensor until `finish` is
+    called, then with what the kernels made of it. `quantization` says how that is rounded.
     """
 
     product: Linear
     table: Table
 
-    def __init__(self, out_size: int, in_size: int) -> None:
+    def __init__(self, out_size: int, in_size: int, role: Role = "layer") -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_size, in_size), requires_grad=False)
+        self.role = role
+        self.quantization: Quantization | None = None
+        self.shape = (out_size, in_size)
+        self.weight = nn.Parameter(_empty(self.shape), requires_grad=False)
+        self.dtype = self.weight.dtype
         self.product = self.table = TorchLinear(self.weight)
 
-    def pack(self, kernels: Kernels) -> None:
-        """To be called once, when the weight is filled."""
-        self.product = self.table = kernels.linear(self.weight.data)
-        self.weight.data = self.weight.data[:0].clone()
+    def final_bytes(self, kernels: Kernels) -> int:
+        """What it takes when it is finished."""
+        if self._is_kept_as_it_is:
+            return self.shape[0] * self.shape[1] * self.dtype.itemsize
+        return kernels.weight_bytes(self.shape, self.dtype, self.quantization)
 
-    def keep_for_lookup(self, kernels: Kernels) -> None:
-        """Instead of `pack`, for a matrix that nothing is multiplied with."""
-        self.table = kernels.lookup(self.weight.data)
+    def finish(self, kernels: Kernels) -> None:
+        """To be called once, when the weight is filled. If the kernels make something else of the
+        weight, the tensor's memory is given back, and it is empty afterwards."""
+        if self._is_kept_as_it_is:
+            self.table = kernels.lookup(self.weight.data)
+            return
+        self.product = self.table = kernels.linear(self.weight.data, self.quantization)
+        if not isinstance(self.product, TorchLinear):
+            self.weight.data = self.weight.data[:0].clone()
+
+    @property
+    def _is_kept_as_it_is(self) -> bool:
+        return self.role == "lookup" and self.quantization is None
 
 
-def pack_matrices(module: nn.Module, kernels: Kernels) -> None:
-    """Pack all matrices of `module`."""
-    for part in module.modules():
-        if isinstance(part, Matrix):
-            part.pack(kernels)
+def quantization_of(role: Role, wanted: Quantization | None) -> Quantization | None:
+    """How matrices of a role are rounded where layers are to be as `wanted`.
+
+    A router chooses which weights a token meets at all: it is small, and kept as it is. The rows of
+    the vocabulary are what the model reads and the scores that it writes: they get eight bits.
+    """
+    if wanted is None or role == "router":
+        return None
+    return wanted if role == "layer" else Quantization(8, wanted.group_size)
+
+
+def matrices_of(module: nn.Module) -> list[Matrix]:
+    return [part for part in module.modules() if isinstance(part, Matrix)]
+
+
+def _empty(shape: tuple[int, int]) -> Tensor:
+    """In the default precision, on the default device."""
+    if torch.get_default_device().type == "cpu":
+        return empty_pages(shape, torch.get_default_dtype())
+    return torch.empty(shape)

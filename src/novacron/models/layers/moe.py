@@ -43,7 +43,7 @@ class MixtureOfExperts(nn.Module):
         self.all_reduce = communicator.all_reduce
         self.activate_and_mul = kernels.activate_and_mul[activation]
         experts, share = config.num_experts, group.share_of(config.ffn_size)
-        self.router = Matrix(experts, hidden_size)
+        self.router = Matrix(experts, hidden_size, "router")
         self.gate_up = tuple(Matrix(2 * share, hidden_size) for _ in range(experts))
         self.down = tuple(Matrix(hidden_size, share) for _ in range(experts))
         self.registered_experts = nn.ModuleList((*self.gate_up, *self.down))
@@ -58,7 +58,7 @@ class MixtureOfExperts(nn.Module):
                 kernels,
                 reduce=False,
             )
-            self.shared_expert_gate = Matrix(1, hidden_size)
+            self.shared_expert_gate = Matrix(1, hidden_size, "router")
 
     def forward(self, x_TD: Tensor, add_to: Tensor | None = None) -> Tensor:
         shares_TC, experts_TC = self._route(x_TD)
@@ -101,18 +101,20 @@ class MixtureOfExperts(nn.Module):
         return unsorted.view(num_tokens, chosen, -1)
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
-        experts, hidden_size = self.router.weight.shape
+        experts, hidden_size = self.router.shape
         everything, ffn_size = slice(None), self.config.ffn_size
         share = self.columns.stop - self.columns.start
         yield _whole(f"{prefix}.gate.weight", self.router)
         for expert in range(experts):
-            gate_up, down = self.gate_up[expert].weight.data, self.down[expert].weight.data
+            gate_up, down = self.gate_up[expert], self.down[expert]
+            gate, up = gate_up.weight.data[:share], gate_up.weight.data[share:]
             name, shape = f"{prefix}.experts.{expert}", (ffn_size, hidden_size)
             rows = (self.columns, everything)
-            yield WeightSlot(f"{name}.gate_proj.weight", gate_up[:share], shape, rows)
-            yield WeightSlot(f"{name}.up_proj.weight", gate_up[share:], shape, rows)
+            yield WeightSlot(f"{name}.gate_proj.weight", gate, shape, rows, matrix=gate_up)
+            yield WeightSlot(f"{name}.up_proj.weight", up, shape, rows, matrix=gate_up)
+            columns = (everything, self.columns)
             yield WeightSlot(
-                f"{name}.down_proj.weight", down, shape[::-1], (everything, self.columns)
+                f"{name}.down_proj.weight", down.weight.data, shape[::-1], columns, matrix=down
             )
         if self.shared_expert is not None:
             yield from self.shared_expert.weight_slots(f"{prefix}.shared_expert")
@@ -121,4 +123,5 @@ class MixtureOfExperts(nn.Module):
 
 def _whole(name: str, matrix: Matrix) -> WeightSlot:
     weight = matrix.weight.data
-    return WeightSlot(name, weight, tuple(weight.shape), (slice(None), slice(None)))
+    everything = slice(None)
+    return WeightSlot(name, weight, matrix.shape, (everything, everything), matrix=matrix)

@@ -1,0 +1,250 @@
+// Products of int8 or int4 weights with inputs that are rounded to int8 for the occasion.
+//
+// A group is 32, 64 or 128 inputs that share a scale: one for each output of the weights, one for
+// each row of the inputs. The products of a group are added as whole numbers, exactly. Then, group
+// after group, what they stand for is added to the chain of the output's segment. So rows, tasks
+// and threads change nothing here either, and no scale reaches beyond its group.
+//
+// Weights are stored without a sign, as value + offset. What that adds to a sum depends on the
+// inputs alone, so that a sum begins with it taken away.
+#pragma once
+
+#include "linear.h"
+
+namespace novacron {
+namespace NOVACRON_LEVEL {
+namespace {
+
+constexpr int kRoundedTileRows = kLanes == 16 ? 6 : 4;
+constexpr int64_t kWorthClaimingToRound = 8 * 1024;  // inputs
+constexpr float kCountsAsZero = 1e-30f;
+
+// The inputs of a call: [rows][groups][cells of a group], and for each row and group the scale and
+// what its sums begin with.
+struct RoundedRows {
+  ByteCell* cells;
+  float* scales;
+  int32_t* starts;
+  int64_t groups, cells_per_group;
+};
+
+struct Int8Weights {
+  static constexpr int kOffset = 128;
+  static constexpr int kCellsPerWord = 1;
+  static NOVACRON_INLINE Words cell(Words words, int) { return words; }
+};
+
+// Two neighbouring cells to a word, the second in the upper halves of its bytes.
+struct Int4Weights {
+  static constexpr int kOffset = 8;
+  static constexpr int kCellsPerWord = 2;
+  static NOVACRON_INLINE Words cell(Words words, int part) {
+    return (part == 0 ? words : words >> 4) & 0x0f0f0f0fu;
+  }
+};
+
+// Adds a group's products to the sums of some rows with kVectors vectors of outputs.
+template <class Weights, int kRows, int kVectors>
+NOVACRON_INLINE void add_group(const RoundedRows& x, int64_t row, int64_t group,
+                               const BFloat16* scales, const char* weights, float* sums) {
+  const int64_t place = row * x.groups + group;
+  const ByteCell* cells = x.cells + place * x.cells_per_group;
+  const int64_t row_cells = x.groups * x.cells_per_group;
+  Ints sum[kRows][kVectors];
+NOVACRON_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+NOVACRON_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Ints{} + x.starts[place + r * x.groups];
+  }
+  for (int64_t cell = 0; cell < x.cells_per_group; cell += Weights::kCellsPerWord) {
+    Words words[kVectors];
+NOVACRON_UNROLL
+    for (int v = 0; v < kVectors; ++v) words[v] = load_words(weights + v * kLanes * kCellBytes);
+    weights += kPanel * kCellBytes;
+NOVACRON_UNROLL
+    for (int part = 0; part < Weights::kCellsPerWord; ++part) {
+      Words w[kVectors];
+NOVACRON_UNROLL
+      for (int v = 0; v < kVectors; ++v) w[v] = Weights::cell(words[v], part);
+NOVACRON_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const ByteCell other = cells[r * row_cells + cell + part];
+NOVACRON_UNROLL
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = add_byte_products(sum[r][v], other, w[v]);
+      }
+    }
+  }
+NOVACRON_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    const Floats scale = load(scales + v * kLanes);
+NOVACRON_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      float* to = sums + r * kPanel + v * kLanes;
+      const Floats product =
+          __builtin_convertvector(sum[r][v], Floats) * x.scales[place + r * x.groups];
+      store(to, multiply_add(product, scale, load(to)));
+    }
+  }
+}
+
+template <class Weights, int kRows>
+void add_group_of_rows(const RoundedRows& x, int64_t row, int64_t group, const BFloat16* scales,
+                       const char* weights, float* sums) {
+  constexpr int kVectors = kLanes == 16 || kRows == 1 ? 4 : 2;
+  for (int first = 0; first < kPanelVectors; first += kVectors) {
+    const int64_t lane = first * kLanes;
+    add_group<Weights, kRows, kVectors>(x, row, group, scales + lane, weights + lane * kCellBytes,
+                                        sums + lane);
+  }
+}
+
+template <class Weights>
+void add_group_of_some_rows(int64_t rows, const RoundedRows& x, int64_t row, int64_t group,
+                            const BFloat16* scales, const char* weights, float* sums) {
+  switch (rows) {
+    case 1: return add_group_of_rows<Weights, 1>(x, row, group, scales, weights, sums);
+    case 2: return add_group_of_rows<Weights, 2>(x, row, group, scales, weights, sums);
+    case 3: return add_group_of_rows<Weights, 3>(x, row, group, scales, weights, sums);
+    case 4: return add_group_of_rows<Weights, 4>(x, row, group, scales, weights, sums);
+  }
+  if constexpr (kRoundedTileRows > 4) {
+    if (rows == 5) return add_group_of_rows<Weights, 5>(x, row, group, scales, weights, sums);
+    return add_group_of_rows<Weights, 6>(x, row, group, scales, weights, sums);
+  }
+}
+
+// Writes the cells of a group apart, for tiles that read them again and again.
+template <class Weights>
+void unpack_group(const char* weights, int64_t cells, char* to) {
+  for (int64_t cell = 0; cell < cells; cell += Weights::kCellsPerWord) {
+    for (int v = 0; v < kPanelVectors; ++v) {
+      const Words words = load_words(weights + v * kLanes * kCellBytes);
+      for (int part = 0; part < Weights::kCellsPerWord; ++part) {
+        store_words(to + ((cell + part) * kPanel + v * kLanes) * kCellBytes,
+                    Weights::cell(words, part));
+      }
+    }
+    weights += kPanel * kCellBytes;
+  }
+}
+
+template <class Weights, class Element, class Out>
+void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_t panel,
+                            int64_t first_row) {
+  alignas(64) float sums[kMaxSegments * kBlockRows * kPanel];
+  alignas(64) char unpacked[kLargestGroup * kPanel];
+  constexpr int64_t kScaleBytes = kPanel * sizeof(BFloat16);
+  const int64_t cell_bytes = kPanel * kCellBytes / Weights::kCellsPerWord;
+  const int64_t group_bytes = kScaleBytes + x.cells_per_group * cell_bytes;
+  const char* weights = static_cast<const char*>(call.weights) + panel * x.groups * group_bytes;
+  const int64_t rows = smaller(kBlockRows, call.rows - first_row);
+  const int64_t tiles = divide_up(rows, kRoundedTileRows);
+  for (int segment = 0; segment < call.segments; ++segment) {
+    float* to = sums + segment * kBlockRows * kPanel;
+    memset(to, 0, rows * kPanel * sizeof(float));
+    const int64_t last = x.groups * (segment + 1) / call.segments;
+    for (int64_t group = x.groups * segment / call.segments; group < last; ++group) {
+      const char* from = weights + group * group_bytes;
+      const BFloat16* scales = reinterpret_cast<const BFloat16*>(from);
+      if (tiles == 1) {
+        add_group_of_some_rows<Weights>(rows, x, first_row, group, scales, from + kScaleBytes, to);
+        continue;
+      }
+      const char* cells = from + kScaleBytes;
+      if (Weights::kCellsPerWord > 1) {
+        unpack_group<Weights>(cells, x.cells_per_group, unpacked);
+        cells = unpacked;
+      }
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t row = rows * tile / tiles;
+        add_group_of_some_rows<Int8Weights>(rows * (tile + 1) / tiles - row, x, first_row + row,
+                                            group, scales, cells, to + row * kPanel);
+      }
+    }
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    finish_row<Element, Out>(call, sums, first_row + row, row * kPanel, panel * kPanel);
+  }
+}
+
+// Rounds a group to whole numbers up to 127, so that its largest value becomes 127 or -127. A value
+// that is not finite makes the scale so, and with it every product.
+template <class Element>
+NOVACRON_INLINE void round_group(const Element* from, int64_t count, int64_t group_size, int offset, int8_t* to,
+                 float* scale, int32_t* start) {
+  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+  Ints most = {};
+  for_vectors(count, [&](int64_t index, int64_t lanes) {
+    const Ints size = (Ints)load_up_to(from + index, lanes) & 0x7fffffff;
+    most = size > most ? size : most;
+  });
+  const int32_t bits = max_of_lanes(most);
+  float largest;
+  memcpy(&largest, &bits, sizeof largest);
+  const bool is_zero = largest < kCountsAsZero;
+  const float inverse = is_zero ? 0.0f : 127.0f / largest;
+  Ints total = {};
+  for_vectors(count, [&](int64_t index, int64_t lanes) {
+    const Floats shifted = load_up_to(from + index, lanes) * inverse + kShift;
+    const Ints rounded = (Ints)shifted - (Ints)broadcast(kShift);
+    total += rounded;
+    store_bytes(to + index, rounded, lanes);
+  });
+  if (count < group_size) memset(to + count, 0, group_size - count);
+  *scale = is_zero ? 0.0f : largest * (1.0f / 127.0f);
+  *start = -offset * sum_of_lanes(total);
+}
+
+template <class Weights, class Element>
+void round_row(const LinearCall& call, int64_t row, const RoundedRows& x) {
+  const Element* from = static_cast<const Element*>(call.x) + row * call.x_stride;
+  for (int64_t group = 0; group < x.groups; ++group) {
+    alignas(64) int8_t room[kLargestGroup];
+    const int64_t first = group * call.group, place = row * x.groups + group;
+    ByteCell* cells = x.cells + place * x.cells_per_group;
+    int8_t* bytes = bytes_before(cells, room);
+    round_group(from + first, smaller(call.group, call.inputs - first), call.group,
+                Weights::kOffset, bytes, x.scales + place, x.starts + place);
+    make_byte_cells(bytes, x.cells_per_group, cells);
+  }
+}
+
+template <class Weights, class Element, class Out>
+void rounded_linear_of(ThreadPool& pool, const LinearCall& call) {
+  const int64_t groups = divide_up(call.inputs, call.group);
+  const int64_t cells_per_group = call.group / 4;
+  Scratch<ByteCell> cells(call.rows * groups * cells_per_group);
+  Scratch<float> scales(call.rows * groups);
+  Scratch<int32_t> starts(call.rows * groups);
+  const RoundedRows x = {cells.data(), scales.data(), starts.data(), groups, cells_per_group};
+  parallel(pool, call.rows, divide_up(kWorthClaimingToRound, call.inputs),
+           [&](int64_t row, int64_t last) {
+             for (; row < last; ++row) round_row<Weights, Element>(call, row, x);
+           });
+  multiply_in_blocks(pool, call, [&](int64_t panel, int64_t first_row) {
+    multiply_rounded_block<Weights, Element, Out>(call, x, panel, first_row);
+  });
+}
+
+template <class Weights>
+void rounded_linear(ThreadPool& pool, const LinearCall& call) {
+  if (call.type == kFloat32) {
+    rounded_linear_of<Weights, float, float>(pool, call);
+  } else if (call.out_type == kFloat32) {
+    rounded_linear_of<Weights, BFloat16, float>(pool, call);
+  } else {
+    rounded_linear_of<Weights, BFloat16, BFloat16>(pool, call);
+  }
+}
+
+void linear(ThreadPool& pool, const LinearCall& call) {
+  switch (call.weight_type) {
+    case kInt8: return rounded_linear<Int8Weights>(pool, call);
+    case kInt4: return rounded_linear<Int4Weights>(pool, call);
+    default: return float_linear(pool, call);
+  }
+}
+
+}  // namespace
+}  // namespace NOVACRON_LEVEL
+}  // namespace novacron

@@ -1,0 +1,3 @@
+#define NOVACRON_LEVEL avx512_vnni
+#define NOVACRON_LEVEL_TABLE kAvx512VnniLevel
+#include "../kernels/level.inc"
