@@ -8,6 +8,7 @@ import torch
 
 from novacron.config.engine import SchedulerConfig
 from novacron.executor.decoder_memory import allocate_decoder
+from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.hf_config import read_hf_config
@@ -22,8 +23,8 @@ from novacron.runner.kv_tensors import KVTensors, activation_bytes, block_bytes,
 
 
 class DraftModel:
-    """Loaded when made, in the precision that the model it guesses for computes in (never rounded
-    further), with the same kernels and threads. Raises ModelLoadError.
+    """Loaded when made, in the precision of the model that it guesses for, weights included, with
+    the same kernels and threads. Raises ModelLoadError.
 
     `spec` is there once `make_runner` has been called.
     """
@@ -31,14 +32,19 @@ class DraftModel:
     spec: DraftModelSpec
 
     def __init__(
-        self, folder: Path, kernels: Kernels, dtype: torch.dtype, device: torch.device
+        self,
+        folder: Path,
+        kernels: Kernels,
+        quantization: Quantization | None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
         hf_config = read_hf_config(folder)
         self._name, self._dtype, self._device = folder.name, dtype, device
         self._architecture, family = find_family(hf_config)
         self._config = family.read_config(hf_config)
         self._kv_formats = plain_formats(self._config, dtype)
-        self._decoder = allocate_decoder(folder, self._config, kernels, None, dtype, device)
+        self._decoder = allocate_decoder(folder, self._config, kernels, quantization, dtype, device)
         load_weights(self._decoder, Checkpoint(folder), family, lambda fraction: None)
 
     def block_bytes(self, block_size: int) -> int:

@@ -92,7 +92,7 @@ class InlineExecutor:
         draft_model: DraftModel | None = None
         if draft_path is not None:
             with phases.timed("draft_weights"):
-                draft_model = DraftModel(draft_path, kernels, dtype, device)
+                draft_model = DraftModel(draft_path, kernels, quantization, dtype, device)
         if kernels.has_threads:
             torch.set_num_threads(1)  # two pools would wait for each other's cores
         with phases.timed("kv_cache"):
