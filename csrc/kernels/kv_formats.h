@@ -103,16 +103,24 @@ NOVACRON_INLINE Ints round_to_whole(Floats x) {
   return (Ints)(x + kShift) - (Ints)broadcast(kShift);
 }
 
-// The largest magnitude; NaN if any of the numbers is not finite.
+// The largest magnitude; infinite or NaN if one of the numbers is: without their signs, floats are
+// ordered as their bits are, and NaN comes last.
 NOVACRON_INLINE float largest_magnitude(const float* x, int64_t size) {
-  Floats largest = {}, poison = {};
+  Ints largest = {};
   for_vectors(size, [&](int64_t index, int64_t count) {
-    const Floats part = load_up_to(x + index, count);
-    const Floats magnitude = (Floats)((Words)part & 0x7fffffffu);
-    largest = choose(magnitude > largest, magnitude, largest);
-    poison += part * 0.0f;
+    const Ints magnitude = (Ints)load_up_to(x + index, count) & 0x7fffffff;
+    largest = magnitude > largest ? magnitude : largest;
   });
-  return max_of_lanes(largest) + sum_of_lanes(poison);
+  int32_t lanes[kLanes];
+  memcpy(lanes, &largest, sizeof lanes);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) {
+      if (lanes[lane] < lanes[lane + width]) lanes[lane] = lanes[lane + width];
+    }
+  }
+  float found;
+  memcpy(&found, lanes, sizeof found);
+  return found;
 }
 
 // The scale by which numbers up to `largest` become such up to `limit`, as the cache holds it.
@@ -227,8 +235,8 @@ struct IntegerFormat {
     return largest / kQueryLimit;
   }
   // The sum before any product: what the offset of the keys would add to it.
-  static Ints start(const Other* query, int64_t cells) {
-    return Ints{} - kOffset * sum_of_halves(reinterpret_cast<const char*>(query), cells * kElements);
+  static int32_t start(const Other* query, int64_t cells) {
+    return -kOffset * sum_of_halves(reinterpret_cast<const char*>(query), cells * kElements);
   }
   static NOVACRON_INLINE Ints add_product(Ints sum, const Other& other, Words cells) {
     for (int pair = 0; pair < kPairs; ++pair) {
@@ -287,12 +295,18 @@ struct IntegerFormat {
     });
   }
   static int32_t sum_of_halves(const char* from, int64_t size) {
-    int32_t sum = 0;
-    for (int64_t index = 0; index < size; ++index) {
-      int16_t half;
-      memcpy(&half, from + index * 2, 2);
-      sum += half;
+    Ints sums = {};
+    int64_t index = 0;
+    for (; index + 2 * kLanes <= size; index += 2 * kLanes) {
+      sums = add_products_of_pairs(sums, load_words(from + index * 2), broadcast_word(0x00010001u));
     }
+    if (index < size) {
+      Words rest = {};
+      memcpy(&rest, from + index * 2, (size - index) * 2);
+      sums = add_products_of_pairs(sums, rest, broadcast_word(0x00010001u));
+    }
+    int32_t sum = 0;
+    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
     return sum;
   }
 };
