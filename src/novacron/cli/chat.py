@@ -14,7 +14,7 @@ from novacron.cli.conversation import Conversation
 from novacron.cli.generation import Generation, Statistics
 from novacron.cli.options import settings_command
 from novacron.cli.sampling import parse_setting, sampling_options, split_sampling
-from novacron.cli.target import target, target_options
+from novacron.cli.target import connected, target_options
 from novacron.errors import InvalidRequest, NovaCronError
 
 
@@ -39,10 +39,7 @@ def chat(
     message a line if standard input is not a terminal.
     """
     sampling, flags = split_sampling(options)
-    with (
-        target(url, client_key, flags) as endpoint,
-        ApiClient(endpoint.url, endpoint.api_key) as client,
-    ):
+    with connected(url, client_key, flags) as client:
         name = model_name or client.first_model()
         conversation = Conversation(system=system, settings=sampling)
         session = ChatSession(client, name, conversation, is_terminal=sys.stdin.isatty())

@@ -7,12 +7,11 @@ from contextlib import closing
 
 import click
 
-from novacron.cli.api_client import ApiClient
 from novacron.cli.generation import Generation
 from novacron.cli.main import EXIT_INTERRUPTED
 from novacron.cli.options import settings_command
 from novacron.cli.sampling import sampling_options, split_sampling
-from novacron.cli.target import target, target_options
+from novacron.cli.target import connected, target_options
 
 
 @settings_command("model")
@@ -37,10 +36,7 @@ def complete(
     """Continue PROMPT, or standard input, and stream the text to standard output."""
     sampling, flags = split_sampling(options)
     text = _read_prompt(prompt)
-    with (
-        target(url, client_key, flags) as endpoint,
-        ApiClient(endpoint.url, endpoint.api_key) as client,
-    ):
+    with connected(url, client_key, flags) as client:
         model = model_name or client.first_model()
         path = "/v1/chat/completions" if as_chat else "/v1/completions"
         asked = {"messages": [{"role": "user", "content": text}]} if as_chat else {"prompt": text}

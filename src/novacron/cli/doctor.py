@@ -10,7 +10,7 @@ import click
 from novacron.cli import machine
 from novacron.cli.checks import Check, Verdict, show
 from novacron.cli.listener import bind
-from novacron.cli.options import ALL_COMPONENTS, config_file_option, load_settings, settings_command
+from novacron.cli.options import serving_command
 from novacron.cli.wording import size
 from novacron.config.load import Settings
 from novacron.errors import ConfigError, ModelLoadError
@@ -19,18 +19,13 @@ _LITTLE_MEMORY = 2 * 2**30
 _LITTLE_DISK = 5 * 2**30
 
 
-@settings_command(*ALL_COMPONENTS)
-@click.argument("model_path", metavar="[MODEL]", required=False)
-@config_file_option
+@serving_command
 @click.pass_context
-def doctor(
-    ctx: click.Context, /, model_path: str | None, config_file: Path | None, **flags: object
-) -> None:
+def doctor(ctx: click.Context, /, settings: Settings) -> None:
     """Check that `novacron serve` with the same arguments can work on this machine.
 
     Exit code 1 if something would keep it from working; warnings do not count.
     """
-    settings = load_settings(flags, file=config_file, model=model_path)
     click.echo("Looking at this machine ...")
     exit_code = show(_examine(settings))
     click.echo("Something is missing." if exit_code else "This machine can serve.")

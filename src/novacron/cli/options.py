@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -24,7 +25,6 @@ _TITLES = {
     "speculative": "Speculation",
     "server": "Server",
 }
-ALL_COMPONENTS = tuple(_TITLES)
 
 
 class SettingOption(click.Option):
@@ -84,12 +84,25 @@ def settings_command(*components: str) -> Callable[[Callable[..., Any]], Setting
     return decorate
 
 
-config_file_option = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML file with settings; flags win over it.",
-)
+def serving_command(function: Callable[..., Any]) -> SettingsCommand:
+    """A click command with MODEL, --config and every setting, as `novacron serve` takes them.
+
+    `function` gets the Settings they make, then its own options.
+    """
+
+    @wraps(function)
+    def run(*, model_path: str | None, config_file: Path | None, **options: object) -> object:
+        flags = {name: options.pop(name) for name in KEYS}
+        return function(load_settings(flags, file=config_file, model=model_path), **options)
+
+    model = click.argument("model_path", metavar="[MODEL]", required=False)
+    config_file = click.option(
+        "--config",
+        "config_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="YAML file with settings; flags win over it.",
+    )
+    return settings_command(*_TITLES)(model(config_file(run)))
 
 
 def load_settings(

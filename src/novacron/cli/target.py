@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from novacron.cli.api_client import DEFAULT_URL
+from novacron.cli.api_client import DEFAULT_URL, ApiClient
 from novacron.cli.background_server import Endpoint, background_server
 from novacron.cli.options import load_settings
 from novacron.config.load import load
@@ -40,6 +40,18 @@ def target(url: str | None, api_key: str | None, flags: dict[str, object]) -> It
             f"--{given[0].replace('_', '-')} needs --model: a running server has its own settings."
         )
     yield Endpoint(url or DEFAULT_URL, api_key or configured_key())
+
+
+@contextmanager
+def connected(
+    url: str | None, api_key: str | None, flags: dict[str, object]
+) -> Iterator[ApiClient]:
+    """A client of that server."""
+    with (
+        target(url, api_key, flags) as endpoint,
+        ApiClient(endpoint.url, endpoint.api_key) as client,
+    ):
+        yield client
 
 
 def configured_key() -> str | None:

@@ -95,6 +95,42 @@ async def test_no_body_is_a_server_error(
         assert response.json()["error"]["message"]
 
 
+TEXTS = {path: json.dumps(GOOD) for path in BODIES} | {
+    "/api/v1/llm/batch/completions": json.dumps({"requests": [GOOD], "defaults": {"n": 1}}),
+    "/api/v1/llm/models/fake/load": json.dumps({"worker_count": 1}),
+    "/api/v1/llm/cluster/scale": json.dumps({"worker_count": 1}),
+    "/detokenize": json.dumps({"tokens": [5, 6]}),
+}
+ODD_BYTES = (
+    b"\xff", b"\xed\xa0\x80", b"\\ud800", b"\\u0000", b"\xef\xbb\xbf", b"NaN", b"1e999", b"9" * 400,
+    b'"', b"{", b"]", b",", b"",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TEXTS)
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    edits=st.lists(
+        st.tuples(st.integers(0, 120), st.integers(0, 4), st.sampled_from(ODD_BYTES)), max_size=3
+    )
+)
+async def test_no_damage_to_a_body_is_a_server_error(
+    http: httpx2.AsyncClient, path: str, edits: list[tuple[int, int, bytes]]
+) -> None:
+    body = TEXTS[path].encode()
+    for place, num_cut, inserted in edits:
+        body = body[:place] + inserted + body[place + num_cut :]
+    response = await http.post(path, content=body, headers={"content-type": "application/json"})
+    assert response.status_code < 500 or response.status_code == 501
+    if response.status_code >= 400:
+        assert response.json()["error"]["message"]
+
+
 def nested(depth: int, kind: str) -> Any:
     value: Any = 1
     for _ in range(depth):
