@@ -20,7 +20,7 @@ from novacron.bench.result import Column, Goal, Row, metric, milliseconds
 from novacron.bench.rounds import Batch, turn_order
 from novacron.bench.server import ServerPlan, running_server
 from novacron.bench.statistics import percentile
-from novacron.bench.target import Target, TargetOptions, open_target, token_prompts
+from novacron.bench.target import Target, TargetOptions, first_model, open_target, token_prompts
 from novacron.bench.workload import PromptMaker, make_prompts
 from novacron.engine.tokenization import Tokenizer
 
@@ -46,9 +46,10 @@ async def compare(
     done: dict[int, list[Round]] = {users: [] for users in USERS}
     async with contextlib.AsyncExitStack() as stack:
         say(f"{precision}: starting both servers")
+        theirs = await stack.enter_async_context(_llama_server(place, precision, maker))
         targets = {
             OURS: await stack.enter_async_context(_novacron(place, ours, precision)),
-            THEIRS: await stack.enter_async_context(_llama_server(place, precision, maker)),
+            THEIRS: theirs,
         }
         for users, batches in done.items():
             for turn in range(-1, rounds):
@@ -155,7 +156,7 @@ async def _llama_server(place: Place, precision: str, maker: PromptMaker) -> Asy
         try:
             await server.wait_for(client, "/health")
             yield Target(
-                client, weights.stem, maker, "completions",
+                client, await first_model(client), maker, "completions",
                 description={}, server=server, engine=None,
             )  # fmt: skip
         finally:

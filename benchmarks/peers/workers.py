@@ -24,7 +24,7 @@ _PROGRAMS = {
     "transformers": "with_transformers",
 }
 _CONVERTING = {"llama.cpp", "openvino"}  # the others read the folder as it is
-_LONGEST_ANSWER_S = 900.0
+_LONGEST_ANSWER_S = {"prepare": 7200.0, "serve": 900.0}
 
 
 class NotMeasured(Exception):
@@ -70,6 +70,7 @@ class Worker:
         program = f"benchmarks.peers.adapters.{_PROGRAMS[contestant.engine]}"
         verb, *rest = more
         place.cache.mkdir(parents=True, exist_ok=True)
+        self._longest_s = _LONGEST_ANSWER_S[verb]
         self._log_path = place.cache / f"{contestant.engine}-{precision}-{verb}.log"
         command = [python, "-m", program, verb, place.folder, precision, place.cache, *rest]
         with self._log_path.open("w") as log:
@@ -107,7 +108,7 @@ class Worker:
 
     def read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        watch = threading.Timer(_LONGEST_ANSWER_S, self._process.kill)
+        watch = threading.Timer(self._longest_s, self._process.kill)
         watch.start()
         line = self._process.stdout.readline()
         watch.cancel()

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.peers import workers
+from benchmarks.peers import over_http, workers
 from benchmarks.peers.harness import Harness
 from benchmarks.peers.plan import parse_contestant
-from benchmarks.peers.workers import Place
+from benchmarks.peers.workers import NotMeasured, Place
 
 from novacron.bench.machine_peaks import MachinePeaks
 from novacron.bench.model_shapes import choose_shape
 from novacron.bench.random_model import make_model
+
+_STAND_IN = """#!{python}
+import sys
+from novacron.cli.main import main
+
+port = sys.argv[sys.argv.index("--port") + 1]
+sys.argv[1:] = ["serve", "{folder}", "--port", port, "--num-threads", "1"]
+main()
+"""
 
 
 @pytest.fixture
@@ -52,3 +63,30 @@ def test_a_start_is_a_process_from_its_beginning_to_its_first_token(place: Place
     harness.run("bf16", ["start"], contestants)
     [case] = harness.cases
     assert case.rounds[0]["novacron"] > 0.1  # an interpreter does not start in less
+
+
+def test_servers_are_compared_over_http(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second server of ours stands in for llama-server."""
+    program = workers.llama_server()
+    program.parent.mkdir(parents=True)
+    program.write_text(_STAND_IN.format(python=sys.executable, folder=place.folder))
+    program.chmod(0o755)
+    place.cache.mkdir()
+    (place.cache / f"{place.folder.name}-bf16.gguf").touch()
+    monkeypatch.setattr(over_http, "USERS", (1, 2))
+    ours = parse_contestant("novacron")
+    rows, goals = asyncio.run(over_http.compare(place, ours, "bf16", 1, 0, lambda _: None))
+    assert [(row.labels["scenario"], row.labels["engine"]) for row in rows] == [
+        ("http-1", "novacron serve"), ("http-1", "llama-server"),
+        ("http-2", "novacron serve"), ("http-2", "llama-server"),
+    ]  # fmt: skip
+    assert all(row.metrics["total_rate"].summary.p50 > 0 for row in rows)
+    assert [goal.name for goal in goals] == [
+        "http-2 bf16: total tokens to llama-server", "http-2 bf16: TTFT p95 to llama-server",
+    ]  # fmt: skip
+
+
+def test_without_llama_server_nothing_is_started(place: Place) -> None:
+    ours = parse_contestant("novacron")
+    with pytest.raises(NotMeasured, match="llama-server is missing"):
+        asyncio.run(over_http.compare(place, ours, "bf16", 1, 0, lambda _: None))
