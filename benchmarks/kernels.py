@@ -1,6 +1,7 @@
-"""Native kernels against torch, in turn: products of several shapes, then whole steps of a model.
+"""Native kernels against torch, in turn: whole steps of a model, products of several shapes; and
+attention over a long context with a KV cache of each precision.
 
-    python benchmarks/kernels.py [--threads N] [--model FOLDER]
+    python benchmarks/kernels.py [--threads N] [--model FOLDER] [--part steps|products|kv]
 
 Only the ratios of one run mean anything: both sides are measured alternately, and the best of
 several rounds counts, because whatever else a machine does can only make a measurement slower.
@@ -17,9 +18,13 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from novacron.config.kv_layers import KVDtype
 from novacron.demo import bundled_model_path
 from novacron.executor.placement import keep_freed_memory
 from novacron.kernels.choice import choose_kernels
+from novacron.kernels.kv_format import KVFormat
+from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
+from novacron.kernels.native.attention import NativeAttentionPlan
 from novacron.kernels.native.library import NativeContext
 from novacron.kernels.native.linear import NativeLinear
 from novacron.models.decoder import Decoder
@@ -33,6 +38,7 @@ from novacron.testing.reference import load_decoder_with
 SHAPES = [(5632, 2048), (2048, 5632), (768, 256), (1536, 256), (256, 768), (3072, 256)]
 ROWS = (1, 8, 32, 512)
 ROUNDS = 5
+LAYERS = 8  # with caches of their own, so that these come from memory
 COLD_BYTES = 100 * 2**20  # of different weights in turn, so that large ones come from memory
 
 
@@ -127,15 +133,75 @@ def compare_steps(folder: Path, num_threads: int) -> None:
             )
 
 
+def decode_over(
+    context: NativeContext, shape: tuple[int, int, int], length: int, kv_dtype: KVDtype
+) -> Callable[[], object]:
+    """The attention of one decoded token in LAYERS layers, each with a cache of its own."""
+    heads, kv_heads, head_dim = shape
+    kind, block_size = KVFormat(kv_dtype), 16
+    num_blocks = -(-length // block_size)
+    size = (kv_heads, num_blocks, kind.block_bytes(block_size, head_dim))
+    layers = [
+        KVLayer(*(torch.zeros(size, dtype=torch.uint8) for _ in "kv"), kind, block_size)
+        for _ in range(LAYERS)
+    ]
+    tables, dtype = torch.arange(num_blocks)[None], torch.bfloat16
+
+    def step(start: int, num_tokens: int) -> AttentionMetadata:
+        row = Row(0, start, num_tokens)
+        return AttentionMetadata(
+            rows=(row,),
+            num_decodes=int(num_tokens == 1),
+            block_size=block_size,
+            block_tables_RB=tables,
+            lengths_R=torch.tensor([row.length]),
+            slots_T=torch.arange(start, row.length),
+            rows_R3=torch.tensor([row]),
+        )
+
+    def qkv(num_tokens: int) -> list[torch.Tensor]:
+        counts = (heads, kv_heads, kv_heads)
+        return [torch.randn(num_tokens, count, head_dim).to(dtype) for count in counts]
+
+    for start in range(0, length, 2048):  # fills the cache, with attention over the chunk alone
+        num_tokens = min(2048, length - start)
+        fill = NativeAttentionPlan(context, step(start, num_tokens), 1)
+        parts = qkv(num_tokens)
+        for layer in layers:
+            fill.attend(*parts, layer, 0.125, None)
+    plan, parts = NativeAttentionPlan(context, step(length - 1, 1), None), qkv(1)
+    return lambda: [plan.attend(*parts, layer, 0.125, None) for layer in layers]
+
+
+def compare_kv_formats(num_threads: int, length: int = 8192) -> None:
+    context = NativeContext(num_threads)
+    names = ("bfloat16", "float16", "int8", "fp8", "int4")
+    print(f"\n{'attention of a decode':>28} {'KV':>9} {'MiB':>6} {'ms':>7} {'GB/s':>6}  of bf16")
+    for shape in ((32, 4, 64), (32, 8, 128), (32, 32, 64)):
+        times_s = in_turn(*(decode_over(context, shape, length, name) for name in names))
+        for name, time_s in zip(names, times_s, strict=True):
+            num_bytes = 2 * LAYERS * shape[1] * length * KVFormat(name).token_bytes(shape[2])
+            print(
+                f"{f'{shape[0]}/{shape[1]} heads x {shape[2]}, {length}':>28} {name:>9} "
+                f"{num_bytes / 2**20:6.0f} {time_s * 1e3:7.2f} {num_bytes / time_s / 1e9:6.1f} "
+                f"{times_s[0] / time_s:6.2f}x"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", type=Path, default=bundled_model_path())
+    parser.add_argument("--part", choices=("steps", "products", "kv"), help="default: all")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
-    compare_steps(arguments.model, arguments.threads)
-    compare_products(arguments.threads)
+    if arguments.part in (None, "steps"):
+        compare_steps(arguments.model, arguments.threads)
+    if arguments.part in (None, "products"):
+        compare_products(arguments.threads)
+    if arguments.part in (None, "kv"):
+        compare_kv_formats(arguments.threads)
 
 
 if __name__ == "__main__":

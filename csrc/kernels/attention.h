@@ -56,7 +56,8 @@ class QueryTile {
         first_position_(call.rows[tile.row * 3 + 1] + tile.first),
         num_queries_((tile.last - tile.first) * heads_),
         queries_(num_queries_ * layout_.cells),
-        query_scales_(num_queries_) {
+        query_scales_(num_queries_),
+        query_starts_(num_queries_ * groups_) {
     const int64_t head_bytes = call.num_blocks * layout_.bytes;
     keys_ = static_cast<const char*>(call.key_cache) + tile.kv_head * head_bytes;
     values_ = static_cast<const char*>(call.value_cache) + tile.kv_head * head_bytes;
@@ -132,6 +133,12 @@ class QueryTile {
       to_floats(call_.type, call_.query, start, head_dim_, row.data());
       query_scales_.data()[query] =
           Format::prepare(row.data(), head_dim_, queries_.data() + query * layout_.cells);
+      if constexpr (Format::kIsInteger) {
+        for (int64_t group = 0; group < groups_; ++group) {
+          query_starts_.data()[query * groups_ + group] = Format::start(
+              queries_.data() + query * layout_.cells + group * group_cells_, group_cells_);
+        }
+      }
     }
   }
 
@@ -215,7 +222,7 @@ class QueryTile {
       for (int i = 0; i < kQueries; ++i) {
         Sum start = {};
         if constexpr (Format::kIsInteger) {
-          start = Format::start(queries + i * layout_.cells + first, last - first);
+          start += query_starts_.data()[(query + i) * groups_ + group];
         }
         for (int v = 0; v < kVectorsTogether; ++v) sum[i][v] = start;
       }
@@ -439,6 +446,7 @@ class QueryTile {
   const int64_t heads_, first_head_, first_token_, first_position_, num_queries_;
   Scratch<Other> queries_;
   Scratch<float> query_scales_;
+  Scratch<int32_t> query_starts_;  // of sums of products with integers
   bool is_prepared_ = false;
   Softmaxes softmaxes_{nullptr, 0};  // of the segment at hand
 };

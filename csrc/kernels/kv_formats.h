@@ -227,8 +227,8 @@ struct IntegerFormat {
     return largest / kQueryLimit;
   }
   // The sum before any product: what the offset of the keys would add to it.
-  static Ints start(const Other* query, int64_t cells) {
-    return Ints{} - kOffset * sum_of_halves(reinterpret_cast<const char*>(query), cells * kElements);
+  static int32_t start(const Other* query, int64_t cells) {
+    return -kOffset * sum_of_halves(reinterpret_cast<const char*>(query), cells * kElements);
   }
   static NOVACRON_INLINE Ints add_product(Ints sum, const Other& other, Words cells) {
     for (int pair = 0; pair < kPairs; ++pair) {
@@ -287,12 +287,18 @@ struct IntegerFormat {
     });
   }
   static int32_t sum_of_halves(const char* from, int64_t size) {
-    int32_t sum = 0;
-    for (int64_t index = 0; index < size; ++index) {
-      int16_t half;
-      memcpy(&half, from + index * 2, 2);
-      sum += half;
+    Ints sums = {};
+    int64_t index = 0;
+    for (; index + 2 * kLanes <= size; index += 2 * kLanes) {
+      sums = add_products_of_pairs(sums, load_words(from + index * 2), broadcast_word(0x00010001u));
     }
+    if (index < size) {
+      Words rest = {};
+      memcpy(&rest, from + index * 2, (size - index) * 2);
+      sums = add_products_of_pairs(sums, rest, broadcast_word(0x00010001u));
+    }
+    int32_t sum = 0;
+    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
     return sum;
   }
 };

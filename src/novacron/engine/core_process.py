@@ -54,6 +54,7 @@ def load_executor(
         model_path=model_path,
         draft_path=find_draft_model(config, model_path),
         progress=progress,
+        speculative=config.speculative,
     )
 
 

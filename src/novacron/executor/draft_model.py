@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import torch
-
 from novacron.config.engine import SchedulerConfig
-from novacron.executor.decoder_memory import allocate_decoder
-from novacron.kernels.linear import Quantization
-from novacron.kernels.table import Kernels
-from novacron.models.checkpoint import Checkpoint
-from novacron.models.hf_config import read_hf_config
+from novacron.executor.blueprint import Blueprint
 from novacron.models.loading import load_weights
-from novacron.models.registry import find_family
 from novacron.parallel.groups import SINGLE
 from novacron.records.output import DraftModelSpec
 from novacron.runner.captured_step import capture_step
 from novacron.runner.draft_runner import DraftRunner
 from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors, activation_bytes, block_bytes, plain_formats
+from novacron.runner.kv_tensors import KVTensors, plain_formats
 
 
 class DraftModel:
-    """Loaded when made, in the precision of the model that it guesses for, weights included, with
-    the same kernels and threads. Raises ModelLoadError.
+    """Loaded when made, after Blueprint.of_draft. Raises ModelLoadError.
 
     `spec` is there once `make_runner` has been called.
     """
 
     spec: DraftModelSpec
 
-    def __init__(
-        self,
-        folder: Path,
-        kernels: Kernels,
-        quantization: Quantization | None,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        hf_config = read_hf_config(folder)
-        self._name, self._dtype, self._device = folder.name, dtype, device
-        self._architecture, family = find_family(hf_config)
-        self._config = family.read_config(hf_config)
-        self._kv_formats = plain_formats(self._config, dtype)
-        self._decoder = allocate_decoder(folder, self._config, kernels, quantization, dtype, device)
-        load_weights(self._decoder, Checkpoint(folder), family, lambda fraction: None)
-
-    def block_bytes(self, block_size: int) -> int:
-        """What it needs beside each KV block of the model."""
-        return block_bytes(self._config, SINGLE, block_size, self._kv_formats)
-
-    def activation_bytes(self, scheduler: SchedulerConfig) -> int:
-        return activation_bytes(self._config, SINGLE, scheduler, self._dtype)
+    def __init__(self, blueprint: Blueprint) -> None:
+        self._blueprint, self._config = blueprint, blueprint.config
+        self._decoder = blueprint.build(blueprint.device)
+        load_weights(self._decoder, blueprint.checkpoint, blueprint.family, lambda fraction: None)
 
     def make_runner(
         self,
@@ -71,12 +43,12 @@ class DraftModel:
             SINGLE,
             num_blocks=beside.num_blocks,
             block_size=beside.block_size,
-            formats=self._kv_formats,
-            device=self._device,
+            formats=plain_formats(self._config, self._blueprint.dtype),
+            device=self._blueprint.device,
         )
         self.spec = DraftModelSpec(
-            name=self._name,
-            architecture=self._architecture,
+            name=self._blueprint.path.name,
+            architecture=self._blueprint.architecture,
             num_parameters=self._decoder.num_parameters,
             weight_bytes=self._decoder.weight_bytes,
             kv_cache_bytes=kv_tensors.num_bytes,
@@ -87,7 +59,7 @@ class DraftModel:
             max_num_tokens=scheduler.max_num_batched_tokens,
             max_model_len=max_model_len,
             block_size=beside.block_size,
-            device=self._device,
+            device=self._blueprint.device,
         )
         return DraftRunner(
             capture_step(self._decoder, kv_tensors.layers, batch),

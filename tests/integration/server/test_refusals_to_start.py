@@ -153,3 +153,24 @@ def test_a_wrong_key_in_the_file_is_named_with_the_file(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert f"Unknown key 'cache.block_sizes' in {file}" in run.stderr
     assert "cache.block_size'" in run.stderr
+
+
+def test_a_context_that_does_not_fit_is_refused_with_numbers_before_loading(
+    good_model: Path,
+) -> None:
+    options = ("--kv-cache-memory", "64Ki", "--max-model-len", "512", "--device", "cpu")
+    served = run_novacron("serve", "--port", "0", *options, str(good_model))
+    planned = run_novacron("plan", *options, str(good_model))
+    assert served.returncode == 1
+    assert planned.returncode == 2
+    for run in (served, planned):
+        (line,) = error_lines(run.stderr)
+        assert "max_model_len is 512, but the KV cache has room for" in line
+        assert "free on cpu" in line
+        assert "with kv_cache_dtype int8" in line
+
+
+def test_plan_tells_what_fits(good_model: Path) -> None:
+    run = run_novacron("plan", "--json", "--kv-cache-memory", "8Mi", str(good_model))
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["max_model_len"] == 512

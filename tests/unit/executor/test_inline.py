@@ -9,8 +9,9 @@ import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError
-from novacron.executor import decoder_memory
+from novacron.executor import inline
 from novacron.executor.inline import InlineExecutor
+from novacron.executor.memory_plan import DeviceMemory
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.testing.tiny_models import EOS_TOKEN_ID, make_tiny_model
@@ -108,9 +109,17 @@ def test_the_context_shrinks_to_the_cache_unless_asked_for(folder: Path) -> None
 def test_weights_that_cannot_fit_are_refused_at_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder_memory, "free_memory_bytes", lambda device: 1000)
-    with pytest.raises(ModelLoadError, match=r"weights take .* GiB free"):
+    tiny = DeviceMemory("cpu", 1000, 2000, 0.5, is_own=False)
+    monkeypatch.setattr(inline, "measure_device_memory", lambda device, cache: tiny)
+    monkeypatch.setattr(inline, "load_weights", None)
+    with pytest.raises(ModelLoadError, match=r"weights take .* KiB .* has 1000 bytes free"):
         load(folder)
+
+
+def test_the_memory_plan_is_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        load(folder)
+    assert "max_model_len 512 at 4 streams, all that max_num_seqs allows" in caplog.text
 
 
 def test_versions_of_stretched_contexts_differ(folder: Path, tmp_path: Path) -> None:

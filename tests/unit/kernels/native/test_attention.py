@@ -238,7 +238,7 @@ def test_every_format_equals_that_of_torch(
     found = case.run(native(context), steps)
     case.qkv = [qkv.float() for qkv in case.qkv]
     exact = case.run(plan_attention, steps)
-    tolerance = 2e-2 if torch.bfloat16 in (dtype, getattr(torch, kv_dtype, None)) else 5e-4
+    tolerance = 3e-2 if torch.bfloat16 in (dtype, getattr(torch, kv_dtype, None)) else 5e-4
     for mine, theirs in zip(found, exact, strict=True):
         torch.testing.assert_close(mine.float(), theirs, atol=tolerance, rtol=0)
 

@@ -1,0 +1,87 @@
+"""novacron plan: what of a model fits into this machine's memory, without loading it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from novacron.cli.options import config_file_option, load_settings, settings_command
+from novacron.cli.wording import size
+from novacron.executor.memory_plan import Capacity, MemoryPlan
+
+
+@settings_command("model", "cache", "scheduler", "speculative")
+@click.argument("model_path", metavar="[MODEL]", required=False)
+@config_file_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def plan(model_path: str | None, config_file: Path | None, as_json: bool, **flags: object) -> None:
+    """Show how the memory of this machine would be shared out, and what would fit.
+
+    Takes the same MODEL, options, file and environment as `novacron serve`, and reads no weights.
+    If what is asked for does not fit, says why and what would, with exit code 1 or 2.
+    """
+    engine = load_settings(flags, file=config_file, model=model_path).engine
+
+    from novacron.engine.draft_pair import find_draft_model
+    from novacron.engine.model_path import resolve_model_path
+    from novacron.executor.blueprint import draw_blueprint
+    from novacron.executor.device_memory import measure_device_memory
+    from novacron.executor.memory_plan import plan_memory
+
+    path = resolve_model_path(engine.model.model)
+    blueprint = draw_blueprint(engine.model, path, 1)
+    draft_path = find_draft_model(engine, path)
+    found = plan_memory(
+        blueprint.shape(),
+        measure_device_memory(blueprint.device, engine.cache),
+        engine.cache,
+        engine.scheduler,
+        engine.speculative,
+        max_model_len=engine.model.max_model_len,
+        draft=None if draft_path is None else blueprint.of_draft(draft_path).shape(),
+    )
+    if as_json:
+        text = msgspec.json.encode({**msgspec.to_builtins(found), "fits": found.fits})
+        click.echo(msgspec.json.format(text).decode())
+        return
+    name = f"{blueprint.path} ({blueprint.architecture}), {blueprint.kernels.name} kernels"
+    click.echo(render(found, name))
+
+
+def render(plan: MemoryPlan, model: str) -> str:
+    """As tables for people."""
+    device = plan.device
+    rows = {
+        "Model": model,
+        "Memory": f"{size(device.free_bytes)} free of {size(device.total_bytes)} on {device.name}",
+        "Weights": f"{size(plan.weight_bytes)}",
+        "Largest step": f"{size(plan.step_bytes)}: {plan.step_tokens:,} tokens, "
+        f"{plan.logit_rows:,} rows of logits",
+        "KV cache": f"{size(plan.kv_cache_bytes)}: {plan.num_blocks:,} blocks of "
+        f"{plan.block_size} tokens in {plan.capacity.kv_dtype}",
+        "Fits": plan.fits,
+    }
+    lines = [f"{name:13} {value}" for name, value in rows.items()]
+    titles = (
+        "KV precision", "a token", f"streams of {plan.context:,}",
+        f"tokens, each of {plan.max_num_seqs}", "tokens, one",
+    )  # fmt: skip
+    table = [titles, *map(_row, (plan.capacity, *plan.alternatives))]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines.append("")
+    for first, *others in table:
+        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join((f"{first:{widths[0]}}", *cells)))
+    return "\n".join(lines)
+
+
+def _row(capacity: Capacity) -> tuple[str, ...]:
+    return (
+        capacity.kv_dtype,
+        size(capacity.bytes_per_token),
+        f"{capacity.max_streams:,}",
+        f"{capacity.context_of_all:,}",
+        f"{capacity.context_of_one:,}",
+    )

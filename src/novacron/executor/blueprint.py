@@ -1,0 +1,120 @@
+"""What is known of a model, and of how it is going to be computed here, before a weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from novacron.config.engine import ModelConfig
+from novacron.config.kv_layers import KVDtype
+from novacron.executor.memory_plan import ModelShape
+from novacron.executor.placement import choose_device, choose_dtype, choose_quantization
+from novacron.kernels.choice import choose_kernels
+from novacron.kernels.linear import Quantization
+from novacron.kernels.table import Kernels
+from novacron.models.checkpoint import Checkpoint
+from novacron.models.decoder import Decoder, build_decoder
+from novacron.models.decoder_config import DecoderConfig, LayerConfig
+from novacron.models.hf_config import read_hf_config
+from novacron.models.layers.attention import num_local_kv_heads
+from novacron.models.registry import Family, find_family
+from novacron.parallel.communicator import LocalCommunicator
+from novacron.parallel.groups import SINGLE
+from novacron.runner.kv_tensors import name_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """A checkpoint, and the device, precision and kernels chosen for it."""
+
+    path: Path
+    architecture: str
+    family: Family
+    config: DecoderConfig
+    checkpoint: Checkpoint
+    device: torch.device
+    dtype: torch.dtype
+    quantization: Quantization | None
+    kernels: Kernels
+
+    @property
+    def dtype_name(self) -> KVDtype:
+        return name_of(self.dtype)
+
+    def build(self, device: torch.device) -> Decoder:
+        """The decoder without its weights; on the device "meta" it takes no memory."""
+        return build_decoder(
+            self.config,
+            SINGLE,
+            LocalCommunicator(),
+            self.kernels,
+            quantization=self.quantization,
+            dtype=self.dtype,
+            device=device,
+        )
+
+    def of_draft(self, path: Path) -> Blueprint:
+        """That of a model which guesses for this one, computed in the same way. Raises
+        ModelLoadError."""
+        hf_config = read_hf_config(path)
+        architecture, family = find_family(hf_config)
+        return replace(
+            self,
+            path=path,
+            architecture=architecture,
+            family=family,
+            config=family.read_config(hf_config),
+            checkpoint=Checkpoint(path),
+        )
+
+    def shape(self) -> ModelShape:
+        config = self.config
+        return ModelShape(
+            name=str(self.path),
+            precision=str(self.quantization or self.dtype_name),
+            weight_bytes=self.build(torch.device("meta")).weight_bytes,
+            num_layers=len(config.layers),
+            num_heads=config.num_heads,
+            num_kv_heads=num_local_kv_heads(config.num_kv_heads, SINGLE),
+            head_dim=config.head_dim,
+            hidden_size=config.hidden_size,
+            ffn_width=max(_ffn_width(config, layer) for layer in config.layers),
+            vocab_size=config.vocab_size,
+            dtype=self.dtype_name,
+            value_bytes=self.dtype.itemsize,
+            context_length=config.context_length,
+            longest_context=config.longest_context,
+        )
+
+
+def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprint:
+    """Raises ModelLoadError and ConfigError."""
+    device = choose_device(model)
+    hf_config = read_hf_config(path)
+    architecture, family = find_family(hf_config)
+    config = family.read_config(hf_config)
+    checkpoint = Checkpoint(path)
+    dtype = choose_dtype(model, hf_config.dtype or checkpoint.dtype, device)
+    return Blueprint(
+        path=path,
+        architecture=architecture,
+        family=family,
+        config=config,
+        checkpoint=checkpoint,
+        device=device,
+        dtype=dtype,
+        quantization=choose_quantization(model),
+        kernels=choose_kernels(model.kernels, device, dtype, num_threads),
+    )
+
+
+def _ffn_width(config: DecoderConfig, layer: LayerConfig) -> int:
+    """Values of one token between the matrices of a layer's feed-forward part: gate, up and their
+    product; with experts, these of each that is chosen, and what each of them gives."""
+    if layer.moe is None:
+        return 3 * config.ffn_size
+    moe = layer.moe
+    of_experts = moe.experts_per_token * (3 * moe.ffn_size + config.hidden_size)
+    return of_experts + 3 * moe.shared_ffn_size

@@ -1,0 +1,65 @@
+"""`novacron plan`: tables, JSON, and refusals with numbers, without reading a weight."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from novacron.executor import device_memory
+from novacron.executor.memory_plan import DeviceMemory
+from novacron.testing.tiny_models import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model("llama", tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty mebibytes, of which the cache may have half of what weights leave."""
+    found = DeviceMemory("cpu", 40 * 2**20, 64 * 2**20, 0.5, is_own=False)
+    monkeypatch.setattr(device_memory, "measure_device_memory", lambda device, cache: found)
+
+
+OPTIONS = ("--device", "cpu", "--dtype", "float32", "--max-num-batched-tokens", "64")
+
+
+def test_tables(novacron, model: Path) -> None:
+    result = novacron("plan", str(model), *OPTIONS, "--max-num-seqs", "64")
+    assert result.exit_code == 0, result.output
+    lines = {line.partition("  ")[0].strip(): line for line in result.output.splitlines()}
+    assert "40.0 MiB free of 64.0 MiB on cpu" in lines["Memory"]
+    assert "blocks of 16 tokens in float32" in lines["KV cache"]
+    assert "LlamaForCausalLM" in lines["Model"]
+    rows = [lines[kv_dtype].split() for kv_dtype in ("float32", "bfloat16", "int8")]
+    sizes = [float(row[1]) for row in rows]
+    assert sizes == sorted(sizes, reverse=True)
+    streams = [int(row[3]) for row in rows]
+    assert streams == sorted(streams)
+    assert 0 < streams[0] < streams[2]
+    assert f"at {streams[0]} streams" in lines["Fits"]
+
+
+def test_json(novacron, model: Path) -> None:
+    result = novacron("plan", str(model), *OPTIONS, "--kv-cache-dtype", "int8", "--json")
+    plan = json.loads(result.output)
+    assert plan["capacity"]["kv_dtype"] == "int8"
+    assert plan["max_model_len"] == 512
+    assert plan["device"]["free_bytes"] == 40 * 2**20
+    assert plan["num_blocks"] * 16 >= 512
+    assert plan["fits"].startswith("max_model_len 512 at ")
+
+
+def test_weights_are_not_read(novacron, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("novacron.models.loading.load_weights", None)
+    assert novacron("plan", str(model), *OPTIONS).exit_code == 0
+
+
+def test_what_does_not_fit_is_refused_with_numbers(novacron, model: Path) -> None:
+    result = novacron("plan", str(model), "--kv-cache-memory", "64Ki", "--max-model-len", "512")
+    assert result.exit_code == 2
+    assert "max_model_len is 512, but the KV cache has room for" in result.output
+    assert "with kv_cache_dtype int8" in result.output
