@@ -14,6 +14,7 @@ from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import ConfigError
 from novacron.executor.decoder_memory import allocate_decoder
 from novacron.executor.draft_model import DraftModel
+from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.executor.placement import (
     choose_device,
     choose_dtype,
@@ -29,7 +30,6 @@ from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DecoderConfig, DynamicScaling, LongRopeScaling
 from novacron.models.hf_config import read_eos_token_ids, read_hf_config
-from novacron.models.loading import load_weights
 from novacron.models.model_version import model_version
 from novacron.models.registry import find_family
 from novacron.parallel.groups import SINGLE
@@ -85,8 +85,13 @@ class InlineExecutor:
         with phases.timed("weights"), ThreadPoolExecutor(1) as background:
             digest = background.submit(model_version, checkpoint)
             decoder = allocate_decoder(model_path, config, kernels, quantization, dtype, device)
-            load_weights(
-                decoder, checkpoint, family, lambda fraction: progress("weights", fraction)
+            load_or_map_weights(
+                decoder,
+                checkpoint,
+                family,
+                lambda fraction: progress("weights", fraction),
+                cache=packed_cache(model),
+                version=digest.result,
             )
             version = digest.result()
         draft_model: DraftModel | None = None
