@@ -51,6 +51,14 @@ class ModelConfig:
     quantization_group_size: int = setting(
         32, "with quantization, neighbouring weights that share a scale: 32, 64 or 128"
     )
+    packed_cache_size: int = setting(
+        32 * 2**30,
+        "most bytes on disk of weights packed for the CPU, which later starts map; 0: keep none",
+        unit="bytes",
+    )
+    cache_dir: str = setting(
+        "", "folder for what can be made again, below novacron/ in it; empty: ~/.cache"
+    )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: cuda if there is one, else cpu")
     max_model_len: int | None = setting(
         None,
@@ -75,6 +83,10 @@ class ModelConfig:
             "max_model_len", self.max_model_len, "give a positive number, or leave it out",
         )  # fmt: skip
         require(self.num_threads >= 0, "num_threads", self.num_threads, "give 0 or more")
+        require(
+            self.packed_cache_size >= 0, "packed_cache_size", self.packed_cache_size,
+            "give a size such as 32Gi, or 0",
+        )  # fmt: skip
         size = self.quantization_group_size
         require(size in (32, 64, 128), "quantization_group_size", size, "choose 32, 64 or 128")
 

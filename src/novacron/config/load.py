@@ -30,7 +30,7 @@ Component = TypeVar(
 )
 
 _PREFIX = "NOVACRON_"
-_VARIABLE_ALIASES = {"VLLM_API_KEY": "api_key"}
+_VARIABLE_ALIASES = {"VLLM_API_KEY": "api_key", "XDG_CACHE_HOME": "cache_dir"}
 _NOT_SETTINGS = {"NOVACRON_CONFIG", "NOVACRON_TORCH"}  # the file; what tools/bootstrap.py installs
 _KUBERNETES_NAME = re.compile(r"\w+_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP))(_\w+)?")
 

@@ -16,13 +16,13 @@ from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
 from novacron.executor.memory_plan import plan_memory
+from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.kernels.linear import Quantization
 from novacron.models.decoder_config import DecoderConfig, DynamicScaling, LongRopeScaling
 from novacron.models.hf_config import read_eos_token_ids
-from novacron.models.loading import load_weights
 from novacron.models.model_version import model_version
 from novacron.parallel.groups import SINGLE
 from novacron.records.output import ModelSpec
@@ -80,11 +80,13 @@ class InlineExecutor:
         with phases.timed("weights"), ThreadPoolExecutor(1) as background:
             digest = background.submit(model_version, blueprint.checkpoint)
             decoder = blueprint.build(device)
-            load_weights(
+            load_or_map_weights(
                 decoder,
                 blueprint.checkpoint,
                 blueprint.family,
                 lambda fraction: progress("weights", fraction),
+                cache=packed_cache(model),
+                version=digest.result,
             )
             version = digest.result()
         draft_model: DraftModel | None = None

@@ -6,7 +6,7 @@ Shapes: O outputs, I inputs, `...` rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,6 +48,16 @@ class Linear(Table, Protocol):
     ) -> Tensor:
         """x @ weight.T + bias. With `add_to`, the product is added to that tensor, in place, and
         it is returned. `out_dtype` is that of x, or float32."""
+        ...
+
+
+@runtime_checkable
+class Packed(Protocol):
+    """A Linear that can be made again of the bytes it holds."""
+
+    @property
+    def packed(self) -> Tensor:
+        """[bytes]"""
         ...
 
 

@@ -75,17 +75,20 @@ class AttentionPlan(Protocol):
 class Kernels:
     """The operations that layers are made of.
 
-    `linear` and `lookup` make something of a weight, which they may keep; `weight_bytes` tells what
-    `linear` needs for one of a shape and a precision. `plan_rotation` takes the positions of the
-    step's tokens, and cosine and sine of the angles at all positions, [P, F]. `scale` and `softcap`
-    change a tensor in place. `choose` None: the sampler does it with torch. `record` is explained
-    in recorded.py.
+    `linear` and `lookup` make something of a weight, which they may keep; `linear_of_packed` makes
+    what `linear` would, given the bytes that it made before, and does not look into the weight;
+    `weight_bytes` tells what it takes for a shape and a precision. `plan_rotation` takes the
+    positions of the step's tokens, and cosine and sine of the angles at all positions, [P, F].
+    `scale` and `softcap` change a tensor in place. `choose` None: the sampler does it with torch.
+    `record` is explained in recorded.py.
     """
 
     name: str
     has_threads: bool  # of its own, beside those of torch
     kv_layout: str  # names the order of bytes in a block of the KV cache; changes with it
     linear: Callable[[Tensor, Quantization | None], Linear]
+    linear_of_packed: Callable[[Tensor, Quantization | None, Tensor], Linear] | None
+    weight_layout: str  # names the order of bytes of a Packed linear; changes with it
     weight_bytes: Callable[[tuple[int, int], torch.dtype, Quantization | None], int]
     lookup: Callable[[Tensor], Table]
     rms_norm: RMSNormOperation
@@ -103,6 +106,8 @@ TORCH_KERNELS = Kernels(
     has_threads=False,
     kv_layout="torch-1",
     linear=torch_linear,
+    linear_of_packed=None,
+    weight_layout="torch-1",
     weight_bytes=torch_weight_bytes,
     lookup=TorchLinear,
     rms_norm=torch_ops.rms_norm,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from novacron.errors import ModelLoadError
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder
+from novacron.models.layers.matrix import Matrix
 from novacron.models.registry import Family
 from novacron.models.weight_slots import Source, WeightSlot
 
@@ -28,13 +29,22 @@ _NAMES_SHOWN = 8
 
 @torch.inference_mode()
 def load_weights(
-    decoder: Decoder, checkpoint: Checkpoint, family: Family, progress: Callable[[float], None]
+    decoder: Decoder,
+    checkpoint: Checkpoint,
+    family: Family,
+    progress: Callable[[float], None],
+    packed: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Make the decoder ready; `progress` gets the fraction done. Raises ModelLoadError."""
+    """Make the decoder ready; `progress` gets the fraction done. With `packed`, what packed_weights
+    gave for the same weights, only the rest is read. Raises ModelLoadError."""
     slots = [(slot, family.source_of(slot.name, decoder.config)) for slot in decoder.weight_slots()]
     for slot, source in slots:
         _check_shape(slot, source, checkpoint)
     _check_nothing_is_left(decoder, checkpoint, family, (source.name for _, source in slots))
+    if packed is not None:
+        for name, matrix in _matrices_by_name(decoder).items():
+            matrix.finish_with(decoder.kernels, packed[name])
+        slots = [(slot, source) for slot, source in slots if slot.matrix is None]
     total = sum(slot.target.nbytes for slot, _ in slots)
     done = 0
     left = Counter(slot.matrix for slot, _ in slots)
@@ -47,6 +57,27 @@ def load_weights(
         if slot.matrix is not None and left[slot.matrix] == 0:
             slot.matrix.finish(decoder.kernels)
         progress(done / total)
+
+
+def packed_weights(decoder: Decoder) -> dict[str, Tensor] | None:
+    """What the matrices of a loaded decoder hold, by name, if its kernels can take it up again."""
+    packed = {name: matrix.packed for name, matrix in _matrices_by_name(decoder).items()}
+    if decoder.kernels.linear_of_packed is None:
+        return None
+    return {name: tensor for name, tensor in packed.items() if tensor is not None}
+
+
+def fits(decoder: Decoder, packed: Mapping[str, Tensor]) -> bool:
+    """Whether `packed` holds every matrix of the decoder, each in its size."""
+    sizes = {
+        name: matrix.final_bytes(decoder.kernels)
+        for name, matrix in _matrices_by_name(decoder).items()
+    }
+    return sizes == {name: tensor.nbytes for name, tensor in packed.items()}
+
+
+def _matrices_by_name(decoder: Decoder) -> dict[str, Matrix]:
+    return {name: part for name, part in decoder.named_modules() if isinstance(part, Matrix)}
 
 
 def _check_shape(slot: WeightSlot, source: Source, checkpoint: Checkpoint) -> None:

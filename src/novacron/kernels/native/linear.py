@@ -38,13 +38,17 @@ class NativeLinear:
         quantization: Quantization | None = None,
         *,
         segments: int = SEGMENTS,
+        packed: Tensor | None = None,
     ) -> None:
+        """`packed` is what another one made of that very weight, which is then not looked into."""
         self._context = context
         self.shape = (weight_OI.shape[0], weight_OI.shape[1])
         self._dtype = weight_OI.dtype
         self._type = DATA_TYPES[weight_OI.dtype]
         self._weight_type, self._group = _type_and_group(self._type, quantization)
-        self._packed = _pack(context, weight_OI.contiguous(), self._weight_type, self._group)
+        if packed is None:
+            packed = _pack(context, weight_OI.contiguous(), self._weight_type, self._group)
+        self._packed = packed
         self._call = LinearCall(
             weights=self._packed.data_ptr(),
             outputs=self.shape[0],
@@ -80,6 +84,11 @@ class NativeLinear:
         call.out_type = DATA_TYPES[out.dtype]
         self._context.stream.submit(call)
         return out
+
+    @property
+    def packed(self) -> Tensor:
+        """The weight as it lies in memory, [bytes]."""
+        return self._packed
 
     def rows(self, indices: Tensor) -> Tensor:
         call = LookupCall(

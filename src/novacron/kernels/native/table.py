@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from torch import Tensor
+
+from novacron.kernels.linear import Quantization
 from novacron.kernels.native.attention import NativeAttentionPlan
 from novacron.kernels.native.library import NativeContext
 from novacron.kernels.native.linear import NativeLinear, NativeTable, packed_bytes
@@ -19,12 +22,20 @@ from novacron.kernels.native.sampling import NativeChoose
 from novacron.kernels.table import Kernels
 
 
+def _linear_of_packed(
+    context: NativeContext, weight: Tensor, quantization: Quantization | None, packed: Tensor
+) -> NativeLinear:
+    return NativeLinear(context, weight, quantization, packed=packed)
+
+
 def native_kernels(context: NativeContext) -> Kernels:
     return Kernels(
         name=f"native ({context.level}, {context.num_threads} threads)",
         has_threads=True,
         kv_layout="native-1",
         linear=partial(NativeLinear, context),
+        linear_of_packed=partial(_linear_of_packed, context),
+        weight_layout="native-1",
         weight_bytes=partial(packed_bytes, context),
         lookup=partial(NativeTable, context),
         rms_norm=NativeRMSNorm(context),

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from novacron.kernels.linear import Linear, Quantization, Table, TorchLinear
+from novacron.kernels.linear import Linear, Packed, Quantization, Table, TorchLinear
 from novacron.kernels.pages import empty_pages
 from novacron.kernels.table import Kernels
 
@@ -48,6 +48,24 @@ class Matrix(nn.Module):
         self.product = self.table = kernels.linear(self.weight.data, self.quantization)
         if not isinstance(self.product, TorchLinear):
             self.weight.data = self.weight.data[:0].clone()
+
+    @property
+    def packed(self) -> Tensor | None:
+        """What a finished one holds, [bytes], if it can be finished with that again."""
+        if self._is_kept_as_it_is:
+            return self.weight.data.flatten().view(torch.uint8)
+        return self.product.packed if isinstance(self.product, Packed) else None
+
+    def finish_with(self, kernels: Kernels, packed: Tensor) -> None:
+        """Instead of `finish`, with what another one held that was made of the same weight."""
+        if self._is_kept_as_it_is:
+            self.weight.data = packed.view(self.dtype).view(self.shape)
+            self.table = kernels.lookup(self.weight.data)
+            return
+        assert kernels.linear_of_packed is not None
+        product = kernels.linear_of_packed(self.weight.data, self.quantization, packed)
+        self.product = self.table = product
+        self.weight.data = self.weight.data[:0].clone()
 
     @property
     def _is_kept_as_it_is(self) -> bool:

@@ -1,0 +1,55 @@
+"""Weights from the packed cache where it has them, else from the checkpoint, and then into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from novacron.config.engine import ModelConfig
+from novacron.models.checkpoint import Checkpoint
+from novacron.models.decoder import Decoder
+from novacron.models.loading import fits, load_weights, packed_weights
+from novacron.models.packed_cache import PackedCache
+from novacron.models.registry import Family
+
+_DEFAULT_CACHE = Path("~/.cache")
+
+
+def packed_cache(model: ModelConfig) -> PackedCache:
+    base = Path(model.cache_dir) if model.cache_dir else _DEFAULT_CACHE.expanduser()
+    return PackedCache(base / "novacron" / "packed", model.packed_cache_size)
+
+
+def load_or_map_weights(
+    decoder: Decoder,
+    checkpoint: Checkpoint,
+    family: Family,
+    progress: Callable[[float], None],
+    *,
+    cache: PackedCache,
+    version: Callable[[], str],
+) -> None:
+    """Make the decoder ready. `version` waits for the digest of the checkpoint. What is packed now
+    is written in the background. Raises ModelLoadError."""
+    if decoder.kernels.linear_of_packed is None or not cache.is_for(decoder.weight_bytes):
+        load_weights(decoder, checkpoint, family, progress)
+        return
+    key = _key(version(), decoder)
+    found = cache.find(key)
+    if found is not None and fits(decoder, found):
+        load_weights(decoder, checkpoint, family, progress, found)
+        return
+    load_weights(decoder, checkpoint, family, progress)
+    made = packed_weights(decoder)
+    if made is not None:
+        cache.keep_in_background(key, made)
+
+
+def _key(version: str, decoder: Decoder) -> str:
+    dtype = str(decoder.dtype).removeprefix("torch.")
+    precisions = sorted(
+        f"int{matrix.quantization.bits}g{matrix.quantization.group_size}"
+        for matrix in {matrix.role: matrix for matrix in decoder.matrices}.values()
+        if matrix.quantization is not None
+    )
+    return "-".join((version, dtype, *dict.fromkeys(precisions), decoder.kernels.weight_layout))
