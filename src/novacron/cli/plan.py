@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 import msgspec
 
-from novacron.cli.options import config_file_option, load_settings, settings_command
+from novacron.cli.options import serving_command
 from novacron.cli.wording import size
+from novacron.config.load import Settings
 from novacron.executor.memory_plan import Capacity, MemoryPlan
 
 
-@settings_command("model", "cache", "scheduler", "speculative")
-@click.argument("model_path", metavar="[MODEL]", required=False)
-@config_file_option
+@serving_command("model", "cache", "scheduler", "speculative")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def plan(model_path: str | None, config_file: Path | None, as_json: bool, **flags: object) -> None:
+def plan(settings: Settings, *, as_json: bool) -> None:
     """Show how the memory of this machine would be shared out, and what would fit.
 
     Takes the same MODEL, options, file and environment as `novacron serve`, and reads no weights.
     If what is asked for does not fit, says why and what would, with exit code 1 or 2.
     """
-    engine = load_settings(flags, file=config_file, model=model_path).engine
+    engine = settings.engine
 
     from novacron.engine.draft_pair import find_draft_model
     from novacron.engine.model_path import resolve_model_path
