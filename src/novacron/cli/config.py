@@ -15,7 +15,7 @@ def config() -> None:
     """Explain the settings in effect."""
 
 
-@serving_command
+@serving_command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def explain(settings: Settings, *, as_json: bool) -> None:
     """Show every setting: its value, where that comes from, and what it means.

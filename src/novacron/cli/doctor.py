@@ -19,7 +19,7 @@ _LITTLE_MEMORY = 2 * 2**30
 _LITTLE_DISK = 5 * 2**30
 
 
-@serving_command
+@serving_command()
 @click.pass_context
 def doctor(ctx: click.Context, /, settings: Settings) -> None:
     """Check that `novacron serve` with the same arguments can work on this machine.

@@ -84,25 +84,30 @@ def settings_command(*components: str) -> Callable[[Callable[..., Any]], Setting
     return decorate
 
 
-def serving_command(function: Callable[..., Any]) -> SettingsCommand:
-    """A click command with MODEL, --config and every setting, as `novacron serve` takes them.
+def serving_command(*components: str) -> Callable[[Callable[..., Any]], SettingsCommand]:
+    """A click command with MODEL, --config and settings, as `novacron serve` takes them: those of
+    `components`, or all.
 
-    `function` gets the Settings they make, then its own options.
+    The function gets the Settings they make, then its own options.
     """
 
-    @wraps(function)
-    def run(*, model_path: str | None, config_file: Path | None, **options: object) -> object:
-        flags = {name: options.pop(name) for name in KEYS}
-        return function(load_settings(flags, file=config_file, model=model_path), **options)
+    def decorate(function: Callable[..., Any]) -> SettingsCommand:
+        @wraps(function)
+        def run(*, model_path: str | None, config_file: Path | None, **options: object) -> object:
+            flags = {name: options.pop(name) for name in KEYS if name in options}
+            settings = load_settings(flags, file=config_file, model=model_path)
+            return function(settings, **options)
 
-    model = click.argument("model_path", metavar="[MODEL]", required=False)
-    config_file = click.option(
-        "--config",
-        "config_file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="YAML file with settings; flags win over it.",
-    )
-    return settings_command(*_TITLES)(model(config_file(run)))
+        model = click.argument("model_path", metavar="[MODEL]", required=False)
+        config_file = click.option(
+            "--config",
+            "config_file",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="YAML file with settings; flags win over it.",
+        )
+        return settings_command(*(components or _TITLES))(model(config_file(run)))
+
+    return decorate
 
 
 def load_settings(

@@ -11,21 +11,22 @@ from novacron.config.load import Settings
 from novacron.executor.memory_plan import Capacity, MemoryPlan
 
 
-@serving_command
+@serving_command("model", "cache", "scheduler", "speculative")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def plan(settings: Settings, as_json: bool) -> None:
+def plan(settings: Settings, *, as_json: bool) -> None:
     """Show how the memory of this machine would be shared out, and what would fit.
 
     Takes the same MODEL, options, file and environment as `novacron serve`, and reads no weights.
     If what is asked for does not fit, says why and what would, with exit code 1 or 2.
     """
+    engine = settings.engine
+
     from novacron.engine.draft_pair import find_draft_model
     from novacron.engine.model_path import resolve_model_path
     from novacron.executor.blueprint import draw_blueprint
     from novacron.executor.device_memory import measure_device_memory
     from novacron.executor.memory_plan import plan_memory
 
-    engine = settings.engine
     path = resolve_model_path(engine.model.model)
     blueprint = draw_blueprint(engine.model, path, 1)
     draft_path = find_draft_model(engine, path)

@@ -9,7 +9,7 @@ from novacron.cli.options import serving_command
 from novacron.config.load import Settings
 
 
-@serving_command
+@serving_command()
 @click.pass_context
 def serve(ctx: click.Context, /, settings: Settings) -> None:
     """Serve MODEL over HTTP: the APIs of OpenAI and of NovaCron.
