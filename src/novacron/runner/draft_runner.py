@@ -113,7 +113,8 @@ class DraftRunner:
         """One pass over the parts; a guess for each request in `wanting`, which holds those before
         it, unless it cannot have one."""
         inputs = self._input_batch.prepare(SchedulerOutput(0, (), parts, (), ()))
-        inputs.token_ids_T.clamp_(max=self._own_vocab_size - 1)
+        if self._own_vocab_size < self._vocab_size:
+            inputs.token_ids_T.clamp_(max=self._own_vocab_size - 1)
         hidden_TD = self._decoder_step.hidden(inputs)
         chosen = [part for part in inputs.parts if part.scheduled.request_id in wanting]
         if not chosen:

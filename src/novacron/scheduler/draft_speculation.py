@@ -1,6 +1,6 @@
 """DraftModelSpeculation: guesses that a smaller model makes, for all requests of a step together.
 
-See docs/adr/0011-draft-model.md. What the draft model shall compute is decided here, down to the
+See docs/adr/0012-draft-model.md. What the draft model shall compute is decided here, down to the
 positions; whoever runs it decides nothing.
 """
 
