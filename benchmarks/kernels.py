@@ -3,6 +3,10 @@ attention over a long context with a KV cache of each precision.
 
     python benchmarks/kernels.py [--threads N] [--model FOLDER] [--part steps|products|kv]
 
+Products in bfloat16, float32, and with weights in int8 and int4 (against torch's in bfloat16), each
+shape beside the machine's peaks measured just before: the share of the read bandwidth, and of the
+fastest product in the precision that computes (int8 for both int8 and int4).
+
 Only the ratios of one run mean anything: both sides are measured alternately, and the best of
 several rounds counts, because whatever else a machine does can only make a measurement slower.
 """
@@ -18,11 +22,13 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from novacron.bench.machine_peaks import MachinePeaks, measure_peaks
 from novacron.config.kv_layers import KVDtype
 from novacron.demo import bundled_model_path
 from novacron.executor.placement import keep_freed_memory
 from novacron.kernels.choice import choose_kernels
 from novacron.kernels.kv_format import KVFormat
+from novacron.kernels.linear import Quantization
 from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
 from novacron.kernels.native.attention import NativeAttentionPlan
 from novacron.kernels.native.library import NativeContext
@@ -37,6 +43,13 @@ from novacron.testing.reference import load_decoder_with
 
 SHAPES = [(5632, 2048), (2048, 5632), (768, 256), (1536, 256), (256, 768), (3072, 256)]
 ROWS = (1, 8, 32, 512)
+# Type of the inputs, rounding of the weights, precision whose peak is the limit.
+FORMATS = [
+    (torch.bfloat16, None, "bf16"),
+    (torch.float32, None, "fp32"),
+    *((torch.bfloat16, Quantization(8, size), "int8") for size in (32, 64, 128)),
+    *((torch.bfloat16, Quantization(4, size), "int8") for size in (32, 64, 128)),
+]
 ROUNDS = 5
 LAYERS = 8  # with caches of their own, so that these come from memory
 COLD_BYTES = 100 * 2**20  # of different weights in turn, so that large ones come from memory
@@ -60,25 +73,45 @@ def in_turn(*sides: Callable[[], object]) -> list[float]:
 
 def compare_products(num_threads: int) -> None:
     context = NativeContext(num_threads)
-    print(f"{'product':>22} {'rows':>5} {'torch us':>9} {'native us':>9}  faster  GB/s GFLOP/s")
-    for dtype in (torch.bfloat16, torch.float32):
+    print(
+        f"\n{'product':>32} {'rows':>5} {'torch us':>9} {'native us':>9}  faster"
+        f"  GB/s {'of peak':>7} GOP/s {'of peak':>7}"
+    )
+    for dtype, quantization, limit in FORMATS:
         for outputs, inputs in SHAPES:
             size = outputs * inputs
             copies = max(1, min(4, COLD_BYTES // (size * dtype.itemsize))) if size > 1e6 else 1
             weights = [torch.randn(outputs, inputs).to(dtype) for _ in range(copies)]
-            packed = [NativeLinear(context, weight) for weight in weights]
+            packed = [NativeLinear(context, weight, quantization) for weight in weights]
+            peaks = measure_peaks(num_threads, repeats=3)
             for rows in ROWS:
                 x, turn = torch.randn(rows, inputs).to(dtype), count()
                 torch_s, native_s = in_turn(
                     lambda x=x, turn=turn: F.linear(x, weights[next(turn) % copies]),  # noqa: B023
                     lambda x=x, turn=turn: packed[next(turn) % copies](x),  # noqa: B023
                 )
-                name = f"{str(dtype).removeprefix('torch.')} {outputs}x{inputs}"
+                name = str(quantization or dtype).removeprefix("torch.")
                 print(
-                    f"{name:>22} {rows:5} {torch_s * 1e6:9.0f} {native_s * 1e6:9.0f} "
-                    f"{torch_s / native_s:6.2f}x {size * dtype.itemsize / native_s / 1e9:5.1f} "
-                    f"{2 * size * rows / native_s / 1e9:7.0f}"
+                    f"{f'{name} {outputs}x{inputs}':>32} {rows:5} {torch_s * 1e6:9.0f} "
+                    f"{native_s * 1e6:9.0f} {torch_s / native_s:6.2f}x "
+                    + _beside_peaks(
+                        packed[0].packed.nbytes / native_s / 1e9,
+                        2 * size * rows / native_s / 1e9,
+                        peaks,
+                        num_threads,
+                        limit,
+                    ),
+                    flush=True,
                 )
+
+
+def _beside_peaks(
+    gb_per_s: float, gop_per_s: float, peaks: MachinePeaks, num_threads: int, limit: str
+) -> str:
+    """A small product's weights stay in caches: there the bandwidth exceeds that of memory."""
+    read, compute = peaks.read_gb_per_s[num_threads], peaks.gop_per_s.get(limit)
+    share = f"{gop_per_s / compute:7.0%}" if compute else f"{'-':>7}"
+    return f"{gb_per_s:5.1f} {gb_per_s / read:7.0%} {gop_per_s:5.0f} {share}"
 
 
 def step_of(decoder: Decoder, streams: int, context: int) -> Callable[[], object]:
