@@ -103,24 +103,16 @@ NOVACRON_INLINE Ints round_to_whole(Floats x) {
   return (Ints)(x + kShift) - (Ints)broadcast(kShift);
 }
 
-// The largest magnitude; infinite or NaN if one of the numbers is: without their signs, floats are
-// ordered as their bits are, and NaN comes last.
+// The largest magnitude; NaN if any of the numbers is not finite.
 NOVACRON_INLINE float largest_magnitude(const float* x, int64_t size) {
-  Ints largest = {};
+  Floats largest = {}, poison = {};
   for_vectors(size, [&](int64_t index, int64_t count) {
-    const Ints magnitude = (Ints)load_up_to(x + index, count) & 0x7fffffff;
-    largest = magnitude > largest ? magnitude : largest;
+    const Floats part = load_up_to(x + index, count);
+    const Floats magnitude = (Floats)((Words)part & 0x7fffffffu);
+    largest = choose(magnitude > largest, magnitude, largest);
+    poison += part * 0.0f;
   });
-  int32_t lanes[kLanes];
-  memcpy(lanes, &largest, sizeof lanes);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) {
-      if (lanes[lane] < lanes[lane + width]) lanes[lane] = lanes[lane + width];
-    }
-  }
-  float found;
-  memcpy(&found, lanes, sizeof found);
-  return found;
+  return max_of_lanes(largest) + sum_of_lanes(poison);
 }
 
 // The scale by which numbers up to `largest` become such up to `limit`, as the cache holds it.
