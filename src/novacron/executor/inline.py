@@ -12,15 +12,16 @@ from pathlib import Path
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
-from novacron.executor.memory_plan import plan_memory
+from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.kernels.linear import Quantization
+from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DecoderConfig, DynamicScaling, LongRopeScaling
 from novacron.models.hf_config import read_eos_token_ids
 from novacron.models.model_version import model_version
@@ -77,18 +78,8 @@ class InlineExecutor:
                 draft=None if draft is None else draft.shape(),
             )
             logger.info("memory: %s", plan.summary)
-        with phases.timed("weights"), ThreadPoolExecutor(1) as background:
-            digest = background.submit(model_version, blueprint.checkpoint)
-            decoder = blueprint.build(device)
-            load_or_map_weights(
-                decoder,
-                blueprint.checkpoint,
-                blueprint.family,
-                lambda fraction: progress("weights", fraction),
-                cache=packed_cache(model),
-                version=digest.result,
-            )
-            version = digest.result()
+        with phases.timed("weights"):
+            decoder, version = _load_model(blueprint, model, progress)
         draft_model: DraftModel | None = None
         if draft is not None:
             with phases.timed("draft_weights"):
@@ -96,14 +87,7 @@ class InlineExecutor:
         if kernels.has_threads:
             torch.set_num_threads(1)  # two pools would wait for each other's cores
         with phases.timed("kv_cache"):
-            kv_tensors = KVTensors(
-                config,
-                SINGLE,
-                num_blocks=plan.num_blocks,
-                block_size=plan.block_size,
-                formats=choose_kv_formats(cache, len(config.layers), blueprint.dtype_name),
-                device=device,
-            )
+            kv_tensors = _allocate_cache(blueprint, plan, cache)
             decoder.set_context(plan.max_model_len)
         eos_token_ids = read_eos_token_ids(model_path)
         batch = InputBatch(
@@ -191,6 +175,35 @@ class _Phases:
         yield
         self.times_s[phase] = time.perf_counter() - start_s
         self._progress(phase, 1.0)
+
+
+def _load_model(
+    blueprint: Blueprint, model: ModelConfig, progress: Callable[[str, float], None]
+) -> tuple[Decoder, str]:
+    """The decoder with its weights, and the digest of its checkpoint."""
+    with ThreadPoolExecutor(1) as background:
+        digest = background.submit(model_version, blueprint.checkpoint)
+        decoder = blueprint.build(blueprint.device)
+        load_or_map_weights(
+            decoder,
+            blueprint.checkpoint,
+            blueprint.family,
+            lambda fraction: progress("weights", fraction),
+            cache=packed_cache(model),
+            version=digest.result,
+        )
+        return decoder, digest.result()
+
+
+def _allocate_cache(blueprint: Blueprint, plan: MemoryPlan, cache: CacheConfig) -> KVTensors:
+    return KVTensors(
+        blueprint.config,
+        SINGLE,
+        num_blocks=plan.num_blocks,
+        block_size=plan.block_size,
+        formats=choose_kv_formats(cache, len(blueprint.config.layers), blueprint.dtype_name),
+        device=blueprint.device,
+    )
 
 
 def _version(
