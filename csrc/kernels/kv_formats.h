@@ -79,24 +79,6 @@ NOVACRON_INLINE void store(Float8* to, Floats x) {
   memcpy(to, &bytes, sizeof bytes);
 }
 
-// sum + a[0] * b[0] + a[1] * b[1] in each lane, of the two signed halves of its words.
-NOVACRON_INLINE Ints add_products_of_pairs(Ints sum, Words a, Words b) {
-#if defined(__AVX512VNNI__)
-  return (Ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
-#elif defined(__AVXVNNI__)
-  return (Ints)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
-#elif defined(__AVX512BW__)
-  return sum + (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
-  return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
-#elif defined(__SSE2__)
-  return sum + (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
-#else
-  const Ints low = ((Ints)(a << 16) >> 16) * ((Ints)(b << 16) >> 16);
-  return sum + low + ((Ints)a >> 16) * ((Ints)b >> 16);
-#endif
-}
-
 // To nearest, ties to even. For less than 2^22.
 NOVACRON_INLINE Ints round_to_whole(Floats x) {
   constexpr float kShift = 12582912.0f;  // 1.5 * 2^23

@@ -268,6 +268,24 @@ struct BFloat16Cells {
 #endif
 };
 
+// sum + a[0] * b[0] + a[1] * b[1] in each lane, of the two signed halves of its words.
+NOVACRON_INLINE Ints add_products_of_pairs(Ints sum, Words a, Words b) {
+#if defined(__AVX512VNNI__)
+  return (Ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVXVNNI__)
+  return (Ints)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
+#elif defined(__AVX512BW__)
+  return sum + (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return sum + (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  const Ints low = ((Ints)(a << 16) >> 16) * ((Ints)(b << 16) >> 16);
+  return sum + low + ((Ints)a >> 16) * ((Ints)b >> 16);
+#endif
+}
+
 // Four neighbouring whole numbers from -128 to 127, in the form that the level multiplies best with
 // the four unsigned bytes of each lane. `add_byte_products` adds all four products to the lane;
 // `make_byte_cells` makes cells of bytes that were written to where `bytes_before` says: to the
@@ -291,22 +309,9 @@ NOVACRON_INLINE void make_byte_cells(const int8_t*, int64_t, ByteCell*) {}
 struct __attribute__((may_alias)) ByteCell {
   uint32_t even, odd;  // the first and the third as 16 bits each, the second and the fourth
 };
-// Adds to each lane the products of its lower and of its upper 16 bits, with their signs.
-NOVACRON_INLINE Ints add_pair_products(Ints sum, Words a, Words b) {
-#if defined(__AVX512BW__)
-  return sum + (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
-  return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
-#elif defined(__SSE2__)
-  return sum + (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
-#else
-  const Ints low = ((Ints)(a << 16) >> 16) * ((Ints)(b << 16) >> 16);
-  return sum + low + ((Ints)a >> 16) * ((Ints)b >> 16);
-#endif
-}
 NOVACRON_INLINE Ints add_byte_products(Ints sum, ByteCell other, Words bytes) {
-  sum = add_pair_products(sum, bytes & 0x00ff00ffu, broadcast_word(other.even));
-  return add_pair_products(sum, (bytes >> 8) & 0x00ff00ffu, broadcast_word(other.odd));
+  sum = add_products_of_pairs(sum, bytes & 0x00ff00ffu, broadcast_word(other.even));
+  return add_products_of_pairs(sum, (bytes >> 8) & 0x00ff00ffu, broadcast_word(other.odd));
 }
 NOVACRON_INLINE uint32_t pair(int8_t low, int8_t high) {
   return static_cast<uint16_t>(low) | static_cast<uint32_t>(static_cast<uint16_t>(high)) << 16;
