@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from novacron.bench.machine_peaks import MachinePeaks, measure_peaks
@@ -71,6 +73,14 @@ def in_turn(*sides: Callable[[], object]) -> list[float]:
     return [min(times) for times in zip(*rounds, strict=True)]
 
 
+def one_after_the_other(
+    products: Sequence[Callable[[Tensor], Tensor]], x: Tensor
+) -> Callable[[], object]:
+    """Multiplies with the next of them in each call, so that weights come from memory."""
+    turns = cycle(products)
+    return lambda: next(turns)(x)
+
+
 def compare_products(num_threads: int) -> None:
     context = NativeContext(num_threads)
     print(
@@ -85,10 +95,10 @@ def compare_products(num_threads: int) -> None:
             packed = [NativeLinear(context, weight, quantization) for weight in weights]
             peaks = measure_peaks(num_threads, repeats=3)
             for rows in ROWS:
-                x, turn = torch.randn(rows, inputs).to(dtype), count()
+                x = torch.randn(rows, inputs).to(dtype)
+                by_torch = [partial(F.linear, weight=weight) for weight in weights]
                 torch_s, native_s = in_turn(
-                    lambda x=x, turn=turn: F.linear(x, weights[next(turn) % copies]),  # noqa: B023
-                    lambda x=x, turn=turn: packed[next(turn) % copies](x),  # noqa: B023
+                    one_after_the_other(by_torch, x), one_after_the_other(packed, x)
                 )
                 name = str(quantization or dtype).removeprefix("torch.")
                 print(
