@@ -119,8 +119,9 @@ struct MapCall {
 };
 
 // Stores the step's keys and values in the cache, then attends. A row is a request's part of the
-// step: {first token, position of that token, number of tokens}. A cache is [key-value heads][blocks]
-// of blocks in `kv_format`, whose size novacron_kv_block_bytes tells; scales lie inside.
+// step: {first token, position of that token, number of tokens}. A cache is [key-value heads][blocks],
+// by strides in bytes, of blocks in `kv_format`, whose size novacron_kv_block_bytes tells; scales lie
+// inside.
 struct AttentionCall {
   const void* query;
   const void* key;
@@ -132,7 +133,8 @@ struct AttentionCall {
   const int64_t* block_tables;
   const int64_t* slots;  // per token: block * block_size + offset
   int64_t num_rows, num_tokens, num_heads, num_kv_heads, head_dim;
-  int64_t block_size, num_blocks, table_stride;
+  int64_t block_size, table_stride;
+  int64_t cache_head_stride, cache_block_stride;
   int64_t query_token_stride, query_head_stride;
   int64_t key_token_stride, key_head_stride;
   int64_t value_token_stride, value_head_stride;

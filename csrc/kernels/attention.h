@@ -58,9 +58,9 @@ class QueryTile {
         queries_(num_queries_ * layout_.cells),
         query_scales_(num_queries_),
         query_starts_(num_queries_ * groups_) {
-    const int64_t head_bytes = call.num_blocks * layout_.bytes;
-    keys_ = static_cast<const char*>(call.key_cache) + tile.kv_head * head_bytes;
-    values_ = static_cast<const char*>(call.value_cache) + tile.kv_head * head_bytes;
+    const int64_t head_start = tile.kv_head * call.cache_head_stride;
+    keys_ = static_cast<const char*>(call.key_cache) + head_start;
+    values_ = static_cast<const char*>(call.value_cache) + head_start;
   }
 
   // What the queries see in all segments, written out. Both arguments are memory for softmaxes.
@@ -102,7 +102,7 @@ class QueryTile {
     return call_.window == 0 ? 0 : larger(0, position(query) + 1 - call_.window);
   }
   const char* block_of(const char* cache, int64_t place) const {
-    return cache + table_[place / call_.block_size] * layout_.bytes;
+    return cache + table_[place / call_.block_size] * call_.cache_block_stride;
   }
 
   void write(const Softmaxes& total) const {

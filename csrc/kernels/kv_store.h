@@ -21,12 +21,11 @@ inline void to_floats(int32_t type, const void* from, int64_t start, int64_t siz
 template <class Format>
 struct BlockLayout {
   const int64_t cells;  // of a token's keys
-  const int64_t scales_start, bytes;
+  const int64_t scales_start;
 
   explicit BlockLayout(const AttentionCall& call)
       : cells(kv_padded_dims(Format::kFormat, call.head_dim) / Format::kElements),
-        scales_start(kv_scales_start(Format::kFormat, call.block_size, call.head_dim)),
-        bytes(kv_block_bytes(Format::kFormat, call.block_size, call.head_dim)) {}
+        scales_start(kv_scales_start(Format::kFormat, call.block_size, call.head_dim)) {}
 };
 
 template <class Format>
@@ -57,7 +56,8 @@ class TokenStore {
  private:
   char* block(void* cache, int64_t head, int64_t token) const {
     const int64_t block = call_.slots[token] / call_.block_size;
-    return static_cast<char*>(cache) + (head * call_.num_blocks + block) * layout_.bytes;
+    return static_cast<char*>(cache) + head * call_.cache_head_stride +
+           block * call_.cache_block_stride;
   }
   void encode(const void* from, int64_t start) {
     to_floats(call_.type, from, start, call_.head_dim, floats_.data());

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 from collections.abc import Sequence
@@ -11,13 +12,28 @@ from torch import Tensor
 
 _MAP_NORESERVE = 0x4000  # Linux; in the module mmap from Python 3.13 on
 _FEWEST_BYTES = 2**16
+_FEWEST_BYTES_OF_HUGE_PAGES = 2**24
+
+
+def zero_pages(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor of zeros on CPU, aligned to pages, that takes memory only where it is written to and
+    gives it back when it is freed.
+
+    A large one asks for huge pages: the first touch of a page costs microseconds, and the small
+    pages of a large KV cache are more than the processor's own page table holds.
+    """
+    num_bytes = math.prod(shape) * dtype.itemsize
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    pages = mmap.mmap(-1, num_bytes, flags)
+    if num_bytes >= _FEWEST_BYTES_OF_HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel built without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(pages, dtype=dtype).view(*shape)
 
 
 def empty_pages(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """A tensor on CPU, aligned to at least 64 bytes. What an allocator keeps for later use when a
-    tensor is freed, this gives back."""
-    num_bytes = math.prod(shape) * dtype.itemsize
-    if num_bytes < _FEWEST_BYTES:
+    large tensor is freed, this gives back."""
+    if math.prod(shape) * dtype.itemsize < _FEWEST_BYTES:
         return torch.empty(tuple(shape), dtype=dtype)
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-    return torch.frombuffer(mmap.mmap(-1, num_bytes, flags), dtype=dtype).view(*shape)
+    return zero_pages(shape, dtype)

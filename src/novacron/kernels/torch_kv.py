@@ -25,12 +25,12 @@ def write_kv(
     """Put a step's keys, or values, at their slots: block * block size + offset."""
     head_dim = new_TKH.shape[-1]
     new_KTH = new_TKH.transpose(0, 1)
+    blocks, offsets = slots_T // block_size, slots_T % block_size
     if not kind.is_scaled:
-        flat = stored_KBX.view(_PLAIN[kind.dtype]).view(stored_KBX.shape[0], -1, head_dim)
-        flat.index_copy_(1, slots_T, new_KTH.to(flat.dtype))
+        stored_KBSH = _split(stored_KBX.view(_PLAIN[kind.dtype]), block_size, head_dim)
+        stored_KBSH[:, blocks, offsets] = new_KTH.to(stored_KBSH.dtype)
         return
     data, scales = _parts(stored_KBX, kind, block_size, head_dim)
-    blocks, offsets = slots_T // block_size, slots_T % block_size
     data_KTX, scales_KTG = _encode(new_KTH, kind)
     data[:, blocks, offsets] = data_KTX
     scales[:, blocks, offsets] = scales_KTG.contiguous().view(torch.uint8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import mmap
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -13,6 +11,7 @@ from novacron.config.engine import CacheConfig
 from novacron.config.kv_layers import KVDtype
 from novacron.kernels.kv_format import KVFormat, choose_kv_formats
 from novacron.kernels.metadata import KVLayer
+from novacron.kernels.pages import zero_pages
 from novacron.models.decoder_config import DecoderConfig
 from novacron.models.layers.attention import num_local_kv_heads
 from novacron.parallel.groups import ParallelGroup
@@ -20,6 +19,9 @@ from novacron.parallel.groups import ParallelGroup
 
 class KVTensors:
     """Keys and values of all layers of this rank, zero at first.
+
+    All that a block holds stands together, [layers][keys, values][heads]: memory is touched in the
+    order in which blocks are first used, and a block can be moved as one piece.
 
     A block whose request computed values that are not finite is marked, and zeroed before another
     request writes to it: what a row does not use of its last block is masked, but NaN shows through
@@ -38,12 +40,15 @@ class KVTensors:
     ) -> None:
         heads = num_local_kv_heads(config.num_kv_heads, group)
         self.num_blocks, self.block_size = num_blocks, block_size
+        assert len(formats) == len(config.layers)
+        sizes = [kind.block_bytes(block_size, config.head_dim) for kind in formats]
+        self._blocks = _zeros((num_blocks, 2 * heads * sum(sizes)), device)
+        parts = iter(torch.split(self._blocks, [heads * size for size in sizes for _ in "kv"], 1))
 
         def layer(kind: KVFormat) -> KVLayer:
-            shape = (heads, num_blocks, kind.block_bytes(block_size, config.head_dim))
-            return KVLayer(_zeros(shape, device), _zeros(shape, device), kind, block_size)
+            key, value = (next(parts).view(num_blocks, heads, -1).transpose(0, 1) for _ in "kv")
+            return KVLayer(key, value, kind, block_size)
 
-        assert len(formats) == len(config.layers)
         self.layers = tuple(map(layer, formats))
         self._tainted: set[int] = set()
 
@@ -53,7 +58,7 @@ class KVTensors:
 
     @property
     def num_bytes(self) -> int:
-        return sum(layer.key.nbytes + layer.value.nbytes for layer in self.layers)
+        return self._blocks.nbytes
 
     def taint(self, block_ids: Iterable[int]) -> None:
         """Remember that these blocks may hold NaN."""
@@ -66,9 +71,7 @@ class KVTensors:
         found = self._tainted.intersection(block_ids)
         self._tainted -= found
         for block in found:
-            for layer in self.layers:
-                layer.key[:, block].zero_()
-                layer.value[:, block].zero_()
+            self._blocks[block].zero_()
 
 
 def plain_formats(config: DecoderConfig, dtype: torch.dtype) -> tuple[KVFormat, ...]:
@@ -81,8 +84,7 @@ def name_of(dtype: torch.dtype) -> KVDtype:
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Zero bytes that, on CPU, take memory only page by page as they are written to."""
+    """Zero bytes that, on CPU, take memory only as they are written to."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=torch.uint8, device=device)
-    pages = mmap.mmap(-1, math.prod(shape))
-    return torch.frombuffer(pages, dtype=torch.uint8).view(shape)
+    return zero_pages(shape, torch.uint8)
