@@ -21,9 +21,7 @@ def spawn_engine(settings: Settings) -> tuple[ProcessClient, Settings]:
     path = resolve_model_path(settings.engine.model.model)
     model = _named(settings.engine.model, path)
     settings = replace(settings, engine=replace(settings.engine, model=model))
-    client = ProcessClient(
-        settings.engine, path, flush_interval_s=settings.server.stream_flush_interval
-    )
+    client = ProcessClient(settings.engine, path)
     client.spawn()
     return client, settings
 

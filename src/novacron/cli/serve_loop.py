@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -75,6 +76,7 @@ async def _serve(client: ProcessClient, settings: Settings, listener: socket.soc
 async def _tell(serving: Serving, settings: Settings) -> None:
     with contextlib.suppress(NovaCronError):  # a failure is reported by _serve
         await show_loading(serving.client)
+        gc.freeze()  # what stands by now stays: keep it out of every later collection
         announce(serving.url, serving.client, settings)
 
 

@@ -193,5 +193,6 @@ class EngineConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
+    stream_flush_interval: float = 0.0
     log_level: str = "info"
     log_format: Literal["auto", "text", "json"] = "auto"

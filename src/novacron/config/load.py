@@ -68,6 +68,7 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         cache=_build(CacheConfig, values, origins),
         scheduler=_build(SchedulerConfig, values, origins),
         speculative=_build(SpeculativeConfig, values, origins),
+        stream_flush_interval=server.stream_flush_interval,
         log_level=server.log_level,
         log_format=server.log_format,
     )

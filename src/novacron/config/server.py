@@ -45,7 +45,9 @@ class ServerConfig:
         15.0, "send a comment on a silent stream this often", unit="s"
     )
     stream_flush_interval: float = setting(
-        0.004, "tokens that come within this time travel together; 0: each for itself", unit="s"
+        0.025,
+        "tokens of many streams of a fast model wait up to so long and travel together; 0: never",
+        unit="s",
     )
     max_body_bytes: int = setting(16 * 2**20, "largest request body accepted", unit="bytes")
     replay_buffer_bytes: int = setting(

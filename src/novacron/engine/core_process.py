@@ -25,6 +25,7 @@ from novacron.config.engine import EngineConfig
 from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
+from novacron.engine.output_pacer import OutputPacer
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import NovaCronError
@@ -108,12 +109,11 @@ class _Mailbox:
     def receive(self, wait_ms: int | None) -> list[wire.ToEngine]:
         """All messages that are there; waits up to `wait_ms` (None: for ever) for the first."""
         messages: list[wire.ToEngine] = []
-        self._inbox.poll(wait_ms)
-        while True:
-            try:
-                messages.append(wire.decode_to_engine(self._inbox.recv(zmq.NOBLOCK)))
-            except zmq.Again:
-                return messages
+        if wait_ms != 0:
+            self._inbox.poll(wait_ms)
+        while int(self._inbox.get(zmq.EVENTS)) & zmq.POLLIN:
+            messages.append(wire.decode_to_engine(self._inbox.recv(zmq.NOBLOCK)))
+        return messages
 
     def close(self) -> None:
         """Wait for what was sent to leave, but not for ever."""
@@ -125,9 +125,10 @@ class _Mailbox:
 class _Loop:
     """Moves messages between the mailbox and the core."""
 
-    def __init__(self, core: EngineCore, mailbox: _Mailbox) -> None:
+    def __init__(self, core: EngineCore, mailbox: _Mailbox, pacer: OutputPacer) -> None:
         self._core = core
         self._mailbox = mailbox
+        self._pacer = pacer
 
     def run(self) -> None:
         """Until a Shutdown message."""
@@ -138,21 +139,30 @@ class _Loop:
                     case wire.Submit(requests):
                         for request in requests:
                             self._core.add(request)
+                        self._publish_all()  # the step that reads their prompts may be long
                     case wire.Abort(request_ids):
-                        self._publish(self._core.abort(request_ids))
+                        self._pacer.put(self._core.abort(request_ids))
                     case wire.Shutdown():
-                        self._publish(self._core.abort_all())
+                        self._pacer.put(self._core.abort_all())
+                        self._publish_all()
                         return
             num_steps = self._core.num_steps
-            outputs = self._core.step() if self._core.has_work else []
+            if self._core.has_work:
+                self._pacer.put(self._core.step())
             progressed = self._core.num_steps != num_steps
-            self._publish(outputs)
+            if progressed and self._core.has_work:
+                self._publish(self._pacer.due(time.monotonic()))
+            else:
+                self._publish_all()  # the next step may be a long way off
 
     def _patience_ms(self, progressed: bool) -> int | None:
         """How long to wait for messages: not at all while steps compute something."""
         if not self._core.has_work:
             return None
         return 0 if progressed else _COMPILING_POLL_MS
+
+    def _publish_all(self) -> None:
+        self._publish(self._pacer.flush(time.monotonic()))
 
     def _publish(self, outputs: list[EngineOutput]) -> None:
         if outputs:
@@ -182,7 +192,7 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
     gc.enable()  # which __main__ had put off
     mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
     try:
-        _Loop(core, mailbox).run()
+        _Loop(core, mailbox, OutputPacer(config.stream_flush_interval)).run()
     finally:
         core.shutdown()
         mailbox.close()

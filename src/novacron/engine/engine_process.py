@@ -98,12 +98,9 @@ class EngineProcess:
     def _receive(self) -> bytes | None:
         """The next message, if one is there. The descriptor speaks up again only once all have
         been taken."""
-        if self.closed:
+        if self.closed or not int(self._incoming.get(zmq.EVENTS)) & zmq.POLLIN:
             return None
-        try:
-            return self._incoming.recv(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        return self._incoming.recv(zmq.NOBLOCK)
 
     def _remove_folder_once_connected(self) -> None:
         """Both ends hold their connections: nobody needs the addresses any more, and so nothing

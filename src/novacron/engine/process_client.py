@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,12 +24,11 @@ from novacron.config.engine import EngineConfig
 from novacron.engine.admission import admit
 from novacron.engine.client import EngineState
 from novacron.engine.engine_process import EngineProcess
-from novacron.engine.output_pacer import OutputPacer
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.records import wire
-from novacron.records.output import EngineOutput, EngineStats, ModelSpec, RequestOutput
+from novacron.records.output import EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import Request
 
 _RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)  # deaths in a row before Ready was reached
@@ -43,8 +42,7 @@ class ProcessClient:
     """An EngineClient whose engine is a child process.
 
     `spawn` may be called before there is an event loop, so that the child imports and loads while
-    this process imports the gateway; `start` takes over on the loop. Outputs that come within
-    `flush_interval_s` of each other are handed on together.
+    this process imports the gateway; `start` takes over on the loop.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class ProcessClient:
         config: EngineConfig,
         model_path: Path,
         *,
-        flush_interval_s: float = 0.0,
         make_process: Callable[[EngineConfig, Path], EngineProcess] = EngineProcess,
     ) -> None:
         self._config = config
@@ -66,7 +63,6 @@ class ProcessClient:
         self._grammar_thread = ThreadPoolExecutor(1, thread_name_prefix="grammar")
         self._stats = EngineStats()
         self._streams = RequestStreams()
-        self._pacer = OutputPacer(flush_interval_s, self._deliver)
         self._num_compiling = 0  # requests whose grammar is being checked
         self._seeds = random.Random(config.model.seed)
         self._max_live = config.scheduler.max_num_seqs + config.scheduler.max_queued_requests
@@ -156,7 +152,6 @@ class ProcessClient:
             self._abort_in(engine, self._streams.close(stream))
 
     async def abort(self, request_id: str) -> bool:
-        self._pacer.flush()
         live = self._streams.abort(request_id)
         if live and self._engine is not None:
             self._abort_in(self._engine, (request_id,))
@@ -287,14 +282,15 @@ class ProcessClient:
                 if engine is not self._engine or engine.closed:
                     return  # it was given up while the message was on its way
                 self._take(engine, message)
-        except Exception:
-            self._restart_after_bug(engine)
+        except Exception:  # of ours: whom the message was for would otherwise wait for ever
+            logger.exception("a message of the engine could not be handled; restarting it")
+            engine.kill()
 
     def _take(self, engine: EngineProcess, message: wire.FromEngine) -> None:
         match message:
             case wire.Outputs(outputs, stats):
                 self._stats = stats
-                self._pacer.put(outputs)
+                self._abort_in(engine, self._streams.deliver(outputs))
             case wire.Loading(phase, fraction):
                 self._progress = (phase, fraction)
             case wire.Ready(version, spec):
@@ -302,26 +298,6 @@ class ProcessClient:
             case wire.Failed(kind, text):
                 error_class = getattr(errors, kind, errors.ModelLoadError)
                 self._give_up(_as_error(error_class, text))
-
-    def _deliver(self, outputs: Sequence[EngineOutput]) -> None:
-        engine = self._engine
-        try:
-            stopped_here = self._streams.deliver(outputs)
-        except Exception:
-            self._restart_after_bug(engine)
-            return
-        if engine is not None:
-            self._abort_in(engine, stopped_here)
-
-    def _restart_after_bug(self, engine: EngineProcess | None) -> None:
-        """Of ours: whom the message was for would otherwise wait for ever."""
-        logger.exception("a message of the engine could not be handled; restarting it")
-        if engine is not None:
-            engine.kill()
-
-    def _fail_all(self, error: errors.NovaCronError) -> None:
-        self._pacer.flush()  # what came before the end is theirs
-        self._streams.fail_all(error)
 
     def _become_ready(self, version: int, spec: ModelSpec) -> None:
         if version != wire.WIRE_VERSION:
@@ -337,7 +313,7 @@ class ProcessClient:
 
     def _give_up(self, failure: errors.NovaCronError) -> None:
         self._failure = failure
-        self._fail_all(failure)
+        self._streams.fail_all(failure)
         self._enter(EngineState.DEAD)
 
     async def _await_death(self, engine: EngineProcess) -> None:
@@ -348,7 +324,7 @@ class ProcessClient:
         self._deaths_in_a_row += 1
         cause = f"The engine process ended unexpectedly (exit code {exit_code})."
         logger.error("%s", cause)
-        self._fail_all(errors.EngineDead(f"{cause} The request can be sent again."))
+        self._streams.fail_all(errors.EngineDead(f"{cause} The request can be sent again."))
         engine.close()
         if self._is_unloading:
             return
@@ -378,7 +354,7 @@ class ProcessClient:
     async def _end_engine(self, *, at_once: bool = False) -> None:
         """`at_once`: while it loads, it does not listen, and it has nothing to lose."""
         engine, self._engine = self._engine, None
-        self._fail_all(errors.EngineDead("The engine was shut down."))
+        self._streams.fail_all(errors.EngineDead("The engine was shut down."))
         if engine is None:
             return
         if at_once:

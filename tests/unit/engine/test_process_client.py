@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -110,7 +109,7 @@ class ScriptedEngine(EngineProcess):
 class Setting:
     """A client and the engines that it has started so far."""
 
-    def __init__(self, tokenizer_folder: Path, flush_interval_s: float = 0.0) -> None:
+    def __init__(self, tokenizer_folder: Path) -> None:
         self.engines: list[ScriptedEngine] = []
         self.refusal_to_start: OSError | None = None
         config = EngineConfig(
@@ -120,7 +119,6 @@ class Setting:
         self.client = ProcessClient(
             config,
             tokenizer_folder,
-            flush_interval_s=flush_interval_s,
             make_process=self._make,
         )
         self.states: list[EngineState] = []
@@ -216,44 +214,6 @@ async def test_a_message_that_cannot_be_handled_restarts_the_engine(ready: Setti
     assert isinstance(await failure_of(task), EngineDead)
     await ready.until_started(num_engines=2)
     await ready.make_ready()
-
-
-async def test_paced_outputs_that_cannot_be_handled_restart_the_engine(
-    tokenizer_folder: Path,
-) -> None:
-    setting = Setting(tokenizer_folder, flush_interval_s=0.01)
-    await setting.client.start()
-    await setting.make_ready()
-    task = await setting.start_request()
-    setting.engine.say(wire.Outputs((EngineOutput("r", new_token_ids=(5,)),), EngineStats()))
-    impossible = EngineOutput("r", prompt_logprobs=(PositionLogprobs((), (), 1),))  # of no token
-    setting.engine.say(wire.Outputs((impossible,), EngineStats()))
-    assert isinstance(await failure_of(task), EngineDead)
-    await setting.client.close()
-
-
-async def test_what_waits_to_be_flushed_is_delivered_before_the_end(
-    tokenizer_folder: Path,
-) -> None:
-    setting = Setting(tokenizer_folder, flush_interval_s=3600.0)
-    await setting.client.start()
-    await setting.make_ready()
-    task = asyncio.create_task(_tokens_until_the_end(setting.client))
-    await until(lambda: len(setting.engine.received) > 0, PATIENCE_S)
-    for token_id in (5, 6, 7):
-        output = EngineOutput("r", new_token_ids=(token_id,))
-        setting.engine.say(wire.Outputs((output,), EngineStats()))
-    setting.engine.die()
-    assert await asyncio.wait_for(task, PATIENCE_S) == [5, 6, 7]
-    await setting.client.close()
-
-
-async def _tokens_until_the_end(client: ProcessClient) -> list[int]:
-    token_ids: list[int] = []
-    with contextlib.suppress(EngineDead):
-        async for output in client.generate((make_request("r"),)):
-            token_ids += output.token_ids
-    return token_ids
 
 
 async def test_what_a_dead_engine_said_last_is_delivered(ready: Setting) -> None:
