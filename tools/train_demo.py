@@ -2,7 +2,7 @@
 
     python tools/train_demo.py train RUN_FOLDER            start, or resume, a run
     python tools/train_demo.py train RUN_FOLDER --decay-now 500
-    python tools/train_demo.py train RUN_FOLDER --start-from MODEL_FOLDER
+    python tools/train_demo.py train RUN_FOLDER --start-from MODEL_FOLDER [--separate WORD ...]
     python tools/train_demo.py export RUN_FOLDER MODEL_FOLDER
     python tools/train_demo.py evaluate MODEL_FOLDER
 
@@ -24,6 +24,7 @@ from demo_training.evaluate import evaluate
 from demo_training.export import export_model, read_exported_weights
 from demo_training.model import ModelShape
 from demo_training.schedule import RateSchedule
+from demo_training.separate import separate
 from demo_training.tokenizer import ChatEncoder, train_tokenizer
 from demo_training.trainer import Trainer, TrainOptions
 from demo_training.verify import largest_logit_difference
@@ -57,7 +58,10 @@ def run_train(arguments: argparse.Namespace) -> None:
     trainer = Trainer(folder, encoder, shape, options)
     resumed = trainer.resume()
     if arguments.start_from is not None and not resumed:
-        trainer.start_from(read_exported_weights(arguments.start_from))
+        weights = read_exported_weights(arguments.start_from)
+        if arguments.separate:
+            separate(weights["embed_tokens.weight"], encoder, arguments.separate)
+        trainer.start_from(weights)
     if arguments.steps is not None:
         trainer.schedule = RateSchedule.of_length(arguments.steps)
     if arguments.decay_now is not None:
@@ -95,6 +99,9 @@ def parse_arguments() -> argparse.Namespace:
     train.add_argument("--decay-now", type=int, metavar="N", help="finish in N steps from here")
     train.add_argument("--decay-from", type=float, metavar="F", help="rate to fall from, 1 = full")
     train.add_argument("--start-from", type=Path, help="exported model whose weights to start with")
+    train.add_argument(
+        "--separate", nargs="+", metavar="WORD", help="keys that the exported model confuses"
+    )
     train.add_argument("--short-every", type=int, default=1, help="steps per batch of short chats")
     train.set_defaults(action=run_train)
     export = commands.add_parser("export", help="write the newest checkpoint as a model folder")

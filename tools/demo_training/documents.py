@@ -19,6 +19,7 @@ from novacron.demo.chat_texts import SYSTEM_PROMPTS
 from novacron.demo.examples import Example, Message, is_held_out
 from novacron.demo.records import (
     RecordList,
+    RecordMix,
     ask_for_value,
     draw_records,
     introduce,
@@ -59,6 +60,10 @@ SHORT_TASK_WEIGHTS: Final = {
     "sort": 5.0,
     "retrieval_64": 4.0,
 }
+
+# Lists in quotes and keys of two words are the hardest to learn, so training sees more of them than
+# the test asks for.
+TRAINING_RECORDS: Final = RecordMix(format_weights=(3, 2, 1, 2, 2, 2, 4), two_words=0.3)
 
 SYSTEM_FRACTION: Final = 0.15
 FOLLOWING_TURN_FRACTION: Final = 0.35
@@ -143,7 +148,7 @@ def short_document(encoder: ChatEncoder, rng: Random) -> Document:
 
 def _training_records(rng: Random, tokens: int) -> RecordList:
     while True:
-        records = draw_records(rng, tokens)
+        records = draw_records(rng, tokens, TRAINING_RECORDS)
         if not is_held_out(records.text):
             return records
 

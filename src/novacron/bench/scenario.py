@@ -48,7 +48,7 @@ class ThroughputScenario(Scenario):
     through: Literal["both", "engine", "http"] = option("both", "what to drive")
     num_streams: tuple[int, ...] = option((32,), "requests at once; goals are judged at the most")
     prompt_tokens: int = option(64, "prompt length")
-    output_tokens: int = option(128, "output length")
+    output_tokens: int = option(256, "output length")
     repeats: int = option(7, "rounds; each drives all contestants once")
 
 

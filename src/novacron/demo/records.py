@@ -62,7 +62,17 @@ FORMATS: Final = (
     RecordFormat("{k}: {v}", "\n"),
     RecordFormat('"{k}": "{v}"', ", ", start="{", end="}"),
 )
-_FORMAT_WEIGHTS: Final = (3, 2, 1, 2, 2, 1, 1)
+
+
+@dataclass(frozen=True)
+class RecordMix:
+    """How often each of `FORMATS` is drawn, and how often all keys of a list have two words."""
+
+    format_weights: tuple[int, ...] = (3, 2, 1, 2, 2, 1, 1)
+    two_words: float = 0.2
+
+
+RECORD_MIX: Final = RecordMix()
 
 
 @dataclass(frozen=True)
@@ -89,18 +99,18 @@ def _draw_value(kind: int, rng: Random) -> str:
     return rng.choice(PEOPLE if rng.random() < 0.5 else CITIES)
 
 
-def _draw_keys(count: int, rng: Random) -> list[str]:
-    """Distinct keys: single words while they last, else (or sometimes) two words."""
-    singles = rng.sample(WORDS, min(count, len(WORDS))) if rng.random() < 0.8 else []
+def _draw_keys(count: int, two_words: float, rng: Random) -> list[str]:
+    """Distinct keys: single words while they last, else (or at times) two words."""
+    singles = [] if rng.random() >= 1 - two_words else rng.sample(WORDS, min(count, len(WORDS)))
     numbers = rng.sample(range(len(WORDS) ** 2), count - len(singles))
     return singles + [f"{WORDS[n // len(WORDS)]} {WORDS[n % len(WORDS)]}" for n in numbers]
 
 
-def draw_records(rng: Random, tokens: int) -> RecordList:
+def draw_records(rng: Random, tokens: int, mix: RecordMix = RECORD_MIX) -> RecordList:
     """Records whose text has about `tokens` tokens, and never more than that plus one record."""
-    form = rng.choices(FORMATS, _FORMAT_WEIGHTS)[0]
+    form = rng.choices(FORMATS, mix.format_weights)[0]
     kind = rng.choices(range(4), weights=(5, 2, 3, 1))[0]
-    keys = _draw_keys(max(2, tokens // 4), rng)
+    keys = _draw_keys(max(2, tokens // 4), mix.two_words, rng)
     parts: list[str] = []
     values: list[str] = []
     size = estimate_tokens(form.start + form.end)
