@@ -12,7 +12,7 @@ from torch import Tensor
 
 _MAP_NORESERVE = 0x4000  # Linux; in the module mmap from Python 3.13 on
 _FEWEST_BYTES = 2**16
-_FEWEST_BYTES_OF_HUGE_PAGES = 2**24
+_FEWEST_BYTES_OF_HUGE_PAGES = 2**22
 
 
 def zero_pages(shape: Sequence[int], dtype: torch.dtype) -> Tensor:

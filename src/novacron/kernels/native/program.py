@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import mmap
 import weakref
 from collections.abc import Callable, Sequence
 from ctypes import c_int64
@@ -32,10 +31,10 @@ from novacron.kernels.native.library import (
     ProgramStruct,
     Sizing,
 )
+from novacron.kernels.pages import zero_pages
 from novacron.kernels.recorded import NotRecordable
 
 _ALIGNMENT_BYTES = 64
-_MAP_NORESERVE = 0x4000  # Linux; in the module mmap from Python 3.13 on
 
 
 class NativeProgram:
@@ -135,8 +134,8 @@ class _Buffers:
         if fitting:
             return self._free.pop(min(fitting)[1])
         self.num_bytes += num_bytes
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        return np.frombuffer(mmap.mmap(-1, num_bytes, flags), np.uint8)
+        pages: NDArray[np.uint8] = zero_pages((num_bytes,), torch.uint8).numpy()
+        return pages
 
 
 class _NothingButViews(TorchDispatchMode):  # type: ignore[no-untyped-call]
