@@ -17,15 +17,19 @@ namespace {
 
 constexpr int kRoundedTileRows = kLanes == 16 ? 6 : 4;
 constexpr int64_t kWorthClaimingToRound = 8 * 1024;  // inputs
+constexpr int64_t kAheadBytes = 6 * 1024;  // of the weights in use: what arrives in a microsecond
 constexpr float kCountsAsZero = 1e-30f;
 
-// The inputs of a call: [rows][groups][cells of a group], and for each row and group the scale and
-// what its sums begin with.
+// The inputs of a call: [groups][rows][cells of a group], and for each group and row the scale and
+// what its sums begin with. The rows of a group lie side by side, because a tile reads them together:
+// a whole row apart they would all fall into the same few sets of the cache.
 struct RoundedRows {
   ByteCell* cells;
   float* scales;
   int32_t* starts;
-  int64_t groups, cells_per_group;
+  int64_t rows, groups, cells_per_group;
+
+  int64_t place(int64_t row, int64_t group) const { return group * rows + row; }
 };
 
 struct Int8Weights {
@@ -47,14 +51,13 @@ struct Int4Weights {
 template <class Weights, int kRows, int kVectors>
 NOVACRON_INLINE void add_group(const RoundedRows& x, int64_t row, int64_t group,
                                const BFloat16* scales, const char* weights, float* sums) {
-  const int64_t place = row * x.groups + group;
+  const int64_t place = x.place(row, group);
   const ByteCell* cells = x.cells + place * x.cells_per_group;
-  const int64_t row_cells = x.groups * x.cells_per_group;
   Ints sum[kRows][kVectors];
 NOVACRON_UNROLL
   for (int r = 0; r < kRows; ++r) {
 NOVACRON_UNROLL
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = Ints{} + x.starts[place + r * x.groups];
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Ints{} + x.starts[place + r];
   }
   for (int64_t cell = 0; cell < x.cells_per_group; cell += Weights::kCellsPerWord) {
     Words words[kVectors];
@@ -68,7 +71,7 @@ NOVACRON_UNROLL
       for (int v = 0; v < kVectors; ++v) w[v] = Weights::cell(words[v], part);
 NOVACRON_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        const ByteCell other = cells[r * row_cells + cell + part];
+        const ByteCell other = cells[r * x.cells_per_group + cell + part];
 NOVACRON_UNROLL
         for (int v = 0; v < kVectors; ++v) sum[r][v] = add_byte_products(sum[r][v], other, w[v]);
       }
@@ -81,7 +84,7 @@ NOVACRON_UNROLL
     for (int r = 0; r < kRows; ++r) {
       float* to = sums + r * kPanel + v * kLanes;
       const Floats product =
-          __builtin_convertvector(sum[r][v], Floats) * x.scales[place + r * x.groups];
+          __builtin_convertvector(sum[r][v], Floats) * x.scales[place + r];
       store(to, multiply_add(product, scale, load(to)));
     }
   }
@@ -145,6 +148,7 @@ void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_
     const int64_t last = x.groups * (segment + 1) / call.segments;
     for (int64_t group = x.groups * segment / call.segments; group < last; ++group) {
       const char* from = weights + group * group_bytes;
+      if (rows > 1) prefetch(from + kAheadBytes, group_bytes);
       const BFloat16* scales = reinterpret_cast<const BFloat16*>(from);
       if (tiles == 1) {
         add_group_of_some_rows<Weights>(rows, x, first_row, group, scales, from + kScaleBytes, to);
@@ -200,7 +204,7 @@ void round_row(const LinearCall& call, int64_t row, const RoundedRows& x) {
   const Element* from = static_cast<const Element*>(call.x) + row * call.x_stride;
   for (int64_t group = 0; group < x.groups; ++group) {
     alignas(64) int8_t room[kLargestGroup];
-    const int64_t first = group * call.group, place = row * x.groups + group;
+    const int64_t first = group * call.group, place = x.place(row, group);
     ByteCell* cells = x.cells + place * x.cells_per_group;
     int8_t* bytes = bytes_before(cells, room);
     round_group(from + first, smaller(call.group, call.inputs - first), call.group,
@@ -216,7 +220,8 @@ void rounded_linear_of(ThreadPool& pool, const LinearCall& call) {
   Scratch<ByteCell> cells(call.rows * groups * cells_per_group);
   Scratch<float> scales(call.rows * groups);
   Scratch<int32_t> starts(call.rows * groups);
-  const RoundedRows x = {cells.data(), scales.data(), starts.data(), groups, cells_per_group};
+  const RoundedRows x = {cells.data(),  scales.data(), starts.data(),
+                         call.rows, groups,        cells_per_group};
   parallel(pool, call.rows, divide_up(kWorthClaimingToRound, call.inputs),
            [&](int64_t row, int64_t last) {
              for (; row < last; ++row) round_row<Weights, Element>(call, row, x);

@@ -341,6 +341,12 @@ class Scratch {
   T* data_;
 };
 
+// Asks for memory that will be read soon. While many rows share a pass over weights, the processor
+// does not look far enough ahead by itself. The address may lie beyond the end.
+NOVACRON_INLINE void prefetch(const char* from, int64_t bytes) {
+  for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(from + byte);
+}
+
 // Calls body(first, last) on the pool's threads.
 template <class Body>
 void parallel(ThreadPool& pool, int64_t num_tasks, int64_t grain, Body body) {
