@@ -14,6 +14,8 @@ namespace {
 constexpr int kTileRows = 6;
 constexpr int kBlockRows = 48;
 constexpr int kMaxSegments = 4;
+constexpr int64_t kChunkCells = 16;  // 4 KiB of a panel
+constexpr int64_t kMostRowsInChunks = 24;
 constexpr int kPanelVectors = kPanel / kLanes;
 constexpr int64_t kWorthWaking = 1024 * 1024;  // multiply-adds: some tens of microseconds
 constexpr int64_t kWorthSharing = 128 * 1024;  // multiply-adds, with threads that are awake
@@ -25,10 +27,16 @@ constexpr int vectors_for(int rows) {
   return rows == 1 ? 8 : rows == 2 ? 4 : 2;
 }
 
+// Adds to `sums`, or begins them.
 template <class Cells, int kRows, int kVectors>
 NOVACRON_INLINE void multiply_tile(const typename Cells::Other* x, int64_t x_stride,
-                                   const char* weights, int64_t cells, float* sums) {
+                                   const char* weights, int64_t cells, bool begins, float* sums) {
   Floats sum[kRows][kVectors] = {};
+  if (!begins) {
+    for (int row = 0; row < kRows; ++row) {
+      for (int v = 0; v < kVectors; ++v) sum[row][v] = load(sums + row * kPanel + v * kLanes);
+    }
+  }
   for (int64_t cell = 0; cell < cells; ++cell) {
     Words w[kVectors];
     for (int v = 0; v < kVectors; ++v) {
@@ -48,25 +56,25 @@ NOVACRON_INLINE void multiply_tile(const typename Cells::Other* x, int64_t x_str
 
 template <class Cells, int kRows>
 void multiply_rows(const typename Cells::Other* x, int64_t x_stride, const char* weights,
-                   int64_t cells, float* sums) {
+                   int64_t cells, bool begins, float* sums) {
   constexpr int kVectors = vectors_for(kRows);
   for (int first = 0; first < kPanelVectors; first += kVectors) {
     const int64_t lane = first * kLanes;
-    multiply_tile<Cells, kRows, kVectors>(x, x_stride, weights + lane * kCellBytes, cells,
+    multiply_tile<Cells, kRows, kVectors>(x, x_stride, weights + lane * kCellBytes, cells, begins,
                                           sums + lane);
   }
 }
 
 template <class Cells>
 void multiply_some_rows(int64_t rows, const typename Cells::Other* x, int64_t x_stride,
-                        const char* weights, int64_t cells, float* sums) {
+                        const char* weights, int64_t cells, bool begins, float* sums) {
   switch (rows) {
-    case 1: return multiply_rows<Cells, 1>(x, x_stride, weights, cells, sums);
-    case 2: return multiply_rows<Cells, 2>(x, x_stride, weights, cells, sums);
-    case 3: return multiply_rows<Cells, 3>(x, x_stride, weights, cells, sums);
-    case 4: return multiply_rows<Cells, 4>(x, x_stride, weights, cells, sums);
-    case 5: return multiply_rows<Cells, 5>(x, x_stride, weights, cells, sums);
-    default: return multiply_rows<Cells, 6>(x, x_stride, weights, cells, sums);
+    case 1: return multiply_rows<Cells, 1>(x, x_stride, weights, cells, begins, sums);
+    case 2: return multiply_rows<Cells, 2>(x, x_stride, weights, cells, begins, sums);
+    case 3: return multiply_rows<Cells, 3>(x, x_stride, weights, cells, begins, sums);
+    case 4: return multiply_rows<Cells, 4>(x, x_stride, weights, cells, begins, sums);
+    case 5: return multiply_rows<Cells, 5>(x, x_stride, weights, cells, begins, sums);
+    default: return multiply_rows<Cells, 6>(x, x_stride, weights, cells, begins, sums);
   }
 }
 
@@ -95,24 +103,35 @@ void finish_row(const LinearCall& call, const float* sums, int64_t row, int64_t 
   });
 }
 
+// A tile of rows goes through the panel at once. Some tiles share chunks of it, fetched ahead, so
+// that arithmetic and memory have the same pace; with many, arithmetic takes much longer anyway.
 template <class Cells, class Out>
 void multiply_block(const LinearCall& call, const typename Cells::Other* x, int64_t x_stride,
                     int64_t panel, int64_t first_row) {
   alignas(64) float sums[kMaxSegments * kBlockRows * kPanel];
+  constexpr int64_t kChunkBytes = kChunkCells * kPanel * kCellBytes;
   const int64_t cells = divide_up(call.inputs, Cells::kElements);
   const int64_t rows = smaller(kBlockRows, call.rows - first_row);
   const int64_t tiles = divide_up(rows, kTileRows);
+  const bool in_chunks = tiles > 1 && rows <= kMostRowsInChunks;
   const char* weights = static_cast<const char*>(call.weights) + panel * cells * kPanel * kCellBytes;
   for (int segment = 0; segment < call.segments; ++segment) {
     const int64_t first = cells * segment / call.segments;
     const int64_t last = cells * (segment + 1) / call.segments;
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t row = rows * tile / tiles;
-      multiply_some_rows<Cells>(rows * (tile + 1) / tiles - row,
-                                x + (first_row + row) * x_stride + first, x_stride,
-                                weights + first * kPanel * kCellBytes, last - first,
-                                sums + (segment * kBlockRows + row) * kPanel);
-    }
+    const int64_t step = in_chunks ? kChunkCells : last - first;
+    int64_t cell = first;
+    do {  // once, too, for a segment without inputs: its sums are zero
+      const char* from = weights + cell * kPanel * kCellBytes;
+      const int64_t count = smaller(step, last - cell);
+      if (in_chunks) prefetch(from + 2 * kChunkBytes, kChunkBytes);
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t row = rows * tile / tiles;
+        multiply_some_rows<Cells>(rows * (tile + 1) / tiles - row,
+                                  x + (first_row + row) * x_stride + cell, x_stride, from, count,
+                                  cell == first, sums + (segment * kBlockRows + row) * kPanel);
+      }
+      cell += step;
+    } while (cell < last);
   }
   for (int64_t row = 0; row < rows; ++row) {
     finish_row<typename Cells::Element, Out>(call, sums, first_row + row, row * kPanel,
