@@ -14,16 +14,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from novacron.errors import ModelLoadError
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.hf_config import HFConfig
-from novacron.models.quantized import compressed_tensors, fp8
+from novacron.models.quantized import awq, bitsandbytes, compressed_tensors, fp8, gptq
 from novacron.models.quantized.stored_module import FLOATS, PackedMatrix
 
 _SECTION = "quantization_config"
 _METHODS: Mapping[str, Callable[[Checkpoint, HFConfig], Iterator[PackedMatrix]]] = {
+    "awq": awq.packed_matrices,
+    "bitsandbytes": bitsandbytes.packed_matrices,
     "compressed-tensors": compressed_tensors.packed_matrices,
     "fbgemm_fp8": fp8.packed_matrices,
     "fp8": fp8.packed_matrices,
+    "gptq": gptq.packed_matrices,
 }
 # Measures for rounding activations and the KV cache, which we do by our own settings.
 _UNUSED = re.compile(r"\.(?:[qkv]|input|output)_(?:scale|zero_point)$")
@@ -42,7 +46,7 @@ def dense(checkpoint: Checkpoint, config: HFConfig) -> Checkpoint:
     read, and for packed tensors that are not as their method wants them."""
     method = quantization_method(config)
     if method is None:
-        _refuse_numbers_without_meaning(checkpoint, config)
+        _refuse_numbers_without_meaning(checkpoint, checkpoint.names)
         return checkpoint
     if method not in _METHODS:
         raise config.error(
@@ -66,6 +70,7 @@ class DenseCheckpoint(Checkpoint):
             for part in matrix.parts
         }
         plain = {name for name in stored.names - packed if not _UNUSED.search(name)}
+        _refuse_numbers_without_meaning(stored, plain)
         self._names = frozenset(plain | self._matrices.keys())
 
     @property
@@ -107,11 +112,13 @@ class DenseCheckpoint(Checkpoint):
         return weights[:, index[1]]
 
 
-def _refuse_numbers_without_meaning(checkpoint: Checkpoint, config: HFConfig) -> None:
-    for name in checkpoint.names:
+def _refuse_numbers_without_meaning(checkpoint: Checkpoint, plain: Iterable[str]) -> None:
+    """Whole numbers and FP8 would fit into the model, and make it talk nonsense."""
+    for name in plain:
         dtype = checkpoint.dtype_of(name) if name.endswith(".weight") else FLOATS[0]
         if dtype not in (*FLOATS, "float64"):
-            raise config.error(
-                f"'{_SECTION}' is missing, but '{name}' is stored as {dtype}, which means nothing "
-                "without it. Take the config.json that belongs to these weights"
+            raise ModelLoadError(
+                f"{checkpoint.file_of(name)}: the tensor '{name}' is stored as {dtype}, and "
+                f"neither '{_SECTION}' in config.json nor the tensors beside it say what its "
+                "numbers mean. The download may be incomplete."
             )

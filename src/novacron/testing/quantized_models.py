@@ -168,6 +168,111 @@ def compressed_config(form: str, **weights: Any) -> dict[str, Any]:
     }
 
 
+def gptq(
+    weight: Tensor,
+    bits: int,
+    group_size: int,
+    *,
+    symmetric: bool = True,
+    is_v2: bool = False,
+    order: Tensor | None = None,
+) -> Packed:
+    """`order` sorts the columns before they are put in groups, as desc_act does."""
+    columns = weight.shape[1]
+    size = columns if group_size == -1 else group_size
+    order = torch.arange(columns) if order is None else order
+    places = order.argsort()
+    codes, zeros, scales, meant = _whole_numbers(
+        weight[:, order], bits, (1, size), symmetric=symmetric
+    )
+    zero_words = words_of(zeros.T, bits)
+    if not is_v2:
+        zero_words -= words_of(torch.ones_like(zeros.T), bits)
+    parts = {
+        "qweight": words_of(codes[:, places], bits).T,
+        "qzeros": zero_words,
+        "scales": scales.T,
+        "g_idx": (places // size).int(),
+    }
+    return Packed(parts, meant[:, places])
+
+
+def awq(weight: Tensor, group_size: int) -> Packed:
+    size = weight.shape[1] if group_size == -1 else group_size
+    codes, zeros, scales, meant = _whole_numbers(weight, 4, (1, size), symmetric=False)
+
+    def shuffled(numbers: Tensor) -> Tensor:
+        """Of each eight outputs, those with even numbers first."""
+        of_eight = numbers.T.unflatten(1, (-1, 8))
+        return torch.cat((of_eight[..., 0::2], of_eight[..., 1::2]), dim=-1).flatten(1)
+
+    parts = {
+        "qweight": words_of(shuffled(codes), 4),
+        "qzeros": words_of(shuffled(zeros), 4),
+        "scales": scales.T,
+    }
+    return Packed(parts, meant)
+
+
+def _nearest(values: Tensor, table: Tensor) -> Tensor:
+    return (values[..., None] - table).abs().argmin(-1)
+
+
+def four_bit(
+    weight: Tensor, kind: str, *, block_size: int = 64, nested_size: int | None = None
+) -> Packed:
+    """NF4 or FP4 of bitsandbytes. What the numbers mean stands in the file: any table does."""
+    table = torch.linspace(-1, 1, 16) ** 3
+    flat = weight.flatten()
+    padded = torch.nn.functional.pad(flat, (0, -len(flat) % block_size)).view(-1, block_size)
+    largest = padded.abs().amax(1).clamp(min=1e-6)
+    state: dict[str, Any] = {
+        "quant_type": kind,
+        "blocksize": block_size,
+        "dtype": "bfloat16",
+        "shape": list(weight.shape),
+    }
+    parts = {"weight.absmax": largest, "weight.quant_map": table}
+    if nested_size is not None:
+        offset = float(largest.mean())
+        nested_table = torch.linspace(-1, 1, 256)
+        short = -len(largest) % nested_size
+        rest = torch.nn.functional.pad(largest - offset, (0, short)).view(-1, nested_size)
+        nested_largest = rest.abs().amax(1).clamp(min=1e-6)
+        nested = _nearest(rest / nested_largest[:, None], nested_table)
+        meant_rest = nested_table[nested] * nested_largest[:, None]
+        parts |= {
+            "weight.absmax": nested.flatten()[: len(largest)].to(torch.uint8),
+            "weight.nested_absmax": nested_largest,
+            "weight.nested_quant_map": nested_table,
+        }
+        largest = meant_rest.flatten()[: len(largest)] + offset
+        state |= {"nested_blocksize": nested_size, "nested_offset": offset}
+        state |= {"nested_dtype": "float32"}
+    numbers = _nearest(padded / largest[:, None], table)
+    meant = (table[numbers] * largest[:, None]).flatten()[: len(flat)].view(weight.shape)
+    numbers = numbers.flatten()[: len(flat) + len(flat) % 2].to(torch.uint8)
+    parts |= {
+        "weight": (numbers[0::2] * 16 + numbers[1::2])[:, None],
+        f"weight.quant_state.bitsandbytes__{kind}": torch.tensor(
+            list(json.dumps(state).encode()), dtype=torch.uint8
+        ),
+    }
+    return Packed(parts, meant)
+
+
+def eight_bit(weight: Tensor) -> Packed:
+    """LLM.int8 of bitsandbytes."""
+    largest = weight.abs().amax(1).clamp(min=1e-6)
+    codes = (weight * 127 / largest[:, None]).round()
+    parts = {
+        "weight": codes.to(torch.int8),
+        "SCB": largest,
+        "weight_format": torch.tensor(0, dtype=torch.uint8),
+    }
+    return Packed(parts, codes * (largest / 127)[:, None])
+
+
 FORMATS: Mapping[str, Format] = {
     "fp8_tiles": Format(
         {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [48, 40]},
@@ -192,6 +297,31 @@ FORMATS: Mapping[str, Format] = {
         compressed_config("float-quantized", type="float", strategy="channel"),
         lambda weight: compressed_fp8(weight, (1, None)),
     ),
+    "gptq": Format(
+        {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": True},
+        lambda weight: gptq(weight, 4, 32),
+    ),
+    "gptq_sorted": Format(
+        {"quant_method": "gptq", "bits": 4, "group_size": 16, "desc_act": True, "sym": True},
+        lambda weight: gptq(weight, 4, 16, order=weight.square().sum(0).argsort(descending=True)),
+    ),
+    "gptq_v2_int8": Format(
+        {"quant_method": "gptq", "bits": 8, "group_size": -1, "checkpoint_format": "gptq_v2"},
+        lambda weight: gptq(weight, 8, -1, symmetric=False, is_v2=True),
+    ),
+    "awq": Format(
+        {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"},
+        lambda weight: awq(weight, 32),
+    ),
+    "nf4": Format(
+        {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+        lambda weight: four_bit(weight, "nf4"),
+    ),
+    "fp4_nested": Format(
+        {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
+        lambda weight: four_bit(weight, "fp4", nested_size=256),
+    ),
+    "llm_int8": Format({"quant_method": "bitsandbytes", "load_in_8bit": True}, eight_bit),
     "fp8_rows": Format({"quant_method": "fbgemm_fp8"}, fp8_rows),
 }
 

@@ -60,7 +60,7 @@ def test_other_methods_are_refused_with_those_that_work(method: str | None, fold
 def test_packed_numbers_without_a_quantization_config_are_refused(folders: Any) -> None:
     """Their bare values fit into the model, and would make it talk nonsense."""
     folder, _ = folders("fp8_rows")
-    with pytest.raises(ModelLoadError, match="'quantization_config' is missing, but"):
+    with pytest.raises(ModelLoadError, match="stored as float8_e4m3fn, and neither"):
         dense(Checkpoint(folder), HFConfig({}, "config.json"))
 
 
