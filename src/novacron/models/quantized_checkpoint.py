@@ -31,7 +31,7 @@ _METHODS: Mapping[str, Callable[[Checkpoint, HFConfig], Iterator[PackedMatrix]]]
 }
 # Measures for rounding activations and the KV cache, which we do by our own settings.
 _UNUSED = re.compile(r"\.(?:[qkv]|input|output)_(?:scale|zero_point)$")
-_VALUES_AT_ONCE = 2**20  # what is made on the way to that many weights stays in the cache
+_VALUES_AT_ONCE = 2**20  # bounds what is made on the way: a few times 4 bytes for each
 
 
 def quantization_method(config: HFConfig) -> str | None:

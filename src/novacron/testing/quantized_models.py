@@ -203,7 +203,7 @@ def awq(weight: Tensor, group_size: int) -> Packed:
 
     def shuffled(numbers: Tensor) -> Tensor:
         """Of each eight outputs, those with even numbers first."""
-        of_eight = numbers.T.unflatten(1, (-1, 8))
+        of_eight = numbers.T.reshape(numbers.shape[1], -1, 8)
         return torch.cat((of_eight[..., 0::2], of_eight[..., 1::2]), dim=-1).flatten(1)
 
     parts = {

@@ -15,10 +15,16 @@ def affine(
     codes_RC: Tensor, scales_RG: Tensor, group_of_C: Tensor, zeros_RG: Tensor | None = None
 ) -> Tensor:
     """(code - zero) * scale in float32. The difference is exact, so there is one rounding."""
-    weights_RC = codes_RC.to(torch.float32)
+
+    def of_columns(values_RG: Tensor) -> Tensor:
+        # A fifth of the time of indexing, if rows are contiguous (4096 columns, groups of 128).
+        return values_RG.to(torch.float32).contiguous().index_select(1, group_of_C)
+
+    weights_RC = codes_RC.contiguous().to(torch.float32)
     if zeros_RG is not None:
-        weights_RC = weights_RC - zeros_RG.to(torch.float32)[:, group_of_C]
-    return weights_RC * scales_RG.to(torch.float32)[:, group_of_C]
+        weights_RC -= of_columns(zeros_RG)
+    weights_RC *= of_columns(scales_RG)
+    return weights_RC
 
 
 def unpack(words: Tensor, bits: int) -> Tensor:

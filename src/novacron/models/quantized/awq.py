@@ -29,7 +29,6 @@ from novacron.models.quantized.stored_module import (
 _PARTS = ("qweight", "qzeros", "scales")
 _BITS = 4
 _PER_WORD = 8
-_PLACE_OF_OUTPUT = (0, 4, 1, 5, 2, 6, 3, 7)
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class AwqMatrix:
         """Those of outputs [first, last), along the last dimension."""
         first_word = first // _PER_WORD
         words = self.module.read(part)[:, first_word : -(-last // _PER_WORD)]
-        by_place = unpack(words, _BITS).unflatten(1, (-1, _PER_WORD))
-        numbers = by_place[..., list(_PLACE_OF_OUTPUT)].flatten(1)
+        evens_then_odds = unpack(words, _BITS).view(len(words), -1, 2, _PER_WORD // 2)
+        numbers = evens_then_odds.transpose(2, 3).flatten(1)
         start = first - first_word * _PER_WORD
         return numbers[:, start : start + last - first]
 

@@ -88,9 +88,10 @@ class FourBitMatrix:
         octets = packed[first_block * size // 2 : -(-end // 2)]
         numbers = torch.stack((octets >> 4, octets & 15), dim=-1).flatten()
         numbers = numbers[start - first_block * size : end - first_block * size]
-        block = torch.arange(start, end) // size
-        meant = self.module.read("weight.quant_map")[numbers.int()]
-        return (meant * self._largest_of_blocks[block]).view(last - first, columns)
+        largest = self._largest_of_blocks[first_block : -(-end // size)].repeat_interleave(size)
+        largest = largest[start - first_block * size : end - first_block * size]
+        meant = self.module.read("weight.quant_map").index_select(0, numbers.int())
+        return (meant * largest).view(last - first, columns)
 
     @property
     def _state_part(self) -> str:
