@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from novacron.errors import ConfigError, ModelLoadError
 
 _LITTLE_MEMORY = 2 * 2**30
 _LITTLE_DISK = 5 * 2**30
+_HELD_BYTES = 2  # of a weight that a quantised checkpoint holds in fewer
 
 
 @serving_command()
@@ -114,13 +116,18 @@ def _weights(path: Path) -> Check:
     """Whether we know the architecture, the files are whole, and they would fit into memory."""
     from novacron.models.checkpoint import Checkpoint
     from novacron.models.hf_config import read_hf_config
+    from novacron.models.quantized_checkpoint import dense, quantization_method
     from novacron.models.registry import find_family
 
-    architecture, _ = find_family(read_hf_config(path))
-    files = Checkpoint(path).files
-    weights = sum(file.stat().st_size for file in files)
+    config = read_hf_config(path)
+    architecture, _ = find_family(config)
+    checkpoint = dense(Checkpoint(path), config)
+    weights = sum(file.stat().st_size for file in checkpoint.files)
     available = machine.memory().available
-    finding = f"{architecture}, {size(weights)} in {len(files)} file(s)"
+    finding = f"{architecture}, {size(weights)} in {len(checkpoint.files)} file(s)"
+    if quantization_method(config) is not None:
+        weights = _HELD_BYTES * sum(prod(checkpoint.shape(name)) for name in checkpoint.names)
+        finding += f", {size(weights)} in 16 bits"
     if weights > available:
         remedy = f"Only {size(available)} of memory are free. Take a smaller model."
         return Check(Verdict.WARN, "Weights", finding, remedy)

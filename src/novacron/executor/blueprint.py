@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +20,13 @@ from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.hf_config import read_hf_config
 from novacron.models.layers.attention import num_local_kv_heads
+from novacron.models.quantized_checkpoint import dense, quantization_method
 from novacron.models.registry import Family, find_family
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
 from novacron.runner.kv_tensors import name_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,7 @@ class Blueprint:
             architecture=architecture,
             family=family,
             config=family.read_config(hf_config),
-            checkpoint=Checkpoint(path),
+            checkpoint=dense(Checkpoint(path), hf_config),
         )
 
     def shape(self) -> ModelShape:
@@ -95,8 +99,17 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
     hf_config = read_hf_config(path)
     architecture, family = find_family(hf_config)
     config = family.read_config(hf_config)
-    checkpoint = Checkpoint(path)
+    checkpoint = dense(Checkpoint(path), hf_config)
     dtype = choose_dtype(model, hf_config.dtype or checkpoint.dtype, device)
+    quantization = choose_quantization(model)
+    method = quantization_method(hf_config)
+    if method is not None and quantization is not None:
+        logger.warning(
+            "%s: weights that were rounded already (%s) are rounded again, to %s. Rounding the "
+            "original ones once loses less.", path, method, quantization,
+        )  # fmt: skip
+    elif method is not None:
+        logger.info("%s: weights stored by %s are held in %s", path, method, name_of(dtype))
     return Blueprint(
         path=path,
         architecture=architecture,
@@ -105,7 +118,7 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
         checkpoint=checkpoint,
         device=device,
         dtype=dtype,
-        quantization=choose_quantization(model),
+        quantization=quantization,
         kernels=choose_kernels(model.kernels, device, dtype, num_threads),
     )
 

@@ -19,7 +19,17 @@ from novacron.errors import ModelLoadError
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "BF16": "bfloat16",
+    "F16": "float16",
+    "F8_E4M3": "float8_e4m3fn",
+    "I64": "int64",
+    "I32": "int32",
+    "I8": "int8",
+    "U8": "uint8",
+}
 
 
 class _Slice(Protocol):
@@ -75,6 +85,13 @@ class Checkpoint:
         path = self.file_of(name)
         with _explained(path):
             return tuple(self._open[path].get_slice(name).get_shape())
+
+    def dtype_of(self, name: str) -> str:
+        """As torch calls it, or as the file does where that is none we read."""
+        path = self.file_of(name)
+        with _explained(path):
+            code = self._open[path].get_slice(name).get_dtype()
+        return _DTYPES.get(code, code)
 
     def read(self, name: str, index: tuple[slice, ...]) -> Tensor:
         """A slice of a tensor, backed by the file where it can be."""

@@ -26,6 +26,10 @@ class HFConfig:
     def has(self, key: str) -> bool:
         return key in self._values
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._values)
+
     def integer(self, key: str, default: int | None = None) -> int:
         return self._typed(key, int, default)
 

@@ -100,6 +100,8 @@ def _check_nothing_is_left(
     }
     if decoder.config.tie_embeddings:  # some files repeat the embedding under this name
         left.discard(family.source_of("lm_head.weight", decoder.config).name)
+    # GPTQ's first tools wrote a bias for every matrix, of zeros where the model has none.
+    left = {name for name in left if not (name.endswith(".bias") and _is_zero(name, checkpoint))}
     if left:
         names = sorted(left)
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
@@ -107,6 +109,10 @@ def _check_nothing_is_left(
             f"{checkpoint.file_of(names[0])}: tensors that this architecture has no use for: "
             f"{', '.join(names[:_NAMES_SHOWN])}{more}. The checkpoint does not fit its config.json."
         )
+
+
+def _is_zero(name: str, checkpoint: Checkpoint) -> bool:
+    return not checkpoint.read(name, (slice(None),) * len(checkpoint.shape(name))).any()
 
 
 def _fill(slot: WeightSlot, source: Source, checkpoint: Checkpoint) -> None:

@@ -71,7 +71,6 @@ def find_family(hf: HFConfig) -> tuple[str, Family]:
         raise hf.error("'architectures' is missing, so the kind of model is not known")
     for name in architectures:
         if name in FAMILIES:
-            _refuse_quantized(hf)
             return name, FAMILIES[name]
     raise UnsupportedModel(
         str(
@@ -81,15 +80,6 @@ def find_family(hf: HFConfig) -> tuple[str, Family]:
             )
         )
     )
-
-
-def _refuse_quantized(hf: HFConfig) -> None:
-    if hf.has("quantization_config"):
-        method = hf.section("quantization_config").text("quant_method", "unknown method")
-        raise hf.error(
-            f"the weights are quantized ({method}), which is not supported; "
-            "use the unquantized checkpoint"
-        )
 
 
 def _listed(architectures: tuple[str, ...]) -> str:

@@ -24,6 +24,7 @@ from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.hf_config import read_hf_config
 from novacron.models.loading import load_weights
+from novacron.models.quantized_checkpoint import dense
 from novacron.models.registry import find_family
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE, ParallelGroup
@@ -94,7 +95,7 @@ def load_decoder_with(
         dtype=dtype,
         device=device,
     )
-    load_weights(decoder, Checkpoint(folder), family, lambda fraction: None)
+    load_weights(decoder, dense(Checkpoint(folder), hf_config), family, lambda fraction: None)
     return decoder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,28 @@ def test_a_bad_model_is_a_failure(novacron, model, file, content, expected) -> N
     assert result.exit_code == 1
     [failure] = [line for line in result.output.splitlines() if line.startswith("FAIL")]
     assert expected in failure
+
+
+def test_quantised_weights_count_as_what_they_become(novacron, model: Path, monkeypatch) -> None:
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "quantization_config": {
+            "quant_method": "compressed-tensors",
+            "format": "pack-quantized",
+            "config_groups": {"all": {"weights": {"num_bits": 4, "strategy": "channel"}}},
+        },
+    }
+    parts = {
+        "m.weight_packed": np.zeros((1024, 128), np.int32),
+        "m.weight_scale": np.ones((1024, 1), np.float32),
+        "m.weight_shape": np.array([1024, 1024]),
+    }
+    (model / "config.json").write_text(json.dumps(config))
+    save_file(parts, model / "model.safetensors")
+    monkeypatch.setattr(machine, "memory", lambda: Memory(2**20, 2**35))
+    result = novacron("doctor", str(model), "--port", "0")
+    assert "WARN  Weights" in result.output
+    assert "2.0 MiB in 16 bits" in result.output
 
 
 def test_a_missing_gpu_is_a_failure_only_if_asked_for(novacron, model, monkeypatch) -> None:

@@ -193,6 +193,16 @@ def test_a_missing_tensor_is_named(tensors: dict[str, Tensor], write_checkpoint:
         load(write_checkpoint(tensors))
 
 
+def test_a_bias_that_the_model_has_not_may_be_zero(
+    tensors: dict[str, Tensor], write_checkpoint: Write
+) -> None:
+    tensors[NAME.replace("weight", "bias")] = torch.zeros(24)
+    load(write_checkpoint(tensors))
+    tensors[NAME.replace("weight", "bias")][3] = 1e-4
+    with pytest.raises(ModelLoadError, match=r"no use for: model.layers.1.mlp.up_proj.bias"):
+        load(write_checkpoint(tensors))
+
+
 def test_tensors_without_use_are_named(tensors: dict[str, Tensor], write_checkpoint: Write) -> None:
     """Weights that would be left out change what the model says."""
     for index in range(10):

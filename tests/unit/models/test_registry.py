@@ -34,10 +34,6 @@ def test_an_unsupported_architecture_lists_the_supported_ones() -> None:
             "'T5ForConditionalGeneration' is an encoder-decoder model",
         ),
         ({}, "'architectures' is missing"),
-        (
-            {"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "awq"}},
-            "the weights are quantized \\(awq\\)",
-        ),
     ],
 )
 def test_checkpoints_that_cannot_be_served(values: dict[str, Any], message: str) -> None:

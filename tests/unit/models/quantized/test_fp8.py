@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from novacron.errors import ModelLoadError
+from novacron.models.checkpoint import Checkpoint
+from novacron.testing.quantized_models import fp8_rows, fp8_tiles, fp8_whole
+
+Open = Callable[..., Checkpoint]
+ALL = (slice(None), slice(None))
+TILES = {"quant_method": "fp8", "weight_block_size": [16, 32]}
+WHOLE = {"quant_method": "fp8"}
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.manual_seed(0))
+
+
+def e4m3(byte: int) -> float:
+    """By the definition: a sign, four bits of exponent with a bias of 7, three of fraction."""
+    sign, exponent, fraction = -1 if byte >> 7 else 1, byte >> 3 & 15, byte & 7
+    if exponent == 0:
+        return sign * fraction / 8 * 2**-6
+    return sign * (1 + fraction / 8) * 2.0 ** (exponent - 7)
+
+
+def test_every_value_of_fp8(open_packed: Open) -> None:
+    numbers = [byte for byte in range(256) if byte & 127 != 127]  # the others are NaN
+    codes = torch.tensor([numbers], dtype=torch.uint8).view(torch.float8_e4m3fn)
+    checkpoint = open_packed({"weight": codes, "weight_scale": torch.tensor([0.5])}, WHOLE)
+    assert checkpoint.read("m.weight", ALL).tolist() == [[e4m3(byte) / 2 for byte in numbers]]
+
+
+@pytest.mark.parametrize("shape", [(16, 32), (48, 96), (40, 70), (3, 5)])
+def test_tiles_that_share_a_scale(shape: tuple[int, int], open_packed: Open) -> None:
+    packed = fp8_tiles(random(*shape), (16, 32))
+    checkpoint = open_packed(packed.tensors, TILES)
+    assert checkpoint.names == {"m.weight", "norm.weight"}
+    assert checkpoint.shape("m.weight") == shape
+    assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
+    part = checkpoint.read("m.weight", (slice(1, 3), slice(2, 4)))
+    assert torch.equal(part, packed.weight[1:3, 2:4])
+
+
+def test_one_scale_and_one_a_row(open_packed: Open) -> None:
+    for packed in (fp8_whole(random(24, 40)), fp8_rows(random(24, 40))):
+        checkpoint = open_packed(packed.tensors, WHOLE)
+        assert checkpoint.names == {"m.weight", "norm.weight"}, "scales of activations are unused"
+        assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
+
+
+def test_a_module_that_was_left_out_stays_plain(open_packed: Open) -> None:
+    weight = random(8, 8).bfloat16()
+    checkpoint = open_packed({"weight": weight}, TILES)
+    assert torch.equal(checkpoint.read("m.weight", ALL), weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight_scale_inv": None}, "the tensor 'm.weight_scale' is missing"),
+        ({"weight": None}, "the tensor 'm.weight' is missing"),
+        ({"weight_scale_inv": torch.ones(3, 2)}, r"m.weight_scale_inv.* \[3, 2\], not \[3, 3\]"),
+        ({"weight_scale_inv": torch.ones(3, 3, dtype=torch.int32)}, "stored as int32, not as"),
+        ({"weight": torch.ones(48, 96)}, "'m.weight' is stored as float32, not as float8_e4m3fn"),
+        (
+            {"weight": torch.ones(48, 96).to(torch.float8_e5m2)},
+            "'m.weight' is stored as F8_E5M2, not as float8_e4m3fn",
+        ),
+        ({"weight": torch.ones(48).to(torch.float8_e4m3fn)}, "which is no matrix"),
+    ],
+)
+def test_damaged_parts_are_named(
+    change: dict[str, Tensor | None], message: str, open_packed: Open
+) -> None:
+    parts = {**fp8_tiles(random(48, 96), (16, 32)).tensors, **change}
+    with pytest.raises(ModelLoadError, match=message):
+        open_packed({name: part for name, part in parts.items() if part is not None}, TILES)
+
+
+@pytest.mark.parametrize("tile", [[16], [16, 0], "16"])
+def test_tiles_that_make_no_sense(tile: Any, open_packed: Open) -> None:
+    with pytest.raises(ModelLoadError, match="'weight_block_size' is"):
+        open_packed({}, {"quant_method": "fp8", "weight_block_size": tile})
