@@ -112,12 +112,12 @@ def _model(settings: Settings) -> Iterator[Check]:
 
 def _weights(path: Path) -> Check:
     """Whether we know the architecture, the files are whole, and they would fit into memory."""
-    from novacron.models.checkpoint import Checkpoint
-    from novacron.models.hf_config import read_hf_config
+    from novacron.models.model_files import read_model_files
     from novacron.models.registry import find_family
 
-    architecture, _ = find_family(read_hf_config(path))
-    files = Checkpoint(path).files
+    model = read_model_files(path)
+    architecture, _ = find_family(model.config)
+    files = model.open_weights().files
     weights = sum(file.stat().st_size for file in files)
     available = machine.memory().available
     finding = f"{architecture}, {size(weights)} in {len(files)} file(s)"
