@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "novacron"
 MODULES = sorted(SOURCE.rglob("*.py"))
 DISTRIBUTIONS = {"yaml": "pyyaml", "zmq": "pyzmq"}  # where the names differ
-ONLY_IN_TESTING = {"transformers"}
+ONLY_IN_TESTING = {"transformers", "gguf"}
 HAND_THE_ENVIRONMENT_ON = {
     "cli/options.py",  # to config/load.py
     "cli/target.py",  # to config/load.py

@@ -114,18 +114,16 @@ def _model(settings: Settings) -> Iterator[Check]:
 
 def _weights(path: Path) -> Check:
     """Whether we know the architecture, the files are whole, and they would fit into memory."""
-    from novacron.models.checkpoint import Checkpoint
-    from novacron.models.hf_config import read_hf_config
-    from novacron.models.quantized_checkpoint import dense, quantization_method
+    from novacron.models.model_files import read_model_files
     from novacron.models.registry import find_family
 
-    config = read_hf_config(path)
-    architecture, _ = find_family(config)
-    checkpoint = dense(Checkpoint(path), config)
+    model = read_model_files(path)
+    architecture, _ = find_family(model.config)
+    checkpoint = model.open_weights()
     weights = sum(file.stat().st_size for file in checkpoint.files)
     available = machine.memory().available
     finding = f"{architecture}, {size(weights)} in {len(checkpoint.files)} file(s)"
-    if quantization_method(config) is not None:
+    if model.rounded_by:
         weights = _HELD_BYTES * sum(prod(checkpoint.shape(name)) for name in checkpoint.names)
         finding += f", {size(weights)} in 16 bits"
     if weights > available:

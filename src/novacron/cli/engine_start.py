@@ -29,5 +29,8 @@ def spawn_engine(settings: Settings) -> tuple[ProcessClient, Settings]:
 def _named(model: ModelConfig, path: Path) -> ModelConfig:
     if model.served_model_name:
         return model
-    name = path.resolve().name if model.model else BUNDLED_NAME
+    if not model.model:
+        return replace(model, served_model_name=(BUNDLED_NAME,))
+    # A file may be a link to one with a meaningless name, as in the hub's cache.
+    name = path.name if path.is_file() else path.resolve().name
     return replace(model, served_model_name=(name,))

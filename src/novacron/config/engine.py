@@ -33,9 +33,11 @@ def require(condition: bool, key: str, value: object, remedy: str) -> None:
 class ModelConfig:
     """Which model, and how its weights are held."""
 
-    model: str = setting("", "Hugging Face folder; empty: the bundled model", flags=("--model",))
+    model: str = setting(
+        "", "Hugging Face folder, name or GGUF file; empty: the bundled model", flags=("--model",)
+    )
     served_model_name: tuple[str, ...] = setting(
-        (), "names clients may use; empty: the folder's name"
+        (), "names clients may use; empty: that of the folder or file"
     )
     tokenizer: str = setting("", "folder of the tokenizer; empty: the model's")
     chat_template: str = setting("", "file with a chat template that replaces the tokenizer's")

@@ -1,17 +1,22 @@
-"""From what a user names to a folder of files."""
+"""From what a user names to the files of a model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from novacron.demo import bundled_model_path
+from novacron.errors import ModelLoadError
 from novacron.models.hub import download
 
 
 def resolve_model_path(model: str) -> Path:
-    """The folder that `model` means: nothing, the bundled model; a folder, itself; else a name on
-    the Hugging Face hub, taken from the local cache or fetched. Raises ModelLoadError."""
+    """What `model` means: nothing, the bundled model; a folder or a GGUF file, itself; else a name
+    on the Hugging Face hub, taken from the local cache or fetched. Raises ModelLoadError."""
     if not model:
         return bundled_model_path()
-    folder = Path(model).expanduser()
-    return folder if folder.is_dir() else download(model)
+    path = Path(model).expanduser()
+    if path.is_file():
+        return path
+    if path.suffix == ".gguf":
+        raise ModelLoadError(f"There is no file {path}.")
+    return path if path.is_dir() else download(model)

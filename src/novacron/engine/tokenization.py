@@ -1,4 +1,5 @@
-"""Text to tokens and back, from the files of a Hugging Face folder. No torch, no transformers.
+"""Text to tokens and back, from the files of a Hugging Face folder or a GGUF file. No torch, no
+transformers.
 
 Used by the gateway's process (prompts, chat templates, logprobs) and by the engine process
 (structured output). Knows nothing of requests.
@@ -14,6 +15,7 @@ from typing import Any
 import tokenizers
 
 from novacron.engine.chat_template import ChatTemplates
+from novacron.engine.gguf_tokenizer import read_gguf_tokenizer
 from novacron.engine.quoting import Quoting
 from novacron.engine.vocabulary import Vocabulary
 from novacron.errors import InvalidRequest, ModelLoadError
@@ -29,7 +31,8 @@ class Tokenizer:
 
     `eos_token_ids` is the union of what generation_config.json, config.json and
     tokenizer_config.json name, in this order: instruction-tuned models often end a turn with a
-    token that only one of the files knows. `json_text` is the text of tokenizer.json.
+    token that only one of the files knows. `json_text` is the text of tokenizer.json, or of what it
+    would be.
     """
 
     def __init__(
@@ -55,11 +58,29 @@ class Tokenizer:
         self.eos_token_ids: tuple[int, ...] = tuple(dict.fromkeys(eos_ids))
 
     @classmethod
-    def load(cls, folder: Path, chat_template: Path | None = None) -> Tokenizer:
-        """Read the files of `folder`; a given `chat_template` file replaces the model's own.
+    def load(cls, path: Path, chat_template: Path | None = None) -> Tokenizer:
+        """Read the folder or the GGUF file `path`; a given `chat_template` file replaces the
+        model's own. If a tokenizer.json lies beside a GGUF file, that folder is read instead.
 
         Raises ModelLoadError naming the file and the reason.
         """
+        if not path.is_file():
+            return cls._load_folder(path, chat_template)
+        if (path.parent / "tokenizer.json").is_file():
+            return cls._load_folder(path.parent, chat_template)
+        found = read_gguf_tokenizer(path)
+        return cls(
+            json_text=found.json_text,
+            origin=str(path),
+            named_tokens=found.named_tokens,
+            configured_eos_ids=found.eos_token_ids,
+            chat_templates=_compiled(
+                _given_template(chat_template) or (path, found.chat_templates), found.named_tokens
+            ),
+        )
+
+    @classmethod
+    def _load_folder(cls, folder: Path, chat_template: Path | None) -> Tokenizer:
         json_text = _read_tokenizer_json(folder)
         config = _read_json(folder / "tokenizer_config.json")
         named_tokens = _named_tokens(folder, config)
@@ -71,7 +92,10 @@ class Tokenizer:
                 *_eos_ids(folder / "generation_config.json"),
                 *_eos_ids(folder / "config.json"),
             ],
-            chat_templates=_load_chat_templates(folder, config, named_tokens, chat_template),
+            chat_templates=_compiled(
+                _given_template(chat_template) or _templates_of_folder(folder, config),
+                named_tokens,
+            ),
         )
 
     @property
@@ -270,23 +294,26 @@ def _eos_ids(path: Path) -> list[int]:
     return [token_id for token_id in ids if token_id >= 0]
 
 
-def _load_chat_templates(
-    folder: Path,
-    config: Mapping[str, Any],
-    named_tokens: Mapping[str, str],
-    override: Path | None,
-) -> ChatTemplates | None:
-    """From the first of: the override, template files, tokenizer_config.json."""
-    if override is not None:
-        origin, sources = override, {"default": _read_text(override)}
-    elif sources := _template_files(folder):
-        origin = folder / "chat_template.jinja"
-    else:
-        origin = folder / "tokenizer_config.json"
-        sources = _configured_templates(origin, config.get("chat_template"))
+_Templates = tuple[Path, Mapping[str, str]]  # the file they come from, and their texts by name
+
+
+def _compiled(templates: _Templates, named_tokens: Mapping[str, str]) -> ChatTemplates | None:
+    origin, sources = templates
     if not sources:
         return None
     return ChatTemplates(sources, origin=str(origin), named_tokens=named_tokens)
+
+
+def _templates_of_folder(folder: Path, config: Mapping[str, Any]) -> _Templates:
+    """From template files, else from tokenizer_config.json."""
+    if sources := _template_files(folder):
+        return folder / "chat_template.jinja", sources
+    origin = folder / "tokenizer_config.json"
+    return origin, _configured_templates(origin, config.get("chat_template"))
+
+
+def _given_template(path: Path | None) -> _Templates | None:
+    return None if path is None else (path, {"default": _read_text(path)})
 
 
 def _template_files(folder: Path) -> dict[str, str]:

@@ -15,13 +15,12 @@ from novacron.executor.placement import choose_device, choose_dtype, choose_quan
 from novacron.kernels.choice import choose_kernels
 from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
-from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
-from novacron.models.hf_config import read_hf_config
 from novacron.models.layers.attention import num_local_kv_heads
-from novacron.models.quantized_checkpoint import dense, quantization_method
+from novacron.models.model_files import read_model_files
 from novacron.models.registry import Family, find_family
+from novacron.models.weight_files import WeightFiles
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
 from novacron.runner.kv_tensors import name_of
@@ -37,7 +36,8 @@ class Blueprint:
     architecture: str
     family: Family
     config: DecoderConfig
-    checkpoint: Checkpoint
+    eos_token_ids: tuple[int, ...]
+    checkpoint: WeightFiles
     device: torch.device
     dtype: torch.dtype
     quantization: Quantization | None
@@ -62,15 +62,16 @@ class Blueprint:
     def of_draft(self, path: Path) -> Blueprint:
         """That of a model which guesses for this one: computed in the same way, in the same
         precision. Raises ModelLoadError."""
-        hf_config = read_hf_config(path)
-        architecture, family = find_family(hf_config)
+        files = read_model_files(path)
+        architecture, family = find_family(files.config)
         return replace(
             self,
             path=path,
             architecture=architecture,
             family=family,
-            config=family.read_config(hf_config),
-            checkpoint=dense(Checkpoint(path), hf_config),
+            config=family.read_config(files.config),
+            eos_token_ids=files.eos_token_ids,
+            checkpoint=files.open_weights(),
         )
 
     def shape(self) -> ModelShape:
@@ -96,25 +97,27 @@ class Blueprint:
 def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprint:
     """Raises ModelLoadError and ConfigError."""
     device = choose_device(model)
-    hf_config = read_hf_config(path)
-    architecture, family = find_family(hf_config)
-    config = family.read_config(hf_config)
-    checkpoint = dense(Checkpoint(path), hf_config)
-    dtype = choose_dtype(model, hf_config.dtype or checkpoint.dtype, device)
+    files = read_model_files(path)
+    architecture, family = find_family(files.config)
+    config = family.read_config(files.config)
+    checkpoint = files.open_weights()
+    dtype = choose_dtype(model, files.config.dtype or checkpoint.dtype, device)
     quantization = choose_quantization(model)
-    method = quantization_method(hf_config)
-    if method is not None and quantization is not None:
+    if files.rounded_by and quantization is not None:
         logger.warning(
             "%s: weights that were rounded already (%s) are rounded again, to %s. Rounding the "
-            "original ones once loses less.", path, method, quantization,
+            "original ones once loses less.", path, files.rounded_by, quantization,
         )  # fmt: skip
-    elif method is not None:
-        logger.info("%s: weights stored by %s are held in %s", path, method, name_of(dtype))
+    elif files.rounded_by:
+        logger.info(
+            "%s: weights stored by %s are held in %s", path, files.rounded_by, name_of(dtype)
+        )
     return Blueprint(
         path=path,
         architecture=architecture,
         family=family,
         config=config,
+        eos_token_ids=files.eos_token_ids,
         checkpoint=checkpoint,
         device=device,
         dtype=dtype,

@@ -23,7 +23,6 @@ from novacron.kernels.kv_format import choose_kv_formats
 from novacron.kernels.linear import Quantization
 from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DecoderConfig, DynamicScaling, LongRopeScaling
-from novacron.models.hf_config import read_eos_token_ids
 from novacron.models.model_version import model_version
 from novacron.parallel.groups import SINGLE
 from novacron.records.output import ModelSpec
@@ -89,7 +88,7 @@ class InlineExecutor:
         with phases.timed("kv_cache"):
             kv_tensors = _allocate_cache(blueprint, plan, cache)
             decoder.set_context(plan.max_model_len)
-        eos_token_ids = read_eos_token_ids(model_path)
+        eos_token_ids = blueprint.eos_token_ids
         batch = InputBatch(
             max_num_seqs=scheduler.max_num_seqs,
             max_num_tokens=scheduler.max_num_batched_tokens,

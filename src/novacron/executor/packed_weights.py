@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from novacron.config.engine import ModelConfig
-from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder
 from novacron.models.loading import fits, load_weights, packed_weights
 from novacron.models.packed_cache import PackedCache
 from novacron.models.registry import Family
+from novacron.models.weight_files import WeightFiles
 
 _DEFAULT_CACHE = Path("~/.cache")
 
@@ -22,7 +22,7 @@ def packed_cache(model: ModelConfig) -> PackedCache:
 
 def load_or_map_weights(
     decoder: Decoder,
-    checkpoint: Checkpoint,
+    checkpoint: WeightFiles,
     family: Family,
     progress: Callable[[float], None],
     *,

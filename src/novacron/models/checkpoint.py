@@ -47,10 +47,12 @@ class _OpenFile(Protocol):
 
 
 class Checkpoint:
-    """The tensors of one model folder. Raises ModelLoadError that names the file and the reason."""
+    """The tensors of one model folder. Implements WeightFiles. Raises ModelLoadError that names the
+    file and the reason."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.settings = folder / "config.json"
         self.files = _find_files(folder)
         self._file_of: dict[str, Path] = {}
         self._open: dict[Path, _OpenFile] = {}
@@ -71,6 +73,10 @@ class Checkpoint:
             name = next(iter(handle.keys()), None)
             code = "" if name is None else handle.get_slice(name).get_dtype()
         return _DTYPES.get(code, code)
+
+    def header_bytes(self, path: Path) -> int:
+        with path.open("rb") as file:
+            return 8 + int.from_bytes(file.read(8), "little")
 
     def file_of(self, name: str) -> Path:
         """The file that holds a tensor."""

@@ -126,9 +126,14 @@ def read_hf_config(folder: Path) -> HFConfig:
     if config is None:
         raise ModelLoadError(
             f"{folder / 'config.json'} is missing: {folder} is no model folder in Hugging Face "
-            "layout."
+            f"layout.{_gguf_hint(folder)}"
         )
     return config
+
+
+def _gguf_hint(folder: Path) -> str:
+    files = sorted(path.name for path in folder.glob("*.gguf"))
+    return f" It holds GGUF files; name one of them: {', '.join(files)}." if files else ""
 
 
 def read_eos_token_ids(folder: Path) -> tuple[int, ...]:

@@ -16,21 +16,22 @@ import torch
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
-from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder
 from novacron.models.layers.matrix import Matrix
 from novacron.models.registry import Family
+from novacron.models.weight_files import WeightFiles
 from novacron.models.weight_slots import Source, WeightSlot
 
 # Buffers that older checkpoints saved beside the weights; we compute them.
 _BUFFERS = re.compile(r"\.rotary_emb\.inv_freq$|\.masked_bias$")
 _NAMES_SHOWN = 8
+_VALUES_AT_ONCE = 2**22  # bounds the memory for those that are on their way to another precision
 
 
 @torch.inference_mode()
 def load_weights(
     decoder: Decoder,
-    checkpoint: Checkpoint,
+    checkpoint: WeightFiles,
     family: Family,
     progress: Callable[[float], None],
     packed: Mapping[str, Tensor] | None = None,
@@ -80,18 +81,18 @@ def _matrices_by_name(decoder: Decoder) -> dict[str, Matrix]:
     return {name: part for name, part in decoder.named_modules() if isinstance(part, Matrix)}
 
 
-def _check_shape(slot: WeightSlot, source: Source, checkpoint: Checkpoint) -> None:
+def _check_shape(slot: WeightSlot, source: Source, checkpoint: WeightFiles) -> None:
     found = checkpoint.shape(source.name)
     expected = (source.num_rows or slot.shape[0], *slot.shape[1:])
     if found != expected:
         raise ModelLoadError(
             f"{checkpoint.file_of(source.name)}: the tensor '{source.name}' has the shape "
-            f"{list(found)}, but config.json asks for {list(expected)}."
+            f"{list(found)}, but the configuration asks for {list(expected)}."
         )
 
 
 def _check_nothing_is_left(
-    decoder: Decoder, checkpoint: Checkpoint, family: Family, wanted: Iterable[str]
+    decoder: Decoder, checkpoint: WeightFiles, family: Family, wanted: Iterable[str]
 ) -> None:
     left = {
         name
@@ -107,16 +108,22 @@ def _check_nothing_is_left(
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         raise ModelLoadError(
             f"{checkpoint.file_of(names[0])}: tensors that this architecture has no use for: "
-            f"{', '.join(names[:_NAMES_SHOWN])}{more}. The checkpoint does not fit its config.json."
+            f"{', '.join(names[:_NAMES_SHOWN])}{more}. The weights do not fit the configuration."
         )
 
 
-def _is_zero(name: str, checkpoint: Checkpoint) -> bool:
+def _is_zero(name: str, checkpoint: WeightFiles) -> bool:
     return not checkpoint.read(name, (slice(None),) * len(checkpoint.shape(name))).any()
 
 
-def _fill(slot: WeightSlot, source: Source, checkpoint: Checkpoint) -> None:
-    slot.target.copy_(checkpoint.read(source.name, _index_in(slot, source)))
+def _fill(slot: WeightSlot, source: Source, checkpoint: WeightFiles) -> None:
+    rows, *others = _index_in(slot, source)
+    first_row = rows.start or 0
+    rows_at_once = max(1, _VALUES_AT_ONCE * len(slot.target) // slot.target.numel())
+    for start in range(0, len(slot.target), rows_at_once):
+        part = slot.target[start : start + rows_at_once]
+        wanted = slice(first_row + start, first_row + start + len(part))
+        part.copy_(checkpoint.read(source.name, (wanted, *others)))
     if slot.offset:
         slot.target.add_(slot.offset)
     if not _all_finite(slot.target):

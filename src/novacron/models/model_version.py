@@ -15,7 +15,7 @@ from pathlib import Path
 
 import blake3
 
-from novacron.models.checkpoint import Checkpoint
+from novacron.models.weight_files import WeightFiles
 
 _WHOLE_UP_TO_BYTES = 2**30
 _SAMPLE_BYTES = 4096
@@ -23,10 +23,11 @@ _SAMPLE_EVERY_BYTES = 2**20
 _DIGEST_BYTES = 16
 
 
-def model_version(checkpoint: Checkpoint) -> str:
+def model_version(checkpoint: WeightFiles) -> str:
     """A digest of the configuration and the weights, as hexadecimal text."""
     hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
-    hasher.update((checkpoint.folder / "config.json").read_bytes())
+    if checkpoint.settings is not None:
+        hasher.update(checkpoint.settings.read_bytes())
     sizes = [path.stat().st_size for path in checkpoint.files]
     is_small = sum(sizes) <= _WHOLE_UP_TO_BYTES
     for path, size in zip(checkpoint.files, sizes, strict=True):
@@ -35,15 +36,14 @@ def model_version(checkpoint: Checkpoint) -> str:
             hasher.update_mmap(path)
         else:
             hasher.update(str(path.stat().st_mtime_ns).encode())
-            for piece in _samples(path):
+            for piece in _samples(path, checkpoint.header_bytes(path)):
                 hasher.update(piece)
     return hasher.hexdigest(_DIGEST_BYTES)
 
 
-def _samples(path: Path) -> Iterable[bytes]:
-    """The header of a safetensors file, then a piece of its content every so often."""
+def _samples(path: Path, header_bytes: int) -> Iterable[bytes]:
+    """The header of a file, then a piece of its content every so often."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        content_start = 8 + int.from_bytes(content[:8], "little")
-        yield content[:content_start]
-        for start in range(content_start, len(content), _SAMPLE_EVERY_BYTES):
+        yield content[:header_bytes]
+        for start in range(header_bytes, len(content), _SAMPLE_EVERY_BYTES):
             yield content[start : start + _SAMPLE_BYTES]

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
@@ -19,6 +18,7 @@ from novacron.models.checkpoint import Checkpoint
 from novacron.models.hf_config import HFConfig
 from novacron.models.quantized import awq, bitsandbytes, compressed_tensors, fp8, gptq
 from novacron.models.quantized.stored_module import FLOATS, PackedMatrix
+from novacron.models.weight_files import WeightFiles
 
 _SECTION = "quantization_config"
 _METHODS: Mapping[str, Callable[[Checkpoint, HFConfig], Iterator[PackedMatrix]]] = {
@@ -31,7 +31,6 @@ _METHODS: Mapping[str, Callable[[Checkpoint, HFConfig], Iterator[PackedMatrix]]]
 }
 # Measures for rounding activations and the KV cache, which we do by our own settings.
 _UNUSED = re.compile(r"\.(?:[qkv]|input|output)_(?:scale|zero_point)$")
-_VALUES_AT_ONCE = 2**20  # bounds what is made on the way: a few times 4 bytes for each
 
 
 def quantization_method(config: HFConfig) -> str | None:
@@ -41,7 +40,7 @@ def quantization_method(config: HFConfig) -> str | None:
     return config.section(_SECTION).text("quant_method", "unknown")
 
 
-def dense(checkpoint: Checkpoint, config: HFConfig) -> Checkpoint:
+def dense(checkpoint: Checkpoint, config: HFConfig) -> WeightFiles:
     """The checkpoint with dense weights only. Raises ModelLoadError for methods that we do not
     read, and for packed tensors that are not as their method wants them."""
     method = quantization_method(config)
@@ -56,11 +55,11 @@ def dense(checkpoint: Checkpoint, config: HFConfig) -> Checkpoint:
     return DenseCheckpoint(checkpoint, _METHODS[method](checkpoint, config.section(_SECTION)))
 
 
-class DenseCheckpoint(Checkpoint):
-    """A checkpoint of which some matrices are packed. Implements Checkpoint by means of it."""
+class DenseCheckpoint:
+    """A checkpoint of which some matrices are packed. Implements WeightFiles."""
 
     def __init__(self, stored: Checkpoint, matrices: Iterable[PackedMatrix]) -> None:
-        self.folder = stored.folder
+        self.settings: Path | None = stored.settings
         self.files = stored.files
         self._stored = stored
         self._matrices = {matrix.module.tensor_name("weight"): matrix for matrix in matrices}
@@ -83,6 +82,9 @@ class DenseCheckpoint(Checkpoint):
         plain = sorted(self._names - self._matrices.keys())
         return next(filter(FLOATS.__contains__, map(self.dtype_of, plain)), "float32")
 
+    def header_bytes(self, path: Path) -> int:
+        return self._stored.header_bytes(path)
+
     def file_of(self, name: str) -> Path:
         """The file that holds a tensor, or the first part of it."""
         matrix = self._matrices.get(name)
@@ -102,14 +104,8 @@ class DenseCheckpoint(Checkpoint):
         matrix = self._matrices.get(name)
         if matrix is None:
             return self._stored.read(name, index)
-        num_rows, num_columns = matrix.shape
-        rows = range(num_rows)[index[0]]
-        weights = torch.empty(len(rows), num_columns)
-        step = max(8, _VALUES_AT_ONCE // num_columns // 8 * 8)
-        for start in range(0, len(rows), step):
-            part = weights[start : start + step]
-            part.copy_(matrix.rows(rows.start + start, rows.start + start + len(part)))
-        return weights[:, index[1]]
+        rows = range(matrix.shape[0])[index[0]]
+        return matrix.rows(rows.start, rows.stop)[:, index[1]]
 
 
 def _refuse_numbers_without_meaning(checkpoint: Checkpoint, plain: Iterable[str]) -> None:

@@ -13,13 +13,13 @@ from novacron.executor.packed_weights import load_or_map_weights
 from novacron.kernels.linear import Linear, Quantization
 from novacron.kernels.native.library import NativeContext, NativeUnavailable
 from novacron.kernels.native.table import native_kernels
-from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
-from novacron.models.hf_config import read_hf_config
+from novacron.models.model_files import read_model_files
 from novacron.models.packed_cache import PackedCache
 from novacron.models.registry import find_family
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
+from novacron.testing.gguf_models import write_gguf
 from novacron.testing.reference import logits_in_chunks
 from novacron.testing.tiny_models import make_tiny_model
 
@@ -27,8 +27,8 @@ from novacron.testing.tiny_models import make_tiny_model
 class Loads:
     """Starts of the same model, one after the other, with one cache. Counts what is packed."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
-        self.folder = folder
+    def __init__(self, model: Path, cache: Path) -> None:
+        self.model = model
         self.cache_folder = cache
         self.num_packed = 0
         try:
@@ -43,10 +43,10 @@ class Loads:
             self.num_packed += 1
             return usual(weight, quantization)
 
-        hf_config = read_hf_config(self.folder)
-        _, family = find_family(hf_config)
+        files = read_model_files(self.model)
+        _, family = find_family(files.config)
         decoder = build_decoder(
-            family.read_config(hf_config),
+            family.read_config(files.config),
             SINGLE,
             LocalCommunicator(),
             replace(self.kernels, linear=linear),
@@ -56,7 +56,7 @@ class Loads:
         )
         cache = _Synchronous(self.cache_folder, 2**30, fewest_bytes=0)
         load_or_map_weights(
-            decoder, Checkpoint(self.folder), family, lambda fraction: None,
+            decoder, files.open_weights(), family, lambda fraction: None,
             cache=cache, version=lambda: version,
         )  # fmt: skip
         return _logits(decoder)
@@ -73,9 +73,13 @@ def _logits(decoder: Decoder) -> Tensor:
     return logits_in_chunks(decoder, list(range(5, 25)), [20], max_model_len=32)
 
 
-@pytest.fixture(params=["llama", "gemma2", "qwen3_moe"])  # untied and tied embeddings, experts
+# untied and tied embeddings, experts, rounded weights
+@pytest.fixture(params=["llama", "gemma2", "qwen3_moe", "llama.gguf"])
 def loads(request: pytest.FixtureRequest, tmp_path: Path) -> Loads:
-    return Loads(make_tiny_model(request.param, tmp_path / "model"), tmp_path / "cache")
+    model = make_tiny_model(request.param.removesuffix(".gguf"), tmp_path / "model")
+    if request.param.endswith(".gguf"):
+        model = write_gguf(model, tmp_path / "model.gguf", "Q8_0")
+    return Loads(model, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("quantization", [None, Quantization(8, 32), Quantization(4, 32)])
