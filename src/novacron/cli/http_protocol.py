@@ -72,6 +72,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._end_waiting()
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._deadline is not None:  # the next request, begun meanwhile, has all its time now
+            self._end_waiting()
+            self._expect_request()
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._in_headers and not self.transport.is_closing():
