@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kRoundedTileRows = kLanes == 16 ? 6 : 4;
 constexpr int64_t kWorthClaimingToRound = 8 * 1024;  // inputs
-constexpr int64_t kAheadBytes = 6 * 1024;  // of the weights in use: what arrives in a microsecond
+constexpr int64_t kAheadBytes = 6 * 1024;  // of the weights in use; 16 KiB crowd the cache
 constexpr float kCountsAsZero = 1e-30f;
 
 // The inputs of a call: [groups][rows][cells of a group], and for each group and row the scale and

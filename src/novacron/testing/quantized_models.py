@@ -37,6 +37,11 @@ class Format:
     pack: Callable[[Tensor], Packed]
 
 
+def random_weights(*shape: int) -> Tensor:
+    """The same for the same shape."""
+    return torch.randn(shape, generator=torch.manual_seed(0))
+
+
 def words_of(numbers: Tensor, bits: int) -> Tensor:
     """int32 words of the unsigned numbers along the last dimension, the first in the lowest bits;
     the last word is filled up with zeros."""

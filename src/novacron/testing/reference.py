@@ -20,11 +20,9 @@ from novacron.kernels.choice import choose_kernels
 from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
-from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
-from novacron.models.hf_config import read_hf_config
 from novacron.models.loading import load_weights
-from novacron.models.quantized_checkpoint import dense
+from novacron.models.model_files import read_model_files
 from novacron.models.registry import find_family
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE, ParallelGroup
@@ -83,9 +81,9 @@ def load_decoder_with(
     *,
     quantization: Quantization | None = None,
 ) -> Decoder:
-    hf_config = read_hf_config(folder)
-    _, family = find_family(hf_config)
-    config = family.read_config(hf_config)
+    files = read_model_files(folder)
+    _, family = find_family(files.config)
+    config = family.read_config(files.config)
     decoder = build_decoder(
         config,
         SINGLE,
@@ -95,7 +93,7 @@ def load_decoder_with(
         dtype=dtype,
         device=device,
     )
-    load_weights(decoder, dense(Checkpoint(folder), hf_config), family, lambda fraction: None)
+    load_weights(decoder, files.open_weights(), family, lambda fraction: None)
     return decoder
 
 

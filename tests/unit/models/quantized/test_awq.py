@@ -10,19 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
-from novacron.models.checkpoint import Checkpoint
-from novacron.testing.quantized_models import awq
+from novacron.models.weight_files import WeightFiles
+from novacron.testing.quantized_models import awq, random_weights
 
-Open = Callable[..., Checkpoint]
+Open = Callable[..., WeightFiles]
 ALL = (slice(None), slice(None))
 
 
 def config(group_size: int = 16, **others: Any) -> dict[str, Any]:
     return {"quant_method": "awq", "bits": 4, "group_size": group_size, **others}
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.manual_seed(0))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -36,7 +32,7 @@ def random(*shape: int) -> Tensor:
 def test_every_shape(
     eights: int, groups: int, group_size: int, first: int, count: int, open_packed: Open
 ) -> None:
-    packed = awq(random(eights * 8, groups * abs(group_size)), group_size)
+    packed = awq(random_weights(eights * 8, groups * abs(group_size)), group_size)
     checkpoint = open_packed(packed.tensors, config(group_size))
     assert checkpoint.names == {"m.weight", "norm.weight"}
     assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
@@ -66,7 +62,7 @@ def test_the_order_in_a_word(open_packed: Open) -> None:
 def test_damaged_parts_are_named(
     change: dict[str, Tensor | None], message: str, open_packed: Open
 ) -> None:
-    parts = {**awq(random(8, 64), 16).tensors, **change}
+    parts = {**awq(random_weights(8, 64), 16).tensors, **change}
     with pytest.raises(ModelLoadError, match=message):
         open_packed({name: part for name, part in parts.items() if part is not None}, config())
 
@@ -83,4 +79,4 @@ def test_damaged_parts_are_named(
 )
 def test_what_is_not_supported(wrong: dict[str, Any], message: str, open_packed: Open) -> None:
     with pytest.raises(ModelLoadError, match=message):
-        open_packed(awq(random(8, 64), 16).tensors, wrong)
+        open_packed(awq(random_weights(8, 64), 16).tensors, wrong)

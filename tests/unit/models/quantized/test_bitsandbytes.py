@@ -11,17 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
-from novacron.models.checkpoint import Checkpoint
-from novacron.testing.quantized_models import Packed, eight_bit, four_bit
+from novacron.models.weight_files import WeightFiles
+from novacron.testing.quantized_models import Packed, eight_bit, four_bit, random_weights
 
-Open = Callable[..., Checkpoint]
+Open = Callable[..., WeightFiles]
 ALL = (slice(None), slice(None))
 CONFIG = {"quant_method": "bitsandbytes"}
 STATE = "weight.quant_state.bitsandbytes__nf4"
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.manual_seed(0))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -45,7 +41,9 @@ def test_four_bits(
     open_packed: Open,
 ) -> None:
     """Blocks do not end where rows do, nor bytes."""
-    packed = four_bit(random(rows, columns), kind, block_size=block_size, nested_size=nested_size)
+    packed = four_bit(
+        random_weights(rows, columns), kind, block_size=block_size, nested_size=nested_size
+    )
     checkpoint = open_packed(packed.tensors, CONFIG)
     assert checkpoint.names == {"m.weight", "norm.weight"}
     assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
@@ -55,21 +53,21 @@ def test_four_bits(
 
 @pytest.mark.parametrize("stored_as", [torch.bfloat16, torch.float32, torch.int8])
 def test_bytes_that_are_stored_as_another_type(stored_as: torch.dtype, open_packed: Open) -> None:
-    packed = four_bit(random(16, 64), "nf4")
+    packed = four_bit(random_weights(16, 64), "nf4")
     weight = packed.tensors["weight"].flatten().view(stored_as)[:, None]
     checkpoint = open_packed({**packed.tensors, "weight": weight}, CONFIG)
     assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
 
 
 def test_eight_bits(open_packed: Open) -> None:
-    packed = eight_bit(random(12, 40))
+    packed = eight_bit(random_weights(12, 40))
     checkpoint = open_packed(packed.tensors, CONFIG)
     assert checkpoint.names == {"m.weight", "norm.weight"}
     assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
 
 
 def test_a_module_that_was_left_out_stays_plain(open_packed: Open) -> None:
-    weight = random(8, 8).bfloat16()
+    weight = random_weights(8, 8).bfloat16()
     assert torch.equal(open_packed({"weight": weight}, CONFIG).read("m.weight", ALL), weight)
 
 
@@ -78,7 +76,7 @@ def with_state(packed: Packed, **changes: Any) -> Tensor:
     return torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
 
 
-NESTED = four_bit(random(8, 64), "nf4", nested_size=4)
+NESTED = four_bit(random_weights(8, 64), "nf4", nested_size=4)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +139,6 @@ def test_no_other_state_is_taken(state: bytes, open_packed: Open) -> None:
 def test_damaged_parts_of_eight_bits_are_named(
     change: dict[str, Tensor | None], message: str, open_packed: Open
 ) -> None:
-    parts = {**eight_bit(random(12, 40)).tensors, **change}
+    parts = {**eight_bit(random_weights(12, 40)).tensors, **change}
     with pytest.raises(ModelLoadError, match=message):
         open_packed({name: part for name, part in parts.items() if part is not None}, CONFIG)

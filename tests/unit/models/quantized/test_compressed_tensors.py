@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
-from novacron.models.checkpoint import Checkpoint
+from novacron.models.weight_files import WeightFiles
 from novacron.testing.quantized_models import (
     Packed,
     compressed_bytes,
@@ -18,15 +18,12 @@ from novacron.testing.quantized_models import (
     compressed_fp8,
     compressed_packed,
     compressed_sorted,
+    random_weights,
 )
 
-Open = Callable[..., Checkpoint]
+Open = Callable[..., WeightFiles]
 ALL = (slice(None), slice(None))
 INT4 = compressed_config("pack-quantized", num_bits=4, strategy="group", group_size=16)
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.manual_seed(0))
 
 
 def check(packed: Packed, config: dict[str, Any], open_packed: Open) -> None:
@@ -54,7 +51,7 @@ def test_packed_numbers(
     open_packed: Open,
 ) -> None:
     packed = compressed_packed(
-        random(rows, groups * (group_size or 7)), bits, group_size, symmetric=symmetric
+        random_weights(rows, groups * (group_size or 7)), bits, group_size, symmetric=symmetric
     )
     strategy = {"strategy": "group", "group_size": group_size} if group_size else {}
     config = compressed_config(
@@ -68,7 +65,7 @@ def test_packed_numbers(
 
 def test_columns_that_were_sorted_into_groups(open_packed: Open) -> None:
     order = torch.randperm(48, generator=torch.manual_seed(1))
-    check(compressed_sorted(random(8, 48), 16, order), INT4, open_packed)
+    check(compressed_sorted(random_weights(8, 48), 16, order), INT4, open_packed)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -87,7 +84,7 @@ def test_numbers_of_a_byte(
     open_packed: Open,
 ) -> None:
     config = compressed_config("int-quantized", symmetric=symmetric, **strategy)
-    check(compressed_bytes(random(10, 24), block, symmetric=symmetric), config, open_packed)
+    check(compressed_bytes(random_weights(10, 24), block, symmetric=symmetric), config, open_packed)
 
 
 @pytest.mark.parametrize("form", ["float-quantized", "naive-quantized"])
@@ -103,7 +100,7 @@ def test_fp8(
     block: tuple[int | None, int | None], strategy: dict[str, Any], form: str, open_packed: Open
 ) -> None:
     config = compressed_config(form, type="float", **strategy)
-    check(compressed_fp8(random(20, 24), block), config, open_packed)
+    check(compressed_fp8(random_weights(20, 24), block), config, open_packed)
 
 
 def test_a_model_of_two_schemes(open_packed: Open) -> None:
@@ -116,13 +113,13 @@ def test_a_model_of_two_schemes(open_packed: Open) -> None:
             "format": "pack-quantized",
             "weights": {"num_bits": 4, "group_size": 16, "symmetric": symmetric},
         }
-    check(compressed_bytes(random(8, 32), (1, None), symmetric=True), config, open_packed)
-    check(compressed_packed(random(8, 32), 4, 16, symmetric=True), config, open_packed)
-    check(compressed_packed(random(8, 32), 4, 16, symmetric=False), config, open_packed)
+    check(compressed_bytes(random_weights(8, 32), (1, None), symmetric=True), config, open_packed)
+    check(compressed_packed(random_weights(8, 32), 4, 16, symmetric=True), config, open_packed)
+    check(compressed_packed(random_weights(8, 32), 4, 16, symmetric=False), config, open_packed)
 
 
 def test_a_module_that_was_left_out_stays_plain(open_packed: Open) -> None:
-    weight = random(8, 8).bfloat16()
+    weight = random_weights(8, 8).bfloat16()
     assert torch.equal(open_packed({"weight": weight}, INT4).read("m.weight", ALL), weight)
 
 
@@ -143,7 +140,7 @@ def test_a_module_that_was_left_out_stays_plain(open_packed: Open) -> None:
 def test_damaged_parts_are_named(
     change: dict[str, Tensor | None], message: str, open_packed: Open
 ) -> None:
-    parts = {**compressed_packed(random(16, 64), 4, 16, symmetric=False).tensors, **change}
+    parts = {**compressed_packed(random_weights(16, 64), 4, 16, symmetric=False).tensors, **change}
     config = compressed_config("pack-quantized", num_bits=4, group_size=16, symmetric=False)
     with pytest.raises(ModelLoadError, match=message):
         open_packed({name: part for name, part in parts.items() if part is not None}, config)
@@ -151,7 +148,7 @@ def test_damaged_parts_are_named(
 
 @pytest.mark.parametrize("group", [-1, 4])
 def test_groups_that_are_not_there(group: int, open_packed: Open) -> None:
-    packed = compressed_packed(random(8, 64), 4, 16, symmetric=True)
+    packed = compressed_packed(random_weights(8, 64), 4, 16, symmetric=True)
     groups = torch.full((64,), group, dtype=torch.int32)
     checkpoint = open_packed({**packed.tensors, "weight_g_idx": groups}, INT4)
     with pytest.raises(ModelLoadError, match="weight_g_idx' names groups outside of the 4"):
@@ -176,6 +173,6 @@ def test_groups_that_are_not_there(group: int, open_packed: Open) -> None:
     ],
 )
 def test_what_is_not_supported(config: dict[str, Any], message: str, open_packed: Open) -> None:
-    packed = compressed_packed(random(8, 32), 4, 16, symmetric=True)
+    packed = compressed_packed(random_weights(8, 32), 4, 16, symmetric=True)
     with pytest.raises(ModelLoadError, match=message):
         open_packed(packed.tensors, config)

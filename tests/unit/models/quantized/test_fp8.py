@@ -8,17 +8,13 @@ import torch
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
-from novacron.models.checkpoint import Checkpoint
-from novacron.testing.quantized_models import fp8_rows, fp8_tiles, fp8_whole
+from novacron.models.weight_files import WeightFiles
+from novacron.testing.quantized_models import fp8_rows, fp8_tiles, fp8_whole, random_weights
 
-Open = Callable[..., Checkpoint]
+Open = Callable[..., WeightFiles]
 ALL = (slice(None), slice(None))
 TILES = {"quant_method": "fp8", "weight_block_size": [16, 32]}
 WHOLE = {"quant_method": "fp8"}
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.manual_seed(0))
 
 
 def e4m3(byte: int) -> float:
@@ -38,7 +34,7 @@ def test_every_value_of_fp8(open_packed: Open) -> None:
 
 @pytest.mark.parametrize("shape", [(16, 32), (48, 96), (40, 70), (3, 5)])
 def test_tiles_that_share_a_scale(shape: tuple[int, int], open_packed: Open) -> None:
-    packed = fp8_tiles(random(*shape), (16, 32))
+    packed = fp8_tiles(random_weights(*shape), (16, 32))
     checkpoint = open_packed(packed.tensors, TILES)
     assert checkpoint.names == {"m.weight", "norm.weight"}
     assert checkpoint.shape("m.weight") == shape
@@ -48,14 +44,14 @@ def test_tiles_that_share_a_scale(shape: tuple[int, int], open_packed: Open) -> 
 
 
 def test_one_scale_and_one_a_row(open_packed: Open) -> None:
-    for packed in (fp8_whole(random(24, 40)), fp8_rows(random(24, 40))):
+    for packed in (fp8_whole(random_weights(24, 40)), fp8_rows(random_weights(24, 40))):
         checkpoint = open_packed(packed.tensors, WHOLE)
         assert checkpoint.names == {"m.weight", "norm.weight"}, "scales of activations are unused"
         assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
 
 
 def test_a_module_that_was_left_out_stays_plain(open_packed: Open) -> None:
-    weight = random(8, 8).bfloat16()
+    weight = random_weights(8, 8).bfloat16()
     checkpoint = open_packed({"weight": weight}, TILES)
     assert torch.equal(checkpoint.read("m.weight", ALL), weight)
 
@@ -78,7 +74,7 @@ def test_a_module_that_was_left_out_stays_plain(open_packed: Open) -> None:
 def test_damaged_parts_are_named(
     change: dict[str, Tensor | None], message: str, open_packed: Open
 ) -> None:
-    parts = {**fp8_tiles(random(48, 96), (16, 32)).tensors, **change}
+    parts = {**fp8_tiles(random_weights(48, 96), (16, 32)).tensors, **change}
     with pytest.raises(ModelLoadError, match=message):
         open_packed({name: part for name, part in parts.items() if part is not None}, TILES)
 

@@ -10,19 +10,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
-from novacron.models.checkpoint import Checkpoint
-from novacron.testing.quantized_models import gptq, words_of
+from novacron.models.weight_files import WeightFiles
+from novacron.testing.quantized_models import gptq, random_weights, words_of
 
-Open = Callable[..., Checkpoint]
+Open = Callable[..., WeightFiles]
 ALL = (slice(None), slice(None))
 
 
 def config(bits: int = 4, group_size: int = 16, **others: Any) -> dict[str, Any]:
     return {"quant_method": "gptq", "bits": bits, "group_size": group_size, **others}
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.manual_seed(0))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -50,7 +46,12 @@ def test_every_kind(
     columns = groups * 32
     order = torch.randperm(columns, generator=torch.manual_seed(rows)) if is_sorted else None
     packed = gptq(
-        random(rows, columns), bits, group_size, symmetric=symmetric, is_v2=is_v2, order=order
+        random_weights(rows, columns),
+        bits,
+        group_size,
+        symmetric=symmetric,
+        is_v2=is_v2,
+        order=order,
     )
     form = {"checkpoint_format": "gptq_v2"} if is_v2 else {}
     checkpoint = open_packed(packed.tensors, config(bits, group_size, **form))
@@ -62,7 +63,7 @@ def test_every_kind(
 
 def test_groups_are_equal_where_none_are_listed(open_packed: Open) -> None:
     for group_size in (16, -1):
-        packed = gptq(random(8, 64), 4, group_size)
+        packed = gptq(random_weights(8, 64), 4, group_size)
         parts = {name: part for name, part in packed.tensors.items() if name != "g_idx"}
         checkpoint = open_packed(parts, config(group_size=group_size))
         assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
@@ -82,7 +83,7 @@ def test_a_zero_point_of_zero_borrowed_from_its_neighbour(open_packed: Open) -> 
 
 
 def test_modules_that_patterns_leave_out(open_packed: Open) -> None:
-    packed = gptq(random(8, 64), 4, 16)
+    packed = gptq(random_weights(8, 64), 4, 16)
     open_packed(packed.tensors, config(dynamic={"-:.*lm_head": {}}))
 
 
@@ -102,14 +103,14 @@ def test_modules_that_patterns_leave_out(open_packed: Open) -> None:
 def test_damaged_parts_are_named(
     change: dict[str, Tensor | None], message: str, open_packed: Open
 ) -> None:
-    parts = {**gptq(random(8, 64), 4, 16).tensors, **change}
+    parts = {**gptq(random_weights(8, 64), 4, 16).tensors, **change}
     with pytest.raises(ModelLoadError, match=message):
         open_packed({name: part for name, part in parts.items() if part is not None}, config())
 
 
 @pytest.mark.parametrize("group", [-1, 4])
 def test_groups_that_are_not_there(group: int, open_packed: Open) -> None:
-    parts = {**gptq(random(8, 64), 4, 16).tensors, "g_idx": torch.full((64,), group)}
+    parts = {**gptq(random_weights(8, 64), 4, 16).tensors, "g_idx": torch.full((64,), group)}
     checkpoint = open_packed(parts, config())
     with pytest.raises(ModelLoadError, match="g_idx' names groups outside of the 4"):
         checkpoint.read("m.weight", ALL)
@@ -130,4 +131,4 @@ def test_groups_that_are_not_there(group: int, open_packed: Open) -> None:
 )
 def test_what_is_not_supported(wrong: dict[str, Any], message: str, open_packed: Open) -> None:
     with pytest.raises(ModelLoadError, match=message):
-        open_packed(gptq(random(8, 64), 4, 16).tensors, wrong)
+        open_packed(gptq(random_weights(8, 64), 4, 16).tensors, wrong)
