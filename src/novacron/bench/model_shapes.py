@@ -86,6 +86,11 @@ SHAPES: Mapping[str, LlamaShape] = {
         hidden_size=4096, intermediate_size=14_336, num_hidden_layers=32, num_attention_heads=32,
         num_key_value_heads=8, vocab_size=128_256, head_dim=128, rope_theta=500_000.0,
     ),
+    "405b": LlamaShape(
+        hidden_size=16_384, intermediate_size=53_248, num_hidden_layers=126,
+        num_attention_heads=128, num_key_value_heads=8, vocab_size=128_256, head_dim=128,
+        rope_theta=500_000.0,
+    ),
 }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def make_model(
     _write_weights(folder, shape, dtype, seed, shard_bytes, progress)
     write_tokenizer(folder, shape.vocab_size, shape.max_position_embeddings)
     (folder / "generation_config.json").write_text(_json(_token_ids()))
-    (folder / "config.json").write_text(_json(_config(shape, dtype)))
+    (folder / "config.json").write_text(_json(llama_config(shape, dtype)))
 
 
 def _write_weights(
@@ -142,7 +142,8 @@ def _encode(values: NDArray[np.float32], dtype: Dtype) -> bytes:
     return (bits >> 16).astype(np.uint16).tobytes()
 
 
-def _config(shape: LlamaShape, dtype: Dtype) -> dict[str, Any]:
+def llama_config(shape: LlamaShape, dtype: Dtype) -> dict[str, Any]:
+    """What a config.json says of a model of this shape."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

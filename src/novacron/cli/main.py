@@ -32,6 +32,7 @@ _COMMANDS: Mapping[str, _Entry] = {
     "run-batch": _Entry("novacron.cli.run_batch:run_batch", "Work off a file of requests."),
     "bench": _Entry("novacron.bench.cli:bench", "Measure a server or the engine."),
     "config": _Entry("novacron.cli.config:config", "Explain the settings in effect."),
+    "quantize": _Entry("novacron.cli.quantize:quantize", "Hold a model in other precisions."),
     "plan": _Entry("novacron.cli.plan:plan", "Show what fits into memory, without loading."),
     "doctor": _Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
     "validate": _Entry("novacron.cli.validate:validate", "Check that a running server works."),

@@ -18,14 +18,19 @@ from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.layers.attention import num_local_kv_heads
 from novacron.models.model_files import read_model_files
+from novacron.models.precision_report import report_precision
 from novacron.models.registry import Family, find_family
 from novacron.models.weight_files import WeightFiles
 from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
+from novacron.quantization.levels import Level
+from novacron.quantization.precision_map import PrecisionMap
 from novacron.runner.kv_tensors import name_of
 
 logger = logging.getLogger(__name__)
+
+_STORED: dict[str, Level] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,11 @@ class Blueprint:
     @property
     def dtype_name(self) -> KVDtype:
         return name_of(self.dtype)
+
+    @property
+    def stored_level(self) -> Level:
+        """The checkpoint's precision; of an unusual one, the finest that loading makes of it."""
+        return _STORED.get(self.checkpoint.dtype, "fp32")
 
     def build(self, device: torch.device) -> Decoder:
         """The decoder without its weights; on the device "meta" it takes no memory."""
@@ -124,10 +134,18 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
         precision=precision,
         kernels=choose_kernels(model.kernels, device, dtype, num_threads),
     )
-    if precision.levels.overrides:
-        matrices = blueprint.build(torch.device("meta")).matrices
-        precision.levels.check_patterns([name for matrix in matrices for name in matrix.names])
+    if precision.levels != PrecisionMap():
+        _check_precision(blueprint)
     return blueprint
+
+
+def _check_precision(blueprint: Blueprint) -> None:
+    """Say what becomes of levels that this machine cannot hold. Raises ConfigError."""
+    decoder = blueprint.build(torch.device("meta"))
+    blueprint.precision.check_patterns(decoder.matrices)
+    for part in report_precision(decoder, blueprint.precision, blueprint.stored_level):
+        for note in part.notes:
+            logger.info("precision: %s is held in %s: %s", part.name, ", ".join(part.held), note)
 
 
 def _ffn_width(config: DecoderConfig, layer: LayerConfig) -> int:

@@ -19,7 +19,7 @@ from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.layers.attention import Attention
 from novacron.models.layers.embedding import VocabEmbedding
 from novacron.models.layers.feed_forward import FeedForward
-from novacron.models.layers.matrix import Role, matrices_of
+from novacron.models.layers.matrix import Matrix, Role, matrices_of
 from novacron.models.layers.moe import MixtureOfExperts
 from novacron.models.layers.norm import RMSNorm
 from novacron.models.layers.rope import Angles, rope_angles
@@ -145,8 +145,12 @@ class Decoder(nn.Module):
                 matrix.names,
                 self.dtype,
                 self.kernels.rounded_levels,
-                is_tied=matrix is self.embedding.matrix and self.config.tie_embeddings,
+                is_tied=self.is_tied(matrix),
             )
+
+    def is_tied(self, matrix: Matrix) -> bool:
+        """Whether it is the embedding and gives the logits, too."""
+        return matrix is self.embedding.matrix and matrix is self.output.matrix
 
     def set_context(self, max_model_len: int) -> None:
         """Fix the longest context, on which the frequencies of some rope scalings depend."""

@@ -47,6 +47,10 @@ class WeightPrecision:
     def rounds(self) -> bool:
         return not ROUNDED.isdisjoint(self.levels.levels)
 
+    def check_patterns(self, matrices: Iterable[Matrix]) -> None:
+        """Raises ConfigError if an exception from the profile is for none of them."""
+        self.levels.check_patterns([name for matrix in matrices for name in matrix.names])
+
     def wanted(self, names: Iterable[str], *, is_tied: bool) -> Level | None:
         """The level asked for of a matrix that is made of these. `is_tied`: an embedding that gives
         the output too."""

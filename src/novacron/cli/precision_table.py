@@ -1,0 +1,87 @@
+"""A PrecisionStudy as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from novacron.cli.wording import size
+from novacron.executor.precision_study import PrecisionStudy
+from novacron.models.precision_report import Part
+from novacron.quantization.components import Component
+
+_BF16_BYTES, _FP32_BYTES = 2, 4
+_TITLES = ("part", "asked for", "held in", "weights", "bytes", "bits each", "of bf16", "of fp32")
+_NUM_TEXTS = 3  # columns on the left; the others are numbers
+
+
+def render(study: PrecisionStudy) -> str:
+    levels = study.levels
+    exceptions = [f"{pattern}={level}" for pattern, level in levels.overrides]
+    facts = {
+        "Model": study.model,
+        "Stored in": study.stored,
+        "Computed in": f"{study.computed}, {study.kernels} kernels",
+        "Precision": levels.base + "".join(f", but {entry}" for entry in exceptions),
+    }
+    total = Part(
+        name="all", wanted=(), held=(), num_values=study.num_values, num_bytes=study.num_bytes
+    )
+    lines = [
+        *(f"{name:12} {value}" for name, value in facts.items()),
+        "",
+        *_aligned([_TITLES, *map(_row, (*study.parts, total))]),
+        "",
+        *_other_values(study),
+        *_reasons(study),
+    ]
+    return "\n".join(lines)
+
+
+def _row(part: Part) -> tuple[str, ...]:
+    values, taken = part.num_values, part.num_bytes
+    return (
+        part.name,
+        ", ".join(part.wanted),
+        ", ".join(part.held),
+        f"{values:,}",
+        size(taken),
+        f"{8 * taken / values:.2f}",
+        f"{taken / (_BF16_BYTES * values):.0%}",
+        f"{taken / (_FP32_BYTES * values):.0%}",
+    )
+
+
+def _aligned(table: list[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = [
+            f"{cell:{'<' if place < _NUM_TEXTS else '>'}{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells)
+
+
+def _other_values(study: PrecisionStudy) -> Iterator[str]:
+    """What is computed, and not stored in the model."""
+    rows: dict[str, Component] = {"KV keys": "kv_keys", "KV values": "kv_values"}
+    for name, component in rows.items():
+        level = study.levels.level_of_component(component)
+        if level is not None:
+            yield f"{name:12} {level} by the profile; the engine has what kv_cache_dtype says"
+    wanted = study.levels.level_of_component("activations")
+    asked = "" if wanted is None else f"; asked for: {wanted}"
+    inputs = f"in {study.computed}"
+    if any(level in ("int8", "int4") for part in study.parts for level in part.held):
+        inputs += "; those of int8 and int4 weights rounded to int8, a scale for each group"
+    yield f"{'Inputs':12} {inputs}{asked}"
+
+
+def _reasons(study: PrecisionStudy) -> Iterator[str]:
+    parts: dict[str, list[str]] = {}
+    for part in study.parts:
+        for note in part.notes:
+            parts.setdefault(note, []).append(part.name)
+    if parts:
+        yield ""
+        yield "Different here from what was asked for:"
+        yield from (f"  {'; '.join(names)}: {note}" for note, names in parts.items())

@@ -1,0 +1,89 @@
+"""A model as it would be held here with given settings, before a weight is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from novacron.config.engine import ModelConfig
+from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.placement import choose_device, choose_dtype, choose_precision
+from novacron.kernels.choice import choose_kernels
+from novacron.models.decoder import Decoder, build_decoder
+from novacron.models.hf_config import HFConfig
+from novacron.models.precision_report import Part, report_precision
+from novacron.models.registry import find_family
+from novacron.models.weight_precision import WeightPrecision
+from novacron.parallel.communicator import LocalCommunicator
+from novacron.parallel.groups import SINGLE
+from novacron.quantization.levels import Level
+from novacron.quantization.precision_map import PrecisionMap
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionStudy:
+    """`parts` are all of the weights. `levels` also has what is not one: the KV cache, inputs."""
+
+    model: str
+    kernels: str
+    stored: Level
+    computed: str  # of torch's dtypes
+    group_size: int
+    levels: PrecisionMap
+    parts: tuple[Part, ...]
+    kv_values_per_token: int  # keys, and as many values
+
+    @property
+    def num_values(self) -> int:
+        return sum(part.num_values for part in self.parts)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(part.num_bytes for part in self.parts)
+
+
+def study_model(model: ModelConfig, path: Path) -> PrecisionStudy:
+    """Raises ModelLoadError and ConfigError."""
+    blueprint = draw_blueprint(model, path, 1)
+    decoder = blueprint.build(torch.device("meta"))
+    name = f"{path} ({blueprint.architecture})"
+    return _study(name, decoder, blueprint.precision, blueprint.stored_level)
+
+
+def study_shape(model: ModelConfig, name: str, config: Mapping[str, Any]) -> PrecisionStudy:
+    """Of weights that nobody has, in bfloat16; `config` is that of a config.json."""
+    hf_config = HFConfig(config, f"the shape {name}")
+    architecture, family = find_family(hf_config)
+    device, precision = choose_device(model), choose_precision(model)
+    dtype = choose_dtype(model, "bfloat16", device)
+    decoder = build_decoder(
+        family.read_config(hf_config),
+        SINGLE,
+        LocalCommunicator(),
+        choose_kernels(model.kernels, device, dtype, 1),
+        precision=precision,
+        dtype=dtype,
+        device=torch.device("meta"),
+    )
+    precision.check_patterns(decoder.matrices)
+    return _study(f"a shape of {name} ({architecture})", decoder, precision, "bf16")
+
+
+def _study(
+    model: str, decoder: Decoder, precision: WeightPrecision, stored: Level
+) -> PrecisionStudy:
+    config = decoder.config
+    return PrecisionStudy(
+        model=model,
+        kernels=decoder.kernels.name,
+        stored=stored,
+        computed=str(decoder.dtype).removeprefix("torch."),
+        group_size=precision.group_size,
+        levels=precision.levels,
+        parts=report_precision(decoder, precision, stored),
+        kv_values_per_token=len(config.layers) * config.num_kv_heads * config.head_dim,
+    )

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from novacron.testing.tiny_models import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model("llama", tmp_path_factory.mktemp("models") / "tiny")
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    lines = [line.replace(", ", ",").split("  ") for line in output.splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    return {line[0]: line[1:] for line in cells if line}
+
+
+def test_explains_a_profile(novacron, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And reads no weights for it."""
+    monkeypatch.setattr("novacron.models.loading.load_weights", None)
+    command = ("quantize", str(model), "--explain", "--device", "cpu", "--dtype", "bfloat16")
+    result = novacron(*command, "--profile", "memory_critical")
+    assert result.exit_code == 0, result.output
+    found = rows(result.output)
+    assert found["ffn down"][:2] == ["int4", "int4"]
+    assert found["output head"][:2] == ["fp16", "bf16"]
+    assert "Different here from what was asked for:" in result.output
+    plain = rows(novacron(*command).output)
+    assert plain["all"][-2:] == ["100%", "50%"]
+
+
+def test_explains_a_shape_that_nobody_has(novacron) -> None:
+    result = novacron("quantize", "--explain", "--shape", "405b", "-q", "int4", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert rows(result.output)["all"][0] == "405,853,388,800"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--explain", "--shape", "9z"), "There is no shape '9z'"),
+        (("--explain", "--profile", "small"), "expected one of none, .* balanced"),
+        (("--explain", "--quantization-layers", "*.wq.*=int8"), "but no matrix"),
+        (("--explain", "--quantization-layers", "int8"), "give PATTERN=LEVEL"),
+        (("--explain", "--shape", "8b", "--model", "x"), "Give MODEL or --shape, not both"),
+        ((), "--explain"),
+    ],
+)
+def test_refusals(novacron, arguments: tuple[str, ...], reason: str) -> None:
+    result = novacron("quantize", *arguments)
+    assert result.exit_code == 2
+    assert re.search(reason, result.output)
