@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from novacron.cli.options import serving_command
+from novacron.cli.wording import size
+from novacron.config.engine import ModelConfig
 from novacron.config.load import Settings
+from novacron.config.quantities import parse_bytes
 from novacron.errors import ConfigError
+
+_STEPS = 1000  # of the progress bar
 
 
 @serving_command("model")
@@ -14,33 +21,65 @@ from novacron.errors import ConfigError
     "--quantization",
     "--profile",
     "-q",
-    help="memory_critical, balanced, quality_critical, or one level for all: int8, int4, fp8, "
-    "fp16, bf16, fp32.",
+    help="memory_critical, balanced, quality_critical, or one level for all: int8, int4.",
 )
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; goes on if begun.")
 @click.option("--explain", is_flag=True, help="Show levels, bytes and reasons; write nothing.")
-@click.option(
-    "--shape", help="With --explain: a model of random weights instead of MODEL, by size."
-)
-def quantize(settings: Settings, *, explain: bool, shape: str | None) -> None:
-    """Write MODEL in other precisions into a folder, or explain what they would make of it.
+@click.option("--shape", help="With --explain: a Llama of this size instead of MODEL, such as 8b.")
+@click.option("--shard-size", default="2Gi", show_default=True, help="Largest file to write.")
+def quantize(
+    settings: Settings, *, out: Path | None, explain: bool, shape: str | None, shard_size: str
+) -> None:
+    """Write MODEL in other precisions into a folder, or explain what they make of it.
 
-    Patterns of --quantization-layers name matrices as in a Llama checkpoint. Reads no weights to
-    explain.
+    The folder is an ordinary one of safetensors, in the format of compressed-tensors: `novacron
+    serve` computes with its weights as they are. Ended at any point, the same command goes on.
     """
-    from novacron.cli.precision_table import render
-    from novacron.executor.precision_study import study_model, study_shape
-
     model = settings.engine.model
-    if not explain:
-        raise ConfigError("Say what to do: --explain.")
-    if shape is None:
-        from novacron.engine.model_path import resolve_model_path
+    if shape is not None:
+        if not explain or model.model or out is not None:
+            raise ConfigError("--shape goes with --explain, without MODEL and --out.")
+        _explain_shape(model, shape)
+    elif explain:
+        _explain(model)
+    elif out is None:
+        raise ConfigError("Say what to do: --explain, or --out FOLDER.")
+    else:
+        _write(model, out, parse_bytes(shard_size))
 
-        click.echo(render(study_model(model, resolve_model_path(model.model))))
-        return
-    if model.model:
-        raise ConfigError("Give MODEL or --shape, not both.")
+
+def _explain(model: ModelConfig) -> None:
+    from novacron.cli.precision_table import render
+    from novacron.engine.model_path import resolve_model_path
+    from novacron.executor.precision_study import study_model
+
+    click.echo(render(study_model(model, resolve_model_path(model.model))))
+
+
+def _explain_shape(model: ModelConfig, name: str) -> None:
     from novacron.bench.model_shapes import choose_shape
     from novacron.bench.random_model import llama_config
+    from novacron.cli.precision_table import render
+    from novacron.executor.precision_study import study_shape
 
-    click.echo(render(study_shape(model, shape, llama_config(choose_shape(shape, {}), "bfloat16"))))
+    config = llama_config(choose_shape(name, {}), "bfloat16")
+    click.echo(render(study_shape(model, name, config)))
+
+
+def _write(model: ModelConfig, out: Path, shard_bytes: int) -> None:
+    from novacron.engine.model_path import resolve_model_path
+    from novacron.executor.rewriting import rewrite
+
+    path = resolve_model_path(model.model)
+    with click.progressbar(length=_STEPS, label=f"Writing {out}") as bar:
+        rewrite(
+            model,
+            path,
+            out,
+            shard_bytes=shard_bytes,
+            progress=lambda fraction: bar.update(int(fraction * _STEPS) - bar.pos),
+        )
+    before, after = (
+        sum(file.stat().st_size for file in folder.glob("*.safetensors")) for folder in (path, out)
+    )
+    click.echo(f"{size(after)} of weights, which were {size(before)}. Now: novacron serve {out}")

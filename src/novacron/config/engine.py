@@ -47,13 +47,13 @@ class ModelConfig:
         "precision of weights and activations; auto: the checkpoint's, if the device is fast at it",
     )
     quantization: Literal[
-        "none", "fp32", "fp16", "bf16", "fp8", "int8", "int4",
+        "auto", "none", "fp32", "fp16", "bf16", "fp8", "int8", "int4",
         "memory_critical", "balanced", "quality_critical",
     ] = setting(
-        "none",
+        "auto",
         "precision of weights, made at load: one level for all of them, or a profile with a level "
-        "for each part of a model, see novacron quantize --explain; inputs of int8 and int4 "
-        "weights are rounded to int8",
+        "for each part of a model, see novacron quantize --explain; auto: that of a folder which "
+        "novacron quantize wrote, else none; inputs of int8 and int4 weights are rounded to int8",
         flags=("-q",),
     )  # fmt: skip
     quantization_layers: tuple[str, ...] = setting(

@@ -17,7 +17,7 @@ from novacron.kernels.table import Kernels
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.layers.attention import num_local_kv_heads
-from novacron.models.model_files import read_model_files
+from novacron.models.model_files import ModelFiles, read_model_files
 from novacron.models.precision_report import report_precision
 from novacron.models.registry import Family, find_family
 from novacron.models.weight_files import WeightFiles
@@ -112,16 +112,9 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
     config = family.read_config(files.config)
     checkpoint = files.open_weights()
     dtype = choose_dtype(model, files.config.dtype or checkpoint.dtype, device)
-    precision = choose_precision(model)
-    if files.rounded_by and precision.rounds:
-        logger.warning(
-            "%s: weights that were rounded already (%s) are rounded again, to %s. Rounding the "
-            "original ones once loses less.", path, files.rounded_by, model.quantization,
-        )  # fmt: skip
-    elif files.rounded_by:
-        logger.info(
-            "%s: weights stored by %s are held in %s", path, files.rounded_by, name_of(dtype)
-        )
+    precision = choose_precision(model, files.recipe)
+    if files.rounded_by is not None:
+        _say_what_becomes_of_stored(path, files, precision, model, dtype)
     blueprint = Blueprint(
         path=path,
         architecture=architecture,
@@ -137,6 +130,29 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
     if precision.levels != PrecisionMap():
         _check_precision(blueprint)
     return blueprint
+
+
+def _say_what_becomes_of_stored(
+    path: Path,
+    files: ModelFiles,
+    precision: WeightPrecision,
+    model: ModelConfig,
+    dtype: torch.dtype,
+) -> None:
+    """Of weights that were rounded when they were written."""
+    if files.recipe is not None and model.quantization == "auto":
+        recipe = files.recipe
+        logger.info("%s: weights are held as they were written: %s", path, recipe.quantization)
+    elif precision.rounds:
+        logger.warning(
+            "%s: weights that were rounded already (%s) are rounded again, to %s, unless they are "
+            "stored in just that form. Rounding the original ones once loses less.",
+            path, files.rounded_by, model.quantization,
+        )  # fmt: skip
+    else:
+        logger.info(
+            "%s: weights stored by %s are held in %s", path, files.rounded_by, name_of(dtype)
+        )
 
 
 def _check_precision(blueprint: Blueprint) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from novacron.config.engine import ModelConfig
 from novacron.errors import ConfigError
+from novacron.models.rewriting.recipe import Recipe
 from novacron.models.weight_precision import WeightPrecision
 from novacron.quantization.precision_map import PrecisionMap
 
@@ -50,9 +51,18 @@ def choose_dtype(config: ModelConfig, checkpoint_dtype: str, device: torch.devic
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
 
 
-def choose_precision(config: ModelConfig) -> WeightPrecision:
-    levels = PrecisionMap.parse(config.quantization, config.quantization_layers)
-    return WeightPrecision(levels, config.quantization_group_size)
+def choose_precision(config: ModelConfig, recipe: Recipe | None = None) -> WeightPrecision:
+    """As asked for; "auto" is as a folder of ours was rounded, and not at all for others. Raises
+    ConfigError."""
+    base: str = config.quantization
+    entries = config.quantization_layers
+    group_size = config.quantization_group_size
+    if base == "auto":
+        base = "none"
+        if recipe is not None:
+            base, entries = recipe.quantization, (*recipe.layers, *entries)
+            group_size = recipe.group_size
+    return WeightPrecision(PrecisionMap.parse(base, entries), group_size)
 
 
 def choose_num_threads(config: ModelConfig) -> int:

@@ -33,6 +33,15 @@ class Quantization:
         return f"{self.level} in groups of {self.group_size}"
 
 
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A weight that is rounded as `Quantization` says: values as int8 [O, G, S] for G groups of S
+    inputs, zero past the last input, and their scales as bfloat16 [O, G]."""
+
+    values_OGS: Tensor
+    scales_OG: Tensor
+
+
 class Table(Protocol):
     """A matrix of O x I that is looked up in."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from novacron.kernels.linear import Linear, Quantization, TorchLinear
+from novacron.kernels.linear import Linear, Quantization, Rounded, TorchLinear
 
 _COUNTS_AS_ZERO = 1e-30
 _SCALE_BYTES = 2
@@ -34,17 +34,27 @@ def torch_weight_bytes(
     return outputs * groups * (quantization.group_size * quantization.bits // 8 + _SCALE_BYTES)
 
 
-class TorchQuantizedLinear:
-    """Keeps a rounded copy of `weight_OI`, and rounds inputs to int8. Implements Linear."""
+def torch_linear_of_rounded(
+    weight_OI: Tensor, quantization: Quantization, rounded: Rounded
+) -> Linear:
+    return TorchQuantizedLinear(weight_OI, quantization, rounded)
 
-    def __init__(self, weight_OI: Tensor, quantization: Quantization) -> None:
+
+class TorchQuantizedLinear:
+    """Keeps a rounded copy of `weight_OI`, and rounds inputs to int8. Implements Linear. Given what
+    it is `rounded` to, the weight is not looked into."""
+
+    def __init__(
+        self, weight_OI: Tensor, quantization: Quantization, rounded: Rounded | None = None
+    ) -> None:
         self._dtype = weight_OI.dtype
         self._num_inputs = weight_OI.shape[1]
         self._quantization = quantization
-        rows = max(1, _VALUES_AT_ONCE // max(1, weight_OI.shape[1]))
-        parts = [round_weights(part, quantization) for part in torch.split(weight_OI, rows)]
-        self._scales_OG = torch.cat([scales for _, scales in parts])
-        self._packed = torch.cat([self._pack(values) for values, _ in parts])
+        rounded = rounded or round_in_parts(weight_OI, quantization)
+        self._scales_OG = rounded.scales_OG
+        self._packed = rounded.values_OGS
+        if quantization.bits == 4:
+            self._packed = _pack_halves(rounded.values_OGS)
 
     def __call__(
         self,
@@ -65,13 +75,17 @@ class TorchQuantizedLinear:
     def rows(self, indices: Tensor) -> Tensor:
         return self._weights(indices).to(self._dtype)
 
-    def _pack(self, values_OGS: Tensor) -> Tensor:
-        return _pack_halves(values_OGS) if self._quantization.bits == 4 else values_OGS
-
     def _weights(self, outputs: Tensor | slice) -> Tensor:
         packed = self._packed[outputs]
         values = _unpack_halves(packed) if self._quantization.bits == 4 else packed
         return _joined(values * self._scales_OG[outputs].float().unsqueeze(-1), self._num_inputs)
+
+
+def round_in_parts(weight_OI: Tensor, quantization: Quantization) -> Rounded:
+    """What `round_weights` gives, with memory for some rows at a time beside it."""
+    rows = max(1, _VALUES_AT_ONCE // max(1, weight_OI.shape[1]))
+    parts = [round_weights(part, quantization) for part in torch.split(weight_OI, rows)]
+    return Rounded(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
 def round_weights(weight_OI: Tensor, quantization: Quantization) -> tuple[Tensor, Tensor]:

@@ -14,9 +14,13 @@ import torch
 from torch import Tensor
 
 from novacron.kernels import torch_attention, torch_ops
-from novacron.kernels.linear import Level, Linear, Quantization, Table, TorchLinear
+from novacron.kernels.linear import Level, Linear, Quantization, Rounded, Table, TorchLinear
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
-from novacron.kernels.quantized_linear import torch_linear, torch_weight_bytes
+from novacron.kernels.quantized_linear import (
+    torch_linear,
+    torch_linear_of_rounded,
+    torch_weight_bytes,
+)
 from novacron.kernels.recorded import Record, refuse_to_record
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
@@ -76,7 +80,8 @@ class Kernels:
     """The operations that layers are made of.
 
     `linear` and `lookup` make something of a weight, which they may keep; `linear_of_packed` makes
-    what `linear` would, given the bytes that it made before, and does not look into the weight;
+    what `linear` would, given the bytes that it made before, and `linear_of_rounded`, given what
+    the weight is rounded to: neither looks into the weight, which gives shape and type.
     `weight_bytes` tells what it takes for a shape and a precision. `plan_rotation` takes the
     positions of the step's tokens, and cosine and sine of the angles at all positions, [P, F].
     `scale` and `softcap` change a tensor in place. `choose` None: the sampler does it with torch.
@@ -87,6 +92,7 @@ class Kernels:
     has_threads: bool  # of its own, beside those of torch
     kv_layout: str  # names the order of bytes in a block of the KV cache; changes with it
     linear: Callable[[Tensor, Quantization | None], Linear]
+    linear_of_rounded: Callable[[Tensor, Quantization, Rounded], Linear]
     linear_of_packed: Callable[[Tensor, Quantization | None, Tensor], Linear] | None
     weight_layout: str  # names the order of bytes of a Packed linear; changes with it
     rounded_levels: frozenset[Level]  # that weights can be held in, besides the inputs' own type
@@ -107,6 +113,7 @@ TORCH_KERNELS = Kernels(
     has_threads=False,
     kv_layout="torch-1",
     linear=torch_linear,
+    linear_of_rounded=torch_linear_of_rounded,
     linear_of_packed=None,
     weight_layout="torch-1",
     rounded_levels=frozenset({"int8", "int4"}),

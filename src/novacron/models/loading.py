@@ -2,8 +2,9 @@
 
 Every tensor is checked for its shape and for values that are not finite, and goes straight into its
 place in the precision of the model. A matrix that is whole is finished at once, which gives back
-the memory that it was read into: one matrix at a time needs it. A checkpoint that lacks a tensor,
-or holds one that the model has no use for, is refused: such a model would run and give wrong text.
+the memory that it was read into: one matrix at a time needs it. One that is stored in the form that
+it is to have is not rounded again (stored_rounding.py). A checkpoint that lacks a tensor, or holds
+one that the model has no use for, is refused: such a model would run and give wrong text.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from novacron.errors import ModelLoadError
 from novacron.models.decoder import Decoder
 from novacron.models.layers.matrix import Matrix
 from novacron.models.registry import Family
+from novacron.models.stored_rounding import StoredRounding
 from novacron.models.weight_files import WeightFiles
-from novacron.models.weight_slots import Source, WeightSlot
+from novacron.models.weight_slots import Source, WeightSlot, index_in_source
 
 # Buffers that older checkpoints saved beside the weights; we compute them.
 _BUFFERS = re.compile(r"\.rotary_emb\.inv_freq$|\.masked_bias$")
@@ -50,13 +52,15 @@ def load_weights(
     done = 0
     left = Counter(slot.matrix for slot, _ in slots)
     slots.reverse()
+    stored = StoredRounding(reversed(slots), checkpoint)
     while slots:  # a slot that is done must not keep the memory of its matrix
         slot, source = slots.pop()
-        _fill(slot, source, checkpoint)
-        done += slot.target.nbytes
         left[slot.matrix] -= 1
-        if slot.matrix is not None and left[slot.matrix] == 0:
-            slot.matrix.finish(decoder.kernels)
+        if not stored.finish(slot.matrix, decoder.kernels):
+            _fill(slot, source, checkpoint)
+            if slot.matrix is not None and left[slot.matrix] == 0:
+                slot.matrix.finish(decoder.kernels)
+        done += slot.target.nbytes
         progress(done / total)
 
 
@@ -117,7 +121,7 @@ def _is_zero(name: str, checkpoint: WeightFiles) -> bool:
 
 
 def _fill(slot: WeightSlot, source: Source, checkpoint: WeightFiles) -> None:
-    rows, *others = _index_in(slot, source)
+    rows, *others = index_in_source(slot, source)
     first_row = rows.start or 0
     rows_at_once = max(1, _VALUES_AT_ONCE * len(slot.target) // slot.target.numel())
     for start in range(0, len(slot.target), rows_at_once):
@@ -132,13 +136,6 @@ def _fill(slot: WeightSlot, source: Source, checkpoint: WeightFiles) -> None:
             f"values in {str(slot.target.dtype).removeprefix('torch.')}. The file is damaged, or "
             "the weights need a wider dtype."
         )
-
-
-def _index_in(slot: WeightSlot, source: Source) -> tuple[slice, ...]:
-    if source.num_rows is None:
-        return slot.index
-    rows = range(slot.shape[0])[slot.index[0]]
-    return (slice(source.first_row + rows.start, source.first_row + rows.stop), *slot.index[1:])
 
 
 def _all_finite(weights: Tensor) -> bool:

@@ -14,18 +14,21 @@ from novacron.models.gguf_eos import read_gguf_eos_token_ids
 from novacron.models.gguf_file import GGUFFile
 from novacron.models.hf_config import HFConfig, read_eos_token_ids, read_hf_config
 from novacron.models.quantized_checkpoint import dense, quantization_method
+from novacron.models.rewriting.recipe import Recipe, read_recipe
 from novacron.models.weight_files import WeightFiles
 
 
 @dataclass(frozen=True)
 class ModelFiles:
     """`open_weights` is called once the configuration has been found good. It raises
-    ModelLoadError. `rounded_by` is the method that config.json says has rounded the weights."""
+    ModelLoadError. `rounded_by` is the method that config.json says has rounded the weights, and
+    `recipe` how we did, if it was us."""
 
     config: HFConfig
     eos_token_ids: tuple[int, ...]
     open_weights: Callable[[], WeightFiles]
     rounded_by: str | None = None
+    recipe: Recipe | None = None
 
 
 def read_model_files(path: Path) -> ModelFiles:
@@ -40,4 +43,5 @@ def read_model_files(path: Path) -> ModelFiles:
         read_eos_token_ids(path),
         lambda: dense(Checkpoint(path), config),
         quantization_method(config),
+        read_recipe(config),
     )

@@ -2,7 +2,8 @@
 
 `dense` is called where a checkpoint is opened. Below it, everything sees dense weights under their
 usual names and knows nothing of formats: a matrix is made from its packed tensors when it is read.
-So a model takes the memory of the precision in which it is held, not that of its files.
+So a model takes the memory of the precision in which it is held, not that of its files. Where that
+precision is the very form in which a matrix is stored, loading takes it as it is: see RoundedFiles.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from pathlib import Path
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
+from novacron.kernels.linear import Quantization, Rounded
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.hf_config import HFConfig
 from novacron.models.quantized import awq, bitsandbytes, compressed_tensors, fp8, gptq
-from novacron.models.quantized.stored_module import FLOATS, PackedMatrix
+from novacron.models.quantized.stored_module import FLOATS, PackedMatrix, RoundedMatrix
 from novacron.models.weight_files import WeightFiles
 
 _SECTION = "quantization_config"
@@ -95,6 +97,14 @@ class DenseCheckpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         matrix = self._matrices.get(name)
         return self._stored.shape(name) if matrix is None else matrix.shape
+
+    def rounded(self, name: str, rows: slice, quantization: Quantization) -> Rounded | None:
+        """Implements RoundedFiles."""
+        matrix = self._matrices.get(name)
+        if not isinstance(matrix, RoundedMatrix):
+            return None
+        wanted = range(matrix.shape[0])[rows]
+        return matrix.rounded(wanted.start, wanted.stop, quantization)
 
     def dtype_of(self, name: str) -> str:
         return "float32" if name in self._matrices else self._stored.dtype_of(name)

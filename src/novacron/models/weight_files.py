@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
+
+from novacron.kernels.linear import Quantization, Rounded
 
 
 class WeightFiles(Protocol):
@@ -34,3 +36,13 @@ class WeightFiles(Protocol):
 
     def read(self, name: str, index: tuple[slice, ...]) -> Tensor:
         """A part of a tensor: one slice for each dimension, none of them with a step."""
+
+
+@runtime_checkable
+class RoundedFiles(Protocol):
+    """Weight files that hold some matrices just as kernels would round them."""
+
+    def rounded(self, name: str, rows: slice, quantization: Quantization) -> Rounded | None:
+        """Some rows of a matrix; None unless they are stored in exactly this form. Raises
+        ModelLoadError."""
+        ...

@@ -43,6 +43,14 @@ class Source:
     num_rows: int | None = None
 
 
+def index_in_source(slot: WeightSlot, source: Source) -> tuple[slice, ...]:
+    """The part of the source's tensor that the slot takes."""
+    if source.num_rows is None:
+        return slot.index
+    rows = range(slot.shape[0])[slot.index[0]]
+    return (slice(source.first_row + rows.start, source.first_row + rows.stop), *slot.index[1:])
+
+
 WeightMap = Callable[[str, DecoderConfig], Source]
 
 

@@ -43,14 +43,27 @@ def test_explains_a_shape_that_nobody_has(novacron) -> None:
     ("arguments", "reason"),
     [
         (("--explain", "--shape", "9z"), "There is no shape '9z'"),
-        (("--explain", "--profile", "small"), "expected one of none, .* balanced"),
+        (("--explain", "--profile", "small"), "expected one of auto, .* balanced"),
         (("--explain", "--quantization-layers", "*.wq.*=int8"), "but no matrix"),
         (("--explain", "--quantization-layers", "int8"), "give PATTERN=LEVEL"),
-        (("--explain", "--shape", "8b", "--model", "x"), "Give MODEL or --shape, not both"),
-        ((), "--explain"),
+        (("--explain", "--shape", "8b", "--model", "x"), "--shape goes with --explain"),
+        ((), "--explain, or --out"),
     ],
 )
 def test_refusals(novacron, arguments: tuple[str, ...], reason: str) -> None:
     result = novacron("quantize", *arguments)
     assert result.exit_code == 2
     assert re.search(reason, result.output)
+
+
+def test_writes_a_folder(novacron, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("quantize", str(model), "--device", "cpu", "--out", str(out))
+    result = novacron(*command, "--profile", "memory_critical", "--shard-size", "16Ki")
+    assert result.exit_code == 0, result.output
+    assert f"novacron serve {out}" in result.output
+    plan = novacron("plan", str(out), "--device", "cpu")
+    assert plan.exit_code == 0, plan.output
+    again = novacron(*command, "--profile", "memory_critical")
+    assert again.exit_code == 2
+    assert "holds a model already" in again.output

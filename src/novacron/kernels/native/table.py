@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from novacron.kernels.linear import Quantization
+from novacron.kernels.linear import Quantization, Rounded
 from novacron.kernels.native.attention import NativeAttentionPlan
 from novacron.kernels.native.library import NativeContext
 from novacron.kernels.native.linear import NativeLinear, NativeTable, packed_bytes
@@ -18,6 +18,7 @@ from novacron.kernels.native.ops import (
     native_softcap,
 )
 from novacron.kernels.native.program import record
+from novacron.kernels.native.rounded_packing import pack_rounded
 from novacron.kernels.native.sampling import NativeChoose
 from novacron.kernels.table import Kernels
 
@@ -28,12 +29,19 @@ def _linear_of_packed(
     return NativeLinear(context, weight, quantization, packed=packed)
 
 
+def _linear_of_rounded(
+    context: NativeContext, weight: Tensor, quantization: Quantization, rounded: Rounded
+) -> NativeLinear:
+    return NativeLinear(context, weight, quantization, packed=pack_rounded(rounded, quantization))
+
+
 def native_kernels(context: NativeContext) -> Kernels:
     return Kernels(
         name=f"native ({context.level}, {context.num_threads} threads)",
         has_threads=True,
         kv_layout="native-1",
         linear=partial(NativeLinear, context),
+        linear_of_rounded=partial(_linear_of_rounded, context),
         linear_of_packed=partial(_linear_of_packed, context),
         weight_layout="native-1",
         rounded_levels=frozenset({"int8", "int4"}),

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from novacron.kernels.linear import Linear, Packed, Quantization, Table, TorchLinear
+from novacron.kernels.linear import Linear, Packed, Quantization, Rounded, Table, TorchLinear
 from novacron.kernels.pages import empty_pages
 from novacron.kernels.table import Kernels
 
@@ -50,6 +50,13 @@ class Matrix(nn.Module):
         self.product = self.table = kernels.linear(self.weight.data, self.quantization)
         if not isinstance(self.product, TorchLinear):
             self.weight.data = self.weight.data[:0].clone()
+
+    def finish_rounded(self, kernels: Kernels, rounded: Rounded) -> None:
+        """Instead of `finish`, with what the weight is rounded to; it need not be filled."""
+        assert self.quantization is not None
+        product = kernels.linear_of_rounded(self.weight.data, self.quantization, rounded)
+        self.product = self.table = product
+        self.weight.data = self.weight.data[:0].clone()
 
     @property
     def packed(self) -> Tensor | None:

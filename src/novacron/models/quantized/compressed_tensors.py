@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
+from novacron.kernels.linear import Quantization, Rounded
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.hf_config import HFConfig
 from novacron.models.quantized.affine import affine, stored_groups, unpack_window
@@ -99,6 +100,20 @@ class CompressedMatrix:
         scales_RG = self._scales.of_rows(first, last)
         zeros_RG = None if self.scheme.is_symmetric else self._zeros_of_rows(first, last)
         return affine(self._codes(first, last), scales_RG, self._group_of_column, zeros_RG)
+
+    def rounded(self, first: int, last: int, quantization: Quantization) -> Rounded | None:
+        """Implements RoundedMatrix: symmetric whole numbers in groups, with scales in bfloat16."""
+        scheme = self.scheme
+        stored = (scheme.stored_as, scheme.bits, scheme.block, scheme.is_symmetric)
+        if stored != ("int8", quantization.bits, (1, quantization.group_size), True):
+            return None
+        if self.module.has("weight_g_idx") or self.module.dtype("weight_scale") != "bfloat16":
+            return None
+        scales_OG = self._scales.of_rows(first, last)
+        if not scales_OG.isfinite().all():
+            raise self.module.error("weight_scale", "holds NaN or infinite values")
+        codes_RC = self._codes(first, last)
+        return Rounded(codes_RC.view(len(codes_RC), -1, quantization.group_size), scales_OG)
 
     @cached_property
     def _scales(self) -> BlockValues:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
+from novacron.kernels.linear import Quantization, Rounded
 from novacron.models.checkpoint import Checkpoint
 
 FLOATS = ("float32", "bfloat16", "float16")
@@ -79,6 +80,15 @@ class PackedMatrix(Protocol):
 
     def rows(self, first: int, last: int) -> Tensor:
         """Rows [first, last) in float32. Raises ModelLoadError for what only reading can show."""
+        ...
+
+
+@runtime_checkable
+class RoundedMatrix(Protocol):
+    """A PackedMatrix of a format whose numbers kernels can take as they are."""
+
+    def rounded(self, first: int, last: int, quantization: Quantization) -> Rounded | None:
+        """Rows [first, last), or None if they are stored in another form. Raises ModelLoadError."""
         ...
 
 

@@ -1,0 +1,80 @@
+"""Rounded matrices as the compressed-tensors library stores them, which other servers read, too.
+
+The format is described in models/quantized/compressed_tensors.py: pack-quantized, symmetric, with a
+scale for each group.
+
+Shapes: O outputs, I inputs, G groups, S inputs in a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from novacron.kernels.linear import Quantization, Rounded
+from novacron.models.rewriting.safetensors_file import StoredTensor
+
+_FORMAT = "pack-quantized"
+_BITS_PER_WORD = 32
+
+
+def stored_parts(
+    module: str, shape: tuple[int, int], quantization: Quantization
+) -> tuple[StoredTensor, ...]:
+    """What `compress` makes of a module's weight. Inputs must be whole groups."""
+    outputs, inputs = shape
+    words = inputs * quantization.bits // _BITS_PER_WORD
+    groups = inputs // quantization.group_size
+    return (
+        StoredTensor(f"{module}.weight_packed", "I32", (outputs, words)),
+        StoredTensor(f"{module}.weight_scale", "BF16", (outputs, groups)),
+        StoredTensor(f"{module}.weight_shape", "I64", (2,)),
+    )
+
+
+def compress(rounded: Rounded, quantization: Quantization) -> tuple[Tensor, Tensor, Tensor]:
+    """The tensors of `stored_parts`, in that order."""
+    codes_OI = rounded.values_OGS.flatten(1)
+    if quantization.bits == 8:
+        octets = codes_OI.view(torch.uint8) ^ 0x80  # the same as + 128
+    else:
+        unsigned = (codes_OI + 8).view(torch.uint8)
+        octets = unsigned[:, ::2] | (unsigned[:, 1::2] << 4)
+    words = octets.contiguous().view(torch.int32)
+    return words, rounded.scales_OG.contiguous(), torch.tensor(codes_OI.shape)
+
+
+def quantization_config(
+    modules: Mapping[Quantization, Sequence[str]], ignored: Sequence[str]
+) -> dict[str, Any]:
+    """The section of config.json. `modules` are named in full: no pattern could match others."""
+    return {
+        "quant_method": "compressed-tensors",
+        "format": _FORMAT,
+        "quantization_status": "compressed",
+        "config_groups": {
+            f"group_{number}": {
+                "targets": list(names),
+                "weights": _weights(quantization),
+                "input_activations": None,
+                "output_activations": None,
+            }
+            for number, (quantization, names) in enumerate(modules.items())
+        },
+        "ignore": list(ignored),
+        "kv_cache_scheme": None,
+    }
+
+
+def _weights(quantization: Quantization) -> dict[str, Any]:
+    return {
+        "type": "int",
+        "num_bits": quantization.bits,
+        "symmetric": True,
+        "strategy": "group",
+        "group_size": quantization.group_size,
+        "dynamic": False,
+    }
