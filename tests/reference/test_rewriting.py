@@ -117,3 +117,30 @@ def test_the_library_of_the_format_reads_the_same(out: Path) -> None:
         expected = compressor.decompress(parts, scheme)["weight"]
         found = checkpoint.read(f"{module}.weight", EVERYTHING)
         assert torch.equal(found.to(expected.dtype), expected)
+
+
+def test_gptq_goes_on_as_it_began(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """The same files, whether it was ended or not, and others than those of the nearest numbers."""
+    config = ModelConfig(device="cpu", quantization="int4")
+    texts = [tuple(range(5, 90))]
+
+    def end(fraction: float) -> None:
+        if fraction > 0.5:
+            raise KeyboardInterrupt
+
+    def written(name: str, calibration: list[tuple[int, ...]] | None) -> dict[str, Tensor]:
+        out = tmp_path / name
+        rewrite(config, checkpoint("llama"), out, shard_bytes=2**14, calibration=calibration)
+        return stored(out)
+
+    whole, nearest = written("whole", texts), written("nearest", None)
+    with pytest.raises(KeyboardInterrupt):
+        rewrite(
+            config, checkpoint("llama"), tmp_path / "ended",
+            shard_bytes=2**14, calibration=texts, progress=end,
+        )  # fmt: skip
+    ended = written("ended", texts)
+    assert all(torch.equal(ended[name], tensor) for name, tensor in whole.items())
+    differs = [name for name in whole if not torch.equal(whole[name], nearest[name])]
+    assert any("down_proj.weight_packed" in name for name in differs)
+    assert not any("embed" in name or "lm_head" in name for name in differs)  # eight bits

@@ -23,12 +23,32 @@ _STEPS = 1000  # of the progress bar
     "-q",
     help="memory_critical, balanced, quality_critical, or one level for all: int8, int4.",
 )
+@click.option(
+    "--method",
+    type=click.Choice(["rtn", "gptq"]),
+    default="rtn",
+    show_default=True,
+    help="How to choose numbers of four bits: the nearest, or by what matters for inputs as in "
+    "--calibration.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="For gptq: a text file; of the bundled model, chats are known.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; goes on if begun.")
 @click.option("--explain", is_flag=True, help="Show levels, bytes and reasons; write nothing.")
 @click.option("--shape", help="With --explain: a Llama of this size instead of MODEL, such as 8b.")
 @click.option("--shard-size", default="2Gi", show_default=True, help="Largest file to write.")
 def quantize(
-    settings: Settings, *, out: Path | None, explain: bool, shape: str | None, shard_size: str
+    settings: Settings,
+    *,
+    method: str,
+    calibration: Path | None,
+    out: Path | None,
+    explain: bool,
+    shape: str | None,
+    shard_size: str,
 ) -> None:
     """Write MODEL in other precisions into a folder, or explain what they make of it.
 
@@ -45,7 +65,9 @@ def quantize(
     elif out is None:
         raise ConfigError("Say what to do: --explain, or --out FOLDER.")
     else:
-        _write(model, out, parse_bytes(shard_size))
+        if calibration is not None and method != "gptq":
+            raise ConfigError("--calibration is for --method gptq.")
+        _write(model, out, parse_bytes(shard_size), method == "gptq", calibration)
 
 
 def _explain(model: ModelConfig) -> None:
@@ -66,17 +88,22 @@ def _explain_shape(model: ModelConfig, name: str) -> None:
     click.echo(render(study_shape(model, name, config)))
 
 
-def _write(model: ModelConfig, out: Path, shard_bytes: int) -> None:
+def _write(
+    model: ModelConfig, out: Path, shard_bytes: int, has_texts: bool, calibration: Path | None
+) -> None:
+    from novacron.cli.calibration_texts import calibration_texts
     from novacron.engine.model_path import resolve_model_path
     from novacron.executor.rewriting import rewrite
 
     path = resolve_model_path(model.model)
+    texts = calibration_texts(model, path, calibration) if has_texts else None
     with click.progressbar(length=_STEPS, label=f"Writing {out}") as bar:
         rewrite(
             model,
             path,
             out,
             shard_bytes=shard_bytes,
+            calibration=texts,
             progress=lambda fraction: bar.update(int(fraction * _STEPS) - bar.pos),
         )
     before, after = (

@@ -10,6 +10,7 @@ import torch
 
 from novacron.config.engine import ModelConfig
 from novacron.config.kv_layers import KVDtype
+from novacron.errors import ConfigError
 from novacron.executor.memory_plan import ModelShape
 from novacron.executor.placement import choose_device, choose_dtype, choose_precision
 from novacron.kernels.choice import choose_kernels
@@ -24,7 +25,7 @@ from novacron.models.weight_files import WeightFiles
 from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
-from novacron.quantization.levels import Level
+from novacron.quantization.levels import ROUNDED, Level
 from novacron.quantization.precision_map import PrecisionMap
 from novacron.runner.kv_tensors import name_of
 
@@ -68,6 +69,9 @@ class Blueprint:
             dtype=self.dtype,
             device=device,
         )
+
+    def with_precision(self, precision: WeightPrecision) -> Blueprint:
+        return replace(self, precision=precision)
 
     def of_draft(self, path: Path) -> Blueprint:
         """That of a model which guesses for this one: computed in the same way, in the same
@@ -157,11 +161,23 @@ def _say_what_becomes_of_stored(
 
 def _check_precision(blueprint: Blueprint) -> None:
     """Say what becomes of levels that this machine cannot hold. Raises ConfigError."""
+    refuse_unknown_levels(blueprint.precision, blueprint.kernels)
     decoder = blueprint.build(torch.device("meta"))
     blueprint.precision.check_patterns(decoder.matrices)
     for part in report_precision(decoder, blueprint.precision, blueprint.stored_level):
         for note in part.notes:
             logger.info("precision: %s is held in %s: %s", part.name, ", ".join(part.held), note)
+
+
+def refuse_unknown_levels(precision: WeightPrecision, kernels: Kernels) -> None:
+    """Nobody who asks for fewer bytes wants to get all of them. Raises ConfigError."""
+    missing = (precision.levels.levels & ROUNDED) - kernels.rounded_levels
+    if missing:
+        raise ConfigError(
+            f"quantization asks for {', '.join(sorted(missing))}, which these kernels cannot hold "
+            f"weights in; they can in {', '.join(sorted(kernels.rounded_levels))}. int8 takes the "
+            "bytes of fp8 and loses less."
+        )
 
 
 def _ffn_width(config: DecoderConfig, layer: LayerConfig) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from novacron.config.engine import ModelConfig
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import draw_blueprint, refuse_unknown_levels
 from novacron.executor.placement import choose_device, choose_dtype, choose_precision
 from novacron.kernels.choice import choose_kernels
 from novacron.models.decoder import Decoder, build_decoder
@@ -60,11 +60,13 @@ def study_shape(model: ModelConfig, name: str, config: Mapping[str, Any]) -> Pre
     architecture, family = find_family(hf_config)
     device, precision = choose_device(model), choose_precision(model)
     dtype = choose_dtype(model, "bfloat16", device)
+    kernels = choose_kernels(model.kernels, device, dtype, 1)
+    refuse_unknown_levels(precision, kernels)
     decoder = build_decoder(
         family.read_config(hf_config),
         SINGLE,
         LocalCommunicator(),
-        choose_kernels(model.kernels, device, dtype, 1),
+        kernels,
         precision=precision,
         dtype=dtype,
         device=torch.device("meta"),

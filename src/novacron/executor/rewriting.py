@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import blake3
 import torch
 from torch import Tensor
 
 from novacron.config.engine import ModelConfig
 from novacron.errors import ConfigError
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import Blueprint, draw_blueprint
+from novacron.executor.calibration import TokenIds, second_moments
 from novacron.kernels.linear import Quantization, Rounded
 from novacron.kernels.quantized_linear import round_in_parts
 from novacron.models.checkpoint import Checkpoint
-from novacron.models.rewriting.folder import RewritingOptions, rewrite_model
+from novacron.models.decoder import Decoder
+from novacron.models.rewriting.folder import RewritingOptions, Rounder, rewrite_model
+from novacron.models.rewriting.gptq import round_by_second_moments
 from novacron.models.rewriting.plan import choose_forms
 from novacron.models.rewriting.recipe import Recipe
+
+_MOST_BITS = 4  # of weights that GPTQ is for: with eight, nothing is left to win
 
 
 def rewrite(
@@ -25,11 +31,14 @@ def rewrite(
     out: Path,
     *,
     shard_bytes: int,
+    calibration: Sequence[TokenIds] | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
-    """Raises ConfigError and ModelLoadError."""
+    """By rounding to nearest, or with texts for `calibration` by GPTQ where weights get four bits.
+    Raises ConfigError and ModelLoadError."""
     blueprint = draw_blueprint(model, path, 1)
-    if not isinstance(blueprint.checkpoint, Checkpoint):
+    checkpoint = blueprint.checkpoint
+    if not isinstance(checkpoint, Checkpoint):
         raise ConfigError(
             f"{path} holds weights that were rounded already, or is a GGUF file. Rounding twice "
             "loses more than once: take the Hugging Face folder of the original model."
@@ -40,16 +49,49 @@ def rewrite(
             "level, such as balanced or int8."
         )
     decoder = blueprint.build(torch.device("meta"))
+    method = "rtn"
+    round_weight: Rounder = _round_to_nearest
+    if calibration is not None:
+        method = f"gptq, texts {blake3.blake3(repr(calibration).encode()).hexdigest(4)}"
+        round_weight = _ByMoments(blueprint, decoder, calibration)
     options = RewritingOptions(
         recipe=Recipe(
-            model.quantization, model.quantization_layers, model.quantization_group_size, "rtn"
+            model.quantization, model.quantization_layers, model.quantization_group_size, method
         ),
         forms=choose_forms(decoder, blueprint.family),
         shard_bytes=shard_bytes,
-        round_weight=_round_to_nearest,
+        round_weight=round_weight,
     )
-    rewrite_model(blueprint.checkpoint, out, options, progress)
+    rewrite_model(checkpoint, out, options, progress)
 
 
 def _round_to_nearest(name: str, weight: Tensor, quantization: Quantization) -> Rounded:
     return round_in_parts(weight, quantization)
+
+
+class _ByMoments:
+    """Rounds by GPTQ what has four bits, once the first of them comes: work that goes on and finds
+    all of them written reads no texts."""
+
+    def __init__(
+        self, blueprint: Blueprint, decoder: Decoder, calibration: Sequence[TokenIds]
+    ) -> None:
+        self._blueprint = blueprint
+        self._calibration = calibration
+        self._names = {
+            blueprint.family.source_of(name, decoder.config).name: name
+            for matrix in decoder.matrices
+            for name in matrix.names
+            if matrix.role == "layer"
+            and matrix.quantization is not None
+            and matrix.quantization.bits <= _MOST_BITS
+        }
+        self._moments: Mapping[str, Tensor] | None = None
+
+    def __call__(self, name: str, weight: Tensor, quantization: Quantization) -> Rounded:
+        if name not in self._names:
+            return round_in_parts(weight, quantization)
+        if self._moments is None:
+            wanted = frozenset(self._names.values())
+            self._moments = second_moments(self._blueprint, self._calibration, wanted)
+        return round_by_second_moments(weight, quantization, self._moments[self._names[name]])

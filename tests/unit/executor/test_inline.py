@@ -106,6 +106,13 @@ def test_a_profile_gives_each_matrix_its_level(folder: Path) -> None:
     assert spec.quantization == "balanced: int8 in groups of 32, some bfloat16"
 
 
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+def test_a_level_that_kernels_lack_is_refused(folder: Path, kernels: str) -> None:
+    for choice in ({"quantization": "fp8"}, {"quantization_layers": ("*.0.*=fp8",)}):
+        with pytest.raises(ConfigError, match=r"asks for fp8, .* they can in int4, int8"):
+            load(folder, kernels=kernels, **choice)
+
+
 def test_a_pattern_without_a_matrix_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"'\*.wq.weight=int8', but no matrix"):
         load(folder, quantization_layers=("*.wq.weight=int8",))
