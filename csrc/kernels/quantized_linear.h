@@ -16,8 +16,13 @@ namespace NOVACRON_LEVEL {
 namespace {
 
 constexpr int kRoundedTileRows = kLanes == 16 ? 6 : 4;
+constexpr int kCellsInARow = 8;  // of a group, which has so many or a multiple
+constexpr int64_t kScaleBytes = kPanel * sizeof(BFloat16);
 constexpr int64_t kWorthClaimingToRound = 8 * 1024;  // inputs
-constexpr int64_t kAheadBytes = 6 * 1024;  // of the weights in use; 16 KiB crowd the cache
+// Of a panel, what some tiles of rows read in turn, and how far ahead of it they fetch. More crowds
+// the nearest cache, which holds the sums and inputs of these rows, too.
+constexpr int64_t kRoundedChunkBytes = 8 * 1024;
+constexpr int64_t kAheadBytes = 8 * 1024;
 constexpr float kCountsAsZero = 1e-30f;
 
 // The inputs of a call: [groups][rows][cells of a group], and for each group and row the scale and
@@ -47,122 +52,117 @@ struct Int4Weights {
   }
 };
 
-// Adds a group's products to the sums of some rows with kVectors vectors of outputs.
-template <class Weights, int kRows, int kVectors>
-NOVACRON_INLINE void add_group(const RoundedRows& x, int64_t row, int64_t group,
-                               const BFloat16* scales, const char* weights, float* sums) {
-  const int64_t place = x.place(row, group);
-  const ByteCell* cells = x.cells + place * x.cells_per_group;
-  Ints sum[kRows][kVectors];
-NOVACRON_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-NOVACRON_UNROLL
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = Ints{} + x.starts[place + r];
-  }
-  for (int64_t cell = 0; cell < x.cells_per_group; cell += Weights::kCellsPerWord) {
-    Words words[kVectors];
-NOVACRON_UNROLL
-    for (int v = 0; v < kVectors; ++v) words[v] = load_words(weights + v * kLanes * kCellBytes);
-    weights += kPanel * kCellBytes;
-NOVACRON_UNROLL
-    for (int part = 0; part < Weights::kCellsPerWord; ++part) {
-      Words w[kVectors];
-NOVACRON_UNROLL
-      for (int v = 0; v < kVectors; ++v) w[v] = Weights::cell(words[v], part);
-NOVACRON_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        const ByteCell other = cells[r * x.cells_per_group + cell + part];
-NOVACRON_UNROLL
-        for (int v = 0; v < kVectors; ++v) sum[r][v] = add_byte_products(sum[r][v], other, w[v]);
-      }
-    }
-  }
-NOVACRON_UNROLL
-  for (int v = 0; v < kVectors; ++v) {
-    const Floats scale = load(scales + v * kLanes);
+// Where the groups of a panel lie that a tile of rows is multiplied with.
+struct Chunk {
+  const char* weights;
+  int64_t first, last;  // groups
+  int64_t group_bytes;
+};
+
+// Adds the products of a chunk to the sums of kRows rows, with kVectors vectors of outputs from
+// `lane` on.
+template <class Weights, int kCells, int kRows, int kVectors>
+NOVACRON_INLINE void add_groups(const RoundedRows& x, int64_t row, const Chunk& chunk, int64_t lane,
+                                float* sums) {
+  const char* weights = chunk.weights;
+  for (int64_t group = chunk.first; group < chunk.last; ++group, weights += chunk.group_bytes) {
+    const int64_t place = x.place(row, group);
+    const ByteCell* cells = x.cells + place * kCells;
+    const char* packed = weights + kScaleBytes + lane * kCellBytes;
+    Ints sum[kRows][kVectors];
 NOVACRON_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      float* to = sums + r * kPanel + v * kLanes;
-      const Floats product =
-          __builtin_convertvector(sum[r][v], Floats) * x.scales[place + r];
-      store(to, multiply_add(product, scale, load(to)));
+NOVACRON_UNROLL
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = Ints{} + x.starts[place + r];
     }
-  }
-}
-
-template <class Weights, int kRows>
-void add_group_of_rows(const RoundedRows& x, int64_t row, int64_t group, const BFloat16* scales,
-                       const char* weights, float* sums) {
-  constexpr int kVectors = kLanes == 16 || kRows == 1 ? 4 : 2;
-  for (int first = 0; first < kPanelVectors; first += kVectors) {
-    const int64_t lane = first * kLanes;
-    add_group<Weights, kRows, kVectors>(x, row, group, scales + lane, weights + lane * kCellBytes,
-                                        sums + lane);
-  }
-}
-
-template <class Weights>
-void add_group_of_some_rows(int64_t rows, const RoundedRows& x, int64_t row, int64_t group,
-                            const BFloat16* scales, const char* weights, float* sums) {
-  switch (rows) {
-    case 1: return add_group_of_rows<Weights, 1>(x, row, group, scales, weights, sums);
-    case 2: return add_group_of_rows<Weights, 2>(x, row, group, scales, weights, sums);
-    case 3: return add_group_of_rows<Weights, 3>(x, row, group, scales, weights, sums);
-    case 4: return add_group_of_rows<Weights, 4>(x, row, group, scales, weights, sums);
-  }
-  if constexpr (kRoundedTileRows > 4) {
-    if (rows == 5) return add_group_of_rows<Weights, 5>(x, row, group, scales, weights, sums);
-    return add_group_of_rows<Weights, 6>(x, row, group, scales, weights, sums);
-  }
-}
-
-// Writes the cells of a group apart, for tiles that read them again and again.
-template <class Weights>
-void unpack_group(const char* weights, int64_t cells, char* to) {
-  for (int64_t cell = 0; cell < cells; cell += Weights::kCellsPerWord) {
-    for (int v = 0; v < kPanelVectors; ++v) {
-      const Words words = load_words(weights + v * kLanes * kCellBytes);
-      for (int part = 0; part < Weights::kCellsPerWord; ++part) {
-        store_words(to + ((cell + part) * kPanel + v * kLanes) * kCellBytes,
-                    Weights::cell(words, part));
+NOVACRON_ROLL
+    for (int first = 0; first < kCells; first += kCellsInARow) {
+NOVACRON_UNROLL
+      for (int cell = 0; cell < kCellsInARow; cell += Weights::kCellsPerWord) {
+        Words words[kVectors];
+NOVACRON_UNROLL
+        for (int v = 0; v < kVectors; ++v) words[v] = load_words(packed + v * kLanes * kCellBytes);
+        packed += kPanel * kCellBytes;
+NOVACRON_UNROLL
+        for (int part = 0; part < Weights::kCellsPerWord; ++part) {
+          Words w[kVectors];
+NOVACRON_UNROLL
+          for (int v = 0; v < kVectors; ++v) w[v] = Weights::cell(words[v], part);
+NOVACRON_UNROLL
+          for (int r = 0; r < kRows; ++r) {
+            const ByteCell other = cells[r * kCells + cell + part];
+NOVACRON_UNROLL
+            for (int v = 0; v < kVectors; ++v) sum[r][v] = add_byte_products(sum[r][v], other, w[v]);
+          }
+        }
+      }
+      cells += kCellsInARow;
+    }
+    const BFloat16* scales = reinterpret_cast<const BFloat16*>(weights) + lane;
+NOVACRON_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const Floats scale = load(scales + v * kLanes);
+NOVACRON_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        float* to = sums + r * kPanel + lane + v * kLanes;
+        const Floats product =
+            __builtin_convertvector(sum[r][v], Floats) * x.scales[place + r];
+        store(to, multiply_add(product, scale, load(to)));
       }
     }
-    weights += kPanel * kCellBytes;
   }
 }
 
-template <class Weights, class Element, class Out>
+// Two vectors of outputs, not four: then the processor has registers left to begin the next group
+// while the sums of this one become floats. A row or two need more to keep it busy.
+template <class Weights, int kCells, int kRows>
+void add_groups_of_rows(const RoundedRows& x, int64_t row, const Chunk& chunk, float* sums) {
+  constexpr int kVectors = kRows == 1 || (kLanes == 16 && kRows == 2) ? 4 : 2;
+  for (int64_t lane = 0; lane < kPanel; lane += kVectors * kLanes) {
+    add_groups<Weights, kCells, kRows, kVectors>(x, row, chunk, lane, sums);
+  }
+}
+
+template <class Weights, int kCells>
+void add_groups_of_some_rows(int64_t rows, const RoundedRows& x, int64_t row, const Chunk& chunk,
+                             float* sums) {
+  switch (rows) {
+    case 1: return add_groups_of_rows<Weights, kCells, 1>(x, row, chunk, sums);
+    case 2: return add_groups_of_rows<Weights, kCells, 2>(x, row, chunk, sums);
+    case 3: return add_groups_of_rows<Weights, kCells, 3>(x, row, chunk, sums);
+    case 4: return add_groups_of_rows<Weights, kCells, 4>(x, row, chunk, sums);
+  }
+  if constexpr (kRoundedTileRows > 4) {
+    if (rows == 5) return add_groups_of_rows<Weights, kCells, 5>(x, row, chunk, sums);
+    return add_groups_of_rows<Weights, kCells, 6>(x, row, chunk, sums);
+  }
+}
+
+// Tiles of rows go through a chunk of the weights in turn, and each fetches its part of what comes
+// next: all of it at once would keep the first tile waiting.
+template <class Weights, int kCells, class Element, class Out>
 void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_t panel,
                             int64_t first_row) {
   alignas(64) float sums[kMaxSegments * kBlockRows * kPanel];
-  alignas(64) char unpacked[kLargestGroup * kPanel];
-  constexpr int64_t kScaleBytes = kPanel * sizeof(BFloat16);
-  const int64_t cell_bytes = kPanel * kCellBytes / Weights::kCellsPerWord;
-  const int64_t group_bytes = kScaleBytes + x.cells_per_group * cell_bytes;
-  const char* weights = static_cast<const char*>(call.weights) + panel * x.groups * group_bytes;
+  constexpr int64_t kGroupBytes =
+      kScaleBytes + kCells * kPanel * kCellBytes / Weights::kCellsPerWord;
+  const char* weights = static_cast<const char*>(call.weights) + panel * x.groups * kGroupBytes;
   const int64_t rows = smaller(kBlockRows, call.rows - first_row);
   const int64_t tiles = divide_up(rows, kRoundedTileRows);
+  const int64_t step = tiles == 1 ? 1 : larger(1, kRoundedChunkBytes / kGroupBytes);
   for (int segment = 0; segment < call.segments; ++segment) {
     float* to = sums + segment * kBlockRows * kPanel;
     memset(to, 0, rows * kPanel * sizeof(float));
     const int64_t last = x.groups * (segment + 1) / call.segments;
-    for (int64_t group = x.groups * segment / call.segments; group < last; ++group) {
-      const char* from = weights + group * group_bytes;
-      if (rows > 1) prefetch(from + kAheadBytes, group_bytes);
-      const BFloat16* scales = reinterpret_cast<const BFloat16*>(from);
-      if (tiles == 1) {
-        add_group_of_some_rows<Weights>(rows, x, first_row, group, scales, from + kScaleBytes, to);
-        continue;
-      }
-      const char* cells = from + kScaleBytes;
-      if (Weights::kCellsPerWord > 1) {
-        unpack_group<Weights>(cells, x.cells_per_group, unpacked);
-        cells = unpacked;
-      }
+    for (int64_t group = x.groups * segment / call.segments; group < last; group += step) {
+      const Chunk chunk = {weights + group * kGroupBytes, group, smaller(group + step, last),
+                           kGroupBytes};
+      const int64_t chunk_bytes = (chunk.last - group) * kGroupBytes;
       for (int64_t tile = 0; tile < tiles; ++tile) {
         const int64_t row = rows * tile / tiles;
-        add_group_of_some_rows<Int8Weights>(rows * (tile + 1) / tiles - row, x, first_row + row,
-                                            group, scales, cells, to + row * kPanel);
+        prefetch(chunk.weights + kAheadBytes + chunk_bytes * tile / tiles, chunk_bytes / tiles);
+        add_groups_of_some_rows<Weights, kCells>(rows * (tile + 1) / tiles - row, x,
+                                                 first_row + row, chunk, to + row * kPanel);
       }
     }
   }
@@ -226,9 +226,18 @@ void rounded_linear_of(ThreadPool& pool, const LinearCall& call) {
            [&](int64_t row, int64_t last) {
              for (; row < last; ++row) round_row<Weights, Element>(call, row, x);
            });
-  multiply_in_blocks(pool, call, [&](int64_t panel, int64_t first_row) {
-    multiply_rounded_block<Weights, Element, Out>(call, x, panel, first_row);
-  });
+  const auto multiply_all = [&](auto block) { multiply_in_blocks(pool, call, block); };
+  switch (cells_per_group) {
+    case 8: return multiply_all([&](int64_t panel, int64_t first_row) {
+      multiply_rounded_block<Weights, 8, Element, Out>(call, x, panel, first_row);
+    });
+    case 16: return multiply_all([&](int64_t panel, int64_t first_row) {
+      multiply_rounded_block<Weights, 16, Element, Out>(call, x, panel, first_row);
+    });
+    default: return multiply_all([&](int64_t panel, int64_t first_row) {
+      multiply_rounded_block<Weights, 32, Element, Out>(call, x, panel, first_row);
+    });
+  }
 }
 
 template <class Weights>

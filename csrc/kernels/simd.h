@@ -17,6 +17,7 @@
 #define NOVACRON_INLINE inline __attribute__((always_inline))
 // Before each loop over an array of vectors, so that the array can live in registers.
 #define NOVACRON_UNROLL _Pragma("GCC unroll 16")
+#define NOVACRON_ROLL _Pragma("GCC unroll 1")
 
 namespace novacron {
 namespace NOVACRON_LEVEL {

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from novacron.engine.tokenization import Tokenizer
 
 _CONTEXT_TOKENS = 16  # more than any character has bytes, even with special tokens among them
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """New text, and the stop string that ended it, if one did."""
+class Piece(NamedTuple):
+    """New text, the stop string that ended it, if one did, and the tokens up to there."""
 
     text: str
-    stop: str | None = None
+    stop: str | None
+    num_tokens: int
 
 
 class IncrementalDetokenizer:
@@ -50,15 +50,18 @@ class IncrementalDetokenizer:
         self._num_tokens_to_ignore = min_tokens if stop else 0
 
     def push(self, token_ids: Sequence[int]) -> Piece:
+        """Tokens behind the one that completes a stop string are not looked at."""
         if self._stop is None:
-            return Piece(self._decode(token_ids))
-        if self._num_tokens_to_ignore == 0:
-            return self._stop.push(self._decode(token_ids))
-        early = token_ids[: self._num_tokens_to_ignore]
-        self._num_tokens_to_ignore -= len(early)
-        ignored = self._stop.push(self._decode(early), search=False)
-        found = self._stop.push(self._decode(token_ids[len(early) :]))
-        return Piece(ignored.text + found.text, found.stop)
+            return Piece(self._decode(token_ids), None, len(token_ids))
+        shown = ""
+        for num_tokens, token_id in enumerate(token_ids, start=1):
+            may_stop = self._num_tokens_to_ignore == 0
+            self._num_tokens_to_ignore -= not may_stop
+            text, stop = self._stop.push(self._decode((token_id,)), search=may_stop)
+            shown += text
+            if stop is not None:
+                return Piece(shown, stop, num_tokens)
+        return Piece(shown, None, len(token_ids))
 
     def flush(self) -> str:
         """The text still held back. The stream has ended without a stop string."""
@@ -103,19 +106,20 @@ class StopSearch:
         self._held = ""
         self._found: str | None = None
 
-    def push(self, text: str, *, search: bool = True) -> Piece:
-        """Text that is safe to show. With `search` off, the string may not end in this text."""
+    def push(self, text: str, *, search: bool = True) -> tuple[str, str | None]:
+        """Text that is safe to show, and the string that was found. With `search` off, none may end
+        in this text."""
         if self._found is not None:
-            return Piece("", self._found)
+            return "", self._found
         held = self._held + text
         if search and (hit := self._find(held, len(self._held))) is not None:
             begin, end = hit
             self._found = held[begin:end]
             self._held = ""
-            return Piece(held[: end if self._include else begin], self._found)
+            return held[: end if self._include else begin], self._found
         keep = max(_overlap(held, stop) for stop in self._stop)
         self._held = held[len(held) - keep :]
-        return Piece(held[: len(held) - keep])
+        return held[: len(held) - keep], None
 
     def flush(self, tail: str) -> str:
         held, self._held = self._held + tail, ""

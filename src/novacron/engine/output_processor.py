@@ -66,12 +66,9 @@ class OutputProcessor:
     def _text_of(self, output: EngineOutput) -> tuple[str, str | None, int]:
         """New text, the stop string that ended it, and how many of the new tokens came to be: those
         that a step brought beyond a stop string did not."""
-        text = ""
-        for num_tokens, token_id in enumerate(self._without_stop_token(output), start=1):
-            piece = self._detokenizer.push((token_id,))
-            text += piece.text
-            if piece.stop is not None:
-                return text, piece.stop, num_tokens
+        text, stop, num_tokens = self._detokenizer.push(self._without_stop_token(output))
+        if stop is not None:
+            return text, stop, num_tokens
         if output.finish_reason is not None:
             text += self._detokenizer.flush()
         return text, None, len(output.new_token_ids)

@@ -158,8 +158,8 @@ def test_stop_within_one_push_cuts_the_rest() -> None:
         TOKENIZERS["byte-level"], stop=("world",), include_stop_str=True
     )
     ids = REFERENCES["byte-level"].encode("hello world, this").ids
-    assert detokenizer.push(ids) == Piece("hello world", "world")
-    assert detokenizer.push(ids) == Piece("", "world")
+    assert detokenizer.push(ids) == Piece("hello world", "world", 2)
+    assert detokenizer.push(ids) == Piece("", "world", 1)
     assert detokenizer.flush() == ""
 
 
@@ -178,7 +178,7 @@ def test_a_stop_may_begin_within_min_tokens() -> None:
 def test_min_tokens_holds_for_pushes_of_several_tokens() -> None:
     detokenizer = IncrementalDetokenizer(TOKENIZERS["byte-level"], stop=("b",), min_tokens=3)
     ids = [REFERENCES["byte-level"].token_to_id(character) for character in "abab"]
-    assert detokenizer.push(ids) == Piece("aba", "b")
+    assert detokenizer.push(ids) == Piece("aba", "b", 4)
 
 
 def test_held_text_appears_at_the_end() -> None:
