@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from novacron.bench.machine_peaks import MachinePeaks, measure_peaks
-from novacron.config.kv_layers import KVDtype
+from novacron.config.engine import CacheConfig
 from novacron.demo import bundled_model_path
 from novacron.executor.placement import keep_freed_memory
 from novacron.kernels.choice import choose_kernels
-from novacron.kernels.kv_format import KVFormat
+from novacron.kernels.kv_format import LayerFormat, choose_kv_formats
 from novacron.kernels.linear import Quantization
 from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
 from novacron.kernels.native.attention import NativeAttentionPlan
@@ -177,15 +177,15 @@ def compare_steps(folder: Path, num_threads: int) -> None:
 
 
 def decode_over(
-    context: NativeContext, shape: tuple[int, int, int], length: int, kv_dtype: KVDtype
+    context: NativeContext, shape: tuple[int, int, int], length: int, layer: LayerFormat
 ) -> Callable[[], object]:
     """The attention of one decoded token in LAYERS layers, each with a cache of its own."""
     heads, kv_heads, head_dim = shape
-    kind, block_size = KVFormat(kv_dtype), 16
+    block_size = 16
     num_blocks = -(-length // block_size)
-    size = (kv_heads, num_blocks, kind.block_bytes(block_size, head_dim))
+    sizes = [(kv_heads, num_blocks, kind.block_bytes(block_size, head_dim)) for kind in layer]
     layers = [
-        KVLayer(*(torch.zeros(size, dtype=torch.uint8) for _ in "kv"), kind, block_size)
+        KVLayer(*(torch.zeros(size, dtype=torch.uint8) for size in sizes), layer, block_size)
         for _ in range(LAYERS)
     ]
     tables, dtype = torch.arange(num_blocks)[None], torch.bfloat16
@@ -218,14 +218,20 @@ def decode_over(
 
 def compare_kv_formats(num_threads: int, length: int = 8192) -> None:
     context = NativeContext(num_threads)
-    names = ("bfloat16", "float16", "int8", "fp8", "int4")
-    print(f"\n{'attention of a decode':>28} {'KV':>9} {'MiB':>6} {'ms':>7} {'GB/s':>6}  of bf16")
+    names = ("bfloat16", "float16", "bfloat16/int8", "int8", "fp8", "int8/int4", "int4")
+    formats = [
+        layer
+        for name in names
+        for layer in choose_kv_formats(CacheConfig(kv_cache_dtype=name), 1, "bfloat16")
+    ]
+    print(f"\n{'attention of a decode':>28} {'KV':>13} {'MiB':>6} {'ms':>7} {'GB/s':>6}  of bf16")
     for shape in ((32, 4, 64), (32, 8, 128), (32, 32, 64)):
-        times_s = in_turn(*(decode_over(context, shape, length, name) for name in names))
-        for name, time_s in zip(names, times_s, strict=True):
-            num_bytes = 2 * LAYERS * shape[1] * length * KVFormat(name).token_bytes(shape[2])
+        times_s = in_turn(*(decode_over(context, shape, length, layer) for layer in formats))
+        for layer, time_s in zip(formats, times_s, strict=True):
+            of_a_token = sum(kind.token_bytes(shape[2]) for kind in layer)
+            num_bytes = LAYERS * shape[1] * length * of_a_token
             print(
-                f"{f'{shape[0]}/{shape[1]} heads x {shape[2]}, {length}':>28} {name:>9} "
+                f"{f'{shape[0]}/{shape[1]} heads x {shape[2]}, {length}':>28} {layer.name:>13} "
                 f"{num_bytes / 2**20:6.0f} {time_s * 1e3:7.2f} {num_bytes / time_s / 1e9:6.1f} "
                 f"{times_s[0] / time_s:6.2f}x"
             )

@@ -18,7 +18,7 @@ namespace novacron {
 struct Context;  // a level and a thread pool
 
 enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2, kInt4 = 3 };
-// How the KV cache holds keys and values: csrc/kernels/kv_formats.h. Their blocks differ in size.
+// How the KV cache holds keys, or values: csrc/kernels/kv_formats.h. Blocks of formats differ in size.
 enum KVFormat : int32_t {
   kKVFloat32 = 0,
   kKVBFloat16 = 1,
@@ -118,30 +118,33 @@ struct MapCall {
   int32_t type, function;
 };
 
+// The cached keys, or values, of a layer: [key-value heads][blocks], by strides in bytes, of blocks in
+// `format`, whose size novacron_kv_block_bytes tells; scales lie inside.
+struct KVCache {
+  void* blocks;
+  int64_t head_stride, block_stride;
+  int32_t format;
+};
+
 // Stores the step's keys and values in the cache, then attends. A row is a request's part of the
-// step: {first token, position of that token, number of tokens}. A cache is [key-value heads][blocks],
-// by strides in bytes, of blocks in `kv_format`, whose size novacron_kv_block_bytes tells; scales lie
-// inside.
+// step: {first token, position of that token, number of tokens}.
 struct AttentionCall {
   const void* query;
   const void* key;
   const void* value;
-  void* key_cache;
-  void* value_cache;
   void* out;  // [tokens][heads][head_dim] without gaps
   const int64_t* rows;
   const int64_t* block_tables;
   const int64_t* slots;  // per token: block * block_size + offset
+  KVCache key_cache, value_cache;
   int64_t num_rows, num_tokens, num_heads, num_kv_heads, head_dim;
   int64_t block_size, table_stride;
-  int64_t cache_head_stride, cache_block_stride;
   int64_t query_token_stride, query_head_stride;
   int64_t key_token_stride, key_head_stride;
   int64_t value_token_stride, value_head_stride;
   int64_t window;  // tokens that a token sees, itself included; 0: all
   float scale, softcap;  // softcap 0: none
   int32_t type;          // of query, key, value and out
-  int32_t kv_format;
 };
 
 // How a token is chosen from a row of logits, as in SamplingParams; temperature 0: the largest.

@@ -148,24 +148,32 @@ NOVACRON_INLINE Floats choose(Ints condition, Floats yes, Floats no) {
   return (Floats)(((Ints)yes & condition) | ((Ints)no & ~condition));
 }
 
+// Lane i is lane i ^ width of x. Written out, because compilers make one instruction of this only.
+template <int kWidth>
+NOVACRON_INLINE Floats exchange(Floats x) {
+  constexpr int w = kWidth % kLanes;
+#if defined(__AVX512F__)
+  return Floats{x[0 ^ w], x[1 ^ w], x[2 ^ w],  x[3 ^ w],  x[4 ^ w],  x[5 ^ w],  x[6 ^ w],  x[7 ^ w],
+                x[8 ^ w], x[9 ^ w], x[10 ^ w], x[11 ^ w], x[12 ^ w], x[13 ^ w], x[14 ^ w], x[15 ^ w]};
+#elif defined(__AVX2__)
+  return Floats{x[0 ^ w], x[1 ^ w], x[2 ^ w], x[3 ^ w], x[4 ^ w], x[5 ^ w], x[6 ^ w], x[7 ^ w]};
+#else
+  return Floats{x[0 ^ w], x[1 ^ w], x[2 ^ w], x[3 ^ w]};
+#endif
+}
 // Halves are added to halves: the same tree at every call.
 NOVACRON_INLINE float sum_of_lanes(Floats x) {
-  float lanes[kLanes];
-  store(lanes, x);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
-  }
-  return lanes[0];
+  if constexpr (kLanes == 16) x += exchange<8>(x);
+  if constexpr (kLanes >= 8) x += exchange<4>(x);
+  x += exchange<2>(x);
+  return x[0] + x[1];
 }
 NOVACRON_INLINE float max_of_lanes(Floats x) {
-  float lanes[kLanes];
-  store(lanes, x);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; ++lane) {
-      if (!(lanes[lane] > lanes[lane + width])) lanes[lane] = lanes[lane + width];
-    }
-  }
-  return lanes[0];
+  const auto larger_of = [](Floats a, Floats b) { return choose(a > b, a, b); };
+  if constexpr (kLanes == 16) x = larger_of(x, exchange<8>(x));
+  if constexpr (kLanes >= 8) x = larger_of(x, exchange<4>(x));
+  x = larger_of(x, exchange<2>(x));
+  return x[0] > x[1] ? x[0] : x[1];
 }
 
 NOVACRON_INLINE int32_t sum_of_lanes(Ints x) {

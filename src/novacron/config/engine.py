@@ -110,17 +110,16 @@ class CacheConfig:
     """The KV cache on the device."""
 
     block_size: int = setting(16, "tokens per KV block")
-    kv_cache_dtype: Literal["auto", "float32", "bfloat16", "float16", "int8", "fp8", "int4"] = (
-        setting(
-            "auto",
-            "precision of cached keys and values; auto: the model's; with int8, fp8 (e4m3) and "
-            "int4 more tokens fit, with scales per token and head",
-        )
+    kv_cache_dtype: str = setting(
+        "auto",
+        "precision of cached keys and values, or KEYS/VALUES, as in int8/int4: float32, bfloat16, "
+        "float16, int8, fp8 (e4m3), int4; auto: the model's. With 8 and 4 bits more tokens fit, "
+        "with scales per token and head",
     )
     kv_cache_dtype_layers: tuple[str, ...] = setting(
         (),
-        "layers of another precision, as LAYERS=DTYPE with an index or a slice as in Python: "
-        "0=bf16,-2:=bf16",
+        "layers of another precision, as LAYERS=DTYPE or LAYERS=KEYS/VALUES with an index or a "
+        "slice as in Python: 0=bf16,-2:=bf16/int8",
     )
     kv_cache_memory: int | None = setting(
         None, "bytes of KV cache; empty: what the device can spare, but no more than can be used",

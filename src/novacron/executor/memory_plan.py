@@ -7,7 +7,6 @@ requests can use it. `plan_memory` refuses what does not fit, with numbers and w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
 
 from novacron.config.engine import CacheConfig, SchedulerConfig, SpeculativeConfig
 from novacron.config.kv_layers import KVDtype
@@ -17,7 +16,10 @@ from novacron.kernels.kv_format import choose_kv_formats, describe_kv_formats
 _COPIES_OF_LOGITS = 6  # that sampling makes: edited, weights (64 bit), their running sum
 _PROMPT_LOGITS_ROWS = 128  # that logprobs of a prompt compute at a time
 _LOGIT_BYTES = 4
-_SUGGESTED: tuple[KVDtype, ...] = ("bfloat16", "int8", "int4")  # as far as they take less
+_ALTERNATIVES = (
+    "float32", "bfloat16", "float16", "bfloat16/int8", "int8", "fp8", "int8/int4", "int4"
+)  # fmt: skip
+_SUGGESTED = ("bfloat16", "int8", "int4")  # as far as they take less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +140,8 @@ def step_bytes(
 def block_bytes(shape: ModelShape, cache: CacheConfig) -> int:
     """Bytes that one block takes, all layers together."""
     formats = choose_kv_formats(cache, shape.num_layers, shape.dtype)
-    of_one_head = sum(kind.block_bytes(cache.block_size, shape.head_dim) for kind in formats)
-    return 2 * shape.num_kv_heads * of_one_head
+    of_one_head = sum(layer.block_bytes(cache.block_size, shape.head_dim) for layer in formats)
+    return shape.num_kv_heads * of_one_head
 
 
 def plan_memory(
@@ -209,7 +211,7 @@ def plan_memory(
         capacity=capacity(chosen, cache),
         alternatives=tuple(
             capacity(kv_dtype, replace(cache, kv_cache_dtype=kv_dtype, kv_cache_dtype_layers=()))
-            for kv_dtype in get_args(KVDtype)
+            for kv_dtype in _ALTERNATIVES
             if kv_dtype != chosen
         ),
     )

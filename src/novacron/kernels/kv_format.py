@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 from novacron.config.engine import CacheConfig
 from novacron.config.kv_layers import KVDtype, choose_kv_dtypes
@@ -28,7 +29,7 @@ _SCALED_BLOCK_ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class KVFormat:
-    """The precision of one layer's keys and values.
+    """The precision of one layer's keys, or values.
 
     int8, fp8 (e4m3) and int4 are multiplied by scales: one per token and head, for int4 one per 32
     dimensions of it.
@@ -50,29 +51,49 @@ class KVFormat:
         return _DIMS_PER_INT4_SCALE if self.dtype == "int4" else self.padded_dims(head_dim)
 
     def token_bytes(self, head_dim: int) -> int:
-        """Of the keys, or of the values, of a token of one head, its scales included."""
+        """Of a token of one head, its scales included."""
         dims = self.padded_dims(head_dim)
         num_scales = dims // self.group_size(head_dim) if self.is_scaled else 0
         return dims * _BITS[self.dtype] // 8 + num_scales * _SCALE_BYTES
 
     def block_bytes(self, block_size: int, head_dim: int) -> int:
-        """Of a block of keys, or of values, of one head."""
+        """Of a block of one head."""
         num_bytes = block_size * self.token_bytes(head_dim)
         if not self.is_scaled:
             return num_bytes
         return -(-num_bytes // _SCALED_BLOCK_ALIGNMENT) * _SCALED_BLOCK_ALIGNMENT
 
 
+class LayerFormat(NamedTuple):
+    """Of one layer's keys and of its values."""
+
+    key: KVFormat
+    value: KVFormat
+
+    @property
+    def name(self) -> str:
+        """As kv_cache_dtype has it: "int8", or "int8/int4"."""
+        key, value = self.key.dtype, self.value.dtype
+        return key if key == value else f"{key}/{value}"
+
+    def block_bytes(self, block_size: int, head_dim: int) -> int:
+        """Of a block of keys and one of values, of one head."""
+        return sum(kind.block_bytes(block_size, head_dim) for kind in self)
+
+
 def choose_kv_formats(
     cache: CacheConfig, num_layers: int, model_dtype: KVDtype
-) -> tuple[KVFormat, ...]:
+) -> tuple[LayerFormat, ...]:
     """The format of each layer. Raises ConfigError if one is named that is not there."""
-    return tuple(KVFormat(dtype) for dtype in choose_kv_dtypes(cache, num_layers, model_dtype))
+    return tuple(
+        LayerFormat(KVFormat(chosen.key), KVFormat(chosen.value))
+        for chosen in choose_kv_dtypes(cache, num_layers, model_dtype)
+    )
 
 
-def describe_kv_formats(formats: tuple[KVFormat, ...]) -> str:
-    """Their names, runs of equal layers counted: "int8", or "2 x bfloat16, 26 x int8"."""
-    runs = [(dtype, len(list(run))) for dtype, run in groupby(format.dtype for format in formats)]
+def describe_kv_formats(formats: tuple[LayerFormat, ...]) -> str:
+    """Their names, runs of equal layers counted: "int8", or "2 x bfloat16, 26 x int8/int4"."""
+    runs = [(name, len(list(run))) for name, run in groupby(layer.name for layer in formats)]
     if len(runs) == 1:
         return runs[0][0]
-    return ", ".join(f"{count} x {dtype}" for dtype, count in runs)
+    return ", ".join(f"{count} x {name}" for name, count in runs)

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from novacron.kernels.kv_format import KVFormat
+from novacron.kernels.kv_format import LayerFormat
 
 
 class KVLayer(NamedTuple):
-    """The paged keys and values of one layer, each bytes [kv heads, blocks, bytes of a block].
+    """The paged keys and values of one layer, each bytes [kv heads, blocks, bytes of a block], of
+    which there may be more for the one than for the other.
 
     Heads come first so that the blocks of a row, gathered, are the [heads, tokens, head dim]
     operand that a batched matrix product wants, without a transposing copy.
@@ -24,7 +25,7 @@ class KVLayer(NamedTuple):
 
     key: Tensor
     value: Tensor
-    format: KVFormat
+    format: LayerFormat
     block_size: int
 
 

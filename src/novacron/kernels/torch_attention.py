@@ -133,9 +133,10 @@ class TorchAttentionPlan:
         softcap: float | None,
     ) -> Tensor:
         """Write the step's keys and values into the cache; return what each token sees, T x N*H."""
-        for stored, new in ((cache.key, k_TKH), (cache.value, v_TKH)):
-            write_kv(stored, cache.format, cache.block_size, self.slots_T, new)
-        k_TKH, v_TKH = as_stored(k_TKH, cache.format), as_stored(v_TKH, cache.format)
+        write_kv(cache.key, cache.format.key, cache.block_size, self.slots_T, k_TKH)
+        write_kv(cache.value, cache.format.value, cache.block_size, self.slots_T, v_TKH)
+        k_TKH = as_stored(k_TKH, cache.format.key)
+        v_TKH = as_stored(v_TKH, cache.format.value)
         num_tokens, num_heads, head_dim = q_TNH.shape
         num_kv_heads = k_TKH.shape[1]
         q_TKGH = q_TNH.view(num_tokens, num_kv_heads, num_heads // num_kv_heads, head_dim)
@@ -225,8 +226,8 @@ def _plan_chunk(step: AttentionMetadata, index: int, row: Row, window: int | Non
 def _read(cache: KVLayer, blocks: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     """Keys and values of the named blocks, each [kv heads, tokens, head dim]."""
     key, value = (
-        read_kv(stored, cache.format, cache.block_size, blocks, head_dim)
-        for stored in (cache.key, cache.value)
+        read_kv(stored, kind, cache.block_size, blocks, head_dim)
+        for stored, kind in ((cache.key, cache.format.key), (cache.value, cache.format.value))
     )
     return key, value
 

@@ -9,7 +9,7 @@ import torch
 
 from novacron.config.engine import CacheConfig
 from novacron.config.kv_layers import KVDtype
-from novacron.kernels.kv_format import KVFormat, choose_kv_formats
+from novacron.kernels.kv_format import LayerFormat, choose_kv_formats
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.pages import zero_pages
 from novacron.models.decoder_config import DecoderConfig
@@ -35,25 +35,29 @@ class KVTensors:
         *,
         num_blocks: int,
         block_size: int,
-        formats: Sequence[KVFormat],
+        formats: Sequence[LayerFormat],
         device: torch.device,
     ) -> None:
         heads = num_local_kv_heads(config.num_kv_heads, group)
         self.num_blocks, self.block_size = num_blocks, block_size
         assert len(formats) == len(config.layers)
-        sizes = [kind.block_bytes(block_size, config.head_dim) for kind in formats]
-        self._blocks = _zeros((num_blocks, 2 * heads * sum(sizes)), device)
-        parts = iter(torch.split(self._blocks, [heads * size for size in sizes for _ in "kv"], 1))
-
-        def layer(kind: KVFormat) -> KVLayer:
-            key, value = (next(parts).view(num_blocks, heads, -1).transpose(0, 1) for _ in "kv")
-            return KVLayer(key, value, kind, block_size)
-
-        self.layers = tuple(map(layer, formats))
+        sizes = [
+            heads * kind.block_bytes(block_size, config.head_dim)
+            for layer in formats
+            for kind in layer
+        ]
+        self._blocks = _zeros((num_blocks, sum(sizes)), device)
+        parts = (
+            part.view(num_blocks, heads, -1).transpose(0, 1)
+            for part in torch.split(self._blocks, sizes, 1)
+        )
+        self.layers = tuple(
+            KVLayer(next(parts), next(parts), layer, block_size) for layer in formats
+        )
         self._tainted: set[int] = set()
 
     @property
-    def formats(self) -> tuple[KVFormat, ...]:
+    def formats(self) -> tuple[LayerFormat, ...]:
         return tuple(layer.format for layer in self.layers)
 
     @property
@@ -74,7 +78,7 @@ class KVTensors:
             self._blocks[block].zero_()
 
 
-def plain_formats(config: DecoderConfig, dtype: torch.dtype) -> tuple[KVFormat, ...]:
+def plain_formats(config: DecoderConfig, dtype: torch.dtype) -> tuple[LayerFormat, ...]:
     """All layers in the model's own precision."""
     return choose_kv_formats(CacheConfig(), len(config.layers), name_of(dtype))
 

@@ -239,7 +239,7 @@ def test_a_wrong_value_below_llm_engine_is_refused(file: Path, text: str) -> Non
         ("tensor-parallel-size: 2", "one device"),
         ("quantization: awq", "expected one of auto, .* int8, int4, memory_critical"),
         ("trust-remote-code: true", "never runs code"),
-        ("kv-cache-dtype: fp8_e5m2", "expected one of auto, .* fp8, int4"),
+        ("kv-cache-dtype: fp8_e5m2", "choose auto, .* fp8_e4m3, int4"),
     ],
 )
 def test_flags_of_vllm_that_we_cannot_honour_are_refused(

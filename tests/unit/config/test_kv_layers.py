@@ -8,13 +8,22 @@ from novacron.errors import ConfigError
 
 
 def chosen(*layers: str, default: str = "int8", num_layers: int = 5) -> str:
-    cache = CacheConfig(kv_cache_dtype=default, kv_cache_dtype_layers=layers)  # type: ignore[arg-type]
-    return " ".join(choose_kv_dtypes(cache, num_layers, "bfloat16"))
+    cache = CacheConfig(kv_cache_dtype=default, kv_cache_dtype_layers=layers)
+    dtypes = choose_kv_dtypes(cache, num_layers, "bfloat16")
+    return " ".join(key if key == value else f"{key}/{value}" for key, value in dtypes)
 
 
 def test_every_layer_has_the_dtype_of_the_cache_or_of_the_model() -> None:
     assert chosen() == "int8 int8 int8 int8 int8"
     assert chosen(default="auto", num_layers=2) == "bfloat16 bfloat16"
+    assert chosen(default="BF16 ", num_layers=1) == "bfloat16"
+
+
+def test_keys_and_values_apart() -> None:
+    assert chosen(default="int8/int4", num_layers=1) == "int8/int4"
+    assert chosen(default="auto/int8", num_layers=1) == "bfloat16/int8"
+    assert chosen(default="int8/int8", num_layers=1) == "int8"
+    assert chosen("0=fp16/fp8", "-1=auto/int4", num_layers=3) == ("float16/fp8 int8 bfloat16/int4")
 
 
 @pytest.mark.parametrize(
@@ -25,13 +34,23 @@ def test_every_layer_has_the_dtype_of_the_cache_or_of_the_model() -> None:
         ((":2=fp16", "-2:=fp8"), "float16 float16 int8 fp8 fp8"),
         (("1:3=int4",), "int8 int4 int4 int8 int8"),
         ((":=int4", "-2=float32"), "int4 int4 int4 float32 int4"),
+        ((":=int4", "1:3=int8/int4", "2=auto"), "int4 int8/int4 bfloat16 int4 int4"),
     ],
 )
 def test_layers_are_named_as_python_names_places(layers: tuple[str, ...], expected: str) -> None:
     assert chosen(*layers) == expected
 
 
-@pytest.mark.parametrize("entry", ["", "bf16", "0", "=bf16", "0=int5", "0-2=bf16", "1 2=bf16"])
+@pytest.mark.parametrize("name", ["", "int5", "int8/", "/int8", "int8/int4/int4", "int8,int4"])
+def test_no_precision_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"kv_cache_dtype is .* for example int8/int4"):
+        CacheConfig(kv_cache_dtype=name)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["", "bf16", "0", "=bf16", "0=int5", "0-2=bf16", "1 2=bf16", "0=int8/", "0=/int8", "0=int8/x"],
+)
 def test_anything_else_is_refused_at_once(entry: str) -> None:
     with pytest.raises(ConfigError, match=r"kv_cache_dtype_layers has .* for example 0=bf16"):
         CacheConfig(kv_cache_dtype_layers=(entry,))

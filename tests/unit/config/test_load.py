@@ -75,9 +75,10 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "port": st.integers(0, 65535),
         "quality_score": st.floats(0.0, 1.0),
         "allowed_hosts": st.lists(st.sampled_from(["*", "a.b", "*.c"]), min_size=1).map(tuple),
-        "kv_cache_dtype_layers": st.lists(st.sampled_from(["0=bf16", "-2:=int8"]), min_size=1).map(
-            tuple
-        ),
+        "kv_cache_dtype": st.sampled_from(["auto", "int8", "bf16/int8"]),
+        "kv_cache_dtype_layers": st.lists(
+            st.sampled_from(["0=bf16", "-2:=int8/int4"]), min_size=1
+        ).map(tuple),
         "max_num_seqs": st.integers(1, 2048),
         "max_num_batched_tokens": st.integers(64, 10**6),
         "prompt_lookup_min": st.integers(1, 8),

@@ -78,7 +78,7 @@ def test_known_weights_are_refused_where_they_cannot_fit(
 
 
 def test_kv_of_a_token_is_that_of_all_layers_heads_keys_and_values() -> None:
-    def of(kv_dtype: Any, *layers: str) -> float:
+    def of(kv_dtype: str, *layers: str) -> float:
         cache = CacheConfig(kv_cache_dtype=kv_dtype, kv_cache_dtype_layers=layers)
         return block_bytes(SHAPE, cache) / 16
 
@@ -86,6 +86,8 @@ def test_kv_of_a_token_is_that_of_all_layers_heads_keys_and_values() -> None:
     assert of("int8") == 2 * 22 * 4 * (64 + 4)  # scales of 2 bytes, aligned
     assert of("int4") == 2 * 22 * 4 * 36
     assert of("int8", ":2=bf16") == 2 * 4 * (2 * 128 + 20 * 68)
+    assert of("int8/int4") == of("int4/int8") == 22 * 4 * (68 + 36)
+    assert of("int8/int4", ":2=bf16/int8") == 4 * (2 * (128 + 68) + 20 * (68 + 36))
 
 
 def test_guessed_tokens_have_rows_of_logits_of_their_own() -> None:
@@ -188,7 +190,7 @@ choices = st.fixed_dictionaries(
             max_num_batched_tokens=st.integers(300, 4096),
         ),
         "speculative": st.sampled_from([SpeculativeConfig(), NGRAM]),
-        "kv_cache_dtype": st.sampled_from(["auto", "float32", "int8", "fp8", "int4"]),
+        "kv_cache_dtype": st.sampled_from(["auto", "float32", "int8/fp8", "fp8", "int8/int4"]),
         "kv_cache_memory": st.none() | st.integers(MIB, 8000 * MIB),
         "block_size": st.sampled_from([8, 16, 128]),
         "max_model_len": st.none() | st.integers(1, 8192),

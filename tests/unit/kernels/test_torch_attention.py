@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from novacron.kernels.kv_format import KVFormat
+from novacron.kernels.kv_format import KVFormat, LayerFormat
 from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
 from novacron.kernels.torch_attention import plan_attention
 
@@ -64,7 +64,8 @@ def attend(
     """The step that computes the new tokens of all sequences, foreign blocks full of NaN."""
     kind = KVFormat("float32")
     shape = (KV_HEADS, num_blocks, kind.block_bytes(BLOCK, HEAD_DIM))
-    cache = KVLayer(*(torch.full(shape, 0xFF, dtype=torch.uint8) for _ in "kv"), kind, BLOCK)
+    blocks = (torch.full(shape, 0xFF, dtype=torch.uint8) for _ in "kv")
+    cache = KVLayer(*blocks, LayerFormat(kind, kind), BLOCK)
     rows, slots, first = [], [], 0
     width = max(len(sequence.block_ids) for sequence in sequences)
     tables = []

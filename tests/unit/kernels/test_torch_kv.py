@@ -70,6 +70,11 @@ def test_sizes() -> None:
 
 
 def test_names() -> None:
-    cache = CacheConfig(kv_cache_dtype="int8", kv_cache_dtype_layers=(":2=bf16",))
-    assert describe_kv_formats(choose_kv_formats(cache, 6, "float32")) == "2 x bfloat16, 4 x int8"
-    assert describe_kv_formats(choose_kv_formats(CacheConfig(), 6, "float32")) == "float32"
+    def described(*layers: str, of: str = "auto") -> str:
+        cache = CacheConfig(kv_cache_dtype=of, kv_cache_dtype_layers=layers)
+        return describe_kv_formats(choose_kv_formats(cache, 6, "float32"))
+
+    assert described() == described(of="float32/auto") == "float32"
+    assert described(":2=bf16", of="int8") == "2 x bfloat16, 4 x int8"
+    assert described("-1=bf16/int8", of="int8/int4") == "5 x int8/int4, 1 x bfloat16/int8"
+    assert described(of="int4/int8") == "int4/int8", "the keys come first"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from novacron.kernels.kv_format import KVFormat
+from novacron.kernels.kv_format import KVFormat, LayerFormat
 from novacron.models.decoder_config import DecoderConfig, LayerConfig, RopeConfig
 from novacron.parallel.groups import SINGLE, ParallelGroup
 from novacron.runner.kv_tensors import KVTensors
@@ -24,7 +24,8 @@ CONFIG = DecoderConfig(
 )
 
 
-FORMATS = (KVFormat("bfloat16"), KVFormat("bfloat16"), KVFormat("int8"))
+BFLOAT16, INT8, INT4 = KVFormat("bfloat16"), KVFormat("int8"), KVFormat("int4")
+FORMATS = (LayerFormat(BFLOAT16, BFLOAT16), LayerFormat(BFLOAT16, INT8), LayerFormat(INT8, INT4))
 
 
 def make(num_blocks: int = 6, group: ParallelGroup = SINGLE) -> KVTensors:
@@ -39,8 +40,24 @@ def test_size_is_what_was_planned(group: ParallelGroup, heads: int) -> None:
     assert len(tensors.layers) == 3
     assert tensors.layers[0].key.shape == (heads, 6, 16 * 8 * 2)
     assert tensors.layers[2].key.shape == (heads, 6, 16 * 8 + 64), "data and scales, aligned"
-    assert tensors.num_bytes == 2 * heads * 6 * (256 + 256 + 192)
+    assert tensors.layers[2].value.shape == (heads, 6, 16 * 16 + 64), "dimensions filled up to 32"
+    assert tensors.num_bytes == heads * 6 * (256 + 256 + 256 + 192 + 192 + 320)
     assert not any(bool(layer.key.any() or layer.value.any()) for layer in tensors.layers)
+
+
+def test_parts_of_a_block_lie_side_by_side_and_apart() -> None:
+    """Each byte of a block belongs to one head's keys or values of one layer."""
+    tensors = make()
+    parts = [part for layer in tensors.layers for part in (layer.key, layer.value)]
+    for number, part in enumerate(parts):
+        part[:, 4].fill_(number + 1)
+    for number, part in enumerate(parts):
+        assert bool((part[:, 4] == number + 1).all())
+        assert not bool(part[:, [0, 1, 2, 3, 5]].any())
+    sizes = [part[:, 4].numel() for part in parts]
+    assert sum(sizes) * tensors.num_blocks == tensors.num_bytes
+    starts = [part[0, 4].data_ptr() - parts[0][0, 4].data_ptr() for part in parts]
+    assert starts == [sum(sizes[:number]) for number in range(len(parts))]
 
 
 def test_tainted_blocks_are_zeroed_once_when_written_anew() -> None:

@@ -23,6 +23,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     architecture: str
     version: str
     dtype: str
+    quantization: str
     device: str
     max_model_len: int
     num_parameters: int
@@ -49,7 +50,8 @@ class NativeChoice(Struct, frozen=True, kw_only=True):
 
 
 class InferenceResponse(Struct, frozen=True, kw_only=True):
-    """A chat or a completion, with everything OpenAI's clients look for, too."""
+    """A chat or a completion, with everything OpenAI's clients look for, too. `warnings` are wishes
+    that the loaded model could not meet, in sentences."""
 
     request_id: str
     session_id: str | None = None
@@ -61,6 +63,7 @@ class InferenceResponse(Struct, frozen=True, kw_only=True):
     usage: Usage
     model_info: ModelInfo
     performance: Performance
+    warnings: tuple[str, ...] = ()
 
 
 class Accepted(Struct, frozen=True):
@@ -104,11 +107,12 @@ class FinishedChoice(Struct, frozen=True):
 
 
 class CompleteData(Struct, frozen=True):
-    """Last event of a stream that went well."""
+    """Last event of a stream that went well. `warnings` as in InferenceResponse."""
 
     choices: tuple[FinishedChoice, ...]
     usage: Usage
     performance: Performance
+    warnings: tuple[str, ...] = ()
 
 
 class HealthData(Struct, frozen=True):

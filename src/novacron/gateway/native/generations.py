@@ -179,7 +179,7 @@ class Generations:
                 for piece in native_call.tokens(output):
                     self._append(native_call.request_id, "token", piece)
         performance = stopwatch.performance()
-        complete = native_call.complete(choices, performance)
+        complete = native_call.complete(choices, performance, spec)
         self._append(native_call.request_id, "complete", complete)
         return native_call.response(choices, performance, spec)
 

@@ -20,6 +20,7 @@ from novacron.gateway.native.events import (
     Performance,
     TokenData,
 )
+from novacron.gateway.native.precision import PrecisionWish
 from novacron.gateway.native.schema import NativeChatBody, NativeCompletionBody
 from novacron.gateway.openai.chat import ChatReply, parse_chat
 from novacron.gateway.openai.completions import CompletionReply, parse_completion
@@ -41,6 +42,7 @@ class NativeCall:
     reply: ChatReply | CompletionReply
     session_id: str | None
     background: bool
+    precision: PrecisionWish
 
     @property
     def call(self) -> Call:
@@ -67,7 +69,9 @@ class NativeCall:
         pieces = map(_token_data, self.reply.pieces(output))
         return [piece for piece in pieces if piece is not None]
 
-    def complete(self, choices: Sequence[Choice], performance: Performance) -> CompleteData:
+    def complete(
+        self, choices: Sequence[Choice], performance: Performance, spec: ModelSpec
+    ) -> CompleteData:
         whole = self.reply.whole(choices)
         return CompleteData(
             choices=tuple(
@@ -76,6 +80,7 @@ class NativeCall:
             ),
             usage=whole.usage,
             performance=performance,
+            warnings=self.precision.warnings(spec),
         )
 
     def response(
@@ -93,6 +98,7 @@ class NativeCall:
             usage=whole.usage,
             model_info=model_info(whole.model, spec),
             performance=performance,
+            warnings=self.precision.warnings(spec),
         )
 
 
@@ -103,7 +109,8 @@ def native_call(body: NativeBody, origin: CallOrigin, tokenizer: Tokenizer) -> N
         if isinstance(body, NativeChatBody)
         else parse_completion(body, origin, tokenizer)
     )
-    return NativeCall(reply, body.session_id, bool(body.background))
+    precision = PrecisionWish(body.quantization, body.quality_preference)
+    return NativeCall(reply, body.session_id, bool(body.background), precision)
 
 
 def model_info(name: str, spec: ModelSpec) -> ModelInfo:
@@ -112,6 +119,7 @@ def model_info(name: str, spec: ModelSpec) -> ModelInfo:
         architecture=spec.architecture,
         version=spec.model_version,
         dtype=spec.dtype,
+        quantization=spec.quantization,
         device=spec.device,
         max_model_len=spec.max_model_len,
         num_parameters=spec.num_parameters,

@@ -47,8 +47,9 @@ class NativeFields(GenerationBody):
     """The seeds' fields that OpenAI does not have, and their names for those that it has.
 
     `background`: run to the end though no client listens; the stream can be read later.
-    `quantization`, `quality_preference` and `batch_size` are accepted and have no effect: the
-    precision is the loaded model's, and batching is the server's decision.
+    `quantization` and `quality_preference` choose among the loaded variants of the model, of which
+    there is one: the reply has a warning if it is not what was asked for. `batch_size` has no
+    effect: batching is the server's decision.
     """
 
     model: str | None = Field(

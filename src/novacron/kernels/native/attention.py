@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from novacron.kernels.kv_format import KVFormat
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
-from novacron.kernels.native.library import DATA_TYPES, KV_FORMATS, AttentionCall, NativeContext
+from novacron.kernels.native.library import (
+    DATA_TYPES,
+    KV_FORMATS,
+    AttentionCall,
+    KVCache,
+    NativeContext,
+)
 
 
 class NativeAttentionPlan:
@@ -41,19 +48,23 @@ class NativeAttentionPlan:
     ) -> Tensor:
         num_tokens, num_heads, head_dim = q_TNH.shape
         assert q_TNH.stride(2) == k_TKH.stride(2) == v_TKH.stride(2) == 1
-        assert cache.key.stride() == cache.value.stride()
         out = self._context.stream.empty((num_tokens, num_heads * head_dim), q_TNH.dtype)
         call = self._call
         call.query, call.key, call.value = q_TNH.data_ptr(), k_TKH.data_ptr(), v_TKH.data_ptr()
-        call.key_cache, call.value_cache = cache.key.data_ptr(), cache.value.data_ptr()
+        call.key_cache = _described(cache.key, cache.format.key)
+        call.value_cache = _described(cache.value, cache.format.value)
         call.out = out.data_ptr()
         call.num_tokens, call.num_heads, call.head_dim = num_tokens, num_heads, head_dim
         call.num_kv_heads = cache.key.shape[0]
-        call.cache_head_stride, call.cache_block_stride = cache.key.stride(0), cache.key.stride(1)
         call.query_token_stride, call.query_head_stride = q_TNH.stride(0), q_TNH.stride(1)
         call.key_token_stride, call.key_head_stride = k_TKH.stride(0), k_TKH.stride(1)
         call.value_token_stride, call.value_head_stride = v_TKH.stride(0), v_TKH.stride(1)
         call.scale, call.softcap = scale, softcap or 0.0
-        call.type, call.kv_format = DATA_TYPES[q_TNH.dtype], KV_FORMATS[cache.format.dtype]
+        call.type = DATA_TYPES[q_TNH.dtype]
         self._context.stream.submit(call)
         return out
+
+
+def _described(stored_KBX: Tensor, kind: KVFormat) -> KVCache:
+    head_stride, block_stride, _ = stored_KBX.stride()
+    return KVCache(stored_KBX.data_ptr(), head_stride, block_stride, KV_FORMATS[kind.dtype])

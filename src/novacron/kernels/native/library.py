@@ -30,7 +30,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 4
+_ABI_VERSION = 5
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -111,20 +111,30 @@ class GatedCall(Call):
     )
 
 
+class KVCache(Structure):
+    """The cached keys, or values, of a layer."""
+
+    _fields_ = (
+        ("blocks", c_void_p),
+        *((name, c_int64) for name in ("head_stride", "block_stride")),
+        ("format", c_int32),
+    )
+
+
 class AttentionCall(Call):
     kind, sizes = 4, {"num_tokens": ROWS, "num_rows": REQUESTS}
     _fields_ = (
-        *((name, c_void_p) for name in ("query", "key", "value", "key_cache", "value_cache")),
+        *((name, c_void_p) for name in ("query", "key", "value")),
         *((name, c_void_p) for name in ("out", "rows", "block_tables", "slots")),
+        *((name, KVCache) for name in ("key_cache", "value_cache")),
         *((name, c_int64) for name in ("num_rows", "num_tokens", "num_heads", "num_kv_heads")),
         *((name, c_int64) for name in ("head_dim", "block_size", "table_stride")),
-        *((name, c_int64) for name in ("cache_head_stride", "cache_block_stride")),
         *((name, c_int64) for name in ("query_token_stride", "query_head_stride")),
         *((name, c_int64) for name in ("key_token_stride", "key_head_stride")),
         *((name, c_int64) for name in ("value_token_stride", "value_head_stride")),
         ("window", c_int64),
         *((name, c_float) for name in ("scale", "softcap")),
-        *((name, c_int32) for name in ("type", "kv_format")),
+        ("type", c_int32),
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import permutations
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from novacron.config.kv_layers import KVDtype
-from novacron.kernels.kv_format import KVFormat
+from novacron.kernels.kv_format import KVFormat, LayerFormat
 from novacron.kernels.metadata import AttentionMetadata, KVLayer, Row
 from novacron.kernels.native.attention import NativeAttentionPlan
 from novacron.kernels.native.library import KV_FORMATS, NativeContext
@@ -36,8 +37,11 @@ class Case:
         block_size: int = 8,
         dtype: torch.dtype = torch.float32,
         kv_dtype: KVDtype | None = None,
+        value_dtype: KVDtype | None = None,
     ) -> None:
-        self.format = KVFormat(kv_dtype or name_of(dtype))
+        """`kv_dtype` is that of keys, and of values without a `value_dtype` of theirs."""
+        key = KVFormat(kv_dtype or name_of(dtype))
+        self.format = LayerFormat(key, KVFormat(value_dtype) if value_dtype else key)
         torch.manual_seed(sum(lengths) + head_dim)
         self.block_size, self.num_kv_heads, self.head_dim = block_size, kv_heads, head_dim
         # as the fused projection makes them: queries, keys and values of a token side by side
@@ -50,9 +54,18 @@ class Case:
 
     def empty_cache(self) -> KVLayer:
         """Blocks of nobody are full of NaN."""
-        num_bytes = self.format.block_bytes(self.block_size, self.head_dim)
-        shape = (self.num_kv_heads, self.num_blocks, num_bytes)
-        key, value = (torch.full(shape, 0xFF, dtype=torch.uint8) for _ in "kv")
+        key, value = (
+            torch.full(
+                (
+                    self.num_kv_heads,
+                    self.num_blocks,
+                    kind.block_bytes(self.block_size, self.head_dim),
+                ),
+                0xFF,
+                dtype=torch.uint8,
+            )
+            for kind in self.format
+        )
         for table in self.tables:
             key[:, table] = value[:, table] = 0
         return KVLayer(key, value, self.format, self.block_size)
@@ -147,8 +160,7 @@ def test_shapes_and_types(
 def as_float32(case: Case) -> Case:
     """With a cache that holds bfloat16 exactly, if the case does."""
     case.qkv = [qkv.float() for qkv in case.qkv]
-    if not case.format.is_scaled:
-        case.format = KVFormat("float32")
+    case.format = LayerFormat(KVFormat("float32"), KVFormat("float32"))
     return case
 
 
@@ -219,26 +231,32 @@ KV_DTYPES: tuple[KVDtype, ...] = ("float32", "bfloat16", "float16", "int8", "fp8
 NARROW: tuple[KVDtype, ...] = KV_DTYPES[1:]
 
 
-@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+@pytest.mark.parametrize("key_dtype", KV_DTYPES)
+@pytest.mark.parametrize("value_dtype", KV_DTYPES)
 @pytest.mark.parametrize(
     ("block_size", "head_dim", "dtype"),
     [(8, 64, torch.bfloat16), (16, 40, torch.float32), (32, 128, torch.float32)],
 )
-def test_every_format_equals_that_of_torch(
+def test_every_pair_of_formats_equals_that_of_torch(
     context: NativeContext,
-    kv_dtype: KVDtype,
+    key_dtype: KVDtype,
+    value_dtype: KVDtype,
     block_size: int,
     head_dim: int,
     dtype: torch.dtype,
 ) -> None:
     """Both hold the same numbers; products differ by the rounding of the queries, if at all."""
-    case = Case([70, 100], group=3, head_dim=head_dim, block_size=block_size, kv_dtype=kv_dtype)
+    case = Case(
+        [70, 100], group=3, head_dim=head_dim, block_size=block_size,
+        kv_dtype=key_dtype, value_dtype=value_dtype,
+    )  # fmt: skip
     case.qkv = [qkv.to(dtype) for qkv in case.qkv]
     steps = [[(0, 69), (1, 5)], [(0, 1), (1, 65)], [(1, 30)]]
     found = case.run(native(context), steps)
     case.qkv = [qkv.float() for qkv in case.qkv]
     exact = case.run(plan_attention, steps)
-    tolerance = 3e-2 if torch.bfloat16 in (dtype, getattr(torch, kv_dtype, None)) else 5e-4
+    rounds_queries = dtype == torch.bfloat16 or key_dtype == "bfloat16"
+    tolerance = 3e-2 if rounds_queries else 5e-4
     for mine, theirs in zip(found, exact, strict=True):
         torch.testing.assert_close(mine.float(), theirs, atol=tolerance, rtol=0)
 
@@ -259,14 +277,46 @@ def test_errors_of_the_formats(context: NativeContext, kv_dtype: KVDtype, error:
     assert error / 50 < difference < error
 
 
-@pytest.mark.parametrize("kv_dtype", NARROW)
+@pytest.mark.parametrize("head_dim", [40, 64])
+@pytest.mark.parametrize(("key_dtype", "value_dtype"), list(permutations(KV_DTYPES, 2)))
+def test_what_one_format_does_is_not_what_the_other_is(
+    context: NativeContext, head_dim: int, key_dtype: KVDtype, value_dtype: KVDtype
+) -> None:
+    """Values that are zero but for a one in the place of their position show the weights, which
+    depend on the keys' format alone, if the values' holds a one."""
+
+    def weights(value_dtype: KVDtype) -> Tensor:
+        case = Case(
+            [head_dim], kv_heads=1, group=2, head_dim=head_dim, block_size=16,
+            kv_dtype=key_dtype, value_dtype=value_dtype,
+        )  # fmt: skip
+        case.qkv[0][:, -1] = torch.eye(head_dim)
+        return case.run(native(context), singly(case))[0]
+
+    torch.testing.assert_close(weights(value_dtype), weights("float32"), atol=5e-3, rtol=0)
+
+
+PAIRS: tuple[tuple[KVDtype, KVDtype], ...] = (
+    *((kind, kind) for kind in NARROW),
+    ("int8", "int4"),
+    ("bfloat16", "int8"),
+    ("float16", "fp8"),
+    ("int4", "bfloat16"),
+)
+
+
+@pytest.mark.parametrize(("key_dtype", "value_dtype"), PAIRS)
 @pytest.mark.parametrize("window", [None, 50])
 def test_formats_change_no_invariance(
-    contexts: Callable[..., NativeContext], level: str, kv_dtype: KVDtype, window: int | None
+    contexts: Callable[..., NativeContext],
+    level: str,
+    key_dtype: KVDtype,
+    value_dtype: KVDtype,
+    window: int | None,
 ) -> None:
     case = Case(
         [200, 90, 131], kv_heads=2, group=3, head_dim=64, block_size=16,
-        dtype=torch.bfloat16, kv_dtype=kv_dtype,
+        dtype=torch.bfloat16, kv_dtype=key_dtype, value_dtype=value_dtype,
     )  # fmt: skip
     whole = case.run(native(contexts(level)), singly(case), window)
     chunked = [[(0, 130), (2, 131)], [(0, 1), (1, 90)], *([[(0, 1)]] * 5), [(0, 64)]]
@@ -274,13 +324,21 @@ def test_formats_change_no_invariance(
     assert all(torch.equal(mine, alone) for mine, alone in zip(found, whole, strict=True))
 
 
-@pytest.mark.parametrize("kv_dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize(
+    ("key_dtype", "value_dtype"), [("bfloat16", "bfloat16"), ("int8", "int8"), ("int8", "int4")]
+)
 @pytest.mark.parametrize("window", [None, 1500])
 def test_segments_shared_by_threads_change_no_bit(
-    contexts: Callable[..., NativeContext], level: str, kv_dtype: KVDtype, window: int | None
+    contexts: Callable[..., NativeContext],
+    level: str,
+    key_dtype: KVDtype,
+    value_dtype: KVDtype,
+    window: int | None,
 ) -> None:
     """A decode of 2,500 tokens in a chunk of 2,500, alone in a step, and beside another."""
-    case = Case([2501, 40], kv_heads=1, group=2, head_dim=32, kv_dtype=kv_dtype)
+    case = Case(
+        [2501, 40], kv_heads=1, group=2, head_dim=32, kv_dtype=key_dtype, value_dtype=value_dtype
+    )
     whole = case.run(native(contexts(level)), [[(0, 2501)]], window)[0]
     for num_threads in (1, 3):
         plan = native(contexts(level, num_threads))
@@ -290,14 +348,14 @@ def test_segments_shared_by_threads_change_no_bit(
         assert torch.equal(beside, whole)
 
 
-@pytest.mark.parametrize("kv_dtype", NARROW)
+@pytest.mark.parametrize(("key_dtype", "value_dtype"), PAIRS)
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_what_is_not_finite_is_not_hidden(
-    context: NativeContext, kv_dtype: KVDtype, bad: float
+    context: NativeContext, key_dtype: KVDtype, value_dtype: KVDtype, bad: float
 ) -> None:
     """A request that computes such numbers must fail; one beside it must not."""
     for place in (-1, -2):  # a value, a key
-        case = Case([30, 30], kv_heads=1, group=1, kv_dtype=kv_dtype)
+        case = Case([30, 30], kv_heads=1, group=1, kv_dtype=key_dtype, value_dtype=value_dtype)
         case.qkv[0][20, place, 3] = bad
         sick, well = case.run(native(context), [[(0, 30), (1, 30)]])
         assert not bool(sick[21].isfinite().all())
