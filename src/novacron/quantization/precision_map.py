@@ -1,0 +1,65 @@
+"""Which level each matrix of a model is to have: a pure function of its name.
+
+What is asked for, not what a machine can do: see resolution.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from novacron.config.weight_layers import parse_weight_layers
+from novacron.errors import ConfigError
+from novacron.quantization.components import Component, component_of
+from novacron.quantization.levels import Level, finest
+from novacron.quantization.profiles import Profile, find_profile
+
+_NAMES_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class PrecisionMap:
+    """A profile or a uniform level, by its name, and what is different from it: (pattern, level),
+    of which the last that matches a name counts. Names are those of a Llama checkpoint.
+
+    Raises ConfigError if there is no profile of that name.
+    """
+
+    base: str = "none"
+    overrides: tuple[tuple[str, Level], ...] = ()
+    _profile: Profile = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_profile", find_profile(self.base))
+
+    @classmethod
+    def parse(cls, base: str, entries: Iterable[str] = ()) -> PrecisionMap:
+        """`entries` are PATTERN=LEVEL. Raises ConfigError."""
+        return cls(base, parse_weight_layers(tuple(entries)))
+
+    def level_of(self, name: str, *also: Component) -> Level | None:
+        """The level of a matrix; None: as the model has it. One that serves as further components
+        (an embedding that is the output head too) has the finest of their levels, unless an
+        override names it."""
+        component = component_of(name)
+        if component is None:
+            return None
+        for pattern, level in reversed(self.overrides):
+            if fnmatchcase(name, pattern):
+                return level
+        return finest(map(self.level_of_component, (component, *also)))
+
+    def level_of_component(self, component: Component) -> Level | None:
+        return self._profile.get(component)
+
+    def check_patterns(self, names: Collection[str]) -> None:
+        """Raises ConfigError if a pattern matches none of these matrices."""
+        known = sorted(name for name in names if component_of(name) is not None)
+        for pattern, level in self.overrides:
+            if not any(fnmatchcase(name, pattern) for name in known):
+                raise ConfigError(
+                    f"quantization_layers has '{pattern}={level}', but no matrix that can be "
+                    f"rounded has such a name. There are {len(known)}, such as "
+                    f"{', '.join(known[:_NAMES_SHOWN])}."
+                )
