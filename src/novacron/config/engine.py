@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from novacron.config.kv_layers import check_kv_precision
+from novacron.config.weight_layers import parse_weight_layers
 from novacron.errors import ConfigError
 
 
@@ -45,13 +46,23 @@ class ModelConfig:
         "auto",
         "precision of weights and activations; auto: the checkpoint's, if the device is fast at it",
     )
-    quantization: Literal["none", "int8", "int4"] = setting(
+    quantization: Literal[
+        "none", "fp32", "fp16", "bf16", "fp8", "int8", "int4",
+        "memory_critical", "balanced", "quality_critical",
+    ] = setting(
         "none",
-        "round weights at load to whole numbers that share scales, and their inputs to int8",
+        "precision of weights, made at load: one level for all of them, or a profile with a level "
+        "for each part of a model, see novacron quantize --explain; inputs of int8 and int4 "
+        "weights are rounded to int8",
         flags=("-q",),
+    )  # fmt: skip
+    quantization_layers: tuple[str, ...] = setting(
+        (),
+        "matrices of another precision, as PATTERN=LEVEL with a glob over their names in a Llama "
+        "checkpoint: model.layers.0.*=int8,*.down_proj.weight=int8",
     )
     quantization_group_size: int = setting(
-        32, "with quantization, neighbouring weights that share a scale: 32, 64 or 128"
+        32, "neighbouring weights that share a scale in int8 and int4: 32, 64 or 128"
     )
     packed_cache_size: int = setting(
         32 * 2**30,
@@ -89,6 +100,7 @@ class ModelConfig:
             self.packed_cache_size >= 0, "packed_cache_size", self.packed_cache_size,
             "give a size such as 32Gi, or 0",
         )  # fmt: skip
+        parse_weight_layers(self.quantization_layers)
         size = self.quantization_group_size
         require(size in (32, 64, 128), "quantization_group_size", size, "choose 32, 64 or 128")
 

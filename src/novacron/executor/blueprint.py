@@ -11,9 +11,8 @@ import torch
 from novacron.config.engine import ModelConfig
 from novacron.config.kv_layers import KVDtype
 from novacron.executor.memory_plan import ModelShape
-from novacron.executor.placement import choose_device, choose_dtype, choose_quantization
+from novacron.executor.placement import choose_device, choose_dtype, choose_precision
 from novacron.kernels.choice import choose_kernels
-from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
@@ -21,6 +20,7 @@ from novacron.models.layers.attention import num_local_kv_heads
 from novacron.models.model_files import read_model_files
 from novacron.models.registry import Family, find_family
 from novacron.models.weight_files import WeightFiles
+from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
 from novacron.runner.kv_tensors import name_of
@@ -40,7 +40,7 @@ class Blueprint:
     checkpoint: WeightFiles
     device: torch.device
     dtype: torch.dtype
-    quantization: Quantization | None
+    precision: WeightPrecision
     kernels: Kernels
 
     @property
@@ -54,7 +54,7 @@ class Blueprint:
             SINGLE,
             LocalCommunicator(),
             self.kernels,
-            quantization=self.quantization,
+            precision=self.precision,
             dtype=self.dtype,
             device=device,
         )
@@ -75,11 +75,11 @@ class Blueprint:
         )
 
     def shape(self) -> ModelShape:
-        config = self.config
+        config, decoder = self.config, self.build(torch.device("meta"))
         return ModelShape(
             name=str(self.path),
-            precision=str(self.quantization or self.dtype_name),
-            weight_bytes=self.build(torch.device("meta")).weight_bytes,
+            precision=self.dtype_name if decoder.precision == "none" else decoder.precision,
+            weight_bytes=decoder.weight_bytes,
             num_layers=len(config.layers),
             num_heads=config.num_heads,
             num_kv_heads=num_local_kv_heads(config.num_kv_heads, SINGLE),
@@ -102,17 +102,17 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
     config = family.read_config(files.config)
     checkpoint = files.open_weights()
     dtype = choose_dtype(model, files.config.dtype or checkpoint.dtype, device)
-    quantization = choose_quantization(model)
-    if files.rounded_by and quantization is not None:
+    precision = choose_precision(model)
+    if files.rounded_by and precision.rounds:
         logger.warning(
             "%s: weights that were rounded already (%s) are rounded again, to %s. Rounding the "
-            "original ones once loses less.", path, files.rounded_by, quantization,
+            "original ones once loses less.", path, files.rounded_by, model.quantization,
         )  # fmt: skip
     elif files.rounded_by:
         logger.info(
             "%s: weights stored by %s are held in %s", path, files.rounded_by, name_of(dtype)
         )
-    return Blueprint(
+    blueprint = Blueprint(
         path=path,
         architecture=architecture,
         family=family,
@@ -121,9 +121,13 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
         checkpoint=checkpoint,
         device=device,
         dtype=dtype,
-        quantization=quantization,
+        precision=precision,
         kernels=choose_kernels(model.kernels, device, dtype, num_threads),
     )
+    if precision.levels.overrides:
+        matrices = blueprint.build(torch.device("meta")).matrices
+        precision.levels.check_patterns([name for matrix in matrices for name in matrix.names])
+    return blueprint
 
 
 def _ffn_width(config: DecoderConfig, layer: LayerConfig) -> int:

@@ -20,9 +20,8 @@ from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.kv_format import choose_kv_formats
-from novacron.kernels.linear import Quantization
 from novacron.models.decoder import Decoder
-from novacron.models.decoder_config import DecoderConfig, DynamicScaling, LongRopeScaling
+from novacron.models.decoder_config import DynamicScaling, LongRopeScaling
 from novacron.models.model_version import model_version
 from novacron.parallel.groups import SINGLE
 from novacron.records.output import ModelSpec
@@ -121,14 +120,14 @@ class InlineExecutor:
             )
         self._spec = ModelSpec(
             name=model.served_model_name[0] if model.served_model_name else model_path.name,
-            model_version=_version(version, blueprint.quantization, config, plan.max_model_len),
+            model_version=_version(version, decoder, plan.max_model_len),
             architecture=blueprint.architecture,
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
             max_model_len=plan.max_model_len,
             eos_token_ids=eos_token_ids,
             dtype=blueprint.dtype_name,
-            quantization=str(blueprint.quantization or "none"),
+            quantization=decoder.precision,
             device=str(device),
             num_parameters=decoder.num_parameters,
             weight_bytes=decoder.weight_bytes,
@@ -205,15 +204,12 @@ def _allocate_cache(blueprint: Blueprint, plan: MemoryPlan, cache: CacheConfig) 
     )
 
 
-def _version(
-    digest: str, quantization: Quantization | None, config: DecoderConfig, max_model_len: int
-) -> str:
+def _version(digest: str, decoder: Decoder, max_model_len: int) -> str:
     """Of the weights as they compute: rounded ones make other keys and values. Where rope depends
     on the context that is served, so do keys."""
-    version = digest
-    if quantization is not None:
-        version += f"-int{quantization.bits}g{quantization.group_size}"
+    version = "-".join(filter(None, (digest, decoder.precision_identity)))
     depends = any(
-        isinstance(layer.rope.scaling, DynamicScaling | LongRopeScaling) for layer in config.layers
+        isinstance(layer.rope.scaling, DynamicScaling | LongRopeScaling)
+        for layer in decoder.config.layers
     )
     return f"{version}-{max_model_len}" if depends else version

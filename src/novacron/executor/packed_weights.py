@@ -47,9 +47,5 @@ def load_or_map_weights(
 
 def _key(version: str, decoder: Decoder) -> str:
     dtype = str(decoder.dtype).removeprefix("torch.")
-    precisions = sorted(
-        f"int{matrix.quantization.bits}g{matrix.quantization.group_size}"
-        for matrix in {matrix.role: matrix for matrix in decoder.matrices}.values()
-        if matrix.quantization is not None
-    )
-    return "-".join((version, dtype, *dict.fromkeys(precisions), decoder.kernels.weight_layout))
+    parts = (version, dtype, decoder.precision_identity, decoder.kernels.weight_layout)
+    return "-".join(filter(None, parts))

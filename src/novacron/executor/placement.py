@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
-from typing import Literal
 
 import psutil
 import torch
 
 from novacron.config.engine import ModelConfig
 from novacron.errors import ConfigError
-from novacron.kernels.linear import Quantization
+from novacron.models.weight_precision import WeightPrecision
+from novacron.quantization.precision_map import PrecisionMap
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 _MMAP_THRESHOLD_BYTES = 32 * 2**20  # the largest that glibc takes
@@ -50,11 +50,9 @@ def choose_dtype(config: ModelConfig, checkpoint_dtype: str, device: torch.devic
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
 
 
-def choose_quantization(config: ModelConfig) -> Quantization | None:
-    bits: dict[str, Literal[8, 4]] = {"int8": 8, "int4": 4}
-    if config.quantization == "none":
-        return None
-    return Quantization(bits[config.quantization], config.quantization_group_size)
+def choose_precision(config: ModelConfig) -> WeightPrecision:
+    levels = PrecisionMap.parse(config.quantization, config.quantization_layers)
+    return WeightPrecision(levels, config.quantization_group_size)
 
 
 def choose_num_threads(config: ModelConfig) -> int:

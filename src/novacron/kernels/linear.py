@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+Level = Literal["int8", "int4"]  # of those in quantization/levels.py
+
 
 @dataclass(frozen=True)
 class Quantization:
@@ -23,8 +25,12 @@ class Quantization:
     bits: Literal[4, 8]
     group_size: int
 
+    @property
+    def level(self) -> Level:
+        return "int8" if self.bits == 8 else "int4"
+
     def __str__(self) -> str:
-        return f"int{self.bits} in groups of {self.group_size}"
+        return f"{self.level} in groups of {self.group_size}"
 
 
 class Table(Protocol):

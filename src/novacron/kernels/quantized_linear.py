@@ -15,6 +15,7 @@ from novacron.kernels.linear import Linear, Quantization, TorchLinear
 
 _COUNTS_AS_ZERO = 1e-30
 _SCALE_BYTES = 2
+_VALUES_AT_ONCE = 2**20  # bounds the memory for those on their way to whole numbers
 
 
 def torch_linear(weight_OI: Tensor, quantization: Quantization | None) -> Linear:
@@ -40,8 +41,10 @@ class TorchQuantizedLinear:
         self._dtype = weight_OI.dtype
         self._num_inputs = weight_OI.shape[1]
         self._quantization = quantization
-        values_OGS, self._scales_OG = round_weights(weight_OI, quantization)
-        self._packed = _pack_halves(values_OGS) if quantization.bits == 4 else values_OGS
+        rows = max(1, _VALUES_AT_ONCE // max(1, weight_OI.shape[1]))
+        parts = [round_weights(part, quantization) for part in torch.split(weight_OI, rows)]
+        self._scales_OG = torch.cat([scales for _, scales in parts])
+        self._packed = torch.cat([self._pack(values) for values, _ in parts])
 
     def __call__(
         self,
@@ -61,6 +64,9 @@ class TorchQuantizedLinear:
 
     def rows(self, indices: Tensor) -> Tensor:
         return self._weights(indices).to(self._dtype)
+
+    def _pack(self, values_OGS: Tensor) -> Tensor:
+        return _pack_halves(values_OGS) if self._quantization.bits == 4 else values_OGS
 
     def _weights(self, outputs: Tensor | slice) -> Tensor:
         packed = self._packed[outputs]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from novacron.kernels import torch_attention, torch_ops
-from novacron.kernels.linear import Linear, Quantization, Table, TorchLinear
+from novacron.kernels.linear import Level, Linear, Quantization, Table, TorchLinear
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
 from novacron.kernels.quantized_linear import torch_linear, torch_weight_bytes
 from novacron.kernels.recorded import Record, refuse_to_record
@@ -89,6 +89,7 @@ class Kernels:
     linear: Callable[[Tensor, Quantization | None], Linear]
     linear_of_packed: Callable[[Tensor, Quantization | None, Tensor], Linear] | None
     weight_layout: str  # names the order of bytes of a Packed linear; changes with it
+    rounded_levels: frozenset[Level]  # that weights can be held in, besides the inputs' own type
     weight_bytes: Callable[[tuple[int, int], torch.dtype, Quantization | None], int]
     lookup: Callable[[Tensor], Table]
     rms_norm: RMSNormOperation
@@ -108,6 +109,7 @@ TORCH_KERNELS = Kernels(
     linear=torch_linear,
     linear_of_packed=None,
     weight_layout="torch-1",
+    rounded_levels=frozenset({"int8", "int4"}),
     weight_bytes=torch_weight_bytes,
     lookup=TorchLinear,
     rms_norm=torch_ops.rms_norm,

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -46,33 +46,38 @@ class _OpenFile(Protocol):
     def get_slice(self, name: str) -> _Slice: ...
 
 
+class _Stored(NamedTuple):
+    file: Path
+    dtype: str  # as torch calls it, or as the file does where that is none we read
+    shape: tuple[int, ...]
+
+
 class Checkpoint:
     """The tensors of one model folder. Implements WeightFiles. Raises ModelLoadError that names the
-    file and the reason."""
+    file and the reason.
+
+    Only the file that was read last stays open: pages of a file that is mapped count as memory of
+    this process, and loading goes through the files one after the other.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.settings = folder / "config.json"
         self.files = _find_files(folder)
-        self._file_of: dict[str, Path] = {}
-        self._open: dict[Path, _OpenFile] = {}
+        self._stored: dict[str, _Stored] = {}
         for path in self.files:
             with _explained(path):
-                handle = self._open[path] = cast(_OpenFile, safe_open(path, framework="pt"))
-                self._file_of.update(dict.fromkeys(handle.keys(), path))
+                self._open = (path, _open(path))
+                self._stored.update(_headers(*self._open))
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(self._file_of)
+        return frozenset(self._stored)
 
     @property
     def dtype(self) -> str:
         """The precision of the first tensor."""
-        path, handle = next(iter(self._open.items()))
-        with _explained(path):
-            name = next(iter(handle.keys()), None)
-            code = "" if name is None else handle.get_slice(name).get_dtype()
-        return _DTYPES.get(code, code)
+        return next((stored.dtype for stored in self._stored.values()), "")
 
     def header_bytes(self, path: Path) -> int:
         with path.open("rb") as file:
@@ -80,32 +85,43 @@ class Checkpoint:
 
     def file_of(self, name: str) -> Path:
         """The file that holds a tensor."""
-        if name not in self._file_of:
-            raise ModelLoadError(
-                f"{self.folder}: the tensor '{name}' is missing from "
-                f"{', '.join(path.name for path in self.files)}."
-            )
-        return self._file_of[name]
+        return self._find(name).file
 
     def shape(self, name: str) -> tuple[int, ...]:
-        path = self.file_of(name)
-        with _explained(path):
-            return tuple(self._open[path].get_slice(name).get_shape())
+        return self._find(name).shape
 
     def dtype_of(self, name: str) -> str:
-        """As torch calls it, or as the file does where that is none we read."""
-        path = self.file_of(name)
-        with _explained(path):
-            code = self._open[path].get_slice(name).get_dtype()
-        return _DTYPES.get(code, code)
+        return self._find(name).dtype
 
     def read(self, name: str, index: tuple[slice, ...]) -> Tensor:
         """A slice of a tensor, backed by the file where it can be."""
         path = self.file_of(name)
         with _explained(path):
+            if self._open[0] != path:
+                self._open = (path, _open(path))
+            file = self._open[1]
             if all(part == slice(None) for part in index):
-                return self._open[path].get_tensor(name)
-            return self._open[path].get_slice(name)[index]
+                return file.get_tensor(name)
+            return file.get_slice(name)[index]
+
+    def _find(self, name: str) -> _Stored:
+        if name not in self._stored:
+            raise ModelLoadError(
+                f"{self.folder}: the tensor '{name}' is missing from "
+                f"{', '.join(path.name for path in self.files)}."
+            )
+        return self._stored[name]
+
+
+def _open(path: Path) -> _OpenFile:
+    return cast(_OpenFile, safe_open(path, framework="pt"))
+
+
+def _headers(path: Path, file: _OpenFile) -> Iterator[tuple[str, _Stored]]:
+    for name in file.keys():  # noqa: SIM118 - it is no mapping
+        part = file.get_slice(name)
+        code = part.get_dtype()
+        yield name, _Stored(path, _DTYPES.get(code, code), tuple(part.get_shape()))
 
 
 def _find_files(folder: Path) -> tuple[Path, ...]:

@@ -13,17 +13,17 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from novacron.kernels.linear import Quantization
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
 from novacron.kernels.table import AttentionPlan, Kernels, Rotation
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.layers.attention import Attention
 from novacron.models.layers.embedding import VocabEmbedding
 from novacron.models.layers.feed_forward import FeedForward
-from novacron.models.layers.matrix import Role, matrices_of, quantization_of
+from novacron.models.layers.matrix import Role, matrices_of
 from novacron.models.layers.moe import MixtureOfExperts
 from novacron.models.layers.norm import RMSNorm
 from novacron.models.layers.rope import Angles, rope_angles
+from novacron.models.weight_precision import WeightPrecision, described, identity_of
 from novacron.models.weight_slots import WeightSlot
 from novacron.parallel.communicator import Communicator
 from novacron.parallel.groups import ParallelGroup
@@ -104,7 +104,7 @@ class Decoder(nn.Module):
         group: ParallelGroup,
         communicator: Communicator,
         kernels: Kernels,
-        quantization: Quantization | None,
+        precision: WeightPrecision,
     ) -> None:
         super().__init__()
         self.config = config
@@ -129,11 +129,24 @@ class Decoder(nn.Module):
         self.embedding_scale = _rounded(config.embedding_scale, self.dtype)
         self.num_parameters = sum(parameter.numel() for parameter in self.parameters())
         self.matrices = matrices_of(self)
-        for matrix in self.matrices:
-            matrix.quantization = quantization_of(matrix.role, quantization)
+        self._choose_precision(precision)
+        self.precision_identity = identity_of(self.matrices)
+        self.precision = described(self.matrices, self.dtype, precision.levels.base)
         self.weight_bytes = sum(parameter.nbytes for parameter in self.parameters()) + sum(
             matrix.final_bytes(kernels) - matrix.weight.nbytes for matrix in self.matrices
         )
+
+    def _choose_precision(self, precision: WeightPrecision) -> None:
+        for slot in self.weight_slots():
+            if slot.matrix is not None:
+                slot.matrix.names += (slot.name,)
+        for matrix in self.matrices:
+            matrix.quantization = precision.quantization_of(
+                matrix.names,
+                self.dtype,
+                self.kernels.rounded_levels,
+                is_tied=matrix is self.embedding.matrix and self.config.tie_embeddings,
+            )
 
     def set_context(self, max_model_len: int) -> None:
         """Fix the longest context, on which the frequencies of some rope scalings depend."""
@@ -193,12 +206,12 @@ def build_decoder(
     communicator: Communicator,
     kernels: Kernels,
     *,
-    quantization: Quantization | None = None,
+    precision: WeightPrecision | None = None,
     dtype: torch.dtype,
     device: torch.device,
 ) -> Decoder:
-    """This rank's part of the decoder, its weights not set: load_weights brings them, rounded to
-    `quantization` if there is one.
+    """This rank's part of the decoder, its weights not set: load_weights brings them, rounded as
+    `precision` says, or not at all.
 
     On the device "meta" it takes no memory, and tells how much it would.
     """
@@ -206,6 +219,6 @@ def build_decoder(
     torch.set_default_dtype(dtype)  # what layers create their weights in
     try:
         with device:
-            return Decoder(config, group, communicator, kernels, quantization)
+            return Decoder(config, group, communicator, kernels, precision or WeightPrecision())
     finally:
         torch.set_default_dtype(usual)

@@ -30,6 +30,7 @@ _ENDINGS: dict[str, Component] = {
     "down_proj.weight": "ffn_down",
     "lm_head.weight": "output_head",
 }
+MATRICES = frozenset(_ENDINGS.values())  # the components that are
 _LAST_TWO = re.compile(r"[^.]+\.[^.]+$")
 
 

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from novacron.config.weight_layers import parse_weight_layers
 from novacron.errors import ConfigError
-from novacron.quantization.components import Component, component_of
+from novacron.quantization.components import MATRICES, Component, component_of
 from novacron.quantization.levels import Level, finest
 from novacron.quantization.profiles import Profile, find_profile
 
@@ -49,6 +49,12 @@ class PrecisionMap:
             if fnmatchcase(name, pattern):
                 return level
         return finest(map(self.level_of_component, (component, *also)))
+
+    @property
+    def levels(self) -> frozenset[Level]:
+        """Those that matrices of a model may have."""
+        of_matrices = [self._profile[part] for part in MATRICES & self._profile.keys()]
+        return frozenset([*of_matrices, *(level for _, level in self.overrides)])
 
     def level_of_component(self, component: Component) -> Level | None:
         return self._profile.get(component)

@@ -24,6 +24,7 @@ from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.loading import load_weights
 from novacron.models.model_files import read_model_files
 from novacron.models.registry import find_family
+from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE, ParallelGroup
 from novacron.records.request import Request, SamplingParams
@@ -80,7 +81,9 @@ def load_decoder_with(
     device: torch.device = torch.device("cpu"),  # noqa: B008
     *,
     quantization: Quantization | None = None,
+    precision: WeightPrecision | None = None,
 ) -> Decoder:
+    """`precision` says more of how weights are rounded than `quantization`, and instead of it."""
     files = read_model_files(folder)
     _, family = find_family(files.config)
     config = family.read_config(files.config)
@@ -89,7 +92,7 @@ def load_decoder_with(
         SINGLE,
         LocalCommunicator(),
         kernels,
-        quantization=quantization,
+        precision=precision or WeightPrecision.uniform(quantization),
         dtype=dtype,
         device=device,
     )

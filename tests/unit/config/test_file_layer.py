@@ -237,7 +237,7 @@ def test_a_wrong_value_below_llm_engine_is_refused(file: Path, text: str) -> Non
     ("text", "remedy"),
     [
         ("tensor-parallel-size: 2", "one device"),
-        ("quantization: fp8", "expected one of none, int8, int4"),
+        ("quantization: awq", "expected one of none, .* int8, int4, memory_critical"),
         ("trust-remote-code: true", "never runs code"),
         ("kv-cache-dtype: fp8_e5m2", "expected one of auto, .* fp8, int4"),
     ],

@@ -69,6 +69,9 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
     special: dict[str, st.SearchStrategy[object]] = {
         "block_size": st.sampled_from([8, 16, 32, 64, 128]),
         "quantization_group_size": st.sampled_from([32, 64, 128]),
+        "quantization_layers": st.lists(
+            st.sampled_from(["*.0.*=int8", "*down*=bf16"]), min_size=1
+        ).map(tuple),
         "port": st.integers(0, 65535),
         "quality_score": st.floats(0.0, 1.0),
         "allowed_hosts": st.lists(st.sampled_from(["*", "a.b", "*.c"]), min_size=1).map(tuple),

@@ -77,7 +77,8 @@ def test_computes_with_rounded_weights(folder: Path, quantization: str, kernels:
     plain = load(folder, kernels=kernels).spec
     executor = load(folder, kernels=kernels, quantization=quantization)
     spec = executor.spec
-    assert spec.quantization == f"{quantization} in groups of 32"
+    levels = {"int8": "int8", "int4": "int4, int8"}  # the vocabulary has eight bits
+    assert spec.quantization == f"{levels[quantization]} in groups of 32"
     assert spec.weight_bytes < plain.weight_bytes
     assert spec.num_parameters == plain.num_parameters
     request = NewRequest("a", (5, 6, 7), 3, SamplingParams(temperature=0.0, seed=0))
@@ -92,9 +93,22 @@ def test_blocks_of_one_precision_are_never_found_with_another(folder: Path) -> N
         {"quantization": "int8"},
         {"quantization": "int4"},
         {"quantization": "int4", "quantization_group_size": 64},
+        {"quantization": "memory_critical"},
+        {"quantization": "int8", "quantization_layers": ("*.0.*=int4",)},
+        {"quantization": "int8", "quantization_layers": ("*.1.*=int4",)},
     ]
     versions = {load(folder, **choice).spec.model_version for choice in choices}
     assert len(versions) == len(choices)
+
+
+def test_a_profile_gives_each_matrix_its_level(folder: Path) -> None:
+    spec = load(folder, quantization="balanced", dtype="bfloat16").spec
+    assert spec.quantization == "balanced: int8 in groups of 32, some bfloat16"
+
+
+def test_a_pattern_without_a_matrix_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'\*.wq.weight=int8', but no matrix"):
+        load(folder, quantization_layers=("*.wq.weight=int8",))
 
 
 def test_the_context_shrinks_to_the_cache_unless_asked_for(folder: Path) -> None:

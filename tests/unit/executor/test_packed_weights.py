@@ -17,6 +17,7 @@ from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.model_files import read_model_files
 from novacron.models.packed_cache import PackedCache
 from novacron.models.registry import find_family
+from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
 from novacron.testing.gguf_models import write_gguf
@@ -50,7 +51,7 @@ class Loads:
             SINGLE,
             LocalCommunicator(),
             replace(self.kernels, linear=linear),
-            quantization=quantization,
+            precision=WeightPrecision.uniform(quantization),
             dtype=torch.bfloat16,
             device=torch.device("cpu"),
         )

@@ -22,6 +22,7 @@ from novacron.models.layers import matrix as matrix_module
 from novacron.models.layers.matrix import Matrix
 from novacron.models.loading import load_weights
 from novacron.models.registry import find_family
+from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE, ParallelGroup
 
@@ -44,7 +45,7 @@ def load(
         group,
         LocalCommunicator(),
         replace(TORCH_KERNELS, linear=linear),
-        quantization=quantization,
+        precision=WeightPrecision.uniform(quantization),
         dtype=dtype,
         device=torch.device("cpu"),
     )

@@ -36,6 +36,7 @@ def native_kernels(context: NativeContext) -> Kernels:
         linear=partial(NativeLinear, context),
         linear_of_packed=partial(_linear_of_packed, context),
         weight_layout="native-1",
+        rounded_levels=frozenset({"int8", "int4"}),
         weight_bytes=partial(packed_bytes, context),
         lookup=partial(NativeTable, context),
         rms_norm=NativeRMSNorm(context),

@@ -18,7 +18,8 @@ class Matrix(nn.Module):
     """Holds a weight of out_size x in_size.
 
     `product` multiplies with it, and `table` looks up its rows: with the tensor until `finish` is
-    called, then with what the kernels made of it. `quantization` says how that is rounded.
+    called, then with what the kernels made of it. `quantization` says how that is rounded, `names`
+    which matrices of a Llama checkpoint it is made of; the decoder sets both.
     """
 
     product: Linear
@@ -28,6 +29,7 @@ class Matrix(nn.Module):
         super().__init__()
         self.role = role
         self.quantization: Quantization | None = None
+        self.names: tuple[str, ...] = ()
         self.shape = (out_size, in_size)
         self.weight = nn.Parameter(_empty(self.shape), requires_grad=False)
         self.dtype = self.weight.dtype
@@ -70,17 +72,6 @@ class Matrix(nn.Module):
     @property
     def _is_kept_as_it_is(self) -> bool:
         return self.role == "lookup" and self.quantization is None
-
-
-def quantization_of(role: Role, wanted: Quantization | None) -> Quantization | None:
-    """How matrices of a role are rounded where layers are to be as `wanted`.
-
-    A router chooses which weights a token meets at all: it is small, and kept as it is. The rows of
-    the vocabulary are what the model reads and the scores that it writes: they get eight bits.
-    """
-    if wanted is None or role == "router":
-        return None
-    return wanted if role == "layer" else Quantization(8, wanted.group_size)
 
 
 def matrices_of(module: nn.Module) -> list[Matrix]:

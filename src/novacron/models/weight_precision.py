@@ -1,0 +1,106 @@
+"""How the matrices of a decoder are held: the levels of a PrecisionMap, as kernels take them.
+
+A matrix may be several of a checkpoint, stacked so that one product computes them all (queries,
+keys and values; gate and up). They share a form, so all have the finest level of those asked for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import blake3
+import torch
+
+from novacron.kernels.linear import Quantization
+from novacron.models.layers.matrix import Matrix
+from novacron.quantization.components import Component
+from novacron.quantization.levels import ROUNDED, Level, finest
+from novacron.quantization.precision_map import PrecisionMap
+from novacron.quantization.profiles import PROFILES
+from novacron.quantization.resolution import Holdings, resolve
+
+_DIGEST_BYTES = 4
+_LEVELS: dict[torch.dtype, Level] = {
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+}
+
+
+@dataclass(frozen=True)
+class WeightPrecision:
+    """`group_size` is how many neighbouring weights share a scale, where whole numbers do."""
+
+    levels: PrecisionMap = field(default_factory=PrecisionMap)
+    group_size: int = 32
+
+    @classmethod
+    def uniform(cls, quantization: Quantization | None) -> WeightPrecision:
+        """All matrices of layers as `quantization` says, the vocabulary as find_profile does."""
+        if quantization is None:
+            return cls()
+        return cls(PrecisionMap(quantization.level), quantization.group_size)
+
+    @property
+    def rounds(self) -> bool:
+        return not ROUNDED.isdisjoint(self.levels.levels)
+
+    def wanted(self, names: Iterable[str], *, is_tied: bool) -> Level | None:
+        """The level asked for of a matrix that is made of these. `is_tied`: an embedding that gives
+        the output too."""
+        also: tuple[Component, ...] = ("output_head",) if is_tied else ()
+        return finest(self.levels.level_of(name, *also) for name in names)
+
+    def quantization_of(
+        self, names: Iterable[str], dtype: torch.dtype, rounded: frozenset[Level], *, is_tied: bool
+    ) -> Quantization | None:
+        """As kernels that can take the levels `rounded` are told, where others compute in `dtype`;
+        None: not rounded."""
+        computed = level_of_dtype(dtype)
+        wanted = self.wanted(names, is_tied=is_tied)
+        match resolve(wanted, Holdings(computed, computed, rounded)).level:
+            case "int8":
+                return Quantization(8, self.group_size)
+            case "int4":
+                return Quantization(4, self.group_size)
+            case _:
+                return None
+
+
+def level_of_dtype(dtype: torch.dtype) -> Level:
+    return _LEVELS[dtype]
+
+
+def identity_of(matrices: Iterable[Matrix]) -> str:
+    """Names the precision of each matrix, for what depends on it: the bits of keys and values, and
+    weights as they are packed. Empty if none is rounded."""
+    hasher = blake3.blake3()
+    kinds = set()
+    for matrix in sorted(matrices, key=lambda matrix: matrix.names):
+        if matrix.quantization is not None:
+            kinds.add(_short(matrix.quantization))
+            hasher.update(f"{_short(matrix.quantization)} {' '.join(matrix.names)}\n".encode())
+    return "-".join((*sorted(kinds), hasher.hexdigest(_DIGEST_BYTES))) if kinds else ""
+
+
+def described(matrices: Iterable[Matrix], dtype: torch.dtype, base: str = "none") -> str:
+    """For people: "int8 in groups of 32", or "balanced: int8 in groups of 32, some bfloat16", what
+    most weights are held in first; "none" if no matrix is rounded. `base` is a PrecisionMap's."""
+    sizes: Counter[Quantization | None] = Counter()
+    for matrix in matrices:
+        sizes[matrix.quantization] += matrix.shape[0] * matrix.shape[1]
+    kinds = [kind for kind, _ in sizes.most_common() if kind is not None]
+    if not kinds:
+        return "none"
+    sizes_of_groups = {kind.group_size for kind in kinds if kind.group_size}
+    text = ", ".join(kind.level for kind in kinds)
+    text += "".join(f" in groups of {size}" for size in sizes_of_groups)
+    if None in sizes:
+        text += f", some {str(dtype).removeprefix('torch.')}"
+    return f"{base}: {text}" if base in PROFILES else text
+
+
+def _short(quantization: Quantization) -> str:
+    return f"{quantization.level}g{quantization.group_size}"
