@@ -21,11 +21,13 @@ from novacron.quality.document import Document
 _LEAST_TOKENS = 2  # one to see, one to judge
 
 
-def demo_documents(tokenizer: Tokenizer, count: int, seed: int) -> tuple[Document, ...]:
+def demo_documents(
+    tokenizer: Tokenizer, count: int, seed: int, tasks: Sequence[str] = tuple(TASKS)
+) -> tuple[Document, ...]:
     """`count` held-out chats with their right answers, of all tasks alike; the same for the same
     arguments."""
-    rounds = -(-count // len(TASKS))
-    by_task = [held_out_examples(task, rounds, seed) for task in TASKS]
+    rounds = -(-count // len(tasks))
+    by_task = [held_out_examples(task, rounds, seed) for task in tasks]
     in_turns = [example for turn in zip(*by_task, strict=True) for example in turn]
     return tuple(_chat(tokenizer, example) for example in in_turns[:count])
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from torch import Tensor
 
 from novacron.bench.forced_job import (
     ForcedJob,
@@ -25,7 +24,7 @@ from novacron.bench.forced_job import (
 from novacron.errors import ConfigError, NovaCronError
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.teacher_forcing import TeacherForcing, load_teacher
-from novacron.quality.scoring import LogitsAt, score_document
+from novacron.quality.scoring import score_document
 
 
 def compare(job: ForcedJob) -> Iterator[News]:
@@ -43,13 +42,9 @@ def compare(job: ForcedJob) -> Iterator[News]:
     pairs = zip(reference.hidden(job.documents), variant.hidden(job.documents), strict=True)
     for document, (first_SD, second_SD) in zip(job.documents, pairs, strict=True):
         scores = score_document(
-            document, vocab_size, _logits_of(reference, first_SD), _logits_of(variant, second_SD)
+            document, vocab_size, reference.logits_of(first_SD), variant.logits_of(second_SD)
         )
         yield Scored(scores)
-
-
-def _logits_of(teacher: TeacherForcing, hidden_SD: Tensor) -> LogitsAt:
-    return lambda part: teacher.logits(hidden_SD[part])
 
 
 def _load(variant: Variant, longest: int) -> tuple[Blueprint, TeacherForcing]:
@@ -59,7 +54,7 @@ def _load(variant: Variant, longest: int) -> tuple[Blueprint, TeacherForcing]:
 def _facts(blueprint: Blueprint, teacher: TeacherForcing) -> VariantFacts:
     return VariantFacts(
         dtype=blueprint.dtype_name,
-        quantization=str(blueprint.quantization or "none"),
+        quantization=teacher.decoder.precision,
         kv_precision=teacher.kv_precision,
         kernels=blueprint.kernels.name,
         weight_bytes=teacher.decoder.weight_bytes,

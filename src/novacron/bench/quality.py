@@ -96,7 +96,8 @@ def _side(options: TargetOptions) -> _Side:
 def _documents(engine: LocalEngine, scenario: AccuracyScenario) -> tuple[Document, ...]:
     tokenizer = engine.tokenizer()
     if not scenario.corpus:
-        return demo_documents(tokenizer, scenario.num_documents, scenario.seed)
+        tasks = task_names(scenario.tasks)
+        return demo_documents(tokenizer, scenario.num_documents, scenario.seed, tasks)
     return file_documents(
         tokenizer, Path(scenario.corpus), window=scenario.window, count=scenario.num_documents
     )

@@ -90,7 +90,8 @@ class AccuracyScenario(Scenario):
     against: tuple[str, ...] = option(
         (),
         "setting of a reference, such as dtype=float32 or model=FOLDER: what is measured is "
-        "compared with it, in probabilities too; may be repeated, and does not take over --set",
+        "compared with it, in probabilities too; may be repeated; --set and --config do not reach "
+        "the reference",
         repeated=True,
     )
     corpus: str = option("", "with --against: text to compare on; empty: chats of the tasks")

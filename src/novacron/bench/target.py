@@ -128,12 +128,14 @@ def encode_request(model: str, question: Mapping[str, Any], max_tokens: int, **e
 
 
 def with_settings(options: TargetOptions, settings: tuple[str, ...]) -> TargetOptions:
-    """The same with `settings` in place of those it has; `model=FOLDER` among them is its model."""
+    """The same with `settings` in place of those it has, its file's too; `model=FOLDER` among them
+    is its model."""
     models = [
         value for name, _, value in (one.partition("=") for one in settings) if name == _MODEL
     ]
     others = tuple(one for one in settings if one.partition("=")[0] != _MODEL)
-    return replace(options, settings=others, model=models[-1] if models else options.model)
+    model = models[-1] if models else options.model
+    return replace(options, config=None, settings=others, model=model)
 
 
 def local_engine(options: TargetOptions) -> LocalEngine:

@@ -25,6 +25,7 @@ from novacron.models.decoder import Decoder
 from novacron.models.model_version import model_version
 from novacron.parallel.groups import SINGLE
 from novacron.quality.document import Document
+from novacron.quality.scoring import LogitsAt
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.runner.captured_step import EagerStep
@@ -111,6 +112,10 @@ class TeacherForcing:
     def logits(self, hidden_SD: Tensor) -> Tensor:
         """Scores of all tokens, [S, V] in float32."""
         return self.decoder.logits(hidden_SD)
+
+    def logits_of(self, hidden_SD: Tensor) -> LogitsAt:
+        """For score_document."""
+        return lambda part: self.logits(hidden_SD[part])
 
     def _take_blocks(
         self, piece: Piece, free: list[int], held: dict[int, list[int]]

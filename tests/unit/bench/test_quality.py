@@ -106,8 +106,12 @@ def test_speed_and_bytes_are_ratios() -> None:
 
 def test_a_reference_has_its_own_settings_and_may_be_another_folder() -> None:
     options = TargetOptions(
-        model="small", settings=("quantization=int8", "num_threads=1"), environment=os.environ
+        model="small",
+        config=Path("plan.yaml"),
+        settings=("quantization=int8", "num_threads=1"),
+        environment=os.environ,
     )
     reference = with_settings(options, ("dtype=float32", "model=large", "num_threads=2"))
     assert (reference.model, reference.settings) == ("large", ("dtype=float32", "num_threads=2"))
+    assert reference.config is None
     assert with_settings(options, ("dtype=auto",)).model == "small"
