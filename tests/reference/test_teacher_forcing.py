@@ -88,9 +88,12 @@ def test_how_documents_are_laid_out_changes_nothing(
     folder = checkpoint("llama")
     cache = CacheConfig(kv_cache_dtype=kv_cache_dtype)
     expected = list(load(folder, cache=cache, kernels=kernels).hidden(DOCUMENTS))
-    monkeypatch.setattr(teacher_forcing, "_MAX_TOKENS", 48)
     monkeypatch.setattr(teacher_forcing, "_MAX_DOCUMENTS", 3)
-    teacher = load(folder, cache=cache, kernels=kernels)
+    config = EngineConfig(
+        model=ModelConfig(device="cpu", num_threads=1, kernels=kernels), cache=cache
+    )
+    blueprint, whole = load_teacher(config, folder, longest=max(LENGTHS))
+    teacher = TeacherForcing(blueprint, whole.decoder, cache, longest=max(LENGTHS), max_tokens=48)
     for _ in range(2):  # nothing is left behind by the first time
         found = list(teacher.hidden(DOCUMENTS))
         assert [len(one) for one in found] == [one.num_scored for one in DOCUMENTS]

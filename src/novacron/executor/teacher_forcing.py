@@ -38,24 +38,25 @@ _NOTHING_IS_CHOSEN = SamplingParams(temperature=0.0, seed=0)
 
 
 class TeacherForcing:
-    """`decoder` must be loaded; it is given the context of `longest` tokens.
+    """`decoder` must be loaded, and its context set to `longest` tokens or more.
 
-    Raises ConfigError if the model cannot take in so many.
+    A pass is of `max_tokens` at most: the longest that this keeps its caller from other work.
     """
 
     def __init__(
-        self, blueprint: Blueprint, decoder: Decoder, cache: CacheConfig, *, longest: int
+        self,
+        blueprint: Blueprint,
+        decoder: Decoder,
+        cache: CacheConfig,
+        *,
+        longest: int,
+        max_tokens: int = _MAX_TOKENS,
     ) -> None:
         config = blueprint.config
-        if longest > config.longest_context:
-            raise ConfigError(
-                f"A document has {longest} tokens, and the model's context is "
-                f"{config.longest_context}. Give shorter documents (--window)."
-            )
-        decoder.set_context(longest)
         self.decoder = decoder
+        self._max_tokens = max_tokens
         self._block_size = cache.block_size
-        num_blocks = -(-(longest + _MAX_TOKENS) // cache.block_size) + _MAX_DOCUMENTS
+        num_blocks = -(-(longest + max_tokens) // cache.block_size) + _MAX_DOCUMENTS
         self._kv_tensors = KVTensors(
             config,
             SINGLE,
@@ -66,7 +67,7 @@ class TeacherForcing:
         )
         self._batch = InputBatch(
             max_num_seqs=_MAX_DOCUMENTS,
-            max_num_tokens=_MAX_TOKENS,
+            max_num_tokens=max_tokens,
             max_model_len=longest,
             block_size=cache.block_size,
             device=blueprint.device,
@@ -82,31 +83,37 @@ class TeacherForcing:
         tensors = self._kv_tensors
         return tensors.num_bytes / (tensors.num_blocks * tensors.block_size)
 
-    @torch.inference_mode()
     def hidden(self, documents: Sequence[Document]) -> Iterator[Tensor]:
         """For each document in order the hidden states before its judged tokens, [S, D].
 
         What they are does not depend on the documents beside them (ARCHITECTURE.md).
         """
+        for finished in self.passes(documents):
+            yield from finished
+
+    @torch.inference_mode()
+    def passes(self, documents: Sequence[Document]) -> Iterator[list[Tensor]]:
+        """The same, one pass after the other: those of the documents that each finishes. To be
+        gone through to the end."""
         free = list(range(self._kv_tensors.num_blocks))
         held: dict[int, list[int]] = {}
         found: dict[int, list[Tensor]] = {}
-        finished: tuple[str, ...] = ()
+        left: tuple[str, ...] = ()
         lengths = [len(document.token_ids) - 1 for document in documents]  # the last sees no more
-        passes = lay_out(lengths, max_tokens=_MAX_TOKENS, max_documents=_MAX_DOCUMENTS)
+        passes = lay_out(lengths, max_tokens=self._max_tokens, max_documents=_MAX_DOCUMENTS)
         for step, pieces in enumerate(passes):
             new_blocks = [self._take_blocks(piece, free, held) for piece in pieces]
-            hidden_TD = self._compute(step, documents, pieces, new_blocks, finished)
+            hidden_TD = self._compute(step, documents, pieces, new_blocks, left)
             ended = [piece.document for piece in pieces if _ends(piece, lengths)]
             for piece, part in zip(pieces, hidden_TD, strict=True):
                 before = documents[piece.document].first_scored - 1 - piece.start
                 found.setdefault(piece.document, []).append(part[max(0, before) :].clone())
             for document in ended:
                 free += held.pop(document)
-                yield torch.cat(found.pop(document))
-            finished = tuple(map(str, ended))
-        if finished:
-            self._batch.update(SchedulerOutput(-1, (), (), (), finished))
+            left = tuple(map(str, ended))
+            yield [torch.cat(found.pop(document)) for document in ended]
+        if left:
+            self._batch.update(SchedulerOutput(-1, (), (), (), left))
 
     @torch.inference_mode()
     def logits(self, hidden_SD: Tensor) -> Tensor:
@@ -162,6 +169,11 @@ def load_teacher(
     precision. Raises ModelLoadError and ConfigError."""
     num_threads = choose_num_threads(config.model)
     blueprint = draw_blueprint(config.model, model_path, num_threads)
+    if longest > blueprint.config.longest_context:
+        raise ConfigError(
+            f"A document has {longest} tokens, and the model's context is "
+            f"{blueprint.config.longest_context}. Give shorter documents (--window)."
+        )
     if blueprint.device.type == "cpu":
         torch.set_num_threads(1 if blueprint.kernels.has_threads else num_threads)
     decoder = blueprint.build(blueprint.device)
@@ -173,6 +185,7 @@ def load_teacher(
         cache=packed_cache(config.model),
         version=lambda: model_version(blueprint.checkpoint),
     )
+    decoder.set_context(longest)
     return blueprint, TeacherForcing(blueprint, decoder, config.cache, longest=longest)
 
 

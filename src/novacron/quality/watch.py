@@ -1,0 +1,112 @@
+"""What the watch over a serving model decides: which answers are scored, when, and what they say.
+
+Pure: times and scores are given. executor/quality_watch.py computes, engine/watched_answers.py
+gathers the answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from novacron.quality.document import DocumentScores
+from novacron.quality.drift import DriftDetector
+from novacron.records.output import WatchStats
+
+_RECENT = 200  # answers that the gauges are of
+_FEWEST_FOR_FLOOR = 20
+_RECOVERY = 0.25  # of what is lost at the floor: how far above it quality must be again
+_BUSY_SHARE = 0.005  # of the time of an engine that is never idle
+
+
+def is_sampled(request_id: str, share: float) -> bool:
+    """The same answer for the same id, for about `share` of all."""
+    digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+@dataclass
+class Turns:
+    """When the watch may compute: whenever nothing else waits, and else as much as is less than
+    `busy_share` of the time."""
+
+    busy_share: float = _BUSY_SHARE
+    _credit_s: float = 0.0
+    _asked_s: float | None = None
+    _cost_s: float = 0.0  # of the last piece of work
+
+    def is_due(self, now_s: float, *, is_idle: bool) -> bool:
+        passed_s = 0.0 if self._asked_s is None else now_s - self._asked_s
+        self._asked_s = now_s
+        if is_idle:
+            return True
+        self._credit_s = min(self._credit_s + passed_s * self.busy_share, self._cost_s)
+        return self._credit_s >= self._cost_s
+
+    def spent(self, seconds: float, *, is_idle: bool) -> None:
+        self._cost_s = seconds
+        if not is_idle:
+            self._credit_s -= seconds
+
+
+@dataclass
+class QualityRecord:
+    """What the scored answers say. `observe` returns the alerts that one of them raises: texts for
+    the log, without any content of the answer."""
+
+    floor: float
+    detector: DriftDetector = field(default_factory=DriftDetector)
+    num_scored: int = 0
+    num_alerts: int = 0
+    is_below_floor: bool = False
+    _recent: deque[DocumentScores] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+    def observe(self, scores: DocumentScores) -> list[str]:
+        self.num_scored += 1
+        self._recent.append(scores)
+        alerts = []
+        if self.detector.observe(scores):
+            alerts.append(
+                f"answers have come to differ more from the reference than usual: logit errors of "
+                f"the last {min(self.num_scored, _RECENT)} scored answers rose"
+            )
+        if self._falls_below_floor():
+            alerts.append(
+                f"quality is {self.quality:.4f}, below the floor of {self.floor:g}, over the last "
+                f"{len(self._recent)} scored answers"
+            )
+        self.num_alerts += len(alerts)
+        return alerts
+
+    @property
+    def quality(self) -> float:
+        return math.exp(-(self._mean("variant_nll") - self._mean("reference_nll")))
+
+    def stats(self, num_dropped: int, seconds: float) -> WatchStats:
+        is_empty = not self._recent
+        return WatchStats(
+            num_scored=self.num_scored,
+            num_dropped=num_dropped,
+            num_alerts=self.num_alerts,
+            seconds=seconds,
+            quality=None if is_empty else self.quality,
+            top1_agreement=None if is_empty else self._mean("agrees"),
+            kl=None if is_empty else self._mean("kl"),
+            is_alarmed=self.detector.is_alarmed or self.is_below_floor,
+        )
+
+    def _falls_below_floor(self) -> bool:
+        """With hysteresis: once below, it must recover first."""
+        if len(self._recent) < _FEWEST_FOR_FLOOR:
+            return False
+        was_below = self.is_below_floor
+        limit = self.floor + (1 - self.floor) * _RECOVERY if was_below else self.floor
+        self.is_below_floor = self.quality < limit
+        return self.is_below_floor and not was_below
+
+    def _mean(self, measure: str) -> float:
+        values: list[Sequence[float]] = [getattr(one, measure) for one in self._recent]
+        return sum(map(sum, values)) / sum(map(len, values))
