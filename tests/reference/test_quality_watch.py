@@ -22,6 +22,7 @@ from novacron.kernels.linear import Linear
 from novacron.kernels.native.library import NativeContext, NativeUnavailable
 from novacron.models.decoder import Decoder
 from novacron.quality.document import Document
+from novacron.quality.watch import Turns
 
 SHORT = [task for task in TASKS if not task.startswith("retrieval")]
 
@@ -85,7 +86,7 @@ def test_a_planted_error_is_noticed_within_twenty_answers(
         model_path=path,
         progress=lambda phase, fraction: None,
     )
-    watch = executor.watch_quality(0.5)
+    watch = executor.watch_quality(0.5, Turns(settled_s=0.0))
     usual = list(demo_documents(Tokenizer.load(path), 160, 11, SHORT))
     assert score(watch, usual) is None
     stats = watch.stats()

@@ -43,6 +43,7 @@ from novacron.scheduler.speculation_choice import build_speculation
 
 EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
+_WATCH_POLL_MS = 50
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class _NoWatch:
     """Quality is not watched."""
 
     has_work = False
+    num_scored = 0
 
     def begin(self, request: Request) -> None:
         pass
@@ -155,6 +157,10 @@ class _Watch:
     def has_work(self) -> bool:
         return self._watch.has_work
 
+    @property
+    def num_scored(self) -> int:
+        return self._watch.num_scored
+
     def follow(self, outputs: Iterable[EngineOutput]) -> None:
         for answer in self._answers.follow(outputs):
             self._watch.offer(answer)
@@ -177,6 +183,7 @@ class _Loop:
         self._mailbox = mailbox
         self._pacer = pacer
         self._watch = watch
+        self._is_scoring = False
 
     def run(self) -> None:
         """Until a Shutdown message."""
@@ -203,13 +210,17 @@ class _Loop:
                 self._publish(self._pacer.due(time.monotonic()))
             else:
                 self._publish_all()  # the next step may be a long way off
-            if self._watch.work(is_idle=not self._core.has_work):
+            num_scored = self._watch.num_scored
+            self._is_scoring = self._watch.work(is_idle=not self._core.has_work)
+            if self._watch.num_scored != num_scored:
                 self._send(())
 
     def _patience_ms(self, progressed: bool) -> int | None:
         """How long to wait for messages: not at all while steps compute something."""
         if not self._core.has_work:
-            return 0 if self._watch.has_work else None
+            if not self._watch.has_work:
+                return None
+            return 0 if self._is_scoring else _WATCH_POLL_MS
         return 0 if progressed else _COMPILING_POLL_MS
 
     def _put(self, outputs: list[EngineOutput]) -> None:

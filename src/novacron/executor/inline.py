@@ -26,6 +26,7 @@ from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DynamicScaling, LongRopeScaling
 from novacron.models.model_version import model_version
 from novacron.parallel.groups import SINGLE
+from novacron.quality.watch import Turns
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
@@ -159,7 +160,7 @@ class InlineExecutor:
             self._draft_runner.follow(scheduler_output, result)
         return result
 
-    def watch_quality(self, floor: float) -> QualityWatch:
+    def watch_quality(self, floor: float, turns: Turns | None = None) -> QualityWatch:
         """A watch over this model, its reference mapped from disk. Raises ConfigError and
         ModelLoadError."""
         return QualityWatch(
@@ -169,6 +170,7 @@ class InlineExecutor:
             self._cache,
             max_model_len=self._spec.max_model_len,
             floor=floor,
+            turns=turns,
         )
 
     def shutdown(self) -> None:

@@ -42,8 +42,10 @@ class QualityWatch:
         *,
         max_model_len: int,
         floor: float,
+        turns: Turns | None = None,
     ) -> None:
         self.record = QualityRecord(floor)
+        self._turns = turns or Turns()
         self._longest = min(max_model_len, _LONGEST_ANSWER)
         self._mapped = reference
         reference.decoder.set_context(max_model_len)
@@ -53,7 +55,6 @@ class QualityWatch:
         )
         self._waiting: deque[Document] = deque()
         self._running: Iterator[DocumentScores | None] | None = None
-        self._turns = Turns()
         self._num_dropped = 0
         self._seconds = 0.0
 
@@ -72,8 +73,8 @@ class QualityWatch:
             self._num_dropped += 1
 
     def work(self, *, is_idle: bool) -> bool:
-        """Compute one pass, if there is something to compute and it is time to. Returns whether an
-        answer has been scored by it."""
+        """Compute one pass, if there is something to compute and it is time to. Returns whether it
+        did. `is_idle`: no request is there."""
         if not self.has_work or not self._turns.is_due(time.monotonic(), is_idle=is_idle):
             return False
         started_s = time.perf_counter()
@@ -87,8 +88,12 @@ class QualityWatch:
                 logger.warning("quality alert: %s", alert)
         elapsed_s = time.perf_counter() - started_s
         self._seconds += elapsed_s
-        self._turns.spent(elapsed_s, is_idle=is_idle)
-        return scores is not None
+        self._turns.spent(elapsed_s)
+        return True
+
+    @property
+    def num_scored(self) -> int:
+        return self.record.num_scored
 
     def stats(self) -> WatchStats:
         return self.record.stats(self._num_dropped, self._seconds)

@@ -20,6 +20,7 @@ _RECENT = 200  # answers that the gauges are of
 _FEWEST_FOR_FLOOR = 20
 _RECOVERY = 0.25  # of what is lost at the floor: how far above it quality must be again
 _BUSY_SHARE = 0.005  # of the time of an engine that is never idle
+_SETTLED_S = 0.5  # without work: shorter gaps are those between the requests of busy clients
 
 
 def is_sampled(request_id: str, share: float) -> bool:
@@ -30,10 +31,12 @@ def is_sampled(request_id: str, share: float) -> bool:
 
 @dataclass
 class Turns:
-    """When the watch may compute: whenever nothing else waits, and else as much as is less than
-    `busy_share` of the time."""
+    """When the watch may compute: always, once nothing has run for `settled_s`, and else for less
+    than `busy_share` of the time."""
 
     busy_share: float = _BUSY_SHARE
+    settled_s: float = _SETTLED_S
+    _idle_since_s: float | None = None
     _credit_s: float = 0.0
     _asked_s: float | None = None
     _cost_s: float = 0.0  # of the last piece of work
@@ -41,15 +44,23 @@ class Turns:
     def is_due(self, now_s: float, *, is_idle: bool) -> bool:
         passed_s = 0.0 if self._asked_s is None else now_s - self._asked_s
         self._asked_s = now_s
-        if is_idle:
+        if not is_idle:
+            self._idle_since_s = None
+        elif self._idle_since_s is None:
+            self._idle_since_s = now_s
+        if self._is_settled(now_s):
             return True
         self._credit_s = min(self._credit_s + passed_s * self.busy_share, self._cost_s)
         return self._credit_s >= self._cost_s
 
-    def spent(self, seconds: float, *, is_idle: bool) -> None:
+    def spent(self, seconds: float) -> None:
+        """So long took what was due at last."""
         self._cost_s = seconds
-        if not is_idle:
+        if self._asked_s is not None and not self._is_settled(self._asked_s):
             self._credit_s -= seconds
+
+    def _is_settled(self, now_s: float) -> bool:
+        return self._idle_since_s is not None and now_s - self._idle_since_s >= self.settled_s
 
 
 @dataclass

@@ -21,6 +21,7 @@ from novacron.kernels.native.library import NativeContext, NativeUnavailable
 from novacron.kernels.pages import drop_pages
 from novacron.models.packed_cache import PackedCache
 from novacron.quality.document import Document, DocumentScores
+from novacron.quality.watch import Turns
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.testing.tiny_models import make_tiny_model
@@ -81,7 +82,7 @@ def score(watch: QualityWatch, answers: list[Document]) -> list[DocumentScores]:
 
 
 def test_scores_are_those_of_the_bench(folder: Path) -> None:
-    watch = load(folder).watch_quality(0.0)
+    watch = load(folder).watch_quality(0.0, Turns(settled_s=0.0))
     answers = documents(6)
     config = EngineConfig(model=model(folder), cache=CACHE)
     plain = EngineConfig(model=model(folder, quantization="none"))
@@ -120,7 +121,7 @@ def test_requests_get_the_same_tokens_while_answers_are_scored_between_their_ste
 ) -> None:
     executor = load(folder)
     expected = serve(executor, lambda: None)
-    watch = executor.watch_quality(0.0)
+    watch = executor.watch_quality(0.0, Turns(settled_s=0.0))
     for answer in documents(8):
         watch.offer(answer)
     found = serve(executor, lambda: watch.work(is_idle=True))
@@ -131,7 +132,7 @@ def test_requests_get_the_same_tokens_while_answers_are_scored_between_their_ste
 def test_the_oldest_give_way_where_too_many_wait_and_the_longest_are_left_out(
     folder: Path,
 ) -> None:
-    watch = load(folder).watch_quality(0.0)
+    watch = load(folder).watch_quality(0.0, Turns(settled_s=0.0))
     for answer in documents(70):
         watch.offer(answer)
     watch.offer(Document(tuple(range(3, 303)) * 2, 5))  # longer than the model's context
@@ -152,7 +153,7 @@ def test_the_reference_is_mapped_and_packed_only_once(
     monkeypatch.setattr(PackedCache, "keep", keep)
     for _ in range(2):
         executor = load(folder, cache_dir=str(tmp_path))
-        score(executor.watch_quality(0.0), documents(2))
+        score(executor.watch_quality(0.0, Turns(settled_s=0.0)), documents(2))
     assert len(kept) == 1
 
 
@@ -167,13 +168,13 @@ def test_where_weights_cannot_be_mapped_it_is_refused(
     folder: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        load(folder, **changes).watch_quality(0.0)
+        load(folder, **changes).watch_quality(0.0, Turns(settled_s=0.0))
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="another cache_dir"):
-        load(folder, cache_dir=str(tmp_path / "file")).watch_quality(0.0)
+        load(folder, cache_dir=str(tmp_path / "file")).watch_quality(0.0, Turns(settled_s=0.0))
 
 
 def test_dropped_pages_leave_memory_and_come_back(tmp_path: Path) -> None:

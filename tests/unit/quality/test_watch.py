@@ -36,16 +36,32 @@ def test_a_busy_engine_gives_less_than_its_share(steps: list[tuple[float, float]
         now_s += step_s
         if turns.is_due(now_s, is_idle=False):
             assert spent_s - last_s <= 0.01 * now_s + 1e-9
-            turns.spent(pass_s, is_idle=False)
+            turns.spent(pass_s)
             now_s += pass_s
             spent_s, last_s = spent_s + pass_s, pass_s
 
 
-def test_an_idle_engine_gives_all_its_time() -> None:
-    turns = Turns()
-    for now_s in range(5):
+def test_an_engine_that_has_been_idle_for_a_while_gives_all_its_time() -> None:
+    turns = Turns(settled_s=0.5)
+    turns.is_due(0.0, is_idle=False)
+    turns.spent(0.4)
+    due = {now: turns.is_due(now, is_idle=True) for now in (1.0, 1.2, 1.4, 1.5, 1.9)}
+    assert due == {1.0: False, 1.2: False, 1.4: False, 1.5: True, 1.9: True}
+    for now_s in range(2, 7):
         assert turns.is_due(float(now_s), is_idle=True)
-        turns.spent(0.9, is_idle=True)
+        turns.spent(0.9)
+    assert not turns.is_due(7.0, is_idle=False), "a request has come"
+    assert not turns.is_due(7.1, is_idle=True), "and has gone, a moment ago"
+
+
+def test_gaps_between_requests_count_as_busy() -> None:
+    turns = Turns(busy_share=0.01, settled_s=0.5)
+    passes = 0
+    for step in range(10_000):
+        if turns.is_due(step * 0.01, is_idle=step % 10 != 0):
+            turns.spent(0.01)
+            passes += 1
+    assert 90 <= passes <= 110  # of 10 ms in 100 s
 
 
 def test_a_busy_engine_gives_something() -> None:
@@ -53,7 +69,7 @@ def test_a_busy_engine_gives_something() -> None:
     passes = 0
     for step in range(10_000):
         if turns.is_due(step * 0.01, is_idle=False):
-            turns.spent(0.01, is_idle=False)
+            turns.spent(0.01)
             passes += 1
     assert 90 <= passes <= 110  # of 10 ms in 100 s
 
