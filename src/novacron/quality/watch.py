@@ -73,11 +73,17 @@ class QualityRecord:
     num_scored: int = 0
     num_alerts: int = 0
     is_below_floor: bool = False
+    quality: float | None = None
+    _top1_agreement: float | None = None
+    _kl: float | None = None
     _recent: deque[DocumentScores] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def observe(self, scores: DocumentScores) -> list[str]:
         self.num_scored += 1
         self._recent.append(scores)
+        # Once an answer: the figures are asked for with every step.
+        self.quality = math.exp(self._mean("reference_nll") - self._mean("variant_nll"))
+        self._top1_agreement, self._kl = self._mean("agrees"), self._mean("kl")
         alerts = []
         if self.detector.observe(scores):
             alerts.append(
@@ -92,26 +98,21 @@ class QualityRecord:
         self.num_alerts += len(alerts)
         return alerts
 
-    @property
-    def quality(self) -> float:
-        return math.exp(-(self._mean("variant_nll") - self._mean("reference_nll")))
-
     def stats(self, num_dropped: int, seconds: float) -> WatchStats:
-        is_empty = not self._recent
         return WatchStats(
             num_scored=self.num_scored,
             num_dropped=num_dropped,
             num_alerts=self.num_alerts,
             seconds=seconds,
-            quality=None if is_empty else self.quality,
-            top1_agreement=None if is_empty else self._mean("agrees"),
-            kl=None if is_empty else self._mean("kl"),
+            quality=self.quality,
+            top1_agreement=self._top1_agreement,
+            kl=self._kl,
             is_alarmed=self.detector.is_alarmed or self.is_below_floor,
         )
 
     def _falls_below_floor(self) -> bool:
         """With hysteresis: once below, it must recover first."""
-        if len(self._recent) < _FEWEST_FOR_FLOOR:
+        if self.quality is None or len(self._recent) < _FEWEST_FOR_FLOOR:
             return False
         was_below = self.is_below_floor
         limit = self.floor + (1 - self.floor) * _RECOVERY if was_below else self.floor
