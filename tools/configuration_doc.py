@@ -56,6 +56,7 @@ TITLES = {
     "cache": "KV cache",
     "scheduler": "Scheduler",
     "speculative": "Speculation",
+    "watch": "Quality watch",
     "server": "Server",
 }
 

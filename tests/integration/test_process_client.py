@@ -1,6 +1,7 @@
 """ProcessClient over a real engine process: answers, aborts, death, restart, drain, bad files."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import time
@@ -9,11 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from novacron.config.engine import EngineConfig, ModelConfig, SchedulerConfig
+from novacron.config.engine import EngineConfig, ModelConfig, SchedulerConfig, WatchConfig
 from novacron.engine.client import EngineState
 from novacron.engine.llm import LLM
 from novacron.engine.process_client import ProcessClient
-from novacron.errors import EngineDead, ModelLoadError, NotReady, Overloaded, PromptTooLong
+from novacron.errors import (
+    ConfigError,
+    EngineDead,
+    ModelLoadError,
+    NotReady,
+    Overloaded,
+    PromptTooLong,
+)
 from novacron.records.output import RequestOutput
 from novacron.records.request import FinishReason, Request, SamplingParams
 from novacron.testing.tiny_models import make_tiny_model
@@ -184,4 +192,49 @@ async def test_a_broken_checkpoint_is_reported_once_with_its_file(tmp_path: Path
     with pytest.raises(ModelLoadError, match=r"model\.safetensors"):
         await asyncio.wait_for(client.wait_ready(), PATIENCE_S)
     assert client.state is EngineState.DEAD
+    await client.close()
+
+
+async def test_a_watched_engine_scores_answers_when_it_is_idle(model: Path, tmp_path: Path) -> None:
+    config = EngineConfig(
+        model=ModelConfig(
+            model=str(model), dtype="float32", num_threads=1, quantization="int4",
+            cache_dir=str(tmp_path),
+        ),
+        watch=WatchConfig(quality_watch=1.0, quality_floor=0.0),
+    )  # fmt: skip
+    plain = dataclasses.replace(config, watch=WatchConfig())
+    answers = {}
+    for name, one in (("watched", config), ("plain", plain)):
+        client = ProcessClient(one, model)
+        await client.start()
+        await asyncio.wait_for(client.wait_ready(), PATIENCE_S)
+        requests = tuple(make_request(str(number), SHORT) for number in range(3))
+        tokens: dict[int, tuple[int, ...]] = {}
+        for output in await run(client, *requests):
+            tokens[output.index] = tokens.get(output.index, ()) + output.token_ids
+        answers[name] = tokens
+        if name == "watched":
+            await wait_until(lambda c=client: c.stats.watch.num_scored == 3)  # type: ignore[misc]
+            watch = client.stats.watch
+            assert watch is not None
+            assert watch.quality is not None
+            assert (watch.num_dropped, watch.num_alerts) == (0, 0)
+            assert watch.kl is not None
+            assert watch.kl > 0
+        else:
+            assert client.stats.watch is None
+        await client.close()
+    assert answers["watched"] == answers["plain"]
+
+
+async def test_a_watch_that_cannot_be_kept_is_refused_at_start(model: Path, tmp_path: Path) -> None:
+    config = EngineConfig(
+        model=ModelConfig(model=str(model), dtype="float32", num_threads=1, packed_cache_size=1),
+        watch=WatchConfig(quality_watch=1.0),
+    )
+    client = ProcessClient(config, model)
+    await client.start()
+    with pytest.raises(ConfigError, match="packed_cache_size is 1"):
+        await asyncio.wait_for(client.wait_ready(), PATIENCE_S)
     await client.close()

@@ -65,8 +65,11 @@ def _param_type(annotation: Any) -> click.ParamType[Any, Any]:
 def _scenario_option(kind: type[Scenario], part: Field[Any]) -> click.Option:
     shown = ",".join(map(str, part.default)) if isinstance(part.default, tuple) else part.default
     assert part.default is not MISSING
+    flag = f"--{part.name.replace('_', '-')}"
+    if part.metadata["repeated"]:
+        return click.Option([flag], multiple=True, help=part.metadata["help"])
     return click.Option(
-        [f"--{part.name.replace('_', '-')}"],
+        [flag],
         type=_param_type(get_type_hints(kind)[part.name]),
         default=part.default,
         help=part.metadata["help"] + (f" [default: {shown}]" if shown != "" else ""),

@@ -109,15 +109,15 @@ def _load(result: BenchResult) -> str:
     return f"load average {before} before, {after} after, on {num_cpus} CPUs"
 
 
-def number(value: object) -> str:
-    """Three significant digits where a fraction is shown, all digits of whole numbers."""
+def number(value: object, digits: int = 3) -> str:
+    """`digits` significant ones where a fraction is shown, all digits of whole numbers."""
     if not isinstance(value, float):
         return str(value)
     if value != value or value in (float("inf"), float("-inf")):
         return str(value)
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:.{digits}g}"
 
 
 def _inline(value: object) -> str:
@@ -148,4 +148,4 @@ def _cell(row: Row, column: Column) -> str:
     metric: Metric | None = row.metrics.get(column.metric)
     if metric is None:
         return ""
-    return number(float(getattr(metric.summary, column.statistic)))
+    return number(float(getattr(metric.summary, column.statistic)), column.digits)

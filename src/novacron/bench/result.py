@@ -42,10 +42,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Column(msgspec.Struct, frozen=True, array_like=True):
-    """What a table shows of each row."""
+    """What a table shows of each row, fractions in so many significant digits."""
 
     metric: str
     statistic: Literal["mean", "p50", "p90", "p95", "p99", "stddev", "count"] = "p50"
+    digits: int = 3
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,21 +86,27 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def metric(
-    unit: str, better: Better, samples: Sequence[float], *, keep: int = _MOST_SAMPLES_KEPT
+    unit: str,
+    better: Better,
+    samples: Sequence[float],
+    *,
+    keep: int = _MOST_SAMPLES_KEPT,
+    digits: int = _DIGITS,
 ) -> Metric:
-    """Summarise all samples, and keep up to `keep` of them, chosen at random but repeatably."""
+    """Summarise all samples, and keep up to `keep` of them, chosen at random but repeatably.
+    `digits` of a fraction are kept."""
     kept = list(samples)
     if len(kept) > keep:
         kept = random.Random(0).sample(kept, keep)
     summary = summarise(samples)
     rounded = {
-        name: round(value, _DIGITS) for name, value in msgspec.structs.asdict(summary).items()
+        name: round(value, digits) for name, value in msgspec.structs.asdict(summary).items()
     }
     return Metric(
         unit=unit,
         better=better,
         summary=Summary(**rounded),
-        samples=tuple(round(sample, _DIGITS) for sample in kept),
+        samples=tuple(round(sample, digits) for sample in kept),
     )
 
 

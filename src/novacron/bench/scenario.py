@@ -14,9 +14,11 @@ from typing import Any, Literal, TypeVar
 from novacron.errors import ConfigError
 
 
-def option(default: Any, help: str, *, least: float = 1) -> Any:
-    """A documented field of a scenario; a number must be at least `least`."""
-    return field(default=default, metadata={"help": help, "least": least})
+def option(default: Any, help: str, *, least: float = 1, repeated: bool = False) -> Any:
+    """A documented field of a scenario; a number must be at least `least`. A repeated one is given
+    value by value, as often as wanted, where others are lists with commas."""
+    metadata = {"help": help, "least": least, "repeated": repeated}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Scenario:
             value, least = getattr(self, part.name), part.metadata["least"]
             values = value if isinstance(value, tuple) else (value,)
             too_small = any(isinstance(one, int | float) and not one >= least for one in values)
-            if values == () or too_small:
+            if too_small or (values == () and not part.metadata["repeated"]):
                 raise ConfigError(
                     f"--{part.name.replace('_', '-')} is {value!r}: give {least:g} or more."
                 )
@@ -85,6 +87,20 @@ class AccuracyScenario(Scenario):
     concurrency: int = option(32, "questions at once")
     through: Literal["http", "engine"] = option("http", "what to ask")
     floors: str = option("", "JSON file of the least accuracy per task; below it the run fails")
+    against: tuple[str, ...] = option(
+        (),
+        "setting of a reference, such as dtype=float32 or model=FOLDER: what is measured is "
+        "compared with it, in probabilities too; may be repeated; --set and --config do not reach "
+        "the reference",
+        repeated=True,
+    )
+    corpus: str = option("", "with --against: text to compare on; empty: chats of the tasks")
+    num_documents: int = option(200, "with --against: chats, or windows of the text")
+    window: int = option(512, "with --against: tokens of a window of the text", least=2)
+    speed_rounds: int = option(5, "with --against: rounds of decoding that are timed", least=0)
+    num_streams: int = option(8, "with --against: streams that are timed together")
+    output_tokens: int = option(128, "with --against: tokens of each that are timed", least=2)
+    least_quality: float = option(0.0, "with --against: the quality that is the goal", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ Samples = Sequence[float]
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # along the last axis
 
 _RESAMPLES = 1000
+_Z = 1.959964
 _MOST_RESAMPLED = 1000  # samples beyond these barely narrow an interval, but cost time
 
 
@@ -86,7 +87,7 @@ def ratio_interval(samples: Samples, baseline: Samples, *, seed: int = 0) -> Int
     return _interval_of(ratios)
 
 
-def wilson_interval(successes: int, total: int, z: float = 1.959964) -> Interval:
+def wilson_interval(successes: int, total: int, z: float = _Z) -> Interval:
     """Score interval of a proportion (Wilson 1927): sound near 0 and 1 and for few trials."""
     if total == 0:
         return Interval(0.0, 1.0)
@@ -95,6 +96,19 @@ def wilson_interval(successes: int, total: int, z: float = 1.959964) -> Interval
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     return Interval(max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+
+
+def paired_share_interval(only_first: int, only_second: int, total: int) -> Interval:
+    """Interval of the second share less the first, of two runs over the same `total` questions.
+
+    Takes the numbers of questions that only one of the runs answered correctly. Half a question is
+    added to each of the four cases (Agresti and Min 2005), so that runs which never differ do not
+    seem to be equal for certain.
+    """
+    total_2, discordant = total + 2, only_first + only_second + 1
+    difference = (only_second - only_first) / total_2
+    spread = _Z / total_2 * math.sqrt(discordant - (only_second - only_first) ** 2 / total_2)
+    return Interval(max(-1.0, difference - spread), min(1.0, difference + spread))
 
 
 def mcnemar_p_value(only_first: int, only_second: int) -> float:

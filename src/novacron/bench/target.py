@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from novacron.errors import ConfigError, RequestFailed
 
 Route = Literal["completions", "chat"]
 
+_MODEL = "model"
 _CHAT_ONLY_AS_TEXT = "Chat takes text; leave out --prompts tokens, or choose --route completions."
 
 
@@ -124,6 +125,17 @@ def encode_request(model: str, question: Mapping[str, Any], max_tokens: int, **e
             **extra,
         }
     )
+
+
+def with_settings(options: TargetOptions, settings: tuple[str, ...]) -> TargetOptions:
+    """The same with `settings` in place of those it has, its file's too; `model=FOLDER` among them
+    is its model."""
+    models = [
+        value for name, _, value in (one.partition("=") for one in settings) if name == _MODEL
+    ]
+    others = tuple(one for one in settings if one.partition("=")[0] != _MODEL)
+    model = models[-1] if models else options.model
+    return replace(options, config=None, settings=others, model=model)
 
 
 def local_engine(options: TargetOptions) -> LocalEngine:

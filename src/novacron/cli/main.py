@@ -34,6 +34,9 @@ _COMMANDS: Mapping[str, _Entry] = {
     "config": _Entry("novacron.cli.config:config", "Explain the settings in effect."),
     "quantize": _Entry("novacron.cli.quantize:quantize", "Hold a model in other precisions."),
     "plan": _Entry("novacron.cli.plan:plan", "Show what fits into memory, without loading."),
+    "quantize-plan": _Entry(
+        "novacron.cli.quantize_plan:quantize_plan", "Choose the precision of each matrix."
+    ),
     "doctor": _Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
     "validate": _Entry("novacron.cli.validate:validate", "Check that a running server works."),
     "version": _Entry("novacron.cli.version:version", "Show the versions of what is installed."),

@@ -23,6 +23,7 @@ _TITLES = {
     "cache": "KV cache",
     "scheduler": "Scheduler",
     "speculative": "Speculation",
+    "watch": "Quality watch",
     "server": "Server",
 }
 

@@ -199,6 +199,27 @@ class SpeculativeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+    """Watching, while the model serves, what its precision loses. Changes no answer."""
+
+    quality_watch: float = setting(
+        0.0,
+        "share of finished answers that the unrounded model scores again in idle time, its weights "
+        "mapped from disk: 0.05; 0: none",
+    )
+    quality_floor: float = setting(
+        0.97,
+        "with quality_watch: quality, as novacron bench accuracy --against measures it, below "
+        "which an alert is logged",
+    )
+
+    def __post_init__(self) -> None:
+        for key in ("quality_watch", "quality_floor"):
+            share = getattr(self, key)
+            require(0 <= share <= 1, key, share, "give a fraction from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """All that one engine process needs. Crosses the process line as JSON."""
 
@@ -206,6 +227,7 @@ class EngineConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     stream_flush_interval: float = 0.0
     log_level: str = "info"
     log_format: Literal["auto", "text", "json"] = "auto"

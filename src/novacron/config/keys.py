@@ -10,16 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import get_type_hints
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.engine import (
+    CacheConfig,
+    ModelConfig,
+    SchedulerConfig,
+    SpeculativeConfig,
+    WatchConfig,
+)
 from novacron.config.server import ServerConfig
 
-Component = ModelConfig | CacheConfig | SchedulerConfig | SpeculativeConfig | ServerConfig
+Component = (
+    ModelConfig | CacheConfig | SchedulerConfig | SpeculativeConfig | WatchConfig | ServerConfig
+)
 
 COMPONENTS: Mapping[str, type[Component]] = {
     "model": ModelConfig,
     "cache": CacheConfig,
     "scheduler": SchedulerConfig,
     "speculative": SpeculativeConfig,
+    "watch": WatchConfig,
     "server": ServerConfig,
 }
 

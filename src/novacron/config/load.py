@@ -18,6 +18,7 @@ from novacron.config.engine import (
     ModelConfig,
     SchedulerConfig,
     SpeculativeConfig,
+    WatchConfig,
 )
 from novacron.config.file_layer import file_layer
 from novacron.config.keys import COMPONENTS, KEYS
@@ -26,7 +27,13 @@ from novacron.config.server import ServerConfig
 from novacron.errors import ConfigError
 
 Component = TypeVar(
-    "Component", ModelConfig, CacheConfig, SchedulerConfig, SpeculativeConfig, ServerConfig
+    "Component",
+    ModelConfig,
+    CacheConfig,
+    SchedulerConfig,
+    SpeculativeConfig,
+    WatchConfig,
+    ServerConfig,
 )
 
 _PREFIX = "NOVACRON_"
@@ -68,6 +75,7 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         cache=_build(CacheConfig, values, origins),
         scheduler=_build(SchedulerConfig, values, origins),
         speculative=_build(SpeculativeConfig, values, origins),
+        watch=_build(WatchConfig, values, origins),
         stream_flush_interval=server.stream_flush_interval,
         log_level=server.log_level,
         log_format=server.log_format,

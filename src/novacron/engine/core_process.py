@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -28,18 +28,22 @@ from novacron.engine.engine_arguments import EngineArguments
 from novacron.engine.output_pacer import OutputPacer
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
+from novacron.engine.watched_answers import WatchedAnswers
 from novacron.errors import NovaCronError
 from novacron.executor.executor import Executor
 from novacron.executor.inline import InlineExecutor
+from novacron.executor.quality_watch import QualityWatch
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.observability.logs import configure_logging
 from novacron.records import wire
-from novacron.records.output import EngineOutput
+from novacron.records.output import EngineOutput, WatchStats
+from novacron.records.request import Request
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.speculation_choice import build_speculation
 
 EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
+_WATCH_POLL_MS = 50
 
 logger = logging.getLogger(__name__)
 
@@ -122,13 +126,64 @@ class _Mailbox:
         zmq.Context.instance().term()
 
 
+class _NoWatch:
+    """Quality is not watched."""
+
+    has_work = False
+    num_scored = 0
+
+    def begin(self, request: Request) -> None:
+        pass
+
+    def follow(self, outputs: Iterable[EngineOutput]) -> None:
+        pass
+
+    def work(self, *, is_idle: bool) -> bool:
+        return False
+
+    def stats(self) -> WatchStats | None:
+        return None
+
+
+class _Watch:
+    """A share of the answers go to a QualityWatch."""
+
+    def __init__(self, watch: QualityWatch, share: float) -> None:
+        self._watch = watch
+        self._answers = WatchedAnswers(share)
+        self.begin, self.work = self._answers.begin, watch.work
+
+    @property
+    def has_work(self) -> bool:
+        return self._watch.has_work
+
+    @property
+    def num_scored(self) -> int:
+        return self._watch.num_scored
+
+    def follow(self, outputs: Iterable[EngineOutput]) -> None:
+        for answer in self._answers.follow(outputs):
+            self._watch.offer(answer)
+
+    def stats(self) -> WatchStats | None:
+        return self._watch.stats()
+
+
 class _Loop:
     """Moves messages between the mailbox and the core."""
 
-    def __init__(self, core: EngineCore, mailbox: _Mailbox, pacer: OutputPacer) -> None:
+    def __init__(
+        self,
+        core: EngineCore,
+        mailbox: _Mailbox,
+        pacer: OutputPacer,
+        watch: _NoWatch | _Watch,
+    ) -> None:
         self._core = core
         self._mailbox = mailbox
         self._pacer = pacer
+        self._watch = watch
+        self._is_scoring = False
 
     def run(self) -> None:
         """Until a Shutdown message."""
@@ -138,35 +193,50 @@ class _Loop:
                 match message:
                     case wire.Submit(requests):
                         for request in requests:
+                            self._watch.begin(request)
                             self._core.add(request)
                         self._publish_all()  # the step that reads their prompts may be long
                     case wire.Abort(request_ids):
-                        self._pacer.put(self._core.abort(request_ids))
+                        self._put(self._core.abort(request_ids))
                     case wire.Shutdown():
                         self._pacer.put(self._core.abort_all())
                         self._publish_all()
                         return
             num_steps = self._core.num_steps
             if self._core.has_work:
-                self._pacer.put(self._core.step())
+                self._put(self._core.step())
             progressed = self._core.num_steps != num_steps
             if progressed and self._core.has_work:
                 self._publish(self._pacer.due(time.monotonic()))
             else:
                 self._publish_all()  # the next step may be a long way off
+            num_scored = self._watch.num_scored
+            self._is_scoring = self._watch.work(is_idle=not self._core.has_work)
+            if self._watch.num_scored != num_scored:
+                self._send(())
 
     def _patience_ms(self, progressed: bool) -> int | None:
         """How long to wait for messages: not at all while steps compute something."""
         if not self._core.has_work:
-            return None
+            if not self._watch.has_work:
+                return None
+            return 0 if self._is_scoring else _WATCH_POLL_MS
         return 0 if progressed else _COMPILING_POLL_MS
+
+    def _put(self, outputs: list[EngineOutput]) -> None:
+        self._watch.follow(outputs)
+        self._pacer.put(outputs)
 
     def _publish_all(self) -> None:
         self._publish(self._pacer.flush(time.monotonic()))
 
     def _publish(self, outputs: list[EngineOutput]) -> None:
         if outputs:
-            self._mailbox.send(wire.Outputs(tuple(outputs), self._core.stats()))
+            self._send(tuple(outputs))
+
+    def _send(self, outputs: tuple[EngineOutput, ...]) -> None:
+        stats = msgspec.structs.replace(self._core.stats(), watch=self._watch.stats())
+        self._mailbox.send(wire.Outputs(outputs, stats))
 
 
 def run(arguments: EngineArguments, import_time_s: float) -> None:
@@ -179,6 +249,7 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
     config = arguments.config
     try:
         executor = load_executor(config, Path(arguments.model_path), report)
+        watch = _load_watch(config, executor, report)
     except NovaCronError as error:
         mailbox.send(wire.Failed(type(error).__name__, str(error)))
         mailbox.close()
@@ -192,10 +263,20 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
     gc.enable()  # which __main__ had put off
     mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
     try:
-        _Loop(core, mailbox, OutputPacer(config.stream_flush_interval)).run()
+        _Loop(core, mailbox, OutputPacer(config.stream_flush_interval), watch).run()
     finally:
         core.shutdown()
         mailbox.close()
+
+
+def _load_watch(
+    config: EngineConfig, executor: InlineExecutor, progress: Callable[[str, float], None]
+) -> _NoWatch | _Watch:
+    """Raises ConfigError and ModelLoadError."""
+    if config.watch.quality_watch == 0:
+        return _NoWatch()
+    progress("quality_watch", 0.0)
+    return _Watch(executor.watch_quality(config.watch.quality_floor), config.watch.quality_watch)
 
 
 def _end_with_client() -> None:

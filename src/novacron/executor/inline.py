@@ -15,15 +15,18 @@ from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, Sp
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
+from novacron.executor.mapped_reference import map_reference
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
+from novacron.executor.quality_watch import QualityWatch
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DynamicScaling, LongRopeScaling
 from novacron.models.model_version import model_version
 from novacron.parallel.groups import SINGLE
+from novacron.quality.watch import Turns
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
@@ -87,6 +90,8 @@ class InlineExecutor:
         with phases.timed("kv_cache"):
             kv_tensors = _allocate_cache(blueprint, plan, cache)
             decoder.set_context(plan.max_model_len)
+        self._model, self._cache = model, cache
+        self._blueprint, self._decoder = blueprint, decoder
         eos_token_ids = blueprint.eos_token_ids
         batch = InputBatch(
             max_num_seqs=scheduler.max_num_seqs,
@@ -154,6 +159,19 @@ class InlineExecutor:
         if self._draft_runner is not None:
             self._draft_runner.follow(scheduler_output, result)
         return result
+
+    def watch_quality(self, floor: float, turns: Turns | None = None) -> QualityWatch:
+        """A watch over this model, its reference mapped from disk. Raises ConfigError and
+        ModelLoadError."""
+        return QualityWatch(
+            self._blueprint,
+            self._decoder,
+            map_reference(self._blueprint, self._model),
+            self._cache,
+            max_model_len=self._spec.max_model_len,
+            floor=floor,
+            turns=turns,
+        )
 
     def shutdown(self) -> None:
         """Nothing to end: the tensors go with this object."""

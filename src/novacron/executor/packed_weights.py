@@ -34,7 +34,7 @@ def load_or_map_weights(
     if decoder.kernels.linear_of_packed is None or not cache.is_for(decoder.weight_bytes):
         load_weights(decoder, checkpoint, family, progress)
         return
-    key = _key(version(), decoder)
+    key = cache_key(version(), decoder)
     found = cache.find(key)
     if found is not None and fits(decoder, found):
         load_weights(decoder, checkpoint, family, progress, found)
@@ -45,7 +45,8 @@ def load_or_map_weights(
         cache.keep_in_background(key, made)
 
 
-def _key(version: str, decoder: Decoder) -> str:
+def cache_key(version: str, decoder: Decoder) -> str:
+    """Names the file of these weights in this precision, as these kernels pack them."""
     dtype = str(decoder.dtype).removeprefix("torch.")
     parts = (version, dtype, decoder.precision_identity, decoder.kernels.weight_layout)
     return "-".join(filter(None, parts))

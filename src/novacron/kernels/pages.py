@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import mmap
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 _MAP_NORESERVE = 0x4000  # Linux; in the module mmap from Python 3.13 on
+_MADV_DONTNEED = 4
 _FEWEST_BYTES = 2**16
 _FEWEST_BYTES_OF_HUGE_PAGES = 2**22
 
@@ -37,3 +39,14 @@ def empty_pages(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     if math.prod(shape) * dtype.itemsize < _FEWEST_BYTES:
         return torch.empty(tuple(shape), dtype=dtype)
     return zero_pages(shape, dtype)
+
+
+def drop_pages(mapped: Tensor) -> None:
+    """Give back the memory of a tensor that is mapped from a file and was never written to: it is
+    read from there again. Harmless where the system will not."""
+    start = -(-mapped.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (mapped.data_ptr() + mapped.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > start:
+        ctypes.CDLL(None).madvise(
+            ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED
+        )

@@ -24,7 +24,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from novacron.records.output import EngineStats, ModelSpec, RequestOutput
+from novacron.records.output import EngineStats, ModelSpec, RequestOutput, WatchStats
 
 # From one step of a tiny model on a laptop to a long queue before a large one.
 _SECONDS = (
@@ -101,8 +101,20 @@ _TABLE = (
     ),
     _gauge(
         "llm_quality_score",
-        "Last offline evaluation of the model, 0 to 1; absent if there is none.",
+        "Quality over the answers scored last (quality_watch); without a watch the last offline "
+        "evaluation, 0 to 1; absent if there is none.",
     ),
+    _gauge(
+        "novacron_top1_agreement",
+        "Share of the tokens scored last at which the reference finds the same token likeliest.",
+        "variant",
+    ),
+    _gauge("novacron_kl_nats", "Divergence from the reference, per token scored last.", "variant"),
+    _gauge("novacron_quality_alarm", "1 while an alert holds, else 0.", "variant"),
+    _counter("novacron_quality_alerts", "Alerts that the watch over quality has raised."),
+    _counter("novacron_quality_scored_answers", "Answers scored again."),
+    _counter("novacron_quality_dropped_answers", "Sampled, and not scored for lack of time."),
+    _counter("novacron_quality_seconds", "Time that scoring took."),
     _counter("novacron_request_errors", "Calls that failed, by class of error.", "error"),
     _gauge("novacron_engine_state", "1 for the state the engine is in, else 0.", "state"),
     _counter("novacron_engine_restarts", "Engine processes started anew after a death."),
@@ -262,7 +274,7 @@ class _Scrape(Collector):
         self._model_name = model_name
 
     def collect(self) -> Iterator[Metric]:
-        values = {**_engine_values(self._engine), **_call_values(self._metrics)}
+        values = {**_call_values(self._metrics), **_engine_values(self._engine)}
         for definition in DEFINITIONS.values():
             if definition.kind == "histogram":
                 yield self._histogram(definition)
@@ -332,7 +344,28 @@ def _engine_values(engine: EngineSnapshot) -> _Values:
             (("free",), free),
         ],
     }
-    return values if engine.spec is None else {**values, **_model_values(engine.spec)}
+    if engine.spec is None:
+        return values
+    watched = {} if stats.watch is None else _watch_values(stats.watch, engine.spec)
+    return {**values, **_model_values(engine.spec), **watched}
+
+
+def _watch_values(watch: WatchStats, spec: ModelSpec) -> _Values:
+    variant = (spec.dtype if spec.quantization == "none" else spec.quantization,)
+    values: _Values = {
+        "novacron_quality_alarm": [(variant, float(watch.is_alarmed))],
+        "novacron_quality_alerts": _one(watch.num_alerts),
+        "novacron_quality_scored_answers": _one(watch.num_scored),
+        "novacron_quality_dropped_answers": _one(watch.num_dropped),
+        "novacron_quality_seconds": _one(watch.seconds),
+    }
+    if watch.quality is not None:
+        values["llm_quality_score"] = _one(watch.quality)
+    if watch.top1_agreement is not None:
+        values["novacron_top1_agreement"] = [(variant, watch.top1_agreement)]
+    if watch.kl is not None:
+        values["novacron_kl_nats"] = [(variant, watch.kl)]
+    return values
 
 
 def _model_values(spec: ModelSpec) -> _Values:

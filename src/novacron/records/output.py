@@ -28,6 +28,20 @@ class EngineOutput(msgspec.Struct, frozen=True, array_like=True):
     first_scheduled_time_s: float | None = None
 
 
+class WatchStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the watch over a variant's quality has found. `quality`, `top1_agreement` and `kl` (nats
+    a token) are of the answers that were scored last; None before the first."""
+
+    num_scored: int = 0
+    num_dropped: int = 0  # sampled, and given up for lack of time or room
+    num_alerts: int = 0
+    seconds: float = 0.0  # spent on scoring
+    quality: float | None = None
+    top1_agreement: float | None = None
+    kl: float | None = None
+    is_alarmed: bool = False
+
+
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """State and totals of the engine after a step. Totals only grow while the engine lives."""
 
@@ -49,6 +63,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     step_time_s: float = 0.0  # total inside steps
     draft_time_s: float = 0.0  # total that a draft model took of it
     schedule_time_s: float = 0.0  # total inside Scheduler.schedule and update
+    watch: WatchStats | None = None  # where quality is watched
 
     def after_the_end(self) -> EngineStats:
         """Those of an engine that is gone: its totals, and nothing that runs or is held."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from novacron.bench.statistics import (
     bootstrap_interval,
     mcnemar_p_value,
+    paired_share_interval,
     percentile,
     ratio_interval,
     summarise,
@@ -99,3 +100,18 @@ def test_mcnemar_exact(only_first: int, only_second: int, expected: float) -> No
 
 def test_mcnemar_survives_large_counts() -> None:
     assert 0 < mcnemar_p_value(400, 600) < 1e-8
+
+
+def test_paired_shares_are_never_equal_for_certain() -> None:
+    interval = paired_share_interval(0, 0, 100)
+    assert -0.03 < interval.low < 0 < interval.high < 0.03
+
+
+def test_paired_share_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = random.Random(4)
+    covered = 0
+    for _ in range(400):
+        cases = rng.choices(("both", "lost", "gained"), weights=(92, 6, 2), k=120)
+        interval = paired_share_interval(cases.count("lost"), cases.count("gained"), 120)
+        covered += interval.low <= -0.04 <= interval.high
+    assert 365 <= covered <= 395

@@ -17,6 +17,7 @@ scheduler.enable_chunked_prefill scheduler.max_queued_requests
 speculative.speculative_method speculative.speculative_model
 speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max
+watch.quality_watch watch.quality_floor
 server.host server.port server.api_key server.cors_allow_origins server.allowed_hosts
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.keep_alive_interval server.stream_flush_interval server.max_body_bytes

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
@@ -17,7 +18,7 @@ from novacron.observability.metrics import (
     kv_cache_usage,
     prometheus_text,
 )
-from novacron.records.output import EngineStats, RequestOutput
+from novacron.records.output import EngineStats, ModelSpec, RequestOutput, WatchStats
 from novacron.records.request import FinishReason
 
 
@@ -130,3 +131,34 @@ def test_a_failed_call_is_counted_by_its_error() -> None:
     metrics = Metrics()
     metrics.start_call(0.0, 1).fail(EngineDead("gone"))
     assert metrics.errors == {"EngineDead": 1}
+
+
+def test_a_watch_over_quality_is_told_and_goes_before_an_offline_evaluation() -> None:
+    watch = WatchStats(
+        num_scored=7, num_dropped=2, num_alerts=1, seconds=0.5, quality=0.99, top1_agreement=0.98,
+        kl=0.003, is_alarmed=True,
+    )  # fmt: skip
+    spec = ModelSpec(
+        name="m", model_version="v", architecture="A", vocab_size=1, hidden_size=1,
+        max_model_len=1, eos_token_ids=(), dtype="bfloat16", quantization="int8 in groups of 32",
+        device="cpu", num_parameters=1, weight_bytes=1, num_blocks=1, block_size=16,
+        kv_cache_bytes=1,
+    )  # fmt: skip
+    engine = dataclasses.replace(snapshot(EngineStats(watch=watch)), spec=spec)
+    text = prometheus_text(Metrics(quality_score=0.5), engine, "m").decode()
+    variant = 'model_name="m",variant="int8 in groups of 32"'
+    for line in (
+        'llm_quality_score{model_name="m"} 0.99',
+        f"novacron_top1_agreement{{{variant}}} 0.98",
+        f"novacron_kl_nats{{{variant}}} 0.003",
+        f"novacron_quality_alarm{{{variant}}} 1.0",
+        'novacron_quality_alerts_total{model_name="m"} 1.0',
+        'novacron_quality_scored_answers_total{model_name="m"} 7.0',
+        'novacron_quality_dropped_answers_total{model_name="m"} 2.0',
+        'novacron_quality_seconds_total{model_name="m"} 0.5',
+    ):
+        assert line in text.splitlines()
+    before = dataclasses.replace(engine, stats=EngineStats(watch=WatchStats()))
+    text = prometheus_text(Metrics(quality_score=0.5), before, "m").decode()
+    assert 'llm_quality_score{model_name="m"} 0.5' in text
+    assert "novacron_kl_nats{" not in text

@@ -1,0 +1,201 @@
+"""novacron quantize-plan: a level for each matrix, so that all fit into a budget of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+import msgspec
+import yaml
+from rich.console import Console
+
+from novacron.cli.options import serving_command
+from novacron.cli.wording import size
+from novacron.config.load import Settings
+from novacron.config.quantities import parse_bytes
+from novacron.errors import ConfigError
+from novacron.quantization.levels import LEVELS, Level
+
+if TYPE_CHECKING:
+    from novacron.quality.document import Document
+    from novacron.quality.sensitivity import PrecisionPlan, Sensitivity
+
+_MNAT = 1000
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@serving_command("model")
+@click.option(
+    "--budget", required=True, metavar="SIZE", help="Most bytes that all weights may take: 12Mi."
+)
+@click.option(
+    "--levels", default="int8,int4", show_default=True, help="Levels that matrices may have."
+)
+@click.option("--corpus", type=_FILE, help="Text to measure on; without: chats of the tasks.")
+@click.option("--num-documents", default=200, show_default=True, help="Chats, or windows of it.")
+@click.option("--window", default=512, show_default=True, help="Tokens of a window of the text.")
+@click.option("--tasks", default="all", show_default=True, help="Whose chats, with commas.")
+@click.option("--corpus-seed", default=0, show_default=True, help="Of the chats.")
+@click.option(
+    "--sensitivity", "kept", type=_FILE, metavar="FILE",
+    help="What was measured (JSON): read if it is there, else measured and written.",
+)  # fmt: skip
+@click.option("--output", type=_FILE, help="File to write, for novacron serve --config.")
+def quantize_plan(
+    settings: Settings,
+    *,
+    budget: str,
+    levels: str,
+    corpus: Path | None,
+    num_documents: int,
+    window: int,
+    tasks: str,
+    corpus_seed: int,
+    kept: Path | None,
+    output: Path | None,
+) -> None:
+    """Choose a level for each matrix: what is lost is least, and the weights fit into the budget.
+
+    Measures first what each matrix loses at each level while all others are as they are, in
+    divergence (KL) from the model in float32. Then shares out the bytes, exactly. Compare the plan
+    with `novacron bench accuracy --config FILE --against quantization=int4`, say.
+    """
+    from novacron.quality.sensitivity import plan_precision
+
+    budget_bytes = parse_bytes(budget)
+    measured = _read(settings, kept) if kept is not None and kept.exists() else None
+    if measured is None:
+        documents = _documents(settings, corpus, num_documents, window, tasks, corpus_seed)
+        measured = _measure(settings, _levels(levels), documents, corpus)
+        if kept is not None:
+            kept.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
+    plan = plan_precision(measured, budget_bytes)
+    click.echo(render(measured, plan))
+    if output is not None:
+        output.write_text(settings_file(measured, plan))
+        click.echo(f"\nwrote {output}: novacron serve --config {output}")
+
+
+def render(measured: Sensitivity, plan: PrecisionPlan) -> str:
+    """As a table for people, then what it adds up to."""
+    rows = [("matrix", "unrounded", "level", "bytes", "loses (mnat)")]
+    for part, level in zip(measured.parts, plan.levels, strict=True):
+        loss = None if level is None else part.losses[level]
+        rows.append(
+            (
+                part.name.removeprefix("model."),
+                size(part.plain_bytes),
+                level or measured.dtype,
+                size(part.plain_bytes if loss is None else loss.num_bytes),
+                "0" if loss is None else f"{loss.kl.value * _MNAT:.4f}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            (f"{first:{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(rest, widths[1:], strict=True)))
+        )
+        for first, *rest in rows
+    ]
+    proof = "the least there is" if plan.is_exact else f"at best {plan.least_kl * _MNAT:.3f}"
+    lines += [
+        "",
+        f"Weights  {size(plan.weight_bytes)} of {size(plan.budget_bytes)}, norms and biases "
+        f"({size(measured.other_bytes)}) included",
+        f"Loses    {plan.kl * _MNAT:.3f} thousandths of a nat a token, added up ({proof})",
+        f"Measured on {measured.num_tokens:,} tokens of {measured.num_documents:,} documents "
+        f"({measured.corpus})",
+    ]
+    return "\n".join(lines)
+
+
+def settings_file(measured: Sensitivity, plan: PrecisionPlan) -> str:
+    """The plan as a configuration file."""
+    settings = {
+        "quantization": "none",
+        "quantization_group_size": measured.group_size,
+        "quantization_layers": list(plan.overrides(measured.parts)),
+    }
+    return (
+        f"# {size(plan.weight_bytes)} of weights; measured part by part, they lose "
+        f"{plan.kl * _MNAT:.3f} mnat a token.\n"
+        f"# Made by novacron quantize-plan for the model {measured.model_version}, held in "
+        f"{measured.dtype}.\n{yaml.safe_dump(settings, sort_keys=False)}"
+    )
+
+
+def _levels(text: str) -> tuple[Level, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if unknown := [name for name in names if name not in LEVELS]:
+        raise ConfigError(
+            f"--levels has {', '.join(map(repr, unknown))}: choose among {', '.join(LEVELS)}."
+        )
+    return cast(tuple[Level, ...], names)
+
+
+def _read(settings: Settings, path: Path) -> Sensitivity:
+    """What was measured before. Raises ConfigError if it is of another model or precision."""
+    from novacron.engine.model_path import resolve_model_path
+    from novacron.executor.blueprint import draw_blueprint
+    from novacron.models.model_version import model_version
+    from novacron.quality.sensitivity import Sensitivity
+
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Sensitivity)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{path} holds no sensitivities: {error}.") from error
+    model = settings.engine.model
+    blueprint = draw_blueprint(model, resolve_model_path(model.model), 1)
+    ours = (
+        model_version(blueprint.checkpoint),
+        blueprint.dtype_name,
+        model.quantization_group_size,
+    )
+    theirs = (found.model_version, found.dtype, found.group_size)
+    for what, mine, measured in zip(("model", "dtype", "group size"), ours, theirs, strict=True):
+        if mine != measured:
+            raise ConfigError(
+                f"{path} was measured with the {what} {measured}, and this is {mine}. Name another "
+                "file to measure anew."
+            )
+    return found
+
+
+def _documents(
+    settings: Settings, corpus: Path | None, count: int, window: int, tasks: str, seed: int
+) -> tuple[Document, ...]:
+    from novacron.bench.asking import task_names
+    from novacron.bench.corpus import demo_documents, file_documents
+    from novacron.engine.model_path import resolve_model_path
+    from novacron.engine.tokenization import Tokenizer
+
+    model = settings.engine.model
+    tokenizer = Tokenizer.load(Path(model.tokenizer or resolve_model_path(model.model)))
+    if corpus is None:
+        return demo_documents(tokenizer, count, seed, task_names(tuple(tasks.split(","))))
+    return file_documents(tokenizer, corpus, window=window, count=count)
+
+
+def _measure(
+    settings: Settings,
+    levels: Sequence[Level],
+    documents: Sequence[Document],
+    corpus: Path | None,
+) -> Sensitivity:
+    from novacron.bench.corpus import digest
+    from novacron.engine.model_path import resolve_model_path
+    from novacron.executor.sensitivity import measure_sensitivity
+
+    source = "chats of the tasks" if corpus is None else corpus.name
+    console = Console(stderr=True)
+    with console.status("measuring") as status:
+        return measure_sensitivity(
+            settings.engine,
+            resolve_model_path(settings.engine.model.model),
+            documents,
+            levels,
+            corpus=f"{source}, {digest(documents)}",
+            progress=lambda fraction: status.update(f"measuring: {fraction:.0%}"),
+        )

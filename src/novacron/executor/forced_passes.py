@@ -1,0 +1,38 @@
+"""How documents are laid out over passes through a model. Pure; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Positions [start, start + num_tokens) of one document, in one pass."""
+
+    document: int
+    start: int
+    num_tokens: int
+
+
+def lay_out(
+    lengths: Sequence[int], *, max_tokens: int, max_documents: int
+) -> Iterator[tuple[Piece, ...]]:
+    """Passes of at most `max_tokens` tokens of at most `max_documents` documents, in order.
+
+    A document that does not end in a pass goes on at the beginning of the next one, so no more than
+    one is unfinished between passes.
+    """
+    pieces: list[Piece] = []
+    free = max_tokens
+    for document, length in enumerate(lengths):
+        start = 0
+        while start < length:
+            count = min(free, length - start)
+            pieces.append(Piece(document, start, count))
+            start, free = start + count, free - count
+            if free == 0 or len(pieces) == max_documents:
+                yield tuple(pieces)
+                pieces, free = [], max_tokens
+    if pieces:
+        yield tuple(pieces)

@@ -1,0 +1,97 @@
+"""What each part of a model loses at each level, and the levels that lose least within a budget.
+
+Losses of parts are taken to add up: each is measured with all other parts unrounded. The divergence
+of the variant's distributions from the reference's (KL) is what adds up best: it is smooth, never
+negative, zero where nothing is rounded, and needs no right answers. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from novacron.quality.byte_budget import Option, allot
+from novacron.quality.estimates import Estimate
+from novacron.quantization.levels import Level
+
+
+class LevelLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """One part at one level, all others as the reference has them. Nats per token."""
+
+    num_bytes: int
+    kl: Estimate
+    nll_difference: Estimate
+
+
+class PartSensitivity(msgspec.Struct, frozen=True, kw_only=True):
+    """`patterns` are those of overrides; `plain_bytes` what the part takes if it is not rounded."""
+
+    name: str
+    patterns: tuple[str, ...]
+    plain_bytes: int
+    losses: dict[Level, LevelLoss]
+
+
+class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one model. `other_bytes` is what takes part in no choice: norms, biases, routers."""
+
+    model_version: str
+    dtype: str
+    group_size: int
+    corpus: str
+    num_documents: int
+    num_tokens: int
+    other_bytes: int
+    parts: tuple[PartSensitivity, ...]
+
+
+class PrecisionPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A level for each part, None where it is not rounded. `weight_bytes` is of the whole model.
+
+    `kl` is the sum of what was measured part by part; no plan in the budget has a smaller one than
+    `least_kl`.
+    """
+
+    budget_bytes: int
+    weight_bytes: int
+    kl: float
+    least_kl: float
+    is_exact: bool
+    levels: tuple[Level | None, ...]
+
+    def overrides(self, parts: Sequence[PartSensitivity]) -> tuple[str, ...]:
+        """As `quantization_layers` takes them, upon no quantization of the rest."""
+        return tuple(
+            f"{pattern}={level}"
+            for part, level in zip(parts, self.levels, strict=True)
+            if level is not None
+            for pattern in part.patterns
+        )
+
+
+def plan_precision(sensitivity: Sensitivity, budget_bytes: int) -> PrecisionPlan:
+    """The plan whose losses add up to the least. Raises ConfigError if nothing fits."""
+    choices = [_options(part) for part in sensitivity.parts]
+    found = allot(
+        [list(options.values()) for options in choices],
+        budget_bytes,
+        beside_bytes=sensitivity.other_bytes,
+    )
+    return PrecisionPlan(
+        budget_bytes=budget_bytes,
+        weight_bytes=found.num_bytes,
+        kl=found.loss,
+        least_kl=found.lower_bound,
+        is_exact=found.is_exact,
+        levels=tuple(
+            list(options)[choice] for options, choice in zip(choices, found.choices, strict=True)
+        ),
+    )
+
+
+def _options(part: PartSensitivity) -> dict[Level | None, Option]:
+    plain: dict[Level | None, Option] = {None: Option(part.plain_bytes, 0.0)}
+    return plain | {
+        level: Option(loss.num_bytes, loss.kl.value) for level, loss in part.losses.items()
+    }
