@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "context.h"
+#include "experts.h"
 #include "kv_block.h"
 #include "packing.h"
 
@@ -16,7 +17,7 @@
 namespace novacron {
 namespace {
 
-constexpr int32_t kAbiVersion = 5;
+constexpr int32_t kAbiVersion = 6;
 
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -129,4 +130,8 @@ void novacron_lookup(Context* context, const novacron::LookupCall* call) {
 
 void novacron_map(Context* context, const novacron::MapCall* call) {
   context->level.map(context->pool, *call);
+}
+
+void novacron_mix_experts(Context* context, const novacron::ExpertsCall* call) {
+  novacron::mix_experts(*context, *call);
 }

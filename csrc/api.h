@@ -37,6 +37,7 @@ enum OperationKind : int32_t {
   kAttention = 4,
   kLookup = 5,
   kMap = 6,
+  kExperts = 7,
 };
 
 // Packs the weights [outputs][inputs] of `type`: as they are if `weight_type` is the same, or rounded
@@ -126,6 +127,26 @@ struct KVCache {
   int32_t format;
 };
 
+// out[r] = residual[r] + the sum of the experts that the router ranks first for x[r], each times its
+// share, + shared[r] * sigmoid(shared_logits[r]). `gate_up` and `down` are the products of each
+// expert but for x, out and rows: what is a pair's, that of a row with one of its experts, has room
+// for rows * experts_per_token rows; all are without gaps and of `type`.
+struct ExpertsCall {
+  const void* x;
+  const void* router_logits;  // [rows][num_experts]
+  const LinearCall* gate_up;
+  const LinearCall* down;
+  const void* shared;         // or null
+  const void* shared_logits;  // [rows], with shared
+  const void* residual;       // or null
+  void* out;
+  void* rows_of_pairs;       // [..][size]
+  void* gate_up_of_pairs;    // [..][2 * ffn_size]
+  void* activated_of_pairs;  // [..][ffn_size]
+  int64_t rows, size, ffn_size, num_experts, experts_per_token;
+  int32_t type, activation, renormalize;
+};
+
 // Stores the step's keys and values in the cache, then attends. A row is a request's part of the
 // step: {first token, position of that token, number of tokens}.
 struct AttentionCall {
@@ -206,6 +227,8 @@ NOVACRON_API void novacron_attend(novacron::Context* context,
                                   const novacron::AttentionCall* call);
 NOVACRON_API void novacron_lookup(novacron::Context* context, const novacron::LookupCall* call);
 NOVACRON_API void novacron_map(novacron::Context* context, const novacron::MapCall* call);
+NOVACRON_API void novacron_mix_experts(novacron::Context* context,
+                                       const novacron::ExpertsCall* call);
 NOVACRON_API void novacron_sample(novacron::Context* context, const novacron::SampleCall* call);
 // The operations in order. The pool's threads stay awake from the first to the last.
 NOVACRON_API void novacron_run(novacron::Context* context, const novacron::Program* program,

@@ -67,6 +67,7 @@ def build_library(library: Path = LIBRARY) -> list[str]:
                 "thread_pool.cpp",
                 "program.cpp",
                 "packing.cpp",
+                "experts.cpp",
                 "sampling.cpp",
                 "levels/portable.cpp",
             )

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "level.h"
+#include "scalar.h"
 
 namespace novacron {
 namespace {
@@ -10,28 +11,6 @@ namespace {
 constexpr int64_t kScaleBytes = 2;
 
 bool is_grouped(int32_t weight_type) { return weight_type == kInt8 || weight_type == kInt4; }
-
-uint32_t bits_of(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-float float_of(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-float widened(const float* from) { return *from; }
-float widened(const uint16_t* bfloat16) { return float_of(uint32_t{*bfloat16} << 16); }
-
-void narrow(float value, float* to) { *to = value; }
-// To nearest, ties to even; what comes from packed weights is finite.
-void narrow(float value, uint16_t* bfloat16) {
-  const uint32_t bits = bits_of(value);
-  *bfloat16 = static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
 
 // Where the parts of packed weights lie, in bytes.
 struct Layout {

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "context.h"
+#include "experts.h"
 #include "packing.h"
 
 namespace novacron {
@@ -23,6 +24,7 @@ void compute(Context& context, int64_t kind, const void* call) {
     case kAttention: return level.attend(pool, as<AttentionCall>(call));
     case kLookup: return lookup(pool, as<LookupCall>(call));
     case kMap: return level.map(pool, as<MapCall>(call));
+    case kExperts: return mix_experts(context, as<ExpertsCall>(call));
   }
 }
 

@@ -17,7 +17,6 @@ from novacron.kernels.linear import Quantization
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.native.library import NativeContext, NativeUnavailable, native_levels
 from novacron.kernels.native.table import native_kernels
-from novacron.kernels.recorded import NotRecordable
 from novacron.models.decoder import Decoder
 from novacron.parallel.groups import SINGLE
 from novacron.records.request import SamplingParams
@@ -35,7 +34,6 @@ except NativeUnavailable:
 
 pytestmark = pytest.mark.skipif(not LEVELS, reason="no native kernels")
 
-MOE = ("mixtral", "qwen2_moe", "qwen3_moe")
 LENGTHS = (70, 33, 5, 150)
 # Parts of the prompts above, by step: every prompt whole and alone, or cut and mixed.
 ALONE = [[(index, length)] for index, length in enumerate(LENGTHS)]
@@ -132,17 +130,11 @@ def test_families(family: str, dtype: torch.dtype, checkpoint: Callable[..., Pat
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in MOE])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_families_captured(
     family: str, dtype: torch.dtype, checkpoint: Callable[..., Path]
 ) -> None:
     check(checkpoint(family), dtype, LEVELS[-1], CapturedStep)
-
-
-@pytest.mark.parametrize("family", MOE)
-def test_a_mixture_of_experts_is_not_captured(family: str, checkpoint: Callable[..., Path]) -> None:
-    with pytest.raises(NotRecordable, match="computed by PyTorch"):
-        check(checkpoint(family), torch.float32, LEVELS[-1], CapturedStep)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -150,9 +142,8 @@ def test_a_mixture_of_experts_is_not_captured(family: str, checkpoint: Callable[
 def test_families_with_rounded_weights(
     family: str, bits: Literal[8, 4], checkpoint: Callable[..., Path]
 ) -> None:
-    make_step = eager if family in MOE else CapturedStep
     quantization = Quantization(bits, 32)
-    check(checkpoint(family), torch.bfloat16, LEVELS[-1], make_step, quantization)
+    check(checkpoint(family), torch.bfloat16, LEVELS[-1], CapturedStep, quantization)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from novacron.kernels import torch_attention, torch_ops
+from novacron.kernels.experts import MakeExperts, make_torch_experts
 from novacron.kernels.linear import Level, Linear, Quantization, Rounded, Table, TorchLinear
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
 from novacron.kernels.quantized_linear import (
@@ -22,8 +23,7 @@ from novacron.kernels.quantized_linear import (
     torch_weight_bytes,
 )
 from novacron.kernels.recorded import Record, refuse_to_record
-
-Activation = Literal["silu", "gelu_tanh", "gelu"]
+from novacron.kernels.torch_ops import Activation
 
 
 class RMSNormOperation(Protocol):
@@ -101,6 +101,7 @@ class Kernels:
     rms_norm: RMSNormOperation
     plan_rotation: Callable[[Tensor, Tensor, Tensor], Rotation]
     activate_and_mul: dict[Activation, Callable[[Tensor], Tensor]]
+    experts: MakeExperts
     scale: Callable[[Tensor, float], Tensor]
     softcap: Callable[[Tensor, float], Tensor]
     plan_attention: Callable[[AttentionMetadata, int | None], AttentionPlan]
@@ -121,11 +122,8 @@ TORCH_KERNELS = Kernels(
     lookup=TorchLinear,
     rms_norm=torch_ops.rms_norm,
     plan_rotation=torch_ops.plan_rotation,
-    activate_and_mul={
-        "silu": torch_ops.silu_and_mul,
-        "gelu_tanh": torch_ops.gelu_tanh_and_mul,
-        "gelu": torch_ops.gelu_and_mul,
-    },
+    activate_and_mul=torch_ops.ACTIVATE_AND_MUL,
+    experts=make_torch_experts,
     scale=torch_ops.scale,
     softcap=torch_ops.softcap,
     plan_attention=torch_attention.plan_attention,

@@ -6,11 +6,15 @@ leading dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Activation = Literal["silu", "gelu_tanh", "gelu"]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, add_to: Tensor | None = None) -> Tensor:
@@ -69,3 +73,10 @@ def gelu_tanh_and_mul(gate_up: Tensor) -> Tensor:
 def gelu_and_mul(gate_up: Tensor) -> Tensor:
     gate, up = gate_up.chunk(2, -1)
     return F.gelu(gate).mul_(up)
+
+
+ACTIVATE_AND_MUL: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": silu_and_mul,
+    "gelu_tanh": gelu_tanh_and_mul,
+    "gelu": gelu_and_mul,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from novacron.kernels.table import Activation
+from novacron.kernels.torch_ops import Activation
 
 
 @dataclass(frozen=True, kw_only=True)

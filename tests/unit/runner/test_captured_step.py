@@ -8,7 +8,9 @@ import torch
 
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.native.library import NativeUnavailable, native_levels
+from novacron.kernels.torch_ops import silu_and_mul
 from novacron.models.decoder import Decoder
+from novacron.models.layers.feed_forward import FeedForward
 from novacron.parallel.groups import SINGLE
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
@@ -64,8 +66,9 @@ def logits(step: DecoderStep, batch: InputBatch, places: list[int]) -> torch.Ten
 
 
 @needs_native
-def test_native_steps_are_captured(make: Make) -> None:
-    decoder, cache, batch = make("llama", "native")
+@pytest.mark.parametrize("family", ["llama", "mixtral", "qwen2_moe"])
+def test_native_steps_are_captured(family: str, make: Make) -> None:
+    decoder, cache, batch = make(family, "native")
     step = capture_step(decoder, cache, batch)
     assert isinstance(step, CapturedStep)
     wanted = logits(EagerStep(decoder, cache), batch, list(range(10)))
@@ -84,7 +87,10 @@ def test_with_torch_each_operation_is_called(make: Make) -> None:
 def test_what_cannot_be_captured_is_computed_all_the_same(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    decoder, cache, batch = make("mixtral", "native")
+    decoder, cache, batch = make("llama", "native")
+    feed_forward = decoder.layers[0].feed_forward
+    assert isinstance(feed_forward, FeedForward)
+    feed_forward.activate_and_mul = silu_and_mul  # torch's
     with caplog.at_level("INFO"):
         step = capture_step(decoder, cache, batch)
     assert isinstance(step, EagerStep)

@@ -30,7 +30,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 5
+_ABI_VERSION = 6
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -157,6 +157,19 @@ class MapCall(Call):
     )
 
 
+class ExpertsCall(Call):
+    kind, sizes = 7, {"rows": ROWS}
+    _fields_ = (
+        *((name, c_void_p) for name in ("x", "router_logits")),
+        *((name, POINTER(LinearCall)) for name in ("gate_up", "down")),
+        *((name, c_void_p) for name in ("shared", "shared_logits", "residual", "out")),
+        *((name, c_void_p) for name in ("rows_of_pairs", "gate_up_of_pairs", "activated_of_pairs")),
+        *((name, c_int64) for name in ("rows", "size", "ffn_size")),
+        *((name, c_int64) for name in ("num_experts", "experts_per_token")),
+        *((name, c_int32) for name in ("type", "activation", "renormalize")),
+    )
+
+
 class SampleCall(Structure):
     _fields_ = (
         *((name, c_void_p) for name in ("logits", "rows", "tokens", "peaks")),
@@ -189,6 +202,7 @@ _OPERATIONS: dict[type[Call], str] = {
     AttentionCall: "novacron_attend",
     LookupCall: "novacron_lookup",
     MapCall: "novacron_map",
+    ExpertsCall: "novacron_mix_experts",
 }
 
 _FUNCTIONS = {

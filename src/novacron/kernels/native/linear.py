@@ -85,6 +85,13 @@ class NativeLinear:
         self._context.stream.submit(call)
         return out
 
+    def call_between_rows(self) -> LinearCall:
+        """The product of rows without gaps, of the weight's own type; but for x, out and rows."""
+        call = LinearCall.from_buffer_copy(self._call)
+        call.bias = call.residual = None
+        call.x_stride, call.out_stride, call.out_type = self.shape[1], self.shape[0], self._type
+        return call
+
     @property
     def packed(self) -> Tensor:
         """The weight as it lies in memory, [bytes]."""

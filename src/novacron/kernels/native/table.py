@@ -8,6 +8,7 @@ from torch import Tensor
 
 from novacron.kernels.linear import Quantization, Rounded
 from novacron.kernels.native.attention import NativeAttentionPlan
+from novacron.kernels.native.experts import NativeExperts
 from novacron.kernels.native.library import NativeContext
 from novacron.kernels.native.linear import NativeLinear, NativeTable, packed_bytes
 from novacron.kernels.native.ops import (
@@ -56,6 +57,7 @@ def native_kernels(context: NativeContext) -> Kernels:
             "gelu_tanh": NativeGated(context, "gelu_tanh"),
             "gelu": NativeGated(context, "gelu"),
         },
+        experts=partial(NativeExperts, context),
         plan_attention=partial(NativeAttentionPlan, context),
         choose=NativeChoose(context),
         record=partial(record, context),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from novacron.kernels.table import Activation
+from novacron.kernels.torch_ops import Activation
 from novacron.models.decoder_config import (
     DecoderConfig,
     DynamicScaling,

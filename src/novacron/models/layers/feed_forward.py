@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from novacron.kernels.table import Activation, Kernels
+from novacron.kernels.table import Kernels
+from novacron.kernels.torch_ops import Activation
 from novacron.models.layers.linear import Columns, FusedColumnLinear, RowLinear
 from novacron.models.weight_slots import WeightSlot
 from novacron.parallel.communicator import Communicator

@@ -8,12 +8,13 @@ Shapes: T tokens, D hidden size, E experts, C experts chosen per token, F slice 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property, partial
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from novacron.kernels.table import Activation, Kernels
+from novacron.kernels.experts import Experts, SharedExpert
+from novacron.kernels.table import Kernels
+from novacron.kernels.torch_ops import Activation
 from novacron.models.decoder_config import MoeConfig
 from novacron.models.layers.feed_forward import FeedForward
 from novacron.models.layers.matrix import Matrix
@@ -40,8 +41,13 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.config = config
         self.columns = group.slice_of(config.ffn_size)
-        self.all_reduce = communicator.all_reduce
-        self.activate_and_mul = kernels.activate_and_mul[activation]
+        self.all_reduce = communicator.all_reduce if group.size > 1 else None
+        self.make_experts = partial(
+            kernels.experts,
+            activation=activation,
+            experts_per_token=config.experts_per_token,
+            renormalize=config.renormalize,
+        )
         experts, share = config.num_experts, group.share_of(config.ffn_size)
         self.router = Matrix(experts, hidden_size, "router")
         self.gate_up = tuple(Matrix(2 * share, hidden_size) for _ in range(experts))
@@ -61,44 +67,22 @@ class MixtureOfExperts(nn.Module):
             self.shared_expert_gate = Matrix(1, hidden_size, "router")
 
     def forward(self, x_TD: Tensor, add_to: Tensor | None = None) -> Tensor:
-        shares_TC, experts_TC = self._route(x_TD)
-        out_TD = (self._run_experts(x_TD, experts_TC) * shares_TC.unsqueeze(-1)).sum(1)
+        scores_TE = self.router.product(x_TD)
+        shared = None
         if self.shared_expert is not None:
-            out_TD += self._shared_expert_share(x_TD) * self.shared_expert(x_TD)
-        out_TD = self.all_reduce(out_TD)
+            score_T1 = self.shared_expert_gate.product(x_TD)
+            shared = SharedExpert(self.shared_expert(x_TD), score_T1)
+        if self.all_reduce is None:
+            return self._experts(x_TD, scores_TE, shared, add_to)
+        out_TD = self.all_reduce(self._experts(x_TD, scores_TE, shared))
         return out_TD if add_to is None else add_to.add_(out_TD)
 
-    def _shared_expert_share(self, x_TD: Tensor) -> Tensor:
-        """The sigmoid of the gate, [T, 1], written as the softmax of the gate and zero: torch
-        rounds a sigmoid differently in the last few elements of a tensor, so that a token's would
-        depend on how many there are in the step."""
-        return F.pad(self.shared_expert_gate.product(x_TD), (0, 1)).softmax(-1)[:, :1]
-
-    def _route(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
-        chances_TE = self.router.product(x_TD).softmax(-1, dtype=torch.float32)
-        shares_TC, experts_TC = chances_TE.topk(self.config.experts_per_token, dim=-1)
-        if self.config.renormalize:
-            shares_TC /= shares_TC.sum(-1, keepdim=True)
-        return shares_TC.to(x_TD.dtype), experts_TC
-
-    def _run_experts(self, x_TD: Tensor, experts_TC: Tensor) -> Tensor:
-        """What each chosen expert makes of its token, [T, C, D].
-
-        Sorts the (token, expert) pairs by expert, so that each expert is one product over its
-        tokens. The counts come to the host: on a GPU one wait per layer.
-        """
-        num_tokens, chosen = experts_TC.shape
-        order = experts_TC.flatten().argsort(stable=True)
-        counts = torch.bincount(experts_TC.flatten(), minlength=self.config.num_experts).tolist()
-        inputs = torch.split_with_sizes(x_TD[order // chosen], counts)
-        outputs = [
-            down.product(self.activate_and_mul(gate_up.product(part)))
-            for part, gate_up, down in zip(inputs, self.gate_up, self.down, strict=True)
-            if part.shape[0]
-        ]
-        sorted_outputs = torch.cat(outputs)
-        unsorted = torch.empty_like(sorted_outputs).index_copy_(0, order, sorted_outputs)
-        return unsorted.view(num_tokens, chosen, -1)
+    @cached_property
+    def _experts(self) -> Experts:
+        """Of the products as they are when the weights are there, before the first token."""
+        return self.make_experts(
+            [matrix.product for matrix in self.gate_up], [matrix.product for matrix in self.down]
+        )
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
         experts, hidden_size = self.router.shape

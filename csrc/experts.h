@@ -1,0 +1,11 @@
+// A mixture of experts: for each token the sum of a few feed-forward networks, which a router picks.
+#pragma once
+
+#include "api.h"
+#include "context.h"
+
+namespace novacron {
+
+void mix_experts(Context& context, const ExpertsCall& call);
+
+}  // namespace novacron
