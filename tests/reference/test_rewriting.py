@@ -92,7 +92,8 @@ def test_words_hold_the_numbers_from_the_lowest_bits_on(out: Path) -> None:
     for name in packed:
         module = name.removesuffix(".weight_packed")
         rows, columns = tensors[f"{module}.weight_shape"].tolist()
-        scales = tensors[f"{module}.weight_scale"].float().repeat_interleave(32, 1)
+        scales = tensors[f"{module}.weight_scale"].float()
+        scales = scales.repeat_interleave(columns // scales.shape[1], 1)
         bits = 32 * tensors[name].shape[1] // columns
         weight = checkpoint.read(f"{module}.weight", EVERYTHING)
         numbers = torch.where(scales == 0, 0.0, weight / scales).round() + 2 ** (bits - 1)

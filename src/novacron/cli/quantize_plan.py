@@ -151,9 +151,9 @@ def _read(settings: Settings, path: Path) -> Sensitivity:
     ours = (
         model_version(blueprint.checkpoint),
         blueprint.dtype_name,
-        model.quantization_group_size,
+        model.quantization_group_size or "that is usual",
     )
-    theirs = (found.model_version, found.dtype, found.group_size)
+    theirs = (found.model_version, found.dtype, found.group_size or "that is usual")
     for what, mine, measured in zip(("model", "dtype", "group size"), ours, theirs, strict=True):
         if mine != measured:
             raise ConfigError(

@@ -61,8 +61,10 @@ class ModelConfig:
         "matrices of another precision, as PATTERN=LEVEL with a glob over their names in a Llama "
         "checkpoint: model.layers.0.*=int8,*.down_proj.weight=int8",
     )
-    quantization_group_size: int = setting(
-        32, "neighbouring weights that share a scale in int8 and int4: 32, 64 or 128"
+    quantization_group_size: int | None = setting(
+        None,
+        "neighbouring weights that share a scale in int8 and int4: 32, 64 or 128; empty: 32 in "
+        "int4, and in int8 the largest that divides a row",
     )
     packed_cache_size: int = setting(
         32 * 2**30,
@@ -102,7 +104,10 @@ class ModelConfig:
         )  # fmt: skip
         parse_weight_layers(self.quantization_layers)
         size = self.quantization_group_size
-        require(size in (32, 64, 128), "quantization_group_size", size, "choose 32, 64 or 128")
+        require(
+            size in (None, 32, 64, 128), "quantization_group_size", size,
+            "choose 32, 64 or 128, or leave it out",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,6 @@ class PrecisionStudy:
     kernels: str
     stored: Level
     computed: str  # of torch's dtypes
-    group_size: int
     levels: PrecisionMap
     parts: tuple[Part, ...]
     kv_values_per_token: int  # keys, and as many values
@@ -84,7 +83,6 @@ def _study(
         kernels=decoder.kernels.name,
         stored=stored,
         computed=str(decoder.dtype).removeprefix("torch."),
-        group_size=precision.group_size,
         levels=precision.levels,
         parts=report_precision(decoder, precision, stored),
         kv_values_per_token=len(config.layers) * config.num_kv_heads * config.head_dim,

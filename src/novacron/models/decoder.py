@@ -142,10 +142,7 @@ class Decoder(nn.Module):
                 slot.matrix.names += (slot.name,)
         for matrix in self.matrices:
             matrix.quantization = precision.quantization_of(
-                matrix.names,
-                self.dtype,
-                self.kernels.rounded_levels,
-                is_tied=self.is_tied(matrix),
+                matrix, self.kernels.rounded_levels, is_tied=self.is_tied(matrix)
             )
 
     def is_tied(self, matrix: Matrix) -> bool:

@@ -16,7 +16,7 @@ import torch
 from novacron.kernels.linear import Quantization
 from novacron.models.layers.matrix import Matrix
 from novacron.quantization.components import Component
-from novacron.quantization.levels import ROUNDED, Level, finest
+from novacron.quantization.levels import ROUNDED, Level, finest, usual_group_size
 from novacron.quantization.precision_map import PrecisionMap
 from novacron.quantization.profiles import PROFILES
 from novacron.quantization.resolution import Holdings, resolve
@@ -31,10 +31,11 @@ _LEVELS: dict[torch.dtype, Level] = {
 
 @dataclass(frozen=True)
 class WeightPrecision:
-    """`group_size` is how many neighbouring weights share a scale, where whole numbers do."""
+    """`group_size` is how many neighbouring weights share a scale, where whole numbers do; None:
+    what is usual."""
 
     levels: PrecisionMap = field(default_factory=PrecisionMap)
-    group_size: int = 32
+    group_size: int | None = None
 
     @classmethod
     def uniform(cls, quantization: Quantization | None) -> WeightPrecision:
@@ -58,19 +59,17 @@ class WeightPrecision:
         return finest(self.levels.level_of(name, *also) for name in names)
 
     def quantization_of(
-        self, names: Iterable[str], dtype: torch.dtype, rounded: frozenset[Level], *, is_tied: bool
+        self, matrix: Matrix, rounded: frozenset[Level], *, is_tied: bool
     ) -> Quantization | None:
-        """As kernels that can take the levels `rounded` are told, where others compute in `dtype`;
-        None: not rounded."""
-        computed = level_of_dtype(dtype)
-        wanted = self.wanted(names, is_tied=is_tied)
-        match resolve(wanted, Holdings(computed, computed, rounded)).level:
-            case "int8":
-                return Quantization(8, self.group_size)
-            case "int4":
-                return Quantization(4, self.group_size)
-            case _:
-                return None
+        """As kernels that can take the levels `rounded` are told, where others compute in the type
+        of the matrix; None: not rounded."""
+        computed = level_of_dtype(matrix.dtype)
+        wanted = self.wanted(matrix.names, is_tied=is_tied)
+        level = resolve(wanted, Holdings(computed, computed, rounded)).level
+        if level not in ("int8", "int4"):
+            return None
+        size = self.group_size or usual_group_size(level, matrix.shape[1])
+        return Quantization(8 if level == "int8" else 4, size)
 
 
 def level_of_dtype(dtype: torch.dtype) -> Level:
@@ -90,17 +89,19 @@ def identity_of(matrices: Iterable[Matrix]) -> str:
 
 
 def described(matrices: Iterable[Matrix], dtype: torch.dtype, base: str = "none") -> str:
-    """For people: "int8 in groups of 32", or "balanced: int8 in groups of 32, some bfloat16", what
-    most weights are held in first; "none" if no matrix is rounded. `base` is a PrecisionMap's."""
+    """For people: "int8 in groups of 128", or "balanced: int8 in groups of 128, some bfloat16",
+    what most weights are held in first; "none" if no matrix is rounded. `base` is that of a
+    PrecisionMap."""
     sizes: Counter[Quantization | None] = Counter()
     for matrix in matrices:
         sizes[matrix.quantization] += matrix.shape[0] * matrix.shape[1]
     kinds = [kind for kind, _ in sizes.most_common() if kind is not None]
     if not kinds:
         return "none"
-    sizes_of_groups = {kind.group_size for kind in kinds if kind.group_size}
-    text = ", ".join(kind.level for kind in kinds)
-    text += "".join(f" in groups of {size}" for size in sizes_of_groups)
+    groups: dict[Level, list[str]] = {}
+    for kind in kinds:
+        groups.setdefault(kind.level, []).append(str(kind.group_size))
+    text = ", ".join(f"{level} in groups of {' and '.join(of)}" for level, of in groups.items())
     if None in sizes:
         text += f", some {str(dtype).removeprefix('torch.')}"
     return f"{base}: {text}" if base in PROFILES else text

@@ -38,7 +38,7 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
 
     model_version: str
     dtype: str
-    group_size: int
+    group_size: int | None  # None: the usual
     corpus: str
     num_documents: int
     num_tokens: int

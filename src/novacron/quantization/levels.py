@@ -30,6 +30,13 @@ def finest(levels: Iterable[Level | None]) -> Level | None:
     return max((level for level in found if level is not None), key=_FINENESS.__getitem__)
 
 
+def usual_group_size(level: Level, num_inputs: int) -> int:
+    """Of int8 the largest that divides the inputs: products are a fifth faster than in groups of
+    32, and lose little, if more. Four bits need the smallest."""
+    sizes = (128, 64) if level == "int8" else ()
+    return next((size for size in sizes if num_inputs % size == 0), 32)
+
+
 def matrix_bytes(level: Level, shape: tuple[int, int], group_size: int) -> int:
     """Of a matrix of [outputs, inputs], its scales included. A last group that is shorter is filled
     up. Kernels may add padding of their own."""

@@ -77,8 +77,13 @@ def test_computes_with_rounded_weights(folder: Path, quantization: str, kernels:
     plain = load(folder, kernels=kernels).spec
     executor = load(folder, kernels=kernels, quantization=quantization)
     spec = executor.spec
-    levels = {"int8": "int8", "int4": "int4, int8"}  # the vocabulary has eight bits
-    assert spec.quantization == f"{levels[quantization]} in groups of 32"
+    assert (
+        spec.quantization
+        == {
+            "int8": "int8 in groups of 64 and 128",  # the largest that divides a row
+            "int4": "int4 in groups of 32, int8 in groups of 64",  # the vocabulary has eight bits
+        }[quantization]
+    )
     assert spec.weight_bytes < plain.weight_bytes
     assert spec.num_parameters == plain.num_parameters
     request = NewRequest("a", (5, 6, 7), 3, SamplingParams(temperature=0.0, seed=0))
@@ -103,7 +108,7 @@ def test_blocks_of_one_precision_are_never_found_with_another(folder: Path) -> N
 
 def test_a_profile_gives_each_matrix_its_level(folder: Path) -> None:
     spec = load(folder, quantization="balanced", dtype="bfloat16").spec
-    assert spec.quantization == "balanced: int8 in groups of 32, some bfloat16"
+    assert spec.quantization == "balanced: int8 in groups of 64 and 128, some bfloat16"
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])

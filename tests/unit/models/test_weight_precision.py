@@ -53,7 +53,7 @@ def test_each_matrix_has_the_form_of_its_component(folders: dict[str, Path]) -> 
     assert found[f"{layer}.mlp.down_proj.weight"] == INT4
     assert found["lm_head.weight"] is None
     assert decoder_of(folders["llama"], "memory_critical").precision == (
-        "memory_critical: int4, int8 in groups of 32, some bfloat16"
+        "memory_critical: int4 in groups of 32, int8 in groups of 32, some bfloat16"
     )
 
 

@@ -8,11 +8,12 @@ Shapes: T tokens, D hidden size, E experts, C experts chosen per token, F slice 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import partial
 
 from torch import Tensor, nn
 
 from novacron.kernels.experts import Experts, SharedExpert
+from novacron.kernels.linear import Linear
 from novacron.kernels.table import Kernels
 from novacron.kernels.torch_ops import Activation
 from novacron.models.decoder_config import MoeConfig
@@ -48,6 +49,7 @@ class MixtureOfExperts(nn.Module):
             experts_per_token=config.experts_per_token,
             renormalize=config.renormalize,
         )
+        self._made: tuple[list[Linear], list[Linear], Experts] | None = None
         experts, share = config.num_experts, group.share_of(config.ffn_size)
         self.router = Matrix(experts, hidden_size, "router")
         self.gate_up = tuple(Matrix(2 * share, hidden_size) for _ in range(experts))
@@ -73,16 +75,17 @@ class MixtureOfExperts(nn.Module):
             score_T1 = self.shared_expert_gate.product(x_TD)
             shared = SharedExpert(self.shared_expert(x_TD), score_T1)
         if self.all_reduce is None:
-            return self._experts(x_TD, scores_TE, shared, add_to)
-        out_TD = self.all_reduce(self._experts(x_TD, scores_TE, shared))
+            return self._experts()(x_TD, scores_TE, shared, add_to)
+        out_TD = self.all_reduce(self._experts()(x_TD, scores_TE, shared))
         return out_TD if add_to is None else add_to.add_(out_TD)
 
-    @cached_property
     def _experts(self) -> Experts:
-        """Of the products as they are when the weights are there, before the first token."""
-        return self.make_experts(
-            [matrix.product for matrix in self.gate_up], [matrix.product for matrix in self.down]
-        )
+        """Of the products as they are now: they change when weights are finished."""
+        gate_up = [matrix.product for matrix in self.gate_up]
+        down = [matrix.product for matrix in self.down]
+        if self._made is None or self._made[:2] != (gate_up, down):
+            self._made = (gate_up, down, self.make_experts(gate_up, down))
+        return self._made[2]
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
         experts, hidden_size = self.router.shape

@@ -18,7 +18,7 @@ class Recipe:
 
     quantization: str
     layers: tuple[str, ...]
-    group_size: int
+    group_size: int | None
     method: str
 
     def as_json(self) -> Mapping[str, object]:
@@ -38,6 +38,6 @@ def read_recipe(config: HFConfig) -> Recipe | None:
     return Recipe(
         section.text("quantization"),
         section.texts("quantization_layers"),
-        section.integer("quantization_group_size"),
+        section.optional_integer("quantization_group_size"),
         section.text("method", "rtn"),
     )

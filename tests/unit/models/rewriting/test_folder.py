@@ -26,7 +26,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model("llama", tmp_path_factory.mktemp("models") / "tiny")
 
 
-def settings(quantization: str = "int4", *layers: str, group_size: int = 32) -> ModelConfig:
+def settings(
+    quantization: str = "int4", *layers: str, group_size: int | None = None
+) -> ModelConfig:
     return ModelConfig(
         device="cpu",
         quantization=quantization,  # type: ignore[arg-type]
