@@ -79,12 +79,6 @@ NOVACRON_INLINE void store(Float8* to, Floats x) {
   memcpy(to, &bytes, sizeof bytes);
 }
 
-// To nearest, ties to even. For less than 2^22.
-NOVACRON_INLINE Ints round_to_whole(Floats x) {
-  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23
-  return (Ints)(x + kShift) - (Ints)broadcast(kShift);
-}
-
 // The largest magnitude; NaN if any of the numbers is not finite.
 NOVACRON_INLINE float largest_magnitude(const float* x, int64_t size) {
   Floats largest = {}, poison = {};
@@ -230,7 +224,7 @@ struct IntegerFormat {
         Floats x = load_up_to(from + first + index, count) / by;
         x = choose(x > kLimit, broadcast(kLimit), x);
         x = choose(x < -kLimit, broadcast(-kLimit), x);
-        const Words codes = (Words)(round_to_whole(x) + kOffset) & ((1u << kBits) - 1);
+        const Words codes = (Words)(nearest(x) + kOffset) & ((1u << kBits) - 1);
         const Octets bytes = __builtin_convertvector(codes, Octets);
         memcpy(to + first + index, &bytes, count);
       });
@@ -263,7 +257,7 @@ struct IntegerFormat {
   static void round_to_halves(const float* x, int64_t size, float largest, char* to) {
     const Floats factor = broadcast(largest > 0x1p-100f ? kQueryLimit / largest : 0.0f);
     for_vectors(size, [&](int64_t index, int64_t count) {
-      const Ints whole = round_to_whole(load_up_to(x + index, count) * factor);
+      const Ints whole = nearest(load_up_to(x + index, count) * factor);
       const Halves halves = __builtin_convertvector((Words)whole, Halves);
       memcpy(to + index * 2, &halves, count * 2);
     });

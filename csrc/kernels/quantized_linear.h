@@ -23,6 +23,7 @@ constexpr int64_t kWorthClaimingToRound = 8 * 1024;  // inputs
 // the nearest cache, which holds the sums and inputs of these rows, too.
 constexpr int64_t kRoundedChunkBytes = 8 * 1024;
 constexpr int64_t kAheadBytes = 8 * 1024;
+constexpr int64_t kMostRowsInOnePass = 8;
 constexpr float kCountsAsZero = 1e-30f;
 
 // The inputs of a call: [groups][rows][cells of a group], and for each group and row the scale and
@@ -114,27 +115,29 @@ NOVACRON_UNROLL
 }
 
 // Two vectors of outputs, not four: then the processor has registers left to begin the next group
-// while the sums of this one become floats. A row or two need more to keep it busy.
-template <class Weights, int kCells, int kRows>
+// while the sums of this one become floats. A row or two need more to keep it busy; and with few
+// rows, a large group should be gone through as it comes from memory, in one pass.
+template <class Weights, int kCells, int kRows, bool kInOnePass>
 void add_groups_of_rows(const RoundedRows& x, int64_t row, const Chunk& chunk, float* sums) {
-  constexpr int kVectors = kRows == 1 || (kLanes == 16 && kRows == 2) ? 4 : 2;
+  constexpr bool kIsWide = kRows == 1 || (kLanes == 16 && (kRows == 2 || kInOnePass));
+  constexpr int kVectors = kIsWide ? 4 : 2;
   for (int64_t lane = 0; lane < kPanel; lane += kVectors * kLanes) {
     add_groups<Weights, kCells, kRows, kVectors>(x, row, chunk, lane, sums);
   }
 }
 
-template <class Weights, int kCells>
+template <class Weights, int kCells, bool kInOnePass>
 void add_groups_of_some_rows(int64_t rows, const RoundedRows& x, int64_t row, const Chunk& chunk,
                              float* sums) {
   switch (rows) {
-    case 1: return add_groups_of_rows<Weights, kCells, 1>(x, row, chunk, sums);
-    case 2: return add_groups_of_rows<Weights, kCells, 2>(x, row, chunk, sums);
-    case 3: return add_groups_of_rows<Weights, kCells, 3>(x, row, chunk, sums);
-    case 4: return add_groups_of_rows<Weights, kCells, 4>(x, row, chunk, sums);
+    case 1: return add_groups_of_rows<Weights, kCells, 1, kInOnePass>(x, row, chunk, sums);
+    case 2: return add_groups_of_rows<Weights, kCells, 2, kInOnePass>(x, row, chunk, sums);
+    case 3: return add_groups_of_rows<Weights, kCells, 3, kInOnePass>(x, row, chunk, sums);
+    case 4: return add_groups_of_rows<Weights, kCells, 4, kInOnePass>(x, row, chunk, sums);
   }
   if constexpr (kRoundedTileRows > 4) {
-    if (rows == 5) return add_groups_of_rows<Weights, kCells, 5>(x, row, chunk, sums);
-    return add_groups_of_rows<Weights, kCells, 6>(x, row, chunk, sums);
+    if (rows == 5) return add_groups_of_rows<Weights, kCells, 5, kInOnePass>(x, row, chunk, sums);
+    return add_groups_of_rows<Weights, kCells, 6, kInOnePass>(x, row, chunk, sums);
   }
 }
 
@@ -150,6 +153,9 @@ void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_
   const int64_t rows = smaller(kBlockRows, call.rows - first_row);
   const int64_t tiles = divide_up(rows, kRoundedTileRows);
   const int64_t step = tiles == 1 ? 1 : larger(1, kRoundedChunkBytes / kGroupBytes);
+  constexpr bool kIsLarge = kGroupBytes > kRoundedChunkBytes / 2;
+  const auto add = rows <= kMostRowsInOnePass ? add_groups_of_some_rows<Weights, kCells, kIsLarge>
+                                              : add_groups_of_some_rows<Weights, kCells, false>;
   for (int segment = 0; segment < call.segments; ++segment) {
     float* to = sums + segment * kBlockRows * kPanel;
     memset(to, 0, rows * kPanel * sizeof(float));
@@ -161,8 +167,7 @@ void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_
       for (int64_t tile = 0; tile < tiles; ++tile) {
         const int64_t row = rows * tile / tiles;
         prefetch(chunk.weights + kAheadBytes + chunk_bytes * tile / tiles, chunk_bytes / tiles);
-        add_groups_of_some_rows<Weights, kCells>(rows * (tile + 1) / tiles - row, x,
-                                                 first_row + row, chunk, to + row * kPanel);
+        add(rows * (tile + 1) / tiles - row, x, first_row + row, chunk, to + row * kPanel);
       }
     }
   }
@@ -171,26 +176,46 @@ void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_
   }
 }
 
-// Rounds a group to whole numbers up to 127, so that its largest value becomes 127 or -127. A value
-// that is not finite makes the scale so, and with it every product.
-template <class Element>
-NOVACRON_INLINE void round_group(const Element* from, int64_t count, int64_t group_size, int offset, int8_t* to,
-                 float* scale, int32_t* start) {
-  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+// Of the largest magnitude. As whole numbers, magnitudes are in the same order.
+NOVACRON_INLINE int32_t bits_of_largest(const float* from, int64_t count) {
   Ints most = {};
   for_vectors(count, [&](int64_t index, int64_t lanes) {
     const Ints size = (Ints)load_up_to(from + index, lanes) & 0x7fffffff;
     most = size > most ? size : most;
   });
-  const int32_t bits = max_of_lanes(most);
+  return max_of_lanes(most);
+}
+// Two to a word: the upper ones keep what lies below them, which decides nothing.
+NOVACRON_INLINE int32_t bits_of_largest(const BFloat16* from, int64_t count) {
+  Ints upper = {}, lower = {};
+  int64_t index = 0;
+  for (; index + 2 * kLanes <= count; index += 2 * kLanes) {
+    const Words pair = load_words(from + index);
+    const Ints high = (Ints)(pair & 0x7fffffffu), low = (Ints)(pair << 16 & 0x7fffffffu);
+    upper = high > upper ? high : upper;
+    lower = low > lower ? low : lower;
+  }
+  upper &= ~0xffff;
+  for (; index < count; index += kLanes) {
+    const Ints rest = (Ints)load_up_to(from + index, smaller(kLanes, count - index)) & 0x7fffffff;
+    lower = rest > lower ? rest : lower;
+  }
+  return max_of_lanes(upper > lower ? upper : lower);
+}
+
+// Rounds a group to whole numbers up to 127, so that its largest value becomes 127 or -127. A value
+// that is not finite makes the scale so, and with it every product.
+template <class Element>
+NOVACRON_INLINE void round_group(const Element* from, int64_t count, int64_t group_size, int offset, int8_t* to,
+                 float* scale, int32_t* start) {
+  const int32_t bits = bits_of_largest(from, count);
   float largest;
   memcpy(&largest, &bits, sizeof largest);
   const bool is_zero = largest < kCountsAsZero;
   const float inverse = is_zero ? 0.0f : 127.0f / largest;
   Ints total = {};
   for_vectors(count, [&](int64_t index, int64_t lanes) {
-    const Floats shifted = load_up_to(from + index, lanes) * inverse + kShift;
-    const Ints rounded = (Ints)shifted - (Ints)broadcast(kShift);
+    const Ints rounded = nearest(load_up_to(from + index, lanes) * inverse);
     total += rounded;
     store_bytes(to + index, rounded, lanes);
   });

@@ -144,6 +144,18 @@ NOVACRON_INLINE void store_bytes(int8_t* to, Ints x, int64_t count) {
   memcpy(to, &bytes, count);
 }
 
+// The nearest whole numbers, ties to even, of what is smaller than 2^22.
+NOVACRON_INLINE Ints nearest(Floats x) {
+#if defined(__AVX512F__)
+  return (Ints)_mm512_cvtps_epi32((__m512)x);
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtps_epi32((__m256)x);
+#else
+  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+  return (Ints)(x + kShift) - (Ints)broadcast(kShift);
+#endif
+}
+
 NOVACRON_INLINE Floats choose(Ints condition, Floats yes, Floats no) {
   return (Floats)(((Ints)yes & condition) | ((Ints)no & ~condition));
 }
