@@ -21,7 +21,7 @@ from novacron.bench.result import Column, Goal, Metric, Row, metric
 
 COLUMNS = (Column("rate"), Column("time"), Column("to_best_peer"), Column("of_limit"))
 
-BITS_READ = {"bf16": 16, "int8": 8.5, "int4": 4.5}  # a weight, with a scale of 16 bits for 32
+BITS_READ = {"bf16": 16, "int8": 8.125, "int4": 4.5}  # a weight, with a scale for 128 or 32
 _PEAK_OF = {"bf16": "bf16", "int8": "int8", "int4": "int8"}  # activations have 8 bits for both
 
 
