@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from novacron.bench import machine, server_metrics
 from novacron.bench.measurement import Measurement
-from novacron.bench.physical_limits import model_traffic
 from novacron.bench.result import BenchResult, Column, Row, metric, milliseconds, row
 from novacron.bench.scenario import LatencyScenario
 from novacron.bench.target import Target, check
@@ -97,7 +96,7 @@ def _row(case: Case, transcripts: list[Transcript]) -> Row:
 
 def _limits(target: Target, case: Case, transcripts: list[Transcript]) -> dict[str, float]:
     """For the first case."""
-    traffic = model_traffic(target.engine.model_path) if target.engine else None
+    traffic = target.engine.traffic() if target.engine else None
     tpots = sorted(t.tpot_s for t in transcripts if t.tpot_s)
     if traffic is None or not tpots:
         return {}

@@ -11,7 +11,6 @@ import psutil
 
 from novacron.bench.contestants import OverHttp
 from novacron.bench.measurement import Measurement
-from novacron.bench.physical_limits import model_traffic
 from novacron.bench.result import BenchResult, Column, Metric, Row, metric, row
 from novacron.bench.scenario import ResourcesScenario
 from novacron.bench.server import ServerProcess
@@ -73,7 +72,7 @@ async def run(
         work = _run_batch(target, scenario, scenario.seed * 1_000_003 + turn)
         busy.append(await _watch(target.server, work))
     rows += _rows("busy", busy, num_tokens=batch_tokens)
-    traffic = model_traffic(target.engine.model_path) if target.engine else None
+    traffic = target.engine.traffic() if target.engine else None
     return measurement.finish(
         rows=rows,
         columns=_COLUMNS,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from novacron.bench.http_client import Exchange, HttpClient
+from novacron.bench.physical_limits import ModelTraffic, model_traffic
 from novacron.bench.server import ServerPlan, ServerProcess, running_server
 from novacron.bench.transcript import Transcript, read_transcript
 from novacron.bench.workload import Prompt, PromptMaker
@@ -59,6 +60,14 @@ class LocalEngine:
     def name(self) -> str:
         """For results: never a path."""
         return self.model_path.resolve().name if self.config.model.model else "bundled"
+
+    def traffic(self) -> ModelTraffic | None:
+        """What a step reads; None where settings hold weights or the cache in another precision
+        than the checkpoint's, from which it is computed."""
+        model, cache = self.config.model, self.config.cache
+        is_as_stored = model.quantization in ("auto", "none") and not model.quantization_layers
+        is_as_stored = is_as_stored and model.dtype == cache.kv_cache_dtype == "auto"
+        return model_traffic(self.model_path) if is_as_stored else None
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(Path(self.config.model.tokenizer or self.model_path))

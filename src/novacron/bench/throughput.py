@@ -21,7 +21,6 @@ from novacron.bench.contestants import (
     engine_client,
 )
 from novacron.bench.measurement import Measurement
-from novacron.bench.physical_limits import model_traffic
 from novacron.bench.result import BenchResult, Column, row
 from novacron.bench.rounds import Batch, Round, goals_of, mean_steps_ms, metrics_of, turn_order
 from novacron.bench.scenario import ThroughputScenario
@@ -139,7 +138,7 @@ def _limits(
 ) -> dict[str, float] | None:
     """Of the first contestant: the bare core, where it takes part."""
     engine = field.engine or (field.target.engine if field.target else None)
-    traffic = model_traffic(engine.model_path) if engine else None
+    traffic = engine.traffic() if engine else None
     if traffic is None:
         return None
     first = field.contestants[0].name

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from novacron.bench.physical_limits import ModelTraffic, model_traffic
+from novacron.bench.server import ServerPlan
+from novacron.bench.target import LocalEngine
+from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.demo import bundled_model_path
 
 
 def _write(folder: Path, **config: object) -> None:
@@ -44,3 +49,16 @@ def test_a_step_at_the_speed_of_memory_uses_all_of_it() -> None:
     assert limits["bytes_per_output_token"] == 5_000
     assert limits["least_step_ms"] == pytest.approx(10)
     assert limits["mbu"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"quantization": "int8"}, {"quantization_layers": ("*.0.*=int8",)}, {"dtype": "float32"}],
+)
+def test_no_limit_is_told_of_weights_that_are_held_otherwise(settings: dict[str, Any]) -> None:
+    def engine(**chosen: Any) -> LocalEngine:
+        config = EngineConfig(model=ModelConfig(**chosen))
+        return LocalEngine(config, bundled_model_path(), ServerPlan((), {}), "")
+
+    assert engine().traffic() is not None
+    assert engine(**settings).traffic() is None
