@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from novacron.config.engine import ModelConfig
-from novacron.config.kv_layers import KVDtype
+from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import ModelShape
 from novacron.executor.placement import choose_device, choose_dtype, choose_precision
@@ -25,6 +25,7 @@ from novacron.models.weight_files import WeightFiles
 from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
+from novacron.quantization.kv_precision import kv_precision
 from novacron.quantization.levels import ROUNDED, Level
 from novacron.quantization.precision_map import PrecisionMap
 from novacron.runner.kv_tensors import name_of
@@ -52,6 +53,11 @@ class Blueprint:
     @property
     def dtype_name(self) -> KVDtype:
         return name_of(self.dtype)
+
+    @property
+    def kv_precision(self) -> KVPrecision:
+        """Of keys and values, unless the settings of the cache name another."""
+        return kv_precision(self.precision.levels, self.dtype_name)
 
     @property
     def stored_level(self) -> Level:
@@ -101,7 +107,7 @@ class Blueprint:
             hidden_size=config.hidden_size,
             ffn_width=max(_ffn_width(config, layer) for layer in config.layers),
             vocab_size=config.vocab_size,
-            dtype=self.dtype_name,
+            kv_precision=self.kv_precision,
             value_bytes=self.dtype.itemsize,
             context_length=config.context_length,
             longest_context=config.longest_context,

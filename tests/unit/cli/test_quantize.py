@@ -33,6 +33,26 @@ def test_explains_a_profile(novacron, model: Path, monkeypatch: pytest.MonkeyPat
     assert plain["all"][-2:] == ["100%", "50%"]
 
 
+def test_explains_the_cache(novacron, model: Path) -> None:
+    def cache(*options: str) -> str:
+        command = ("quantize", str(model), "--explain", "--device", "cpu", "--dtype", "bfloat16")
+        result = novacron(*command, *options)
+        assert result.exit_code == 0, result.output
+        [line] = [one for one in result.output.splitlines() if one.startswith("KV cache")]
+        return " ".join(line.split())
+
+    # 3 layers of 4 heads of 8 dimensions, of which int4 holds 32; blocks of 16 tokens.
+    of_keys, of_values = 3 * 4 * 192 / 16, 3 * 4 * 320 / 16
+    assert cache("-q", "memory_critical") == (
+        f"KV cache in int8/int4: {of_keys + of_values:.0f} B a token, 100% of bfloat16; "
+        "asked for: keys int8, values int4"
+    )
+    assert cache("-q", "int8") == "KV cache in bfloat16: 384 B a token, 100% of bfloat16"
+    assert cache("-q", "balanced", "--kv-cache-dtype", "int8") == (
+        "KV cache in int8: 288 B a token, 75% of bfloat16; kv_cache_dtype wins over the profile"
+    )
+
+
 def test_explains_a_shape_that_nobody_has(novacron) -> None:
     result = novacron("quantize", "--explain", "--shape", "405b", "-q", "int4", "--device", "cpu")
     assert result.exit_code == 0, result.output
@@ -48,6 +68,7 @@ def test_explains_a_shape_that_nobody_has(novacron) -> None:
         (("--explain", "--quantization-layers", "int8"), "give PATTERN=LEVEL"),
         (("--explain", "--shape", "8b", "--model", "x"), "--shape goes with --explain"),
         ((), "--explain, or --out"),
+        (("--out", "x", "-q", "int8", "--kv-cache-dtype", "int8"), "cannot be written into a"),
     ],
 )
 def test_refusals(novacron, arguments: tuple[str, ...], reason: str) -> None:
@@ -64,6 +85,7 @@ def test_writes_a_folder(novacron, model: Path, tmp_path: Path) -> None:
     assert f"novacron serve {out}" in result.output
     plan = novacron("plan", str(out), "--device", "cpu")
     assert plan.exit_code == 0, plan.output
+    assert "tokens in int8/int4" in plan.output
     again = novacron(*command, "--profile", "memory_critical")
     assert again.exit_code == 2
     assert "holds a model already" in again.output
