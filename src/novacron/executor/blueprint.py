@@ -181,8 +181,7 @@ def refuse_unknown_levels(precision: WeightPrecision, kernels: Kernels) -> None:
     if missing:
         raise ConfigError(
             f"quantization asks for {', '.join(sorted(missing))}, which these kernels cannot hold "
-            f"weights in; they can in {', '.join(sorted(kernels.rounded_levels))}. int8 takes the "
-            "bytes of fp8 and loses less."
+            f"weights in; they can in {', '.join(sorted(kernels.rounded_levels))}."
         )
 
 

@@ -14,7 +14,7 @@ from novacron.errors import ConfigError
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.calibration import TokenIds, second_moments
 from novacron.kernels.linear import Quantization, Rounded
-from novacron.kernels.quantized_linear import round_in_parts
+from novacron.kernels.torch_linear import round_in_parts
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder
 from novacron.models.rewriting.folder import RewritingOptions, Rounder, rewrite_model

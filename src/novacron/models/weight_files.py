@@ -43,6 +43,6 @@ class RoundedFiles(Protocol):
     """Weight files that hold some matrices just as kernels would round them."""
 
     def rounded(self, name: str, rows: slice, quantization: Quantization) -> Rounded | None:
-        """Some rows of a matrix; None unless they are stored in exactly this form. Raises
-        ModelLoadError."""
+        """Some rows of a matrix; None unless they are stored in exactly this form, or in one that
+        means the same with more scales. Raises ModelLoadError."""
         ...

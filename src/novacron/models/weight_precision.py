@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import blake3
 import torch
 
-from novacron.kernels.linear import Quantization
+from novacron.kernels.linear import FLOAT8, Quantization
 from novacron.models.layers.matrix import Matrix
 from novacron.quantization.components import Component
 from novacron.quantization.levels import ROUNDED, Level, finest
@@ -65,6 +65,8 @@ class WeightPrecision:
         computed = level_of_dtype(dtype)
         wanted = self.wanted(names, is_tied=is_tied)
         match resolve(wanted, Holdings(computed, computed, rounded)).level:
+            case "fp8":
+                return FLOAT8
             case "int8":
                 return Quantization(8, self.group_size)
             case "int4":
@@ -98,7 +100,7 @@ def described(matrices: Iterable[Matrix], dtype: torch.dtype, base: str = "none"
     kinds = [kind for kind, _ in sizes.most_common() if kind is not None]
     if not kinds:
         return "none"
-    sizes_of_groups = {kind.group_size for kind in kinds if kind.group_size}
+    sizes_of_groups = {kind.group_size for kind in kinds if not kind.is_float}
     text = ", ".join(kind.level for kind in kinds)
     text += "".join(f" in groups of {size}" for size in sizes_of_groups)
     if None in sizes:
@@ -107,4 +109,6 @@ def described(matrices: Iterable[Matrix], dtype: torch.dtype, base: str = "none"
 
 
 def _short(quantization: Quantization) -> str:
+    if quantization.is_float:
+        return quantization.level
     return f"{quantization.level}g{quantization.group_size}"

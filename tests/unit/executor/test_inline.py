@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import torch
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.executor import inline
+from novacron.executor.blueprint import refuse_unknown_levels
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.memory_plan import DeviceMemory
+from novacron.kernels.table import TORCH_KERNELS
+from novacron.models.weight_precision import WeightPrecision
+from novacron.quantization.precision_map import PrecisionMap
 from novacron.records.output import ModelSpec
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
@@ -73,13 +78,17 @@ def test_computes_in_every_precision(folder: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
-@pytest.mark.parametrize("quantization", ["int8", "int4"])
+@pytest.mark.parametrize("quantization", ["fp8", "int8", "int4"])
 def test_computes_with_rounded_weights(folder: Path, quantization: str, kernels: str) -> None:
     plain = load(folder, kernels=kernels).spec
     executor = load(folder, kernels=kernels, quantization=quantization)
     spec = executor.spec
-    levels = {"int8": "int8", "int4": "int4, int8"}  # the vocabulary has eight bits
-    assert spec.quantization == f"{levels[quantization]} in groups of 32"
+    levels = {  # of the vocabulary, too
+        "fp8": "fp8, some bfloat16" if plain.dtype == "bfloat16" else "fp8, some float32",
+        "int8": "int8 in groups of 32",
+        "int4": "int4, int8 in groups of 32",
+    }
+    assert spec.quantization == levels[quantization]
     assert spec.weight_bytes < plain.weight_bytes
     assert spec.num_parameters == plain.num_parameters
     request = NewRequest("a", (5, 6, 7), 3, SamplingParams(temperature=0.0, seed=0))
@@ -93,6 +102,7 @@ def test_blocks_of_one_precision_are_never_found_with_another(folder: Path) -> N
         {},
         {"quantization": "int8"},
         {"quantization": "int4"},
+        {"quantization": "fp8"},
         {"quantization": "int4", "quantization_group_size": 64},
         {"quantization": "memory_critical"},
         {"quantization": "int8", "quantization_layers": ("*.0.*=int4",)},
@@ -134,11 +144,12 @@ def test_the_settings_of_the_cache_win_over_the_profile(folder: Path) -> None:
     assert precision(kv_cache_dtype_layers=("0=bf16",)) == "1 x bfloat16, 2 x int8/int4"
 
 
-@pytest.mark.parametrize("kernels", ["auto", "torch"])
-def test_a_level_that_kernels_lack_is_refused(folder: Path, kernels: str) -> None:
-    for choice in ({"quantization": "fp8"}, {"quantization_layers": ("*.0.*=fp8",)}):
+def test_a_level_that_kernels_lack_is_refused() -> None:
+    kernels = replace(TORCH_KERNELS, rounded_levels=frozenset({"int8", "int4"}))
+    refuse_unknown_levels(WeightPrecision(PrecisionMap("balanced")), kernels)
+    for levels in (PrecisionMap("fp8"), PrecisionMap.parse("int8", ["*.0.*=fp8"])):
         with pytest.raises(ConfigError, match=r"asks for fp8, .* they can in int4, int8"):
-            load(folder, kernels=kernels, **choice)
+            refuse_unknown_levels(WeightPrecision(levels), kernels)
 
 
 def test_a_pattern_without_a_matrix_is_refused(folder: Path) -> None:

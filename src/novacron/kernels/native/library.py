@@ -30,7 +30,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 5
+_ABI_VERSION = 6
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -41,7 +41,7 @@ KV_FORMATS: dict[KVDtype, int] = {
     "fp8": 4,
     "int4": 5,
 }
-INT8, INT4 = 2, 3
+INT8, INT4, FLOAT8 = 2, 3, 4  # of weights only
 ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
 SCALE, SOFTCAP = 0, 1  # functions of a MapCall
 

@@ -124,7 +124,8 @@ def _contents(
             yield weight
         else:
             rounded = options.round_weight(one.source, weight, one.quantization)
-            yield from compress(rounded, one.quantization)
+            rows, columns = weight.shape
+            yield from compress(rounded, (rows, columns), one.quantization)
         steps.add(one.num_bytes)
 
 

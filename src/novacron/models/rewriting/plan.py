@@ -69,7 +69,7 @@ def _rewrites(checkpoint: Checkpoint, forms: Mapping[str, Quantization]) -> Iter
             yield Rewrite(name, None, (StoredTensor(name, code, shape),))
             continue
         rows, columns = shape
-        if columns % quantization.group_size:
+        if not quantization.is_float and columns % quantization.group_size:
             raise ConfigError(
                 f"'{name}' has {columns} inputs, which are no whole groups of "
                 f"{quantization.group_size}: files have no place for such. Leave it out with "
