@@ -100,6 +100,7 @@ def _write(
     model: ModelConfig, out: Path, shard_bytes: int, has_texts: bool, calibration: Path | None
 ) -> None:
     from novacron.cli.calibration_texts import calibration_texts
+    from novacron.cli.tokenizer_files import tokenizer_files
     from novacron.engine.model_path import resolve_model_path
     from novacron.executor.rewriting import rewrite
 
@@ -112,9 +113,13 @@ def _write(
             out,
             shard_bytes=shard_bytes,
             calibration=texts,
+            tokenizer_texts=tokenizer_files(model, path),
             progress=lambda fraction: bar.update(int(fraction * _STEPS) - bar.pos),
         )
-    before, after = (
-        sum(file.stat().st_size for file in folder.glob("*.safetensors")) for folder in (path, out)
-    )
+    after, before = _weight_bytes(out), _weight_bytes(path)
     click.echo(f"{size(after)} of weights, which were {size(before)}. Now: novacron serve {out}")
+
+
+def _weight_bytes(path: Path) -> int:
+    files = [path] if path.is_file() else path.glob("*.safetensors")
+    return sum(file.stat().st_size for file in files)

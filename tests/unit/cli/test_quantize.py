@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from novacron.testing.gguf_models import write_gguf
 from novacron.testing.tiny_models import make_tiny_model
 
 
@@ -89,3 +90,21 @@ def test_writes_a_folder(novacron, model: Path, tmp_path: Path) -> None:
     again = novacron(*command, "--profile", "memory_critical")
     assert again.exit_code == 2
     assert "holds a model already" in again.output
+
+
+def test_writes_a_folder_of_a_gguf_file(novacron, model: Path, tmp_path: Path) -> None:
+    """With the tokenizer that is in the file, or that of a folder; refused if there is none."""
+    file = write_gguf(model, tmp_path / "model.gguf", "Q8_0")
+    command = ("quantize", str(file), "--device", "cpu", "-q", "int4", "--out")
+    result = novacron(*command, str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    plan = novacron("plan", str(tmp_path / "out"), "--device", "cpu")
+    assert plan.exit_code == 0, plan.output
+    result = novacron(*command, str(tmp_path / "named"), "--tokenizer", str(model))
+    assert result.exit_code == 0, result.output
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "named" / name).read_text() == (model / name).read_text()
+    result = novacron(*command, str(tmp_path / "none"), "--tokenizer", str(tmp_path))
+    assert result.exit_code == 1
+    assert "tokenizer.json" in result.output
+    assert not (tmp_path / "none").exists()

@@ -40,14 +40,21 @@ def stored_parts(
     )
 
 
+def can_hold(rounded: Rounded, quantization: Quantization) -> bool:
+    """Floats have one scale for an output, and not one for each group."""
+    scales_OG = rounded.scales_OG
+    return not quantization.is_float or torch.equal(
+        scales_OG[:, :1].expand_as(scales_OG), scales_OG
+    )
+
+
 def compress(
     rounded: Rounded, shape: tuple[int, int], quantization: Quantization
 ) -> tuple[Tensor, ...]:
     """The tensors of `stored_parts`, in that order."""
     if quantization.is_float:
-        scales_O1 = rounded.scales_OG[:, :1]
-        assert torch.equal(scales_O1.expand_as(rounded.scales_OG), rounded.scales_OG)
-        return rounded.values_OGS.flatten(1)[:, : shape[1]], scales_O1
+        assert can_hold(rounded, quantization)
+        return rounded.values_OGS.flatten(1)[:, : shape[1]], rounded.scales_OG[:, :1]
     codes_OI = rounded.values_OGS.flatten(1)
     if quantization.bits == 8:
         octets = codes_OI.view(torch.uint8) ^ 0x80  # the same as + 128
