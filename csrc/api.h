@@ -17,7 +17,7 @@ namespace novacron {
 
 struct Context;  // a level and a thread pool
 
-enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2, kInt4 = 3 };
+enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2, kInt4 = 3, kFloat8 = 4 };
 // How the KV cache holds keys, or values: csrc/kernels/kv_formats.h. Blocks of formats differ in size.
 enum KVFormat : int32_t {
   kKVFloat32 = 0,
@@ -42,7 +42,8 @@ enum OperationKind : int32_t {
 
 // Packs the weights [outputs][inputs] of `type`: as they are if `weight_type` is the same, or rounded
 // to kInt8 or kInt4 with a scale for each `group` (32, 64 or 128) of an output's inputs. `packed` is
-// aligned to 64 bytes. Weights that are rounded must be finite.
+// aligned to 64 bytes. Weights that are rounded must be finite. kFloat8 (e4m3, with groups of 128) is
+// packed by the caller, in the form that packing.h tells.
 struct PackCall {
   const void* weights;
   void* packed;
@@ -53,7 +54,7 @@ struct PackCall {
 // y[m][n] = sum_k x[m][k] * w[n][k] (+ bias[n]) (+ residual[m][n]); `residual` may be `out`.
 // `weights` comes from novacron_pack, whose `weight_type` and `group` are repeated here; x, bias and
 // residual are of `type`. With weights in kInt8 or kInt4, x is rounded to int8 with a scale for each
-// group of a row. The sum over k is made of `segments` sums (1, 2 or 4) of equal length that are
+// group of a row; those in kFloat8 are widened to `type`, and the sum of a group is scaled. The sum over k is made of `segments` sums (1, 2 or 4) of equal length that are
 // added as a tree, so that ranks which hold some of them can agree.
 struct LinearCall {
   const void* x;

@@ -8,9 +8,17 @@
 namespace novacron {
 namespace {
 
-constexpr int64_t kScaleBytes = 2;
+bool is_grouped(int32_t weight_type) {
+  return weight_type == kInt8 || weight_type == kInt4 || weight_type == kFloat8;
+}
 
-bool is_grouped(int32_t weight_type) { return weight_type == kInt8 || weight_type == kInt4; }
+// Of e4m3, which has no infinities; its NaN does not occur in packed weights.
+float widened_float8(uint8_t code) {
+  const uint32_t magnitude = code & 0x7f;
+  const float value = magnitude < 8 ? static_cast<float>(magnitude) * 0x1p-9f
+                                    : float_of((magnitude << 20) + (120u << 23));
+  return code & 0x80 ? -value : value;
+}
 
 // Where the parts of packed weights lie, in bytes.
 struct Layout {
@@ -18,24 +26,27 @@ struct Layout {
       : group(group_size),
         groups(is_grouped(weight_type) ? divide_up(inputs, group_size) : 1),
         is_int4(weight_type == kInt4),
+        is_float8(weight_type == kFloat8),
+        scale_bytes(is_float8 ? 4 : 2),
         elements_per_cell(is_grouped(weight_type) ? 4 : weight_type == kBFloat16 ? 2 : 1),
         group_bytes(is_grouped(weight_type)
-                        ? kPanel * (kScaleBytes + (is_int4 ? group / 2 : group))
+                        ? kPanel * (scale_bytes + (is_int4 ? group / 2 : group))
                         : divide_up(inputs, elements_per_cell) * kPanel * kCellBytes),
         panel_bytes(groups * group_bytes) {}
 
   int64_t panel(int64_t output) const { return output / kPanel * panel_bytes; }
   int64_t scale(int64_t output, int64_t index) const {
-    return panel(output) + index * group_bytes + output % kPanel * kScaleBytes;
+    return panel(output) + index * group_bytes + output % kPanel * scale_bytes;
   }
   // The first cell of an output in a group. Two cells of int4 share a place.
   int64_t cells(int64_t output, int64_t index) const {
-    return panel(output) + index * group_bytes + kPanel * kScaleBytes +
+    return panel(output) + index * group_bytes + kPanel * scale_bytes +
            output % kPanel * kCellBytes;
   }
 
   const int64_t group, groups;
-  const bool is_int4;
+  const bool is_int4, is_float8;
+  const int64_t scale_bytes;
   const int64_t elements_per_cell, group_bytes, panel_bytes;
 };
 
@@ -86,7 +97,7 @@ void pack_rounded_output(const PackCall& call, const Layout& layout, int64_t out
     const int64_t first = group * layout.group, left = call.inputs - first;
     const int64_t count = output < call.outputs ? (left < layout.group ? left : layout.group) : 0;
     round_group(weights + first, count, layout, &rounded);
-    memcpy(packed + layout.scale(output, group), &rounded.scale, kScaleBytes);
+    memcpy(packed + layout.scale(output, group), &rounded.scale, sizeof rounded.scale);
     char* to = packed + layout.cells(output, group);
     const uint8_t* value = rounded.values;
     if (layout.is_int4) {
@@ -136,7 +147,7 @@ void look_up_rounded(const LookupCall& call, const Layout& layout, int64_t outpu
   for (int64_t i = 0; i < call.size; ++i) {
     const int64_t group = i / layout.group, at = i % layout.group;
     uint16_t scale;
-    memcpy(&scale, packed + layout.scale(output, group), kScaleBytes);
+    memcpy(&scale, packed + layout.scale(output, group), sizeof scale);
     const char* cells = packed + layout.cells(output, group);
     int value;
     if (layout.is_int4) {
@@ -146,6 +157,29 @@ void look_up_rounded(const LookupCall& call, const Layout& layout, int64_t outpu
       value = static_cast<uint8_t>(cells[at / 4 * kPanel * kCellBytes + at % 4]) - 128;
     }
     narrow(static_cast<float>(value) * widened(&scale), to + i);
+  }
+}
+
+template <class Out>
+void look_up_float8(const LookupCall& call, const Layout& layout, int64_t output, Out* to) {
+  constexpr int kPlace[] = {0, 2, 1, 3};
+  const char* packed = static_cast<const char*>(call.table);
+  for (int64_t i = 0; i < call.size; ++i) {
+    const int64_t group = i / layout.group, at = i % layout.group;
+    float scale;
+    memcpy(&scale, packed + layout.scale(output, group), sizeof scale);
+    const char* cells = packed + layout.cells(output, group);
+    const char code = cells[at / 4 * kPanel * kCellBytes + kPlace[at % 4]];
+    narrow(widened_float8(static_cast<uint8_t>(code)) * scale, to + i);
+  }
+}
+
+template <class Out>
+void look_up_grouped(const LookupCall& call, const Layout& layout, int64_t output, Out* to) {
+  if (layout.is_float8) {
+    look_up_float8(call, layout, output, to);
+  } else {
+    look_up_rounded(call, layout, output, to);
   }
 }
 
@@ -170,9 +204,9 @@ void look_up_rows(void* argument, int64_t first, int64_t last) {
     } else if (!is_grouped(call.weight_type)) {
       look_up_copied(call, layout, call.ids[row], to);
     } else if (call.type == kBFloat16) {
-      look_up_rounded(call, layout, call.ids[row], reinterpret_cast<uint16_t*>(to));
+      look_up_grouped(call, layout, call.ids[row], reinterpret_cast<uint16_t*>(to));
     } else {
-      look_up_rounded(call, layout, call.ids[row], reinterpret_cast<float*>(to));
+      look_up_grouped(call, layout, call.ids[row], reinterpret_cast<float*>(to));
     }
   }
 }

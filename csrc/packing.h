@@ -6,9 +6,12 @@
 //   int4                for each group: 64 scales, then [inputs / 8][64][4] bytes, in whose lower
 //                       halves are the first four inputs and in whose upper halves the last four,
 //                       as value + 8
-// What lies past the last input or output counts as zero. Scales are bfloat16, rounded away from
-// zero, so that the values fit: 127 stands for the largest of a group in int8, and -8 in int4, whose
-// scale has the sign for that. A value is the nearest whole number to weight / scale, ties to even.
+//   float8              for each group of 128: 64 scales, then [inputs / 4][64][4] bytes, the inputs
+//                       of a cell in the order 0, 2, 1, 3
+// What lies past the last input or output counts as zero. Scales of whole numbers are bfloat16,
+// rounded away from zero, so that the values fit: 127 stands for the largest of a group in int8, and -8
+// in int4, whose scale has the sign for that. A value is the nearest whole number to weight / scale,
+// ties to even. Scales of float8 are float32, as files may have them.
 #pragma once
 
 #include "api.h"

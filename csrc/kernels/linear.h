@@ -162,14 +162,14 @@ void multiply(ThreadPool& pool, const LinearCall& call, const typename Cells::Ot
   });
 }
 
-template <class Cells, class Out>
-void linear_of(ThreadPool& pool, const LinearCall& call) {
+// Calls multiply(x, x_stride) with the inputs as cells.
+template <class Cells, class Multiply>
+void with_cells(ThreadPool& pool, const LinearCall& call, Multiply multiply) {
   using Element = typename Cells::Element;
   using Other = typename Cells::Other;
   const Element* x = static_cast<const Element*>(call.x);
   if (Cells::can_read_in_place(x, call.inputs, call.x_stride)) {
-    multiply<Cells, Out>(pool, call, reinterpret_cast<const Other*>(x),
-                         call.x_stride / Cells::kElements);
+    multiply(reinterpret_cast<const Other*>(x), call.x_stride / Cells::kElements);
     return;
   }
   const int64_t cells = divide_up(call.inputs, Cells::kElements);
@@ -179,7 +179,14 @@ void linear_of(ThreadPool& pool, const LinearCall& call) {
       Cells::prepare(x + row * call.x_stride, call.inputs, prepared.data() + row * cells);
     }
   });
-  multiply<Cells, Out>(pool, call, prepared.data(), cells);
+  multiply(static_cast<const Other*>(prepared.data()), cells);
+}
+
+template <class Cells, class Out>
+void linear_of(ThreadPool& pool, const LinearCall& call) {
+  with_cells<Cells>(pool, call, [&](const typename Cells::Other* x, int64_t x_stride) {
+    multiply<Cells, Out>(pool, call, x, x_stride);
+  });
 }
 
 void float_linear(ThreadPool& pool, const LinearCall& call) {

@@ -6,14 +6,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from novacron.demo import bundled_model_path
-from novacron.kernels.linear import Quantization
+from novacron.kernels.linear import FLOAT8, Quantization
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.native.library import NativeContext, NativeUnavailable, native_levels
 from novacron.kernels.native.table import native_kernels
@@ -137,12 +136,13 @@ def test_families_captured(
     check(checkpoint(family), dtype, LEVELS[-1], CapturedStep)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(
+    "quantization", [Quantization(8, 32), Quantization(4, 32), FLOAT8], ids=str
+)
 @pytest.mark.parametrize("family", ["llama", "gemma3", "qwen3_moe"])
 def test_families_with_rounded_weights(
-    family: str, bits: Literal[8, 4], checkpoint: Callable[..., Path]
+    family: str, quantization: Quantization, checkpoint: Callable[..., Path]
 ) -> None:
-    quantization = Quantization(bits, 32)
     check(checkpoint(family), torch.bfloat16, LEVELS[-1], CapturedStep, quantization)
 
 

@@ -15,9 +15,11 @@ from torch import Tensor
 from novacron.config.engine import ModelConfig
 from novacron.errors import ModelLoadError
 from novacron.executor.blueprint import draw_blueprint
+from novacron.kernels.choice import choose_kernels
+from novacron.kernels.linear import FLOAT8
 from novacron.kernels.table import TORCH_KERNELS
 from novacron.testing.quantized_models import FORMATS, quantize_folder
-from novacron.testing.reference import Engine, Judge, load_decoder_with
+from novacron.testing.reference import Engine, Judge, load_decoder_with, logits_in_chunks
 
 PROMPTS = [[5, 90, 17, 301, 44], [200, 7, 7, 63]]
 
@@ -95,6 +97,25 @@ def test_the_log_says_in_what_the_weights_are_held(
     assert said in caplog.text
 
 
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("kind", ["fp8_rows", "fp8_whole", "compressed_fp8_rows"])
+def test_fp8_is_computed_with_as_it_is(
+    kind: str, kernels: Literal["auto", "torch"], checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """In float32, products with the stored numbers are those with the dense weights they mean."""
+    packed, meant = tmp_path / "packed", tmp_path / "meant"
+    quantize_folder(checkpoint("llama"), kind, packed, meant)
+    table = choose_kernels(kernels, torch.device("cpu"), torch.float32, 1)
+    found, expected = (
+        logits_in_chunks(
+            load_decoder_with(table, folder, torch.float32, quantization=form),
+            list(range(5, 45)), [40], max_model_len=64,
+        )
+        for folder, form in ((packed, FLOAT8), (meant, None))
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_memory_is_planned_for_what_is_held(
     checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -103,4 +124,4 @@ def test_memory_is_planned_for_what_is_held(
     for model in (ModelConfig(device="cpu"), ModelConfig(device="cpu", quantization="int8")):
         shapes = [draw_blueprint(model, folder, 1).shape() for folder in (packed, meant)]
         assert shapes[0].weight_bytes == shapes[1].weight_bytes
-        assert shapes[0].dtype == shapes[1].dtype
+        assert shapes[0].kv_precision == shapes[1].kv_precision

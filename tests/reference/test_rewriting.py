@@ -44,6 +44,8 @@ def logits(folder: Path, **settings: object) -> tuple[Tensor, str]:
         ("gemma2", "int4", ()),
         ("phi3", "balanced", ()),
         ("qwen3_moe", "int4", ("*.experts.1.*=int8",)),
+        ("llama", "fp8", ()),
+        ("phi3", "fp8", ("*.0.*=int4", "*.1.*.o_proj.weight=bf16")),
     ],
 )
 def test_serves_as_it_was_rounded(
@@ -68,9 +70,12 @@ def test_serves_as_it_was_rounded(
         assert torch.equal(again, at_load)
 
 
-@pytest.fixture
-def out(checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
-    config = ModelConfig(device="cpu", quantization="memory_critical")
+@pytest.fixture(params=["memory_critical", "fp8"])
+def out(request: pytest.FixtureRequest, checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
+    """With two formats in it, or one; and with two kinds of whole numbers."""
+    config = ModelConfig(
+        device="cpu", quantization=request.param, quantization_layers=("*.0.*.up_proj.weight=fp8",)
+    )
     rewrite(config, checkpoint("llama"), tmp_path / "out", shard_bytes=2**20)
     return tmp_path / "out"
 
@@ -88,7 +93,6 @@ def test_words_hold_the_numbers_from_the_lowest_bits_on(out: Path) -> None:
     tensors = stored(out)
     checkpoint = dense(Checkpoint(out), read_hf_config(out))
     packed = [name for name in tensors if name.endswith("weight_packed")]
-    assert packed
     for name in packed:
         module = name.removesuffix(".weight_packed")
         rows, columns = tensors[f"{module}.weight_shape"].tolist()
@@ -99,6 +103,19 @@ def test_words_hold_the_numbers_from_the_lowest_bits_on(out: Path) -> None:
         numbers = torch.where(scales == 0, 0.0, weight / scales).round() + 2 ** (bits - 1)
         assert torch.equal(words_of(numbers, bits), tensors[name])
         assert weight.shape == (rows, columns)
+    assert any(packed) or "fp8" in (out / "config.json").read_text()
+
+
+def test_floats_are_those_of_torch(out: Path) -> None:
+    tensors = stored(out)
+    checkpoint = dense(Checkpoint(out), read_hf_config(out))
+    floats = [name for name, tensor in tensors.items() if tensor.dtype == torch.float8_e4m3fn]
+    assert floats
+    for name in floats:
+        scales = tensors[name.replace(".weight", ".weight_scale")]
+        assert scales.shape == (len(tensors[name]), 1)
+        expected = tensors[name].float() * scales
+        assert torch.equal(checkpoint.read(name, EVERYTHING), expected)
 
 
 def test_the_library_of_the_format_reads_the_same(out: Path) -> None:
@@ -106,15 +123,16 @@ def test_the_library_of_the_format_reads_the_same(out: Path) -> None:
     base = pytest.importorskip("compressed_tensors.compressors.base")
     config = json.loads((out / "config.json").read_text())["quantization_config"]
     groups = quantization.QuantizationConfig.model_validate(config).config_groups.values()
-    compressor = base.BaseCompressor.get_value_from_registry("pack-quantized")
     tensors = stored(out)
     checkpoint = dense(Checkpoint(out), read_hf_config(out))
     modules = [(module, scheme) for scheme in groups for module in scheme.targets]
-    assert len(modules) == sum(name.endswith("weight_packed") for name in tensors)
+    assert len(modules) == sum(name.endswith("weight_scale") for name in tensors)
     for module, scheme in modules:
         start = f"{module}."
         names = [name for name in tensors if name.startswith(start)]
         parts = {name.removeprefix(start): tensors[name] for name in names}
+        form = scheme.format or config["format"]
+        compressor = base.BaseCompressor.get_value_from_registry(form)
         expected = compressor.decompress(parts, scheme)["weight"]
         found = checkpoint.read(f"{module}.weight", EVERYTHING)
         assert torch.equal(found.to(expected.dtype), expected)

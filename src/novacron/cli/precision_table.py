@@ -11,6 +11,7 @@ from novacron.quantization.components import Component
 
 _BF16_BYTES, _FP32_BYTES = 2, 4
 _TITLES = ("part", "asked for", "held in", "weights", "bytes", "bits each", "of bf16", "of fp32")
+_CACHED: tuple[Component, ...] = ("kv_keys", "kv_values")
 _NUM_TEXTS = 3  # columns on the left; the others are numbers
 
 
@@ -63,11 +64,17 @@ def _aligned(table: list[tuple[str, ...]]) -> Iterator[str]:
 
 def _other_values(study: PrecisionStudy) -> Iterator[str]:
     """What is computed, and not stored in the model."""
-    rows: dict[str, Component] = {"KV keys": "kv_keys", "KV values": "kv_values"}
-    for name, component in rows.items():
-        level = study.levels.level_of_component(component)
-        if level is not None:
-            yield f"{name:12} {level} by the profile; the engine has what kv_cache_dtype says"
+    kv = study.kv
+    keys, values = map(study.levels.level_of_component, _CACHED)
+    reason = ""
+    if kv.is_chosen:
+        reason = "; kv_cache_dtype wins over the profile" if keys else ""
+    elif keys:
+        reason = f"; asked for: keys {keys}, values {values}"
+    yield (
+        f"{'KV cache':12} in {kv.precision}: {size(kv.bytes_per_token)} a token, "
+        f"{kv.bytes_per_token / kv.plain_bytes_per_token:.0%} of {study.computed}{reason}"
+    )
     wanted = study.levels.level_of_component("activations")
     asked = "" if wanted is None else f"; asked for: {wanted}"
     inputs = f"in {study.computed}"

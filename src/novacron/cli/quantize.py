@@ -8,7 +8,7 @@ import click
 
 from novacron.cli.options import serving_command
 from novacron.cli.wording import size
-from novacron.config.engine import ModelConfig
+from novacron.config.engine import EngineConfig, ModelConfig
 from novacron.config.load import Settings
 from novacron.config.quantities import parse_bytes
 from novacron.errors import ConfigError
@@ -16,7 +16,7 @@ from novacron.errors import ConfigError
 _STEPS = 1000  # of the progress bar
 
 
-@serving_command("model")
+@serving_command("model", "cache")
 @click.option(
     "--quantization",
     "--profile",
@@ -54,44 +54,53 @@ def quantize(
 
     The folder is an ordinary one of safetensors, in the format of compressed-tensors: `novacron
     serve` computes with its weights as they are. Ended at any point, the same command goes on.
+    Settings of the KV cache are for --explain: a folder tells the server only its profile's.
     """
     model = settings.engine.model
     if shape is not None:
         if not explain or model.model or out is not None:
             raise ConfigError("--shape goes with --explain, without MODEL and --out.")
-        _explain_shape(model, shape)
+        _explain_shape(settings.engine, shape)
     elif explain:
-        _explain(model)
+        _explain(settings.engine)
     elif out is None:
         raise ConfigError("Say what to do: --explain, or --out FOLDER.")
     else:
+        for key in ("kv_cache_dtype", "kv_cache_dtype_layers"):
+            if settings.origins[key].kind == "flag":
+                raise ConfigError(
+                    f"{key} cannot be written into a folder: give it to novacron serve, or choose "
+                    "a profile, which has a precision for the KV cache, too."
+                )
         if calibration is not None and method != "gptq":
             raise ConfigError("--calibration is for --method gptq.")
         _write(model, out, parse_bytes(shard_size), method == "gptq", calibration)
 
 
-def _explain(model: ModelConfig) -> None:
+def _explain(engine: EngineConfig) -> None:
     from novacron.cli.precision_table import render
     from novacron.engine.model_path import resolve_model_path
     from novacron.executor.precision_study import study_model
 
-    click.echo(render(study_model(model, resolve_model_path(model.model))))
+    path = resolve_model_path(engine.model.model)
+    click.echo(render(study_model(engine.model, engine.cache, path)))
 
 
-def _explain_shape(model: ModelConfig, name: str) -> None:
+def _explain_shape(engine: EngineConfig, name: str) -> None:
     from novacron.bench.model_shapes import choose_shape
     from novacron.bench.random_model import llama_config
     from novacron.cli.precision_table import render
     from novacron.executor.precision_study import study_shape
 
     config = llama_config(choose_shape(name, {}), "bfloat16")
-    click.echo(render(study_shape(model, name, config)))
+    click.echo(render(study_shape(engine.model, engine.cache, name, config)))
 
 
 def _write(
     model: ModelConfig, out: Path, shard_bytes: int, has_texts: bool, calibration: Path | None
 ) -> None:
     from novacron.cli.calibration_texts import calibration_texts
+    from novacron.cli.tokenizer_files import tokenizer_files
     from novacron.engine.model_path import resolve_model_path
     from novacron.executor.rewriting import rewrite
 
@@ -104,9 +113,13 @@ def _write(
             out,
             shard_bytes=shard_bytes,
             calibration=texts,
+            tokenizer_texts=tokenizer_files(model, path),
             progress=lambda fraction: bar.update(int(fraction * _STEPS) - bar.pos),
         )
-    before, after = (
-        sum(file.stat().st_size for file in folder.glob("*.safetensors")) for folder in (path, out)
-    )
+    after, before = _weight_bytes(out), _weight_bytes(path)
     click.echo(f"{size(after)} of weights, which were {size(before)}. Now: novacron serve {out}")
+
+
+def _weight_bytes(path: Path) -> int:
+    files = [path] if path.is_file() else path.glob("*.safetensors")
+    return sum(file.stat().st_size for file in files)

@@ -118,8 +118,8 @@ class CacheConfig:
     kv_cache_dtype: str = setting(
         "auto",
         "precision of cached keys and values, or KEYS/VALUES, as in int8/int4: float32, bfloat16, "
-        "float16, int8, fp8 (e4m3), int4; auto: the model's. With 8 and 4 bits more tokens fit, "
-        "with scales per token and head",
+        "float16, int8, fp8 (e4m3), int4; auto: what the profile in quantization has, else the "
+        "model's own. With 8 and 4 bits more tokens fit, with scales per token and head",
     )
     kv_cache_dtype_layers: tuple[str, ...] = setting(
         (),

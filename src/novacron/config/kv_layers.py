@@ -1,7 +1,8 @@
 """The precision of cached keys and values: `kv_cache_dtype`, `kv_cache_dtype_layers`.
 
 A precision is DTYPE for keys and values alike, or KEYS/VALUES: "int8", "int8/int4", "bf16/int8".
-"auto" is the model's, in both places too: "auto/int8".
+"auto" is what the profile of the weights has (quantization/kv_precision.py), else the model's own,
+in both places too: "auto/int8".
 
 An entry of layers is LAYERS=PRECISION, where LAYERS is an index or a slice as in Python: "0=bf16"
 the first layer, "-2:=bf16" the last two, "4:8=int8/int4" four of them. Where entries overlap, the
@@ -61,12 +62,13 @@ def check_kv_precision(cache: KVSettings) -> None:
 
 
 def choose_kv_dtypes(
-    cache: KVSettings, num_layers: int, model_dtype: KVDtype
+    cache: KVSettings, num_layers: int, auto: KVPrecision
 ) -> tuple[KVPrecision, ...]:
-    """The precision of each layer. Raises ConfigError if an entry names no layer of the model."""
+    """The precision of each layer, where "auto" means `auto`. Raises ConfigError if an entry names
+    no layer of the model."""
     default = _names(cache.kv_cache_dtype)
     assert default is not None  # checked when the settings were made
-    chosen = [_precision(default, model_dtype)] * num_layers
+    chosen = [_precision(default, auto)] * num_layers
     for entry in cache.kv_cache_dtype_layers:
         layers, names = _parse(entry)
         named = range(num_layers)[layers]
@@ -76,7 +78,7 @@ def choose_kv_dtypes(
                 f"{num_layers}, 0 to {num_layers - 1}."
             )
         for layer in named:
-            chosen[layer] = _precision(names, model_dtype)
+            chosen[layer] = _precision(names, auto)
     return tuple(chosen)
 
 
@@ -89,8 +91,10 @@ def _names(text: str) -> _Names | None:
     return names if all(name == _AUTO or name in _DTYPES for name in names) else None
 
 
-def _precision(names: _Names, model_dtype: KVDtype) -> KVPrecision:
-    key, value = (model_dtype if name == _AUTO else _DTYPES[name] for name in names)
+def _precision(names: _Names, auto: KVPrecision) -> KVPrecision:
+    key, value = (
+        kind if name == _AUTO else _DTYPES[name] for name, kind in zip(names, auto, strict=True)
+    )
     return KVPrecision(key, value)
 
 

@@ -47,6 +47,19 @@ class GGUFTokenizer:
     eos_token_ids: tuple[int, ...]
     chat_templates: Mapping[str, str]
 
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The texts of a folder's files that mean the same, by name. config.json names EOS."""
+        config: dict[str, Any] = dict(self.named_tokens)
+        if self.chat_templates:
+            config["chat_template"] = [
+                {"name": name, "template": text} for name, text in self.chat_templates.items()
+            ]
+        return {
+            "tokenizer.json": self.json_text,
+            "tokenizer_config.json": json.dumps(config, indent=2),
+        }
+
 
 def read_gguf_tokenizer(path: Path) -> GGUFTokenizer:
     """Raises ModelLoadError, also for a tokenizer of a kind that is not supported."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from novacron.config.engine import ModelConfig
-from novacron.config.kv_layers import KVDtype
+from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import ModelShape
 from novacron.executor.placement import choose_device, choose_dtype, choose_precision
@@ -17,14 +17,17 @@ from novacron.kernels.choice import choose_kernels
 from novacron.kernels.table import Kernels
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
+from novacron.models.gguf_checkpoint import GGUFCheckpoint
 from novacron.models.layers.attention import num_local_kv_heads
-from novacron.models.model_files import ModelFiles, read_model_files
+from novacron.models.model_files import read_model_files
 from novacron.models.precision_report import report_precision
 from novacron.models.registry import Family, find_family
+from novacron.models.rewriting.recipe import Recipe
 from novacron.models.weight_files import WeightFiles
 from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
+from novacron.quantization.kv_precision import kv_precision
 from novacron.quantization.levels import ROUNDED, Level
 from novacron.quantization.precision_map import PrecisionMap
 from novacron.runner.kv_tensors import name_of
@@ -52,6 +55,11 @@ class Blueprint:
     @property
     def dtype_name(self) -> KVDtype:
         return name_of(self.dtype)
+
+    @property
+    def kv_precision(self) -> KVPrecision:
+        """Of keys and values, unless the settings of the cache name another."""
+        return kv_precision(self.precision.levels, self.dtype_name)
 
     @property
     def stored_level(self) -> Level:
@@ -101,7 +109,7 @@ class Blueprint:
             hidden_size=config.hidden_size,
             ffn_width=max(_ffn_width(config, layer) for layer in config.layers),
             vocab_size=config.vocab_size,
-            dtype=self.dtype_name,
+            kv_precision=self.kv_precision,
             value_bytes=self.dtype.itemsize,
             context_length=config.context_length,
             longest_context=config.longest_context,
@@ -117,8 +125,11 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
     checkpoint = files.open_weights()
     dtype = choose_dtype(model, files.config.dtype or checkpoint.dtype, device)
     precision = choose_precision(model, files.recipe)
-    if files.rounded_by is not None:
-        _say_what_becomes_of_stored(path, files, precision, model, dtype)
+    rounded_by = files.rounded_by
+    if isinstance(checkpoint, GGUFCheckpoint):
+        rounded_by = checkpoint.rounded_to
+    if rounded_by is not None:
+        _say_what_becomes_of_stored(path, files.recipe, rounded_by, precision, model, dtype)
     blueprint = Blueprint(
         path=path,
         architecture=architecture,
@@ -138,25 +149,23 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
 
 def _say_what_becomes_of_stored(
     path: Path,
-    files: ModelFiles,
+    recipe: Recipe | None,
+    rounded_by: str,
     precision: WeightPrecision,
     model: ModelConfig,
     dtype: torch.dtype,
 ) -> None:
     """Of weights that were rounded when they were written."""
-    if files.recipe is not None and model.quantization == "auto":
-        recipe = files.recipe
+    if recipe is not None and model.quantization == "auto":
         logger.info("%s: weights are held as they were written: %s", path, recipe.quantization)
     elif precision.rounds:
         logger.warning(
             "%s: weights that were rounded already (%s) are rounded again, to %s, unless they are "
             "stored in just that form. Rounding the original ones once loses less.",
-            path, files.rounded_by, model.quantization,
+            path, rounded_by, model.quantization,
         )  # fmt: skip
     else:
-        logger.info(
-            "%s: weights stored by %s are held in %s", path, files.rounded_by, name_of(dtype)
-        )
+        logger.info("%s: weights stored by %s are held in %s", path, rounded_by, name_of(dtype))
 
 
 def _check_precision(blueprint: Blueprint) -> None:
@@ -175,8 +184,7 @@ def refuse_unknown_levels(precision: WeightPrecision, kernels: Kernels) -> None:
     if missing:
         raise ConfigError(
             f"quantization asks for {', '.join(sorted(missing))}, which these kernels cannot hold "
-            f"weights in; they can in {', '.join(sorted(kernels.rounded_levels))}. int8 takes the "
-            "bytes of fp8 and loses less."
+            f"weights in; they can in {', '.join(sorted(kernels.rounded_levels))}."
         )
 
 

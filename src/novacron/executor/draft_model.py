@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.engine import CacheConfig, SchedulerConfig
 from novacron.executor.blueprint import Blueprint
+from novacron.kernels.kv_format import choose_kv_formats
 from novacron.models.loading import load_weights
 from novacron.parallel.groups import SINGLE
 from novacron.records.output import DraftModelSpec
 from novacron.runner.captured_step import capture_step
 from novacron.runner.draft_runner import DraftRunner
 from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors, plain_formats
+from novacron.runner.kv_tensors import KVTensors
 
 
 class DraftModel:
@@ -43,7 +44,9 @@ class DraftModel:
             SINGLE,
             num_blocks=beside.num_blocks,
             block_size=beside.block_size,
-            formats=plain_formats(self._config, self._blueprint.dtype),
+            formats=choose_kv_formats(
+                CacheConfig(), len(self._config.layers), self._blueprint.kv_precision
+            ),
             device=self._blueprint.device,
         )
         self.spec = DraftModelSpec(

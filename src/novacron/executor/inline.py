@@ -217,7 +217,7 @@ def _allocate_cache(blueprint: Blueprint, plan: MemoryPlan, cache: CacheConfig) 
         SINGLE,
         num_blocks=plan.num_blocks,
         block_size=plan.block_size,
-        formats=choose_kv_formats(cache, len(blueprint.config.layers), blueprint.dtype_name),
+        formats=choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision),
         device=blueprint.device,
     )
 

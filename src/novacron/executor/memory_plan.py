@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from novacron.config.engine import CacheConfig, SchedulerConfig, SpeculativeConfig
-from novacron.config.kv_layers import KVDtype
+from novacron.config.kv_layers import KVPrecision
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.kernels.kv_format import choose_kv_formats, describe_kv_formats
 
@@ -25,7 +25,8 @@ _SUGGESTED = ("bfloat16", "int8", "int4")  # as far as they take less
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """The sizes of one rank's part of a model. `ffn_width` counts what a token needs between the
-    matrices of a feed-forward network, experts included; `value_bytes` is one activation's size."""
+    matrices of a feed-forward network, experts included; `value_bytes` is one activation's size,
+    and `kv_precision` what the KV cache is held in where its settings say "auto"."""
 
     name: str
     precision: str  # of its weights
@@ -37,7 +38,7 @@ class ModelShape:
     hidden_size: int
     ffn_width: int
     vocab_size: int
-    dtype: KVDtype
+    kv_precision: KVPrecision
     value_bytes: int
     context_length: int
     longest_context: int
@@ -139,7 +140,7 @@ def step_bytes(
 
 def block_bytes(shape: ModelShape, cache: CacheConfig) -> int:
     """Bytes that one block takes, all layers together."""
-    formats = choose_kv_formats(cache, shape.num_layers, shape.dtype)
+    formats = choose_kv_formats(cache, shape.num_layers, shape.kv_precision)
     of_one_head = sum(layer.block_bytes(cache.block_size, shape.head_dim) for layer in formats)
     return shape.num_kv_heads * of_one_head
 
@@ -195,7 +196,7 @@ def plan_memory(
             scheduler,
         )
 
-    chosen = describe_kv_formats(choose_kv_formats(cache, shape.num_layers, shape.dtype))
+    chosen = describe_kv_formats(choose_kv_formats(cache, shape.num_layers, shape.kv_precision))
     plan = MemoryPlan(
         device=device,
         weight_bytes=weight_bytes,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from novacron.config.engine import ModelConfig
+from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.executor.blueprint import draw_blueprint, refuse_unknown_levels
 from novacron.executor.placement import choose_device, choose_dtype, choose_precision
 from novacron.kernels.choice import choose_kernels
+from novacron.kernels.kv_format import LayerFormat, choose_kv_formats, describe_kv_formats
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.hf_config import HFConfig
 from novacron.models.precision_report import Part, report_precision
@@ -20,8 +21,21 @@ from novacron.models.registry import find_family
 from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE
+from novacron.quantization.kv_precision import kv_precision
 from novacron.quantization.levels import Level
 from novacron.quantization.precision_map import PrecisionMap
+from novacron.runner.kv_tensors import name_of, plain_formats
+
+
+@dataclass(frozen=True, kw_only=True)
+class KVStudy:
+    """What a token takes in the KV cache, scales and alignment included, and what it would take in
+    the precision that computes."""
+
+    precision: str  # or a description of several
+    is_chosen: bool  # by the cache's own settings, and not by the profile
+    bytes_per_token: float
+    plain_bytes_per_token: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +48,7 @@ class PrecisionStudy:
     computed: str  # of torch's dtypes
     levels: PrecisionMap
     parts: tuple[Part, ...]
-    kv_values_per_token: int  # keys, and as many values
+    kv: KVStudy
 
     @property
     def num_values(self) -> int:
@@ -45,15 +59,17 @@ class PrecisionStudy:
         return sum(part.num_bytes for part in self.parts)
 
 
-def study_model(model: ModelConfig, path: Path) -> PrecisionStudy:
+def study_model(model: ModelConfig, cache: CacheConfig, path: Path) -> PrecisionStudy:
     """Raises ModelLoadError and ConfigError."""
     blueprint = draw_blueprint(model, path, 1)
     decoder = blueprint.build(torch.device("meta"))
     name = f"{path} ({blueprint.architecture})"
-    return _study(name, decoder, blueprint.precision, blueprint.stored_level)
+    return _study(name, decoder, blueprint.precision, blueprint.stored_level, cache)
 
 
-def study_shape(model: ModelConfig, name: str, config: Mapping[str, Any]) -> PrecisionStudy:
+def study_shape(
+    model: ModelConfig, cache: CacheConfig, name: str, config: Mapping[str, Any]
+) -> PrecisionStudy:
     """Of weights that nobody has, in bfloat16; `config` is that of a config.json."""
     hf_config = HFConfig(config, f"the shape {name}")
     architecture, family = find_family(hf_config)
@@ -71,13 +87,12 @@ def study_shape(model: ModelConfig, name: str, config: Mapping[str, Any]) -> Pre
         device=torch.device("meta"),
     )
     precision.check_patterns(decoder.matrices)
-    return _study(f"a shape of {name} ({architecture})", decoder, precision, "bf16")
+    return _study(f"a shape of {name} ({architecture})", decoder, precision, "bf16", cache)
 
 
 def _study(
-    model: str, decoder: Decoder, precision: WeightPrecision, stored: Level
+    model: str, decoder: Decoder, precision: WeightPrecision, stored: Level, cache: CacheConfig
 ) -> PrecisionStudy:
-    config = decoder.config
     return PrecisionStudy(
         model=model,
         kernels=decoder.kernels.name,
@@ -85,5 +100,22 @@ def _study(
         computed=str(decoder.dtype).removeprefix("torch."),
         levels=precision.levels,
         parts=report_precision(decoder, precision, stored),
-        kv_values_per_token=len(config.layers) * config.num_kv_heads * config.head_dim,
+        kv=_study_cache(decoder, precision.levels, cache),
+    )
+
+
+def _study_cache(decoder: Decoder, levels: PrecisionMap, cache: CacheConfig) -> KVStudy:
+    config = decoder.config
+    auto = kv_precision(levels, name_of(decoder.dtype))
+    formats = choose_kv_formats(cache, len(config.layers), auto)
+
+    def bytes_per_token(layers: Sequence[LayerFormat]) -> float:
+        of_one_head = sum(layer.block_bytes(cache.block_size, config.head_dim) for layer in layers)
+        return config.num_kv_heads * of_one_head / cache.block_size
+
+    return KVStudy(
+        precision=describe_kv_formats(formats),
+        is_chosen=formats != choose_kv_formats(CacheConfig(), len(config.layers), auto),
+        bytes_per_token=bytes_per_token(formats),
+        plain_bytes_per_token=bytes_per_token(plain_formats(config, decoder.dtype)),
     )

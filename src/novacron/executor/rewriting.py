@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import blake3
 import torch
@@ -14,13 +15,13 @@ from novacron.errors import ConfigError
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.calibration import TokenIds, second_moments
 from novacron.kernels.linear import Quantization, Rounded
-from novacron.kernels.quantized_linear import round_in_parts
-from novacron.models.checkpoint import Checkpoint
+from novacron.kernels.torch_linear import round_in_parts
 from novacron.models.decoder import Decoder
 from novacron.models.rewriting.folder import RewritingOptions, Rounder, rewrite_model
 from novacron.models.rewriting.gptq import round_by_second_moments
 from novacron.models.rewriting.plan import choose_forms
 from novacron.models.rewriting.recipe import Recipe
+from novacron.models.rewriting.source import folder_source, gguf_source
 
 _MOST_BITS = 4  # of weights that GPTQ is for: with eight, nothing is left to win
 
@@ -32,17 +33,15 @@ def rewrite(
     *,
     shard_bytes: int,
     calibration: Sequence[TokenIds] | None = None,
+    tokenizer_texts: Mapping[str, str] = MappingProxyType({}),
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
     """By rounding to nearest, or with texts for `calibration` by GPTQ where weights get four bits.
-    Raises ConfigError and ModelLoadError."""
+    Weights that are rounded already are made dense first, unless they are in the wanted form; the
+    log warns that it loses more. `tokenizer_texts` are the files of the tokenizer, by name, of a
+    GGUF file; a folder brings its own. Raises ConfigError and ModelLoadError."""
     blueprint = draw_blueprint(model, path, 1)
-    checkpoint = blueprint.checkpoint
-    if not isinstance(checkpoint, Checkpoint):
-        raise ConfigError(
-            f"{path} holds weights that were rounded already, or is a GGUF file. Rounding twice "
-            "loses more than once: take the Hugging Face folder of the original model."
-        )
+    weights = blueprint.checkpoint
     if not blueprint.precision.rounds:
         raise ConfigError(
             f"quantization is '{model.quantization}', which rounds nothing. Choose a profile or a "
@@ -62,7 +61,12 @@ def rewrite(
         shard_bytes=shard_bytes,
         round_weight=round_weight,
     )
-    rewrite_model(checkpoint, out, options, progress)
+    source = (
+        gguf_source(path, weights, tokenizer_texts)
+        if path.is_file()
+        else folder_source(path, weights)
+    )
+    rewrite_model(source, out, options, progress)
 
 
 def _round_to_nearest(name: str, weight: Tensor, quantization: Quantization) -> Rounded:

@@ -62,7 +62,7 @@ class TeacherForcing:
             SINGLE,
             num_blocks=num_blocks,
             block_size=cache.block_size,
-            formats=choose_kv_formats(cache, len(config.layers), blueprint.dtype_name),
+            formats=choose_kv_formats(cache, len(config.layers), blueprint.kv_precision),
             device=blueprint.device,
         )
         self._batch = InputBatch(

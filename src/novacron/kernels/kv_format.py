@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from novacron.config.engine import CacheConfig
-from novacron.config.kv_layers import KVDtype, choose_kv_dtypes
+from novacron.config.kv_layers import KVDtype, KVPrecision, choose_kv_dtypes
 
 _BITS: dict[KVDtype, int] = {
     "float32": 32,
@@ -82,12 +82,13 @@ class LayerFormat(NamedTuple):
 
 
 def choose_kv_formats(
-    cache: CacheConfig, num_layers: int, model_dtype: KVDtype
+    cache: CacheConfig, num_layers: int, auto: KVPrecision
 ) -> tuple[LayerFormat, ...]:
-    """The format of each layer. Raises ConfigError if one is named that is not there."""
+    """The format of each layer, where "auto" means `auto`. Raises ConfigError if a layer is named
+    that is not there."""
     return tuple(
         LayerFormat(KVFormat(chosen.key), KVFormat(chosen.value))
-        for chosen in choose_kv_dtypes(cache, num_layers, model_dtype)
+        for chosen in choose_kv_dtypes(cache, num_layers, auto)
     )
 
 

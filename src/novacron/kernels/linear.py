@@ -12,31 +12,41 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Level = Literal["int8", "int4"]  # of those in quantization/levels.py
+Level = Literal["fp8", "int8", "int4"]  # of those in quantization/levels.py
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """Weights rounded to whole numbers of `bits`, `group_size` inputs of an output sharing a scale.
+    """Weights rounded to numbers of `bits`, `group_size` inputs of an output sharing a scale.
 
-    Products with them round their inputs too, to int8 with a scale for each group of a row.
+    Whole numbers, unless `is_float`. Products with whole numbers round their inputs too, to int8
+    with a scale for each group of a row; those with floats leave them as they are.
     """
 
     bits: Literal[4, 8]
     group_size: int
+    is_float: bool = False
 
     @property
     def level(self) -> Level:
+        if self.is_float:
+            return "fp8"
         return "int8" if self.bits == 8 else "int4"
 
     def __str__(self) -> str:
-        return f"{self.level} in groups of {self.group_size}"
+        return self.level if self.is_float else f"{self.level} in groups of {self.group_size}"
+
+
+# e4m3, which has 448 as its largest number. Rounding here gives all groups of an output one scale;
+# files may have one for each tile of 128 x 128, which fits, too.
+FLOAT8 = Quantization(8, 128, is_float=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """A weight that is rounded as `Quantization` says: values as int8 [O, G, S] for G groups of S
-    inputs, zero past the last input, and their scales as bfloat16 [O, G]."""
+    """A weight that is rounded as `Quantization` says: values [O, G, S] for G groups of S inputs,
+    zero past the last input, and their scales [O, G]. Whole numbers are int8 with scales in
+    bfloat16; floats are float8_e4m3fn with scales in float32."""
 
     values_OGS: Tensor
     scales_OG: Tensor

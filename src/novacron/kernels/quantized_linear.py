@@ -1,4 +1,4 @@
-"""Products with rounded weights in plain torch: the reference for the native kernels.
+"""Products with weights of whole numbers in plain torch: the reference for the native kernels.
 
 Exact about what is rounded and how, and slow: every product makes float32 of all its weights.
 
@@ -7,37 +7,17 @@ Shapes: O outputs, I inputs, G groups of inputs, S inputs in a group; `...` rows
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from novacron.kernels.linear import Linear, Quantization, Rounded, TorchLinear
+from novacron.kernels.linear import Quantization, Rounded
 
 _COUNTS_AS_ZERO = 1e-30
-_SCALE_BYTES = 2
-_VALUES_AT_ONCE = 2**20  # bounds the memory for those on their way to whole numbers
-
-
-def torch_linear(weight_OI: Tensor, quantization: Quantization | None) -> Linear:
-    if quantization is None:
-        return TorchLinear(weight_OI)
-    return TorchQuantizedLinear(weight_OI, quantization)
-
-
-def torch_weight_bytes(
-    shape: tuple[int, int], dtype: torch.dtype, quantization: Quantization | None
-) -> int:
-    outputs, inputs = shape
-    if quantization is None:
-        return outputs * inputs * dtype.itemsize
-    groups = -(-inputs // quantization.group_size)
-    return outputs * groups * (quantization.group_size * quantization.bits // 8 + _SCALE_BYTES)
-
-
-def torch_linear_of_rounded(
-    weight_OI: Tensor, quantization: Quantization, rounded: Rounded
-) -> Linear:
-    return TorchQuantizedLinear(weight_OI, quantization, rounded)
+_VALUES_AT_ONCE = 2**20  # bounds the memory for those on their way
 
 
 class TorchQuantizedLinear:
@@ -50,7 +30,8 @@ class TorchQuantizedLinear:
         self._dtype = weight_OI.dtype
         self._num_inputs = weight_OI.shape[1]
         self._quantization = quantization
-        rounded = rounded or round_in_parts(weight_OI, quantization)
+        if rounded is None:
+            rounded = in_parts(partial(round_weights, quantization=quantization), weight_OI)
         self._scales_OG = rounded.scales_OG
         self._packed = rounded.values_OGS
         if quantization.bits == 4:
@@ -65,7 +46,7 @@ class TorchQuantizedLinear:
         out_dtype: torch.dtype | None = None,
     ) -> Tensor:
         values, scales = round_inputs(x, self._quantization.group_size)
-        rounded = _joined(values * scales.unsqueeze(-1), self._num_inputs)
+        rounded = joined(values * scales.unsqueeze(-1), self._num_inputs)
         weight_OI = self._weights(slice(None))
         out = F.linear(rounded, weight_OI, None if bias is None else bias.float())
         if add_to is not None:
@@ -78,13 +59,13 @@ class TorchQuantizedLinear:
     def _weights(self, outputs: Tensor | slice) -> Tensor:
         packed = self._packed[outputs]
         values = _unpack_halves(packed) if self._quantization.bits == 4 else packed
-        return _joined(values * self._scales_OG[outputs].float().unsqueeze(-1), self._num_inputs)
+        return joined(values * self._scales_OG[outputs].float().unsqueeze(-1), self._num_inputs)
 
 
-def round_in_parts(weight_OI: Tensor, quantization: Quantization) -> Rounded:
-    """What `round_weights` gives, with memory for some rows at a time beside it."""
+def in_parts(round_some: Callable[[Tensor], tuple[Tensor, Tensor]], weight_OI: Tensor) -> Rounded:
+    """What `round_some` gives, values and scales, with memory for some rows at a time beside it."""
     rows = max(1, _VALUES_AT_ONCE // max(1, weight_OI.shape[1]))
-    parts = [round_weights(part, quantization) for part in torch.split(weight_OI, rows)]
+    parts = [round_some(part) for part in torch.split(weight_OI, rows)]
     return Rounded(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
@@ -94,7 +75,7 @@ def round_weights(weight_OI: Tensor, quantization: Quantization) -> tuple[Tensor
     The largest weight of a group becomes 127 or -127 in int8. In int4 it becomes -8, the scale
     having the sign for that: so all sixteen values are used, as in llama.cpp's Q4_0 (MIT).
     """
-    groups_OGS = _grouped(weight_OI, quantization.group_size)
+    groups_OGS = grouped(weight_OI, quantization.group_size)
     if quantization.bits == 8:
         low, high = -127, 127
         scales_OG = groups_OGS.abs().amax(-1) / 127
@@ -111,7 +92,7 @@ def round_weights(weight_OI: Tensor, quantization: Quantization) -> tuple[Tensor
 def round_inputs(x: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     """Values from -127 to 127 [..., G, S] and scales [..., G], both float32. A group with a value
     that is not finite gets a scale that is not."""
-    groups = _grouped(x, group_size)
+    groups = grouped(x, group_size)
     largest = groups.abs().amax(-1)
     is_zero = largest < _COUNTS_AS_ZERO
     inverse = torch.where(is_zero, 0.0, torch.full_like(largest, 127) / largest)
@@ -119,13 +100,13 @@ def round_inputs(x: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     return (groups * inverse.unsqueeze(-1)).round_(), scales
 
 
-def _grouped(x: Tensor, group_size: int) -> Tensor:
+def grouped(x: Tensor, group_size: int) -> Tensor:
     """[..., I] as float32 [..., G, S], the last group filled up with zeros."""
     padded = F.pad(x.float(), (0, -x.shape[-1] % group_size))
     return padded.view(*x.shape[:-1], -1, group_size)
 
 
-def _joined(groups: Tensor, num_inputs: int) -> Tensor:
+def joined(groups: Tensor, num_inputs: int) -> Tensor:
     return groups.flatten(-2)[..., :num_inputs]
 
 

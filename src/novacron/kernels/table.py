@@ -17,12 +17,12 @@ from novacron.kernels import torch_attention, torch_ops
 from novacron.kernels.experts import MakeExperts, make_torch_experts
 from novacron.kernels.linear import Level, Linear, Quantization, Rounded, Table, TorchLinear
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
-from novacron.kernels.quantized_linear import (
+from novacron.kernels.recorded import Record, refuse_to_record
+from novacron.kernels.torch_linear import (
     torch_linear,
     torch_linear_of_rounded,
     torch_weight_bytes,
 )
-from novacron.kernels.recorded import Record, refuse_to_record
 from novacron.kernels.torch_ops import Activation
 
 
@@ -117,7 +117,7 @@ TORCH_KERNELS = Kernels(
     linear_of_rounded=torch_linear_of_rounded,
     linear_of_packed=None,
     weight_layout="torch-1",
-    rounded_levels=frozenset({"int8", "int4"}),
+    rounded_levels=frozenset({"fp8", "int8", "int4"}),
     weight_bytes=torch_weight_bytes,
     lookup=TorchLinear,
     rms_norm=torch_ops.rms_norm,

@@ -16,7 +16,7 @@ from novacron.models.gguf_file import GGUFFile, TensorInfo
 from novacron.models.gguf_names import hugging_face_names
 from novacron.models.gguf_tensors import checked_format, read_rows
 
-_DTYPES = {"F32": "float32", "F16": "float16"}
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _ROTATED = re.compile(r"blk\.\d+\.attn_[qk]\.(weight|bias)")
 
 
@@ -39,11 +39,15 @@ class GGUFCheckpoint:
     @property
     def dtype(self) -> str:
         """That of most weights, or bfloat16: rounded ones have no more digits than it."""
-        num_values: Counter[str] = Counter()
-        for name, info in self._file.tensors.items():
-            num_values[self._formats[name].name] += info.num_values
-        [(usual, _)] = num_values.most_common(1)
-        return _DTYPES.get(usual, "bfloat16")
+        return _DTYPES.get(self._usual_format, "bfloat16")
+
+    @property
+    def rounded_to(self) -> str | None:
+        """The format of most weights; None if it rounds no more than a float does."""
+        return None if self._usual_format in _DTYPES else self._usual_format
+
+    def dtype_of(self, name: str) -> str:
+        return _DTYPES.get(self._formats[self._info(name).name].name, self.dtype)
 
     def header_bytes(self, path: Path) -> int:
         return self._file.header_bytes
@@ -61,6 +65,14 @@ class GGUFCheckpoint:
         if self._paired_head_dim is not None and _ROTATED.fullmatch(info.name):
             rows = _places_in_pairs(info.shape[0], self._paired_head_dim)[rows]
         return read_rows(self._file, info.name, rows)[(slice(None), *index[1:])]
+
+    @property
+    def _usual_format(self) -> str:
+        num_values: Counter[str] = Counter()
+        for name, info in self._file.tensors.items():
+            num_values[self._formats[name].name] += info.num_values
+        [(usual, _)] = num_values.most_common(1)
+        return usual
 
     def _info(self, name: str) -> TensorInfo:
         if name not in self._names:

@@ -41,6 +41,7 @@ def read_gguf_config(file: GGUFFile) -> HFConfig:
     return HFConfig(
         {
             "architectures": [metadata.architecture.hugging_face_name],
+            "model_type": metadata.name,
             "vocab_size": vocab_size,
             "hidden_size": hidden_size,
             "intermediate_size": metadata.size("feed_forward_length"),
@@ -74,13 +75,13 @@ class _Metadata:
     def __init__(self, file: GGUFFile) -> None:
         self._values = HFConfig(file.metadata, str(file.path))
         self.error: Callable[[str], ModelLoadError] = self._values.error
-        self._name = self._values.text("general.architecture")
-        if self._name not in _ARCHITECTURES:
+        self.name = self._values.text("general.architecture")
+        if self.name not in _ARCHITECTURES:
             raise UnsupportedModel(
-                f"{file.path}: the architecture '{self._name}' is not supported in a GGUF file. "
+                f"{file.path}: the architecture '{self.name}' is not supported in a GGUF file. "
                 f"Supported: {', '.join(_ARCHITECTURES)}. Of others, take the Hugging Face folder."
             )
-        self.architecture = _ARCHITECTURES[self._name]
+        self.architecture = _ARCHITECTURES[self.name]
 
     def has(self, key: str) -> bool:
         return self._values.has(self._full(key))
@@ -127,7 +128,7 @@ class _Metadata:
             )
 
     def _full(self, key: str) -> str:
-        return f"{self._name}.{key}"
+        return f"{self.name}.{key}"
 
 
 def _vocabulary(file: GGUFFile, metadata: _Metadata) -> tuple[int, int]:

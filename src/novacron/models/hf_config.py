@@ -27,6 +27,10 @@ class HFConfig:
         return key in self._values
 
     @property
+    def values(self) -> Mapping[str, object]:
+        return self._values
+
+    @property
     def keys(self) -> tuple[str, ...]:
         return tuple(self._values)
 

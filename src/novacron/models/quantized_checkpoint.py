@@ -82,7 +82,7 @@ class DenseCheckpoint:
     def dtype(self) -> str:
         """The precision of what is not packed: embeddings and norms never are."""
         plain = sorted(self._names - self._matrices.keys())
-        return next(filter(FLOATS.__contains__, map(self.dtype_of, plain)), "float32")
+        return next(filter(FLOATS.__contains__, map(self._stored.dtype_of, plain)), "float32")
 
     def header_bytes(self, path: Path) -> int:
         return self._stored.header_bytes(path)
@@ -107,7 +107,7 @@ class DenseCheckpoint:
         return matrix.rounded(wanted.start, wanted.stop, quantization)
 
     def dtype_of(self, name: str) -> str:
-        return "float32" if name in self._matrices else self._stored.dtype_of(name)
+        return self.dtype if name in self._matrices else self._stored.dtype_of(name)
 
     def read(self, name: str, index: tuple[slice, ...]) -> Tensor:
         """A slice of a tensor; one of packed weights in float32."""

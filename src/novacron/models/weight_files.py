@@ -30,6 +30,10 @@ class WeightFiles(Protocol):
     def header_bytes(self, path: Path) -> int:
         """How long the part of a file is that describes the rest: names, types, shapes, places."""
 
+    def dtype_of(self, name: str) -> str:
+        """The precision of a tensor. One that is rounded in the files has `dtype`, if nobody says
+        otherwise."""
+
     def file_of(self, name: str) -> Path: ...
 
     def shape(self, name: str) -> tuple[int, ...]: ...
@@ -43,6 +47,6 @@ class RoundedFiles(Protocol):
     """Weight files that hold some matrices just as kernels would round them."""
 
     def rounded(self, name: str, rows: slice, quantization: Quantization) -> Rounded | None:
-        """Some rows of a matrix; None unless they are stored in exactly this form. Raises
-        ModelLoadError."""
+        """Some rows of a matrix; None unless they are stored in exactly this form, or in one that
+        means the same with more scales. Raises ModelLoadError."""
         ...

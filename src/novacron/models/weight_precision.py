@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import blake3
 import torch
 
-from novacron.kernels.linear import Quantization
+from novacron.kernels.linear import FLOAT8, Quantization
 from novacron.models.layers.matrix import Matrix
 from novacron.quantization.components import Component
 from novacron.quantization.levels import ROUNDED, Level, finest, usual_group_size
@@ -66,6 +66,8 @@ class WeightPrecision:
         computed = level_of_dtype(matrix.dtype)
         wanted = self.wanted(matrix.names, is_tied=is_tied)
         level = resolve(wanted, Holdings(computed, computed, rounded)).level
+        if level == "fp8":
+            return FLOAT8
         if level not in ("int8", "int4"):
             return None
         size = self.group_size or usual_group_size(level, matrix.shape[1])
@@ -92,20 +94,25 @@ def described(matrices: Iterable[Matrix], dtype: torch.dtype, base: str = "none"
     """For people: "int8 in groups of 128", or "balanced: int8 in groups of 128, some bfloat16",
     what most weights are held in first; "none" if no matrix is rounded. `base` is that of a
     PrecisionMap."""
-    sizes: Counter[Quantization | None] = Counter()
+    weights: Counter[Quantization | None] = Counter()
     for matrix in matrices:
-        sizes[matrix.quantization] += matrix.shape[0] * matrix.shape[1]
-    kinds = [kind for kind, _ in sizes.most_common() if kind is not None]
+        weights[matrix.quantization] += matrix.shape[0] * matrix.shape[1]
+    kinds = [kind for kind, _ in weights.most_common() if kind is not None]
     if not kinds:
         return "none"
     groups: dict[Level, list[str]] = {}
     for kind in kinds:
-        groups.setdefault(kind.level, []).append(str(kind.group_size))
-    text = ", ".join(f"{level} in groups of {' and '.join(of)}" for level, of in groups.items())
-    if None in sizes:
+        groups.setdefault(kind.level, []).extend([] if kind.is_float else [str(kind.group_size)])
+    text = ", ".join(
+        f"{level} in groups of {' and '.join(sizes)}" if sizes else level
+        for level, sizes in groups.items()
+    )
+    if None in weights:
         text += f", some {str(dtype).removeprefix('torch.')}"
     return f"{base}: {text}" if base in PROFILES else text
 
 
 def _short(quantization: Quantization) -> str:
+    if quantization.is_float:
+        return quantization.level
     return f"{quantization.level}g{quantization.group_size}"

@@ -1,7 +1,7 @@
 """How finely a number is held, and what that takes. No torch.
 
-fp8 is e4m3 with a scale for each output; int8 and int4 are whole numbers of which a group of
-neighbouring inputs of an output shares a scale. Scales are bfloat16.
+fp8 is e4m3 with a scale in float32 for 128 neighbouring inputs of an output; rounding gives all of
+them the same. int8 and int4 are whole numbers, of which a group has a scale in bfloat16.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ Level = WeightLevel
 LEVELS: tuple[Level, ...] = get_args(WeightLevel)  # the finest first
 ROUNDED: frozenset[Level] = frozenset({"fp8", "int8", "int4"})  # what has scales
 _BITS: dict[Level, int] = {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}
-_SCALE_BITS = 16
+_SCALE_BITS: dict[Level, int] = {"fp8": 32, "int8": 16, "int4": 16}
+_FLOAT8_GROUP = 128
 # By measured error of weights. A float holds 16 bits of range and precision better than 8 bits do;
 # whole numbers whose neighbours share a scale lose less than as many bits of e4m3 do.
 _FINENESS: dict[Level, int] = {"fp32": 5, "fp16": 4, "bf16": 3, "int8": 2, "fp8": 1, "int4": 0}
@@ -41,9 +42,10 @@ def matrix_bytes(level: Level, shape: tuple[int, int], group_size: int) -> int:
     """Of a matrix of [outputs, inputs], its scales included. A last group that is shorter is filled
     up. Kernels may add padding of their own."""
     outputs, inputs = shape
-    if level in ("int8", "int4"):
+    if level in ROUNDED:
+        group_size = _FLOAT8_GROUP if level == "fp8" else group_size
         groups = -(-inputs // group_size)
-        bits = groups * (group_size * _BITS[level] + _SCALE_BITS)
+        bits = groups * (group_size * _BITS[level] + _SCALE_BITS[level])
     else:
-        bits = inputs * _BITS[level] + (_SCALE_BITS if level == "fp8" else 0)
+        bits = inputs * _BITS[level]
     return outputs * bits // 8

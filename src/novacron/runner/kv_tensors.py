@@ -8,7 +8,7 @@ from typing import cast
 import torch
 
 from novacron.config.engine import CacheConfig
-from novacron.config.kv_layers import KVDtype
+from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.kernels.kv_format import LayerFormat, choose_kv_formats
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.pages import zero_pages
@@ -80,7 +80,8 @@ class KVTensors:
 
 def plain_formats(config: DecoderConfig, dtype: torch.dtype) -> tuple[LayerFormat, ...]:
     """All layers in the model's own precision."""
-    return choose_kv_formats(CacheConfig(), len(config.layers), name_of(dtype))
+    own = KVPrecision(name_of(dtype), name_of(dtype))
+    return choose_kv_formats(CacheConfig(), len(config.layers), own)
 
 
 def name_of(dtype: torch.dtype) -> KVDtype:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from novacron.testing.gguf_models import write_gguf
 from novacron.testing.tiny_models import make_tiny_model
 
 
@@ -33,6 +34,26 @@ def test_explains_a_profile(novacron, model: Path, monkeypatch: pytest.MonkeyPat
     assert plain["all"][-2:] == ["100%", "50%"]
 
 
+def test_explains_the_cache(novacron, model: Path) -> None:
+    def cache(*options: str) -> str:
+        command = ("quantize", str(model), "--explain", "--device", "cpu", "--dtype", "bfloat16")
+        result = novacron(*command, *options)
+        assert result.exit_code == 0, result.output
+        [line] = [one for one in result.output.splitlines() if one.startswith("KV cache")]
+        return " ".join(line.split())
+
+    # 3 layers of 4 heads of 8 dimensions, of which int4 holds 32; blocks of 16 tokens.
+    of_keys, of_values = 3 * 4 * 192 / 16, 3 * 4 * 320 / 16
+    assert cache("-q", "memory_critical") == (
+        f"KV cache in int8/int4: {of_keys + of_values:.0f} B a token, 100% of bfloat16; "
+        "asked for: keys int8, values int4"
+    )
+    assert cache("-q", "int8") == "KV cache in bfloat16: 384 B a token, 100% of bfloat16"
+    assert cache("-q", "balanced", "--kv-cache-dtype", "int8") == (
+        "KV cache in int8: 288 B a token, 75% of bfloat16; kv_cache_dtype wins over the profile"
+    )
+
+
 def test_explains_a_shape_that_nobody_has(novacron) -> None:
     result = novacron("quantize", "--explain", "--shape", "405b", "-q", "int4", "--device", "cpu")
     assert result.exit_code == 0, result.output
@@ -48,6 +69,7 @@ def test_explains_a_shape_that_nobody_has(novacron) -> None:
         (("--explain", "--quantization-layers", "int8"), "give PATTERN=LEVEL"),
         (("--explain", "--shape", "8b", "--model", "x"), "--shape goes with --explain"),
         ((), "--explain, or --out"),
+        (("--out", "x", "-q", "int8", "--kv-cache-dtype", "int8"), "cannot be written into a"),
     ],
 )
 def test_refusals(novacron, arguments: tuple[str, ...], reason: str) -> None:
@@ -64,6 +86,25 @@ def test_writes_a_folder(novacron, model: Path, tmp_path: Path) -> None:
     assert f"novacron serve {out}" in result.output
     plan = novacron("plan", str(out), "--device", "cpu")
     assert plan.exit_code == 0, plan.output
+    assert "tokens in int8/int4" in plan.output
     again = novacron(*command, "--profile", "memory_critical")
     assert again.exit_code == 2
     assert "holds a model already" in again.output
+
+
+def test_writes_a_folder_of_a_gguf_file(novacron, model: Path, tmp_path: Path) -> None:
+    """With the tokenizer that is in the file, or that of a folder; refused if there is none."""
+    file = write_gguf(model, tmp_path / "model.gguf", "Q8_0")
+    command = ("quantize", str(file), "--device", "cpu", "-q", "int4", "--out")
+    result = novacron(*command, str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    plan = novacron("plan", str(tmp_path / "out"), "--device", "cpu")
+    assert plan.exit_code == 0, plan.output
+    result = novacron(*command, str(tmp_path / "named"), "--tokenizer", str(model))
+    assert result.exit_code == 0, result.output
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "named" / name).read_text() == (model / name).read_text()
+    result = novacron(*command, str(tmp_path / "none"), "--tokenizer", str(tmp_path))
+    assert result.exit_code == 1
+    assert "tokenizer.json" in result.output
+    assert not (tmp_path / "none").exists()

@@ -3,13 +3,17 @@ from __future__ import annotations
 import pytest
 
 from novacron.config.engine import CacheConfig
-from novacron.config.kv_layers import choose_kv_dtypes
+from novacron.config.kv_layers import KVPrecision, choose_kv_dtypes
 from novacron.errors import ConfigError
 
+BF16 = KVPrecision("bfloat16", "bfloat16")
 
-def chosen(*layers: str, default: str = "int8", num_layers: int = 5) -> str:
+
+def chosen(
+    *layers: str, default: str = "int8", num_layers: int = 5, auto: KVPrecision = BF16
+) -> str:
     cache = CacheConfig(kv_cache_dtype=default, kv_cache_dtype_layers=layers)
-    dtypes = choose_kv_dtypes(cache, num_layers, "bfloat16")
+    dtypes = choose_kv_dtypes(cache, num_layers, auto)
     return " ".join(key if key == value else f"{key}/{value}" for key, value in dtypes)
 
 
@@ -24,6 +28,15 @@ def test_keys_and_values_apart() -> None:
     assert chosen(default="auto/int8", num_layers=1) == "bfloat16/int8"
     assert chosen(default="int8/int8", num_layers=1) == "int8"
     assert chosen("0=fp16/fp8", "-1=auto/int4", num_layers=3) == ("float16/fp8 int8 bfloat16/int4")
+
+
+def test_auto_is_apart_for_keys_and_values_too() -> None:
+    auto = KVPrecision("int8", "int4")
+    assert chosen(default="auto", num_layers=1, auto=auto) == "int8/int4"
+    assert chosen(default="auto/bf16", num_layers=1, auto=auto) == "int8/bfloat16"
+    assert chosen("1=auto", "2=bf16/auto", num_layers=3, default="fp8", auto=auto) == (
+        "fp8 int8/int4 bfloat16/int4"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ import torch
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.executor import inline
+from novacron.executor.blueprint import refuse_unknown_levels
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.memory_plan import DeviceMemory
+from novacron.kernels.table import TORCH_KERNELS
+from novacron.models.weight_precision import WeightPrecision
+from novacron.quantization.precision_map import PrecisionMap
+from novacron.records.output import ModelSpec
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.testing.tiny_models import EOS_TOKEN_ID, make_tiny_model
@@ -72,18 +78,17 @@ def test_computes_in_every_precision(folder: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
-@pytest.mark.parametrize("quantization", ["int8", "int4"])
+@pytest.mark.parametrize("quantization", ["fp8", "int8", "int4"])
 def test_computes_with_rounded_weights(folder: Path, quantization: str, kernels: str) -> None:
     plain = load(folder, kernels=kernels).spec
     executor = load(folder, kernels=kernels, quantization=quantization)
     spec = executor.spec
-    assert (
-        spec.quantization
-        == {
-            "int8": "int8 in groups of 64 and 128",  # the largest that divides a row
-            "int4": "int4 in groups of 32, int8 in groups of 64",  # the vocabulary has eight bits
-        }[quantization]
-    )
+    levels = {  # of the vocabulary, too
+        "fp8": "fp8, some bfloat16" if plain.dtype == "bfloat16" else "fp8, some float32",
+        "int8": "int8 in groups of 64 and 128",  # the largest that divides a row
+        "int4": "int4 in groups of 32, int8 in groups of 64",
+    }
+    assert spec.quantization == levels[quantization]
     assert spec.weight_bytes < plain.weight_bytes
     assert spec.num_parameters == plain.num_parameters
     request = NewRequest("a", (5, 6, 7), 3, SamplingParams(temperature=0.0, seed=0))
@@ -97,6 +102,7 @@ def test_blocks_of_one_precision_are_never_found_with_another(folder: Path) -> N
         {},
         {"quantization": "int8"},
         {"quantization": "int4"},
+        {"quantization": "fp8"},
         {"quantization": "int4", "quantization_group_size": 64},
         {"quantization": "memory_critical"},
         {"quantization": "int8", "quantization_layers": ("*.0.*=int4",)},
@@ -112,10 +118,38 @@ def test_a_profile_gives_each_matrix_its_level(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
-def test_a_level_that_kernels_lack_is_refused(folder: Path, kernels: str) -> None:
-    for choice in ({"quantization": "fp8"}, {"quantization_layers": ("*.0.*=fp8",)}):
+def test_a_profile_chooses_the_precision_of_the_cache(folder: Path, kernels: str) -> None:
+    def spec(profile: str, **cache: Any) -> ModelSpec:
+        settings = CacheConfig(kv_cache_memory=2**20, **cache)
+        return load(folder, settings, kernels=kernels, dtype="bfloat16", quantization=profile).spec
+
+    chosen = spec("memory_critical")
+    assert chosen.kv_precision == "int8/int4"
+    named = spec("memory_critical", kv_cache_dtype="int8/int4")
+    assert chosen.kv_identity == named.kv_identity
+    assert chosen.kv_cache_bytes == named.kv_cache_bytes
+    assert spec("balanced").kv_precision == "bfloat16/int8"
+    assert spec("quality_critical").kv_precision == "bfloat16"
+    assert spec("int4").kv_precision == "bfloat16"
+
+
+def test_the_settings_of_the_cache_win_over_the_profile(folder: Path) -> None:
+    def precision(**cache: Any) -> str:
+        settings = CacheConfig(kv_cache_memory=2**20, **cache)
+        spec = load(folder, settings, dtype="bfloat16", quantization="memory_critical").spec
+        return spec.kv_precision
+
+    assert precision(kv_cache_dtype="bf16") == "bfloat16"
+    assert precision(kv_cache_dtype="auto/int8") == "int8"
+    assert precision(kv_cache_dtype_layers=("0=bf16",)) == "1 x bfloat16, 2 x int8/int4"
+
+
+def test_a_level_that_kernels_lack_is_refused() -> None:
+    kernels = replace(TORCH_KERNELS, rounded_levels=frozenset({"int8", "int4"}))
+    refuse_unknown_levels(WeightPrecision(PrecisionMap("balanced")), kernels)
+    for levels in (PrecisionMap("fp8"), PrecisionMap.parse("int8", ["*.0.*=fp8"])):
         with pytest.raises(ConfigError, match=r"asks for fp8, .* they can in int4, int8"):
-            load(folder, kernels=kernels, **choice)
+            refuse_unknown_levels(WeightPrecision(levels), kernels)
 
 
 def test_a_pattern_without_a_matrix_is_refused(folder: Path) -> None:
@@ -194,6 +228,23 @@ def test_a_draft_model_takes_its_share_of_the_memory(folder: Path, tmp_path: Pat
     assert spec.num_blocks < alone.spec.num_blocks
     assert spec.kv_cache_bytes + draft.kv_cache_bytes <= 2**20
     assert list(spec.load_phases_s)[1:3] == ["weights", "draft_weights"]
+
+
+def test_a_draft_model_has_the_cache_that_the_profile_says(folder: Path, tmp_path: Path) -> None:
+    make_tiny_model("qwen3", tmp_path / "draft", num_hidden_layers=1, max_position_embeddings=128)
+    executor = InlineExecutor(
+        ModelConfig(device="cpu", num_threads=1, dtype="bfloat16", quantization="memory_critical"),
+        CacheConfig(kv_cache_memory=2**18),
+        SchedulerConfig(max_num_seqs=4),
+        model_path=folder,
+        draft_path=tmp_path / "draft",
+        progress=lambda phase, fraction: None,
+    )
+    spec, draft = executor.spec, executor.spec.draft_model
+    assert draft is not None
+    of_keys = of_values = 320  # 16 tokens of 16 int8, or of 32 int4, and a scale; aligned
+    assert draft.kv_cache_bytes == spec.num_blocks * 4 * (of_keys + of_values)
+    assert spec.kv_cache_bytes + draft.kv_cache_bytes <= 2**18
 
 
 def test_a_draft_model_is_refused_with_its_file(folder: Path, tmp_path: Path) -> None:

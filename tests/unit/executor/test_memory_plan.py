@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from novacron.config.engine import CacheConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.kv_layers import KVPrecision
 from novacron.errors import ConfigError, ModelLoadError, NovaCronError
 from novacron.executor.memory_plan import (
     DeviceMemory,
@@ -31,7 +32,7 @@ SHAPE = ModelShape(  # a Llama of 1.1 B parameters in bfloat16
     hidden_size=2048,
     ffn_width=3 * 5632,
     vocab_size=32_000,
-    dtype="bfloat16",
+    kv_precision=KVPrecision("bfloat16", "bfloat16"),
     value_bytes=2,
     context_length=8192,
     longest_context=8192,

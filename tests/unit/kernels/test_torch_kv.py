@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from novacron.config.engine import CacheConfig
-from novacron.config.kv_layers import KVDtype
+from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.kernels.kv_format import KVFormat, choose_kv_formats, describe_kv_formats
 from novacron.kernels.torch_kv import as_stored, read_kv, write_kv
 
@@ -72,7 +72,7 @@ def test_sizes() -> None:
 def test_names() -> None:
     def described(*layers: str, of: str = "auto") -> str:
         cache = CacheConfig(kv_cache_dtype=of, kv_cache_dtype_layers=layers)
-        return describe_kv_formats(choose_kv_formats(cache, 6, "float32"))
+        return describe_kv_formats(choose_kv_formats(cache, 6, KVPrecision("float32", "float32")))
 
     assert described() == described(of="float32/auto") == "float32"
     assert described(":2=bf16", of="int8") == "2 x bfloat16, 4 x int8"

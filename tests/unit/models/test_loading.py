@@ -13,8 +13,8 @@ from torch import Tensor
 
 from novacron.errors import ModelLoadError
 from novacron.kernels.linear import Linear, Quantization
-from novacron.kernels.quantized_linear import torch_linear
 from novacron.kernels.table import TORCH_KERNELS
+from novacron.kernels.torch_linear import torch_linear
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.hf_config import read_hf_config

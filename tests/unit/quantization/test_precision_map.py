@@ -116,7 +116,7 @@ def test_bytes_count_the_scales() -> None:
     sizes = {level: matrix_bytes(level, shape, 64) for level in LEVELS}
     assert sizes == {
         "fp32": 2**20, "fp16": 2**19, "bf16": 2**19,
-        "fp8": 64 * (4096 + 2),
+        "fp8": 64 * (4096 + 32 * 4),
         "int8": 64 * (4096 + 64 * 2), "int4": 64 * (2048 + 64 * 2),
     }  # fmt: skip
     assert matrix_bytes("int4", (1, 40), 32) == 2 * (16 + 2)

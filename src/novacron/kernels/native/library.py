@@ -41,7 +41,7 @@ KV_FORMATS: dict[KVDtype, int] = {
     "fp8": 4,
     "int4": 5,
 }
-INT8, INT4 = 2, 3
+INT8, INT4, FLOAT8 = 2, 3, 4  # of weights only
 ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
 SCALE, SOFTCAP = 0, 1  # functions of a MapCall
 

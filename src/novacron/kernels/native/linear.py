@@ -10,9 +10,10 @@ from ctypes import byref
 import torch
 from torch import Tensor
 
-from novacron.kernels.linear import Quantization
+from novacron.kernels.linear import Level, Quantization
 from novacron.kernels.native.library import (
     DATA_TYPES,
+    FLOAT8,
     INT4,
     INT8,
     LinearCall,
@@ -20,8 +21,11 @@ from novacron.kernels.native.library import (
     NativeContext,
     PackCall,
 )
+from novacron.kernels.native.rounded_packing import pack_rounded
 from novacron.kernels.pages import empty_pages
+from novacron.kernels.torch_linear import round_in_parts
 
+_WEIGHT_TYPES: dict[Level, int] = {"fp8": FLOAT8, "int8": INT8, "int4": INT4}
 SEGMENTS = 4  # of the inputs, each summed for itself: what up to four ranks can share exactly
 
 
@@ -46,7 +50,10 @@ class NativeLinear:
         self._dtype = weight_OI.dtype
         self._type = DATA_TYPES[weight_OI.dtype]
         self._weight_type, self._group = _type_and_group(self._type, quantization)
-        if packed is None:
+        if packed is None and self._weight_type == FLOAT8:
+            assert quantization is not None
+            packed = pack_rounded(round_in_parts(weight_OI, quantization), quantization)
+        elif packed is None:
             packed = _pack(context, weight_OI.contiguous(), self._weight_type, self._group)
         self._packed = packed
         self._call = LinearCall(
@@ -154,7 +161,7 @@ def _look_up(
 def _type_and_group(weight_type: int, quantization: Quantization | None) -> tuple[int, int]:
     if quantization is None:
         return weight_type, 0
-    return (INT8 if quantization.bits == 8 else INT4), quantization.group_size
+    return _WEIGHT_TYPES[quantization.level], quantization.group_size
 
 
 def _pack(context: NativeContext, weight_OI: Tensor, weight_type: int, group: int) -> Tensor:

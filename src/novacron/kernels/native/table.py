@@ -45,7 +45,7 @@ def native_kernels(context: NativeContext) -> Kernels:
         linear_of_rounded=partial(_linear_of_rounded, context),
         linear_of_packed=partial(_linear_of_packed, context),
         weight_layout="native-1",
-        rounded_levels=frozenset({"int8", "int4"}),
+        rounded_levels=frozenset({"fp8", "int8", "int4"}),
         weight_bytes=partial(packed_bytes, context),
         lookup=partial(NativeTable, context),
         rms_norm=NativeRMSNorm(context),

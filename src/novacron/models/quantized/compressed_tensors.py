@@ -35,12 +35,13 @@ from novacron.models.checkpoint import Checkpoint
 from novacron.models.hf_config import HFConfig
 from novacron.models.quantized.affine import affine, stored_groups, unpack_window
 from novacron.models.quantized.block_values import BlockValues
+from novacron.models.quantized.float8_form import FP8, rounded_to_float8
 from novacron.models.quantized.stored_module import PackedMatrix, StoredModule, modules_with
 
 _PACKED = "pack-quantized"
 _FORMATS = (_PACKED, "int-quantized", "float-quantized", "naive-quantized")
 _PACKED_BITS = (2, 4, 8)
-_QUANTISED = ("int8", "float8_e4m3fn")
+_QUANTISED = ("int8", FP8)
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,16 @@ class CompressedMatrix:
         return affine(self._codes(first, last), scales_RG, self._group_of_column, zeros_RG)
 
     def rounded(self, first: int, last: int, quantization: Quantization) -> Rounded | None:
-        """Implements RoundedMatrix: symmetric whole numbers in groups, with scales in bfloat16."""
+        """Implements RoundedMatrix: symmetric, and of whole numbers those in groups, with scales in
+        bfloat16."""
         scheme = self.scheme
+        if quantization.is_float:
+            is_fit = (scheme.stored_as, scheme.is_symmetric) == (FP8, True)
+            if not is_fit or self.module.has("weight_g_idx"):
+                return None
+            return rounded_to_float8(
+                self.module, self._scales, first, last, quantization.group_size
+            )
         stored = (scheme.stored_as, scheme.bits, scheme.block, scheme.is_symmetric)
         if stored != ("int8", quantization.bits, (1, quantization.group_size), True):
             return None
@@ -190,7 +199,7 @@ def _scheme(weights: HFConfig, *, is_packed: bool) -> Scheme:
     is_int = kind == "int" and bits in (_PACKED_BITS if is_packed else range(1, 9))
     if not is_float and not is_int:
         raise weights.error(f"{kind} weights of {bits} bits are not supported in this format")
-    stored_as = "float8_e4m3fn" if is_float else "int8"
+    stored_as = FP8 if is_float else "int8"
     is_symmetric = weights.flag("symmetric", True)
     return Scheme(is_packed, stored_as, bits, _block(weights), is_symmetric)
 

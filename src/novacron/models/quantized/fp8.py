@@ -15,13 +15,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from novacron.kernels.linear import Quantization, Rounded
 from novacron.models.checkpoint import Checkpoint
 from novacron.models.hf_config import HFConfig
 from novacron.models.quantized.affine import affine
 from novacron.models.quantized.block_values import BlockValues
+from novacron.models.quantized.float8_form import FP8, rounded_to_float8
 from novacron.models.quantized.stored_module import PackedMatrix, StoredModule, modules_with
 
-FP8 = "float8_e4m3fn"
 _SCALES = ("weight_scale_inv", "weight_scale")
 
 
@@ -43,6 +44,12 @@ class ScaledMatrix:
     def rows(self, first: int, last: int) -> Tensor:
         codes_RC = self.module.read("weight")[first:last]
         return affine(codes_RC, self.scales.of_rows(first, last), self.scales.group_of_column)
+
+    def rounded(self, first: int, last: int, quantization: Quantization) -> Rounded | None:
+        """Implements RoundedMatrix."""
+        if not quantization.is_float:
+            return None
+        return rounded_to_float8(self.module, self.scales, first, last, quantization.group_size)
 
 
 def packed_matrices(checkpoint: Checkpoint, config: HFConfig) -> Iterator[PackedMatrix]:

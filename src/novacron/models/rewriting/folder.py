@@ -19,17 +19,17 @@ from torch import Tensor
 
 from novacron.errors import ConfigError
 from novacron.kernels.linear import Quantization, Rounded
-from novacron.models.checkpoint import Checkpoint
 from novacron.models.model_version import model_version
-from novacron.models.rewriting.compressed_form import compress, quantization_config
+from novacron.models.rewriting.compressed_form import can_hold, compress, quantization_config
 from novacron.models.rewriting.plan import Shard, plan_shards
 from novacron.models.rewriting.recipe import SECTION, Recipe
 from novacron.models.rewriting.safetensors_file import write_json, write_safetensors
+from novacron.models.rewriting.source import RewritingSource
+from novacron.models.weight_files import RoundedFiles, WeightFiles
 
 _STATE = "quantize.json"
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
-_WEIGHTS = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"})
 _VERSION = 1  # of what a recipe makes of weights; changes with it
 
 Rounder = Callable[[str, Tensor, Quantization], Rounded]
@@ -47,15 +47,16 @@ class RewritingOptions:
 
 @torch.inference_mode()
 def rewrite_model(
-    checkpoint: Checkpoint,
+    source: RewritingSource,
     out: Path,
     options: RewritingOptions,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
     """Needs memory for one matrix at a time. Raises ConfigError if the folder holds something else,
     and ModelLoadError if the source cannot be read."""
-    shards = plan_shards(checkpoint, options.forms, options.shard_bytes)
-    _begin(checkpoint, out, options)
+    weights = source.weights
+    shards = plan_shards(weights, options.forms, options.shard_bytes)
+    _begin(weights, out, options)
     total = sum(one.num_bytes for shard in shards for one in shard)
     done = 0
     weight_map: dict[str, str] = {}
@@ -65,22 +66,25 @@ def rewrite_model(
         weight_map |= dict.fromkeys((tensor.name for tensor in tensors), name)
         if not (out / name).exists():
             step = _Steps(done, total, progress)
-            contents = _contents(checkpoint, shard, options, step)
+            contents = _contents(weights, shard, options, step)
             write_safetensors(out / name, tensors, contents)
         done += sum(one.num_bytes for one in shard)
         progress(done / total)
     write_json(out / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    _copy_others(checkpoint.folder, out)
-    write_json(out / _CONFIG, _config(checkpoint, shards, options.recipe))
+    for path in source.copied:
+        shutil.copyfile(path, out / path.name)
+    for name, text in source.written.items():
+        (out / name).write_text(text)
+    write_json(out / _CONFIG, _config(source, shards, options.recipe))
     (out / _STATE).unlink()
 
 
-def _begin(checkpoint: Checkpoint, out: Path, options: RewritingOptions) -> None:
+def _begin(weights: WeightFiles, out: Path, options: RewritingOptions) -> None:
     if (out / _CONFIG).exists():
         raise ConfigError(f"{out} holds a model already; choose another folder or remove it.")
     state = {
         "version": _VERSION,
-        "source": model_version(checkpoint),
+        "source": model_version(weights),
         "shard_bytes": options.shard_bytes,
         **options.recipe.as_json(),
     }
@@ -116,27 +120,31 @@ class _Steps:
 
 
 def _contents(
-    checkpoint: Checkpoint, shard: Shard, options: RewritingOptions, steps: _Steps
+    weights: WeightFiles, shard: Shard, options: RewritingOptions, steps: _Steps
 ) -> Iterator[Tensor]:
     for one in shard:
-        weight = checkpoint.read(one.source, (slice(None),) * len(checkpoint.shape(one.source)))
         if one.quantization is None:
-            yield weight
+            weight = weights.read(one.source, (slice(None),) * len(weights.shape(one.source)))
+            yield weight.to(getattr(torch, weights.dtype_of(one.source)))
         else:
-            rounded = options.round_weight(one.source, weight, one.quantization)
-            yield from compress(rounded, one.quantization)
+            rounded = _stored(weights, one.source, one.quantization)
+            if rounded is None:
+                weight = weights.read(one.source, (slice(None), slice(None)))
+                rounded = options.round_weight(one.source, weight, one.quantization)
+            rows, columns = weights.shape(one.source)
+            yield from compress(rounded, (rows, columns), one.quantization)
         steps.add(one.num_bytes)
 
 
-def _copy_others(source: Path, out: Path) -> None:
-    """Tokenizer, templates, licence: all that is neither weights nor says what they are."""
-    for path in sorted(source.iterdir()):
-        is_weights = path.suffix in _WEIGHTS or path.name.endswith(".index.json")
-        if path.is_file() and not is_weights and path.name not in (_CONFIG, _STATE):
-            shutil.copyfile(path, out / path.name)
+def _stored(weights: WeightFiles, name: str, quantization: Quantization) -> Rounded | None:
+    """What the source holds, if it is in the very form that is wanted."""
+    if not isinstance(weights, RoundedFiles):
+        return None
+    stored = weights.rounded(name, slice(None), quantization)
+    return stored if stored is not None and can_hold(stored, quantization) else None
 
 
-def _config(checkpoint: Checkpoint, shards: tuple[Shard, ...], recipe: Recipe) -> dict[str, Any]:
+def _config(source: RewritingSource, shards: tuple[Shard, ...], recipe: Recipe) -> dict[str, Any]:
     modules: dict[Quantization, list[str]] = {}
     ignored: list[str] = []
     for one in (one for shard in shards for one in shard):
@@ -145,7 +153,7 @@ def _config(checkpoint: Checkpoint, shards: tuple[Shard, ...], recipe: Recipe) -
             modules.setdefault(one.quantization, []).append(module)
         elif len(one.tensors[0].shape) == 2:
             ignored.append(module)
-    config: dict[str, Any] = json.loads(checkpoint.settings.read_text())
+    config: dict[str, Any] = dict(source.config)
     if modules:
         config["quantization_config"] = quantization_config(modules, ignored)
     config[SECTION] = recipe.as_json()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from novacron.errors import ConfigError
 from novacron.kernels.linear import Quantization
-from novacron.models.checkpoint import Checkpoint
 from novacron.models.decoder import Decoder
 from novacron.models.registry import Family
 from novacron.models.rewriting.compressed_form import stored_parts
 from novacron.models.rewriting.safetensors_file import StoredTensor
+from novacron.models.weight_files import WeightFiles
 
 _CODES = {
     "float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16", "uint8": "U8",
@@ -47,14 +47,14 @@ def choose_forms(decoder: Decoder, family: Family) -> Mapping[str, Quantization]
 
 
 def plan_shards(
-    checkpoint: Checkpoint, forms: Mapping[str, Quantization], shard_bytes: int
+    checkpoint: WeightFiles, forms: Mapping[str, Quantization], shard_bytes: int
 ) -> tuple[Shard, ...]:
     """In the order of the source's files, so that each of them is read once. Raises ConfigError for
     a matrix that the format has no place for."""
     return tuple(_shards(list(_rewrites(checkpoint, forms)), shard_bytes))
 
 
-def _rewrites(checkpoint: Checkpoint, forms: Mapping[str, Quantization]) -> Iterator[Rewrite]:
+def _rewrites(checkpoint: WeightFiles, forms: Mapping[str, Quantization]) -> Iterator[Rewrite]:
     place = {path: number for number, path in enumerate(checkpoint.files)}
     for name in sorted(checkpoint.names, key=lambda name: (place[checkpoint.file_of(name)], name)):
         shape, quantization = checkpoint.shape(name), forms.get(name)
@@ -69,7 +69,7 @@ def _rewrites(checkpoint: Checkpoint, forms: Mapping[str, Quantization]) -> Iter
             yield Rewrite(name, None, (StoredTensor(name, code, shape),))
             continue
         rows, columns = shape
-        if columns % quantization.group_size:
+        if not quantization.is_float and columns % quantization.group_size:
             raise ConfigError(
                 f"'{name}' has {columns} inputs, which are no whole groups of "
                 f"{quantization.group_size}: files have no place for such. Leave it out with "

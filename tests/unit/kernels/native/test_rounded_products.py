@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from novacron.kernels.linear import Quantization
+from novacron.kernels.linear import FLOAT8, Quantization
 from novacron.kernels.native.library import NativeContext
 from novacron.kernels.native.linear import NativeLinear
-from novacron.kernels.quantized_linear import TorchQuantizedLinear
+from novacron.kernels.torch_linear import torch_linear
 
 INT8, INT4 = Quantization(8, 32), Quantization(4, 32)
-ALL = [Quantization(bits, size) for bits in (8, 4) for size in (32, 64, 128)]
+ALL = [FLOAT8, *(Quantization(bits, size) for bits in (8, 4) for size in (32, 64, 128))]
 DTYPES = [torch.float32, torch.bfloat16]
 # Outputs and inputs: whole panels and groups, parts of either, less than a vector.
 SIZES = [(64, 256), (70, 33), (129, 420), (3, 1)]
@@ -31,7 +31,7 @@ def test_products_are_those_of_torch(
 ) -> None:
     for dtype in DTYPES:
         weight, x = make(outputs, inputs, dtype)
-        expected = TorchQuantizedLinear(weight, quantization)(x, out_dtype=torch.float32)
+        expected = torch_linear(weight, quantization)(x, out_dtype=torch.float32)
         linear = NativeLinear(context, weight, quantization)
         for rows in ROWS:
             found = linear(x[:rows], out_dtype=torch.float32)
@@ -48,11 +48,11 @@ def test_weights_are_rounded_as_by_torch(
     indices = torch.randint(outputs, (9,))
     for dtype in DTYPES:
         weight, _ = make(outputs, inputs, dtype)
-        expected = TorchQuantizedLinear(weight, quantization).rows(indices)
+        expected = torch_linear(weight, quantization).rows(indices)
         assert torch.equal(NativeLinear(context, weight, quantization).rows(indices), expected)
 
 
-@pytest.mark.parametrize("quantization", [INT8, INT4])
+@pytest.mark.parametrize("quantization", [INT8, INT4, FLOAT8])
 @pytest.mark.parametrize(("outputs", "inputs"), SIZES)
 def test_a_row_does_not_depend_on_the_others(
     contexts: Callable[..., NativeContext],
@@ -71,7 +71,7 @@ def test_a_row_does_not_depend_on_the_others(
             assert torch.equal(linear(x[-rows:]), alone[-rows:])
 
 
-@pytest.mark.parametrize("quantization", [INT8, INT4])
+@pytest.mark.parametrize("quantization", [INT8, INT4, FLOAT8])
 def test_bias_and_sum_in_place(context: NativeContext, quantization: Quantization) -> None:
     for dtype in DTYPES:
         weight, x = make(70, 33, dtype)
@@ -89,7 +89,7 @@ def test_bias_and_sum_in_place(context: NativeContext, quantization: Quantizatio
         assert torch.equal(wide[:, 74:], before[:, 74:])
 
 
-@pytest.mark.parametrize("quantization", [INT8, INT4])
+@pytest.mark.parametrize("quantization", [INT8, INT4, FLOAT8])
 def test_inputs_with_gaps(context: NativeContext, quantization: Quantization) -> None:
     for dtype in DTYPES:
         weight, wide = torch.randn(64, 40).to(dtype), torch.randn(7, 67).to(dtype)
@@ -99,7 +99,7 @@ def test_inputs_with_gaps(context: NativeContext, quantization: Quantization) ->
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-@pytest.mark.parametrize("quantization", [INT8, INT4])
+@pytest.mark.parametrize("quantization", [INT8, INT4, FLOAT8])
 def test_a_row_that_is_not_finite_stays_alone(
     context: NativeContext, quantization: Quantization, value: float
 ) -> None:

@@ -152,11 +152,6 @@ def test_a_folder_with_something_in_it_is_left_alone(source: Path, whole: Path) 
         rewrite(settings(), source, source.parent, shard_bytes=SHARD_BYTES)
 
 
-def test_what_is_rounded_already_is_refused(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="rounded already"):
-        rewrite(settings("int8"), whole, tmp_path / "out", shard_bytes=SHARD_BYTES)
-
-
 def test_a_choice_that_rounds_nothing_is_refused(source: Path, tmp_path: Path) -> None:
     for nothing in ("none", "auto", "quality_critical"):
         with pytest.raises(ConfigError, match="rounds nothing"):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from novacron.kernels.linear import Quantization, Rounded
-from novacron.kernels.quantized_linear import round_in_parts
+from novacron.kernels.torch_linear import round_in_parts
 from novacron.models.rewriting.gptq import round_by_second_moments
 
 
