@@ -37,6 +37,7 @@ from novacron.records import wire
 from novacron.records.output import EngineOutput
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.speculation_choice import build_speculation
+from novacron.scheduler.tiered_prefixes import TieredPrefixes
 
 EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
@@ -80,6 +81,7 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
             max_num_seqs=config.scheduler.max_num_seqs,
             draft_context_length=spec.draft_model.context_length if spec.draft_model else 0,
         ),
+        tiers=TieredPrefixes(kv_cache, spec.kv_tiers) if spec.kv_tiers else None,
     )
 
     def make_grammar_compiler() -> GrammarCompiler:
@@ -159,7 +161,7 @@ class _Loop:
         """How long to wait for messages: not at all while steps compute something."""
         if not self._core.has_work:
             return None
-        return 0 if progressed else _COMPILING_POLL_MS
+        return 0 if progressed or self._core.is_loading else _COMPILING_POLL_MS
 
     def _publish_all(self) -> None:
         self._publish(self._pacer.flush(time.monotonic()))
