@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +58,11 @@ class LocalEngine:
     def name(self) -> str:
         """For results: never a path."""
         return self.model_path.resolve().name if self.config.model.model else "bundled"
+
+    def keeping_blocks_in(self, folder: str) -> EngineConfig:
+        """Its settings, but for the place of the disk tier if that was left to us."""
+        cache = self.config.cache
+        return replace(self.config, cache=replace(cache, kv_disk_path=cache.kv_disk_path or folder))
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(Path(self.config.model.tokenizer or self.model_path))
@@ -177,7 +182,7 @@ def check(transcripts: list[Transcript]) -> list[Transcript]:
 
 def engine_settings(config: EngineConfig) -> dict[str, Any]:
     """What the engine is told, without what names places of this machine."""
-    shown = {"model", "tokenizer", "chat_template"}
+    shown = {"model", "tokenizer", "chat_template", "kv_disk_path"}
     parts = {**asdict(config.model), **asdict(config.cache), **asdict(config.scheduler)}
     return {name: value for name, value in parts.items() if name not in shown}
 
