@@ -46,6 +46,13 @@ scheduler:
 port: 9000            # flat
 ```
 
+`kv_tiers` lists the KV tiers below the device, fastest first, instead of the keys `kv_ram_size`,
+`kv_disk_size` and `kv_disk_path`; a kind that is not in the list is off:
+
+```yaml
+kv_tiers: [{kind: ram, size: 4Gi}, {kind: disk, path: /var/cache/novacron, size: 20Gi}]
+```
+
 A file of flags for vLLM works as well where the meaning is the same, and so does the root
 `llm_engine:` below. An unknown key, a wrong type or a key given twice is an error that names file
 and place. An unknown `NOVACRON_` variable is a warning.

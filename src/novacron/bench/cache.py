@@ -1,7 +1,8 @@
 """What the prefix cache saves: time to first token of a prompt whose prefix is, or is not, cached.
 
 Every prefix is new to the server, asked once cold and then warm, so both sides of each pair are
-measured seconds apart and nothing of an earlier pair can help.
+measured seconds apart and nothing of an earlier pair can help. A server of our own is measured with
+KV tiers as well (cache_tiers.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from novacron.bench import cache_tiers
 from novacron.bench.measurement import Measurement
 from novacron.bench.result import BenchResult, Column, Goal, Metric, Row, metric, milliseconds, row
 from novacron.bench.scenario import CacheScenario
@@ -24,8 +26,7 @@ _COLUMNS = (
     Column("cached", "p50"),
     Column("same_text", "mean"),
 )
-_GOAL_PREFIX_TOKENS = 1024
-_GOAL_SHARE = 0.10
+_GOAL_SHARES = {1024: 0.10, 2048: 0.05}  # by tokens of the prefix
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,11 @@ async def run(
             for length, done in trials.items():
                 done.append(await _trial(target, scenario, length, turn))
     rows = [one for length, done in trials.items() for one in _rows(length, done)]
-    return measurement.finish(rows=rows, columns=_COLUMNS, goals=_goals(rows))
+    goals = _goals(rows)
+    if target.engine is not None:
+        from_tiers, tier_goals = await cache_tiers.measure(target, scenario, progress)
+        rows, goals = rows + from_tiers, goals + tier_goals
+    return measurement.finish(rows=rows, columns=_COLUMNS, goals=goals)
 
 
 async def _trial(target: Target, scenario: CacheScenario, length: int, turn: int) -> _Trial:
@@ -106,11 +111,12 @@ def _goals(rows: list[Row]) -> list[Goal]:
                     value=one.metrics["same_text"].summary.mean,
                 )
             )
-        if length == _GOAL_PREFIX_TOKENS and one.labels["cache"] == "same prefix":
+        limit = _GOAL_SHARES.get(int(length))
+        if limit is not None and one.labels["cache"] == "same prefix":
             goals.append(
                 Goal(
                     name=f"TTFT with a cached prefix of {length} tokens, share of cold",
-                    limit=_GOAL_SHARE,
+                    limit=limit,
                     better="lower",
                     value=one.metrics["share_of_cold"].summary.p50,
                 )

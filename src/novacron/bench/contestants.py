@@ -18,6 +18,7 @@ import msgspec
 
 from novacron.bench.batch import Batch, BatchTimes
 from novacron.bench.rounds import CORE, HTTP, PROCESS
+from novacron.bench.server import own_kv_folder
 from novacron.bench.target import LocalEngine, Target, check
 from novacron.bench.transcript import Transcript, read_transcript
 from novacron.bench.workload import Prompt
@@ -116,17 +117,25 @@ class BareCore:
 @contextlib.asynccontextmanager
 async def engine_client(engine: LocalEngine) -> AsyncIterator[ProcessClient]:
     """An engine process of our own, ready."""
-    client = ProcessClient(engine.config, engine.model_path)
-    try:
-        await client.start()
-        await client.wait_ready()
-        yield client
-    finally:
-        await client.close()
+    with own_kv_folder() as folder:
+        client = ProcessClient(engine.keeping_blocks_in(folder), engine.model_path)
+        try:
+            await client.start()
+            await client.wait_ready()
+            yield client
+        finally:
+            await client.close()
 
 
 @contextlib.asynccontextmanager
 async def bare_core(engine: LocalEngine) -> AsyncIterator[BareCore]:
+    with own_kv_folder() as folder:
+        async with _bare_core(engine, folder) as core:
+            yield core
+
+
+@contextlib.asynccontextmanager
+async def _bare_core(engine: LocalEngine, folder: str) -> AsyncIterator[BareCore]:
     process = await asyncio.create_subprocess_exec(
         *_COMMAND,
         stdin=asyncio.subprocess.PIPE,
@@ -136,7 +145,10 @@ async def bare_core(engine: LocalEngine) -> AsyncIterator[BareCore]:
     )
     assert process.stdin is not None
     arguments = EngineArguments(
-        config=engine.config, model_path=str(engine.model_path), inbox="", outbox=""
+        config=engine.keeping_blocks_in(folder),
+        model_path=str(engine.model_path),
+        inbox="",
+        outbox="",
     )
     process.stdin.write(msgspec.json.encode(arguments) + b"\n")
     try:

@@ -73,7 +73,10 @@ class ServeScenario(Scenario):
 
 @dataclass(frozen=True, kw_only=True)
 class CacheScenario(Scenario):
-    prefix_tokens: tuple[int, ...] = option((256, 1024), "lengths of the shared prefix")
+    prefix_tokens: tuple[int, ...] = option((256, 1024, 2048), "lengths of the shared prefix")
+    tier_prefix_tokens: tuple[int, ...] = option(
+        (2048,), "lengths of prefixes that come from RAM and from disk"
+    )
     suffix_tokens: int = option(16, "length of what follows the prefix")
     output_tokens: int = option(16, "output length")
     repeats: int = option(10, "prefixes per length")

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -18,6 +18,7 @@ from novacron.bench.http_client import HttpClient
 from novacron.errors import EngineDead, NotReady
 
 _COMMAND = (sys.executable, "-c", "from novacron.cli.main import main; main()", "serve")
+_KV_FOLDER = "NOVACRON_KV_DISK_PATH"
 _POLL_S = 0.005
 _READY_WITHIN_S = 600.0
 _END_WITHIN_S = 15.0
@@ -98,11 +99,20 @@ class ServerProcess:
 
 @contextlib.asynccontextmanager
 async def running_server(plan: ServerPlan) -> AsyncIterator[ServerProcess]:
-    server = ServerProcess(plan)
-    try:
-        yield server
-    finally:
-        await server.stop()
+    with own_kv_folder() as folder:  # what an earlier run has left would make cold prompts warm
+        environment = {_KV_FOLDER: folder, **plan.environment}
+        server = ServerProcess(replace(plan, environment=environment))
+        try:
+            yield server
+        finally:
+            await server.stop()
+
+
+@contextlib.contextmanager
+def own_kv_folder() -> Iterator[str]:
+    """A folder for the disk tier of one engine that is measured."""
+    with tempfile.TemporaryDirectory(prefix="novacron-bench-kv-") as folder:
+        yield folder
 
 
 def _free_port() -> int:

@@ -69,6 +69,11 @@ class LocalEngine:
         is_as_stored = is_as_stored and model.dtype == cache.kv_cache_dtype == "auto"
         return model_traffic(self.model_path) if is_as_stored else None
 
+    def keeping_blocks_in(self, folder: str) -> EngineConfig:
+        """Its settings, but for the place of the disk tier if that was left to us."""
+        cache = self.config.cache
+        return replace(self.config, cache=replace(cache, kv_disk_path=cache.kv_disk_path or folder))
+
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(Path(self.config.model.tokenizer or self.model_path))
 
@@ -198,7 +203,7 @@ def check(transcripts: list[Transcript]) -> list[Transcript]:
 
 def engine_settings(config: EngineConfig) -> dict[str, Any]:
     """What the engine is told, without what names places of this machine."""
-    shown = {"model", "tokenizer", "chat_template"}
+    shown = {"model", "tokenizer", "chat_template", "kv_disk_path"}
     parts = {**asdict(config.model), **asdict(config.cache), **asdict(config.scheduler)}
     return {name: value for name, value in parts.items() if name not in shown}
 

@@ -135,6 +135,21 @@ class CacheConfig:
     )
     cpu_memory_utilization: float = setting(0.5, "share of the free RAM that the KV cache may use")
     enable_prefix_caching: bool = setting(True, "reuse blocks of equal prompt prefixes")
+    kv_ram_size: int | None = setting(
+        None,
+        "most bytes of RAM for KV blocks beside those on the device; 0: none; empty: 4Gi, but no "
+        "more than an eighth of the free RAM",
+        unit="bytes",
+    )
+    kv_disk_size: int | None = setting(
+        None,
+        "most bytes on disk for KV blocks, which a later start finds again; 0: none; empty: 20Gi, "
+        "but no more than a tenth of the free disk",
+        unit="bytes",
+    )
+    kv_disk_path: str = setting(
+        "", "folder for KV blocks, which servers may share; empty: novacron/kv in cache_dir"
+    )
 
     def __post_init__(self) -> None:
         size = self.block_size
@@ -147,6 +162,12 @@ class CacheConfig:
             self.kv_cache_memory is None or self.kv_cache_memory > 0,
             "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
         )  # fmt: skip
+        for key in ("kv_ram_size", "kv_disk_size"):
+            size_bytes = getattr(self, key)
+            require(
+                size_bytes is None or size_bytes >= 0,
+                key, size_bytes, "give a size such as 20Gi, or 0, or leave it out",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from novacron.config.foreign_keys import LLM_ENGINE, VLLM, NoEffect, OnlyOff, Sets, Treatment
 from novacron.config.keys import COMPONENTS, KEYS, Key
+from novacron.config.kv_tier_list import read_tier_list
 from novacron.config.layer import Layer, Origin, WithoutEffect, did_you_mean
 from novacron.config.yaml_file import read_mapping
 from novacron.errors import ConfigError
 
+_TIERS = "kv_tiers"
 _PATHS = [key.path for key in KEYS.values()]
-_TOP_LEVEL = ["llm_engine", *COMPONENTS, *KEYS, *VLLM]
+_TOP_LEVEL = ["llm_engine", _TIERS, *COMPONENTS, *KEYS, *VLLM]
 _LLM_ENGINE_PATHS = sorted(
     f"llm_engine.{path.rsplit('.', depth)[0]}" for path in LLM_ENGINE for depth in range(3)
 )
@@ -42,13 +44,27 @@ def _apply(
 ) -> None:
     """Take up one of our keys or of vLLM's; max-num-seqs and max_num_seqs are the same."""
     name = written.replace("-", "_")
-    if name in allowed:
+    if name == _TIERS and "kv_ram_size" in allowed:
+        _apply_tiers(layer, file, path, value)
+    elif name in allowed:
         if value is not None:
             layer.set(allowed[name], value, Origin("file", f"{file}: {path}"))
     elif name in VLLM:
         _treat(layer, file, path, value, VLLM[name])
     else:
         raise _unknown(file, path, _PATHS if "." in path else _TOP_LEVEL)
+
+
+def _apply_tiers(layer: Layer, file: Path, path: str, value: object) -> None:
+    if value is None:
+        return
+    origin = Origin("file", f"{file}: {path}")
+    try:
+        settings = list(read_tier_list(value))
+    except ConfigError as error:
+        raise ConfigError(f"{path} is {value!r} ({origin}): {error}.") from None
+    for name, inner in settings:
+        layer.set(KEYS[name], inner, origin)
 
 
 def _apply_llm_engine(layer: Layer, file: Path, path: str, value: object) -> None:

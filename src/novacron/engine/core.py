@@ -20,6 +20,8 @@ from novacron.records.request import FinishReason, Request
 from novacron.records.step import ModelRunnerOutput, ScheduledTokens, SchedulerOutput
 from novacron.scheduler.scheduler import Scheduler
 
+_LOADING_PATIENCE_S = 0.001  # then somebody may have written to us
+
 
 class EngineCore:
     """One replica: what is asked of it, and one step at a time towards it.
@@ -45,6 +47,11 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         return self._scheduler.has_work or self._grammars.is_compiling or bool(self._refused)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether `step` waits by itself, for a short time, if there is nothing to compute."""
+        return self._scheduler.is_loading
 
     def add(self, request: Request) -> None:
         """Take a request, which will get exactly one final output from `step` or `abort`."""
@@ -72,7 +79,9 @@ class EngineCore:
         started_s = time.perf_counter()
         self._admit_compiled()
         outputs, self._refused = self._refused, []
+        self._take_block_news()
         decision = self._scheduler.schedule()
+        self._order_blocks()
         draft_time_s = 0.0
         if decision.drafting:
             decision, draft_time_s = self._draft(decision)
@@ -82,6 +91,7 @@ class EngineCore:
         executed_s = time.perf_counter()
         self._grammars.advance(result)
         outputs += self._scheduler.update(decision, result)
+        self._order_blocks()
         for output in outputs:
             if output.finish_reason is not None:
                 self._grammars.drop(output.request_id)
@@ -92,6 +102,8 @@ class EngineCore:
             self._draft_time_s += draft_time_s
             scheduled_s = (decided_s - started_s) + (ended_s - executed_s)
             self._schedule_time_s += scheduled_s - draft_time_s
+        elif self._scheduler.is_loading:
+            self._take_block_news(_LOADING_PATIENCE_S)
         return outputs
 
     def abort_all(self) -> list[EngineOutput]:
@@ -112,6 +124,16 @@ class EngineCore:
     def shutdown(self) -> None:
         self._grammars.shutdown()
         self._executor.shutdown()
+
+    def _order_blocks(self) -> None:
+        orders = self._scheduler.take_block_orders()
+        if orders is not None:
+            self._executor.move_blocks(orders)
+
+    def _take_block_news(self, wait_s: float = 0.0) -> None:
+        news = self._executor.block_news(wait_s)
+        if news is not None:
+            self._scheduler.see_block_news(news)
 
     def _draft(self, decision: SchedulerOutput) -> tuple[SchedulerOutput, float]:
         """The decision with the guesses that it asks for, and the seconds they took."""

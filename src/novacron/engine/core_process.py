@@ -40,6 +40,7 @@ from novacron.records.output import EngineOutput, WatchStats
 from novacron.records.request import Request
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.speculation_choice import build_speculation
+from novacron.scheduler.tiered_prefixes import TieredPrefixes
 
 EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
@@ -84,6 +85,7 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
             max_num_seqs=config.scheduler.max_num_seqs,
             draft_context_length=spec.draft_model.context_length if spec.draft_model else 0,
         ),
+        tiers=TieredPrefixes(kv_cache, spec.kv_tiers) if spec.kv_tiers else None,
     )
 
     def make_grammar_compiler() -> GrammarCompiler:
@@ -221,7 +223,7 @@ class _Loop:
             if not self._watch.has_work:
                 return None
             return 0 if self._is_scoring else _WATCH_POLL_MS
-        return 0 if progressed else _COMPILING_POLL_MS
+        return 0 if progressed or self._core.is_loading else _COMPILING_POLL_MS
 
     def _put(self, outputs: list[EngineOutput]) -> None:
         self._watch.follow(outputs)

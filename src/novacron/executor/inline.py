@@ -20,6 +20,7 @@ from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.quality_watch import QualityWatch
+from novacron.executor.tiers import OpenTiers, open_tiers
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.models.decoder import Decoder
@@ -27,6 +28,7 @@ from novacron.models.decoder_config import DynamicScaling, LongRopeScaling
 from novacron.models.model_version import model_version
 from novacron.parallel.groups import SINGLE
 from novacron.quality.watch import Turns
+from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
@@ -36,6 +38,7 @@ from novacron.runner.kv_tensors import KVTensors
 from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
+_STORE_AT_END_S = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class InlineExecutor:
             )
             logger.info("memory: %s", plan.summary)
         with phases.timed("weights"):
-            decoder, version = _load_model(blueprint, model, progress)
+            decoder, digest = _load_model(blueprint, model, progress)
         draft_model: DraftModel | None = None
         if draft is not None:
             with phases.timed("draft_weights"):
@@ -92,6 +95,10 @@ class InlineExecutor:
             decoder.set_context(plan.max_model_len)
         self._model, self._cache = model, cache
         self._blueprint, self._decoder = blueprint, decoder
+        version = _version(digest, decoder, plan.max_model_len)
+        kv_identity = (
+            f"{blueprint.dtype_name} model, {plan.capacity.kv_dtype} cache, {kernels.kv_layout}"
+        )
         eos_token_ids = blueprint.eos_token_ids
         batch = InputBatch(
             max_num_seqs=scheduler.max_num_seqs,
@@ -107,6 +114,7 @@ class InlineExecutor:
             eos_token_ids=eos_token_ids,
             choose=kernels.choose,
         )
+        self._tiers: OpenTiers | None = None  # a first step knows none
         self._draft_runner: DraftRunner | None = None
         if draft_model is not None:
             self._draft_runner = draft_model.make_runner(
@@ -123,9 +131,16 @@ class InlineExecutor:
                 block_size=cache.block_size,
                 is_drafting=draft_model is not None,
             )
+        self._tiers = open_tiers(
+            model,
+            cache,
+            kv_tensors,
+            model_version=version,
+            kv_identity=kv_identity,
+        )
         self._spec = ModelSpec(
             name=model.served_model_name[0] if model.served_model_name else model_path.name,
-            model_version=_version(version, decoder, plan.max_model_len),
+            model_version=version,
             architecture=blueprint.architecture,
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
@@ -140,10 +155,10 @@ class InlineExecutor:
             block_size=kv_tensors.block_size,
             kv_cache_bytes=kv_tensors.num_bytes,
             kv_precision=plan.capacity.kv_dtype,
-            kv_identity=f"{blueprint.dtype_name} model, {plan.capacity.kv_dtype} cache, "
-            f"{kernels.kv_layout}",
+            kv_identity=kv_identity,
             load_phases_s=phases.times_s,
             draft_model=draft_model.spec if draft_model else None,
+            kv_tiers=() if self._tiers is None else self._tiers.specs,
         )
 
     @property
@@ -155,9 +170,13 @@ class InlineExecutor:
         return self._draft_runner.draft(scheduler_output)
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
+        if self._tiers is not None:
+            self._tiers.mover.begin_step(scheduler_output)
         result = self._runner.execute(scheduler_output)
         if self._draft_runner is not None:
             self._draft_runner.follow(scheduler_output, result)
+        if self._tiers is not None:
+            self._tiers.mover.end_step()
         return result
 
     def watch_quality(self, floor: float, turns: Turns | None = None) -> QualityWatch:
@@ -173,8 +192,18 @@ class InlineExecutor:
             turns=turns,
         )
 
+    def move_blocks(self, orders: BlockOrders) -> None:
+        assert self._tiers is not None, "there are no KV tiers"
+        self._tiers.mover.order(orders)
+
+    def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
+        return None if self._tiers is None else self._tiers.mover.news(wait_s)
+
     def shutdown(self) -> None:
-        """Nothing to end: the tensors go with this object."""
+        """The tensors go with this object; what tiers still have to store gets a moment."""
+        if self._tiers is not None:
+            self._tiers.mover.close(_STORE_AT_END_S)
+            self._tiers = None
 
 
 class _Phases:

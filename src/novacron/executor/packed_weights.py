@@ -15,9 +15,14 @@ from novacron.models.weight_files import WeightFiles
 _DEFAULT_CACHE = Path("~/.cache")
 
 
-def packed_cache(model: ModelConfig) -> PackedCache:
+def cache_folder(model: ModelConfig) -> Path:
+    """Where what can be made again is kept."""
     base = Path(model.cache_dir) if model.cache_dir else _DEFAULT_CACHE.expanduser()
-    return PackedCache(base / "novacron" / "packed", model.packed_cache_size)
+    return base / "novacron"
+
+
+def packed_cache(model: ModelConfig) -> PackedCache:
+    return PackedCache(cache_folder(model) / "packed", model.packed_cache_size)
 
 
 def load_or_map_weights(

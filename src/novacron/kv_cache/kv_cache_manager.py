@@ -9,7 +9,7 @@ Source: paged KV from PagedAttention (SOSP 2023); prefix caching as in vLLM v1 (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from novacron.kv_cache.block_pool import BlockPool
@@ -110,6 +110,30 @@ class KVCacheManager:
                 break
             found.append(block_id)
         return PrefixHit(tuple(found), len(found) * self.block_size)
+
+    def missing_keys(
+        self, table: BlockTable, token_ids: Sequence[int], hit: PrefixHit
+    ) -> Iterator[BlockHash]:
+        """Those of the blocks that would prolong a hit, in order, were they there."""
+        if self.enable_prefix_caching:
+            for index in range(len(hit.block_ids), (len(token_ids) - 1) // self.block_size):
+                yield self._hash(table, token_ids, index)
+
+    def is_cached(self, key: BlockHash) -> bool:
+        """Whether a block of the device holds this."""
+        return self._pool.lookup(key) is not None
+
+    def reserve(self, count: int) -> list[int]:
+        """Blocks that somebody is going to fill from elsewhere; there must be as many available."""
+        return self._pool.allocate(count)
+
+    def release_filled(self, block_ids: Sequence[int], keys: Sequence[BlockHash | None]) -> None:
+        """Let requests find what reserved blocks have been filled with; None: with nothing. Later
+        ones are evicted before those that they build upon."""
+        for block_id, key in zip(block_ids, keys, strict=True):
+            if key is not None:
+                self._pool.register(block_id, key)
+        self._pool.free(reversed(block_ids))
 
     def has_room(self, num_tokens: int, hit: PrefixHit, num_spare_blocks: int) -> bool:
         """Whether a request of `num_tokens` that starts with `hit` could hold all of its blocks

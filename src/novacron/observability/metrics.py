@@ -123,6 +123,24 @@ _TABLE = (
     _counter("novacron_schedule_seconds", "Time that scheduling took of it."),
     _counter("novacron_draft_seconds", "Time that a draft model took of it."),
     _gauge("novacron_kv_blocks", "KV blocks, by what they are: used, cached, free.", "kind"),
+    _gauge("novacron_kv_tier_bytes", "Bytes that a KV tier takes.", "tier"),
+    _gauge("novacron_kv_tier_capacity_bytes", "Most bytes that a KV tier may take.", "tier"),
+    _counter("novacron_kv_tier_hit_tokens", "Prompt tokens brought from a KV tier.", "tier"),
+    _counter(
+        "novacron_kv_tier_blocks",
+        "KV blocks by what became of them in a tier: stored, loaded, missing, mismatch.",
+        "tier",
+        "event",
+    ),
+    _counter("novacron_kv_tier_errors", "Times that a KV tier itself failed.", "tier"),
+    _counter("novacron_kv_tier_loaded_bytes", "Bytes brought from a KV tier.", "tier"),
+    _counter("novacron_kv_tier_load_seconds", "Time that this took.", "tier"),
+    _counter(
+        "novacron_kv_stores_dropped", "KV blocks overwritten before they were stored in a tier."
+    ),
+    _counter("novacron_kv_load_waits", "Times that a request waited for blocks from a tier."),
+    _counter("novacron_kv_load_wait_seconds", "Time that requests waited so."),
+    _counter("novacron_kv_lookup_seconds", "Time of looking for prefixes in tiers."),
     _gauge("novacron_startup_phase_seconds", "Duration of a phase of start-up.", "phase"),
 )
 
@@ -303,6 +321,14 @@ def hit_rate(stats: EngineStats) -> float | None:
     return stats.prefix_hits_tokens / stats.prefix_queries_tokens
 
 
+def hit_rates(stats: EngineStats) -> dict[str, float]:
+    """Shares of prompt tokens by where they were found: on the device, or in a tier below it."""
+    of_tiers = {tier.kind: tier.hit_tokens for tier in stats.kv_tiers}
+    on_device = max(0, stats.prefix_hits_tokens - sum(of_tiers.values()))
+    queries = max(1, stats.prefix_queries_tokens)
+    return {level: tokens / queries for level, tokens in {"device": on_device, **of_tiers}.items()}
+
+
 def kv_cache_usage(stats: EngineStats) -> float:
     """Share of KV blocks held by requests."""
     return stats.num_used_blocks / stats.num_blocks if stats.num_blocks else 0.0
@@ -329,7 +355,7 @@ def _engine_values(engine: EngineSnapshot) -> _Values:
         "vllm:spec_decode_num_drafts": [(method, stats.num_drafts)],
         "vllm:spec_decode_num_draft_tokens": [(method, stats.num_draft_tokens)],
         "vllm:spec_decode_num_accepted_tokens": [(method, stats.num_accepted_tokens)],
-        "llm_cache_hit_rate": [(("device",), hit_rate(stats) or 0.0)],
+        "llm_cache_hit_rate": [((level,), rate) for level, rate in hit_rates(stats).items()],
         "novacron_engine_state": [
             ((state,), float(state == engine.state)) for state in engine.states
         ],
@@ -344,6 +370,7 @@ def _engine_values(engine: EngineSnapshot) -> _Values:
             (("free",), free),
         ],
     }
+    values |= _tier_values(stats)
     if engine.spec is None:
         return values
     watched = {} if stats.watch is None else _watch_values(stats.watch, engine.spec)
@@ -366,6 +393,32 @@ def _watch_values(watch: WatchStats, spec: ModelSpec) -> _Values:
     if watch.kl is not None:
         values["novacron_kl_nats"] = [(variant, watch.kl)]
     return values
+
+
+def _tier_values(stats: EngineStats) -> _Values:
+    tiers = stats.kv_tiers
+    return {
+        "novacron_kv_tier_bytes": [((tier.kind,), tier.used_bytes) for tier in tiers],
+        "novacron_kv_tier_capacity_bytes": [((tier.kind,), tier.capacity_bytes) for tier in tiers],
+        "novacron_kv_tier_hit_tokens": [((tier.kind,), tier.hit_tokens) for tier in tiers],
+        "novacron_kv_tier_blocks": [
+            ((tier.kind, event), count)
+            for tier in tiers
+            for event, count in (
+                ("stored", tier.num_stored),
+                ("loaded", tier.num_loaded),
+                ("missing", tier.num_missing),
+                ("mismatch", tier.num_mismatches),
+            )
+        ],
+        "novacron_kv_tier_errors": [((tier.kind,), tier.num_errors) for tier in tiers],
+        "novacron_kv_tier_loaded_bytes": [((tier.kind,), tier.loaded_bytes) for tier in tiers],
+        "novacron_kv_tier_load_seconds": [((tier.kind,), tier.load_s) for tier in tiers],
+        "novacron_kv_stores_dropped": _one(stats.num_tier_stores_dropped),
+        "novacron_kv_load_waits": _one(stats.num_tier_waits),
+        "novacron_kv_load_wait_seconds": _one(stats.tier_wait_s),
+        "novacron_kv_lookup_seconds": _one(stats.tier_lookup_s),
+    }
 
 
 def _model_values(spec: ModelSpec) -> _Values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from novacron.records.block_moves import TierSpec
 from novacron.records.request import FinishReason
 from novacron.records.step import PositionLogprobs
 
@@ -42,6 +43,23 @@ class WatchStats(msgspec.Struct, frozen=True, kw_only=True):
     is_alarmed: bool = False
 
 
+class TierStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A KV tier: how full it is, and totals since the engine's start."""
+
+    kind: str
+    capacity_bytes: int
+    used_bytes: int = 0  # of a shared folder: all that is in it
+    num_blocks: int = 0  # that requests of this model can find
+    hit_tokens: int = 0  # of prompts, brought from here
+    num_stored: int = 0  # blocks, like the next ones
+    num_loaded: int = 0
+    num_missing: int = 0  # were expected and gone
+    num_mismatches: int = 0  # did not check, and were dropped
+    num_errors: int = 0  # times that the tier itself failed
+    loaded_bytes: int = 0
+    load_s: float = 0.0  # reading, checking and copying
+
+
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """State and totals of the engine after a step. Totals only grow while the engine lives."""
 
@@ -64,11 +82,23 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     draft_time_s: float = 0.0  # total that a draft model took of it
     schedule_time_s: float = 0.0  # total inside Scheduler.schedule and update
     watch: WatchStats | None = None  # where quality is watched
+    kv_tiers: tuple[TierStats, ...] = ()
+    num_loading: int = 0  # requests that wait for blocks from a tier
+    num_tier_stores_dropped: int = 0  # blocks whose place was needed before they were stored
+    num_tier_waits: int = 0  # times that a request waited for blocks from a tier
+    tier_wait_s: float = 0.0  # total of these
+    tier_lookup_s: float = 0.0  # total of looking for prefixes in tiers
 
     def after_the_end(self) -> EngineStats:
         """Those of an engine that is gone: its totals, and nothing that runs or is held."""
         return msgspec.structs.replace(
-            self, num_running=0, num_waiting=0, num_blocks=0, num_used_blocks=0, num_cached_blocks=0
+            self,
+            num_running=0,
+            num_waiting=0,
+            num_blocks=0,
+            num_used_blocks=0,
+            num_cached_blocks=0,
+            num_loading=0,
         )
 
 
@@ -105,6 +135,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     kv_identity: str = ""  # what equal blocks agree in beside the model: precisions, order of bytes
     load_phases_s: dict[str, float] = {}  # start-up time by phase, in order
     draft_model: DraftModelSpec | None = None
+    kv_tiers: tuple[TierSpec, ...] = ()  # below the device, fastest first
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

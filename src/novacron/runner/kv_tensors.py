@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from novacron.config.engine import CacheConfig
 from novacron.config.kv_layers import KVDtype, KVPrecision
@@ -39,7 +41,7 @@ class KVTensors:
         device: torch.device,
     ) -> None:
         heads = num_local_kv_heads(config.num_kv_heads, group)
-        self.num_blocks, self.block_size = num_blocks, block_size
+        self.num_blocks, self._block_size = num_blocks, block_size
         assert len(formats) == len(config.layers)
         sizes = [
             heads * kind.block_bytes(block_size, config.head_dim)
@@ -63,6 +65,23 @@ class KVTensors:
     @property
     def num_bytes(self) -> int:
         return self._blocks.nbytes
+
+    @property
+    def block_size(self) -> int:
+        return self._block_size
+
+    @property
+    def block_bytes(self) -> int:
+        return self._blocks.shape[1]
+
+    def read_block(self, block_id: int, into: NDArray[np.uint8]) -> None:
+        """Copy all that a block holds, from any thread."""
+        torch.from_numpy(into).copy_(self._blocks[block_id])
+
+    def write_block(self, block_id: int, data: NDArray[np.uint8]) -> None:
+        """Replace all that a block holds, from any thread. Nobody may read it meanwhile."""
+        self._blocks[block_id].copy_(torch.from_numpy(data))
+        self._tainted.discard(block_id)
 
     def taint(self, block_ids: Iterable[int]) -> None:
         """Remember that these blocks may hold NaN."""

@@ -139,6 +139,9 @@ class AdaptiveSpeculation:
             assert state.guesser is not None
             state.guesser.acceptance = state.guesser.acceptance.after(num_drafts, num_accepted)
 
+    def forget_blocks(self, block_ids: Sequence[int]) -> None:
+        pass
+
 
 def _choose(guesser: Guesser, state: RequestState, max_drafts: int, step: _Step) -> tuple[int, ...]:
     """The guesses that pay. Where not even one would, none are looked for."""

@@ -119,6 +119,9 @@ class DraftModelSpeculation:
             if result.error is None:
                 self._verify(part, state, progress, num_drafted, len(result.token_ids) - 1)
 
+    def forget_blocks(self, block_ids: Sequence[int]) -> None:
+        self._coverage.drop(block_ids)
+
     def _verify(
         self,
         part: ScheduledTokens,

@@ -13,6 +13,7 @@ from novacron.scheduler.stopping import StopConditions
 
 class RequestStatus(Enum):
     WAITING = auto()  # new, or preempted; holds no blocks
+    LOADING = auto()  # a part of its prefix is on its way from a tier; holds what is there of it
     RUNNING = auto()  # part of every step; ranks hold its tokens and block table
     FINISHED = auto()  # its final output has been given
 
@@ -38,6 +39,9 @@ class RequestState:
     num_prompt_logprobs: int = 0  # positions sent so far
     has_output: bool = False  # something has been sent
     guesser: Guesser | None = None  # from when speculation first looks at it
+    num_offered_blocks: int = 0  # computed or found, and offered to the tiers since it started
+    loads_in_flight: int = 0  # that it waits for
+    has_loaded: bool = False  # since it last ran: what is still missing is computed
     draft_progress: DraftProgress | None = None  # the same, with a draft model
 
     @property

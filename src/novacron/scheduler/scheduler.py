@@ -20,6 +20,7 @@ import msgspec
 from novacron.config.engine import SchedulerConfig
 from novacron.errors import InvalidRequest, PromptTooLong
 from novacron.kv_cache.kv_cache_manager import NO_HIT, KVCacheManager, PrefixHit
+from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import EngineOutput, EngineStats
 from novacron.records.request import FinishReason, Request
 from novacron.records.step import (
@@ -34,6 +35,7 @@ from novacron.records.step import (
 from novacron.scheduler.request_state import RequestState, RequestStatus
 from novacron.scheduler.speculation import NoSpeculation, Speculation, with_drafts
 from novacron.scheduler.stopping import Stop, StopConditions
+from novacron.scheduler.tiered_prefixes import NoTiers, Tiers
 from novacron.scheduler.waiting_queue import FCFSQueue, PriorityQueue, WaitingQueue
 
 
@@ -53,7 +55,8 @@ class Scheduler:
     `update`, `abort` or `abort_all`. A step never exceeds `max_num_batched_tokens` tokens or
     `max_num_seqs` requests. Each running request is part of every step with at least one token, so
     a long prompt slows the others but does not stop them. If blocks run out, the last running
-    request is preempted and later computed again; the first one always advances.
+    request is preempted and later computed again; the first one always advances. A request whose
+    prefix goes on in a KV tier waits until that has come, and nobody waits for it.
 
     With `enable_chunked_prefill` off, a request starts only when all it has to compute fits into
     what the step has left. A prompt above the whole budget is computed in parts all the same: the
@@ -68,6 +71,7 @@ class Scheduler:
         max_model_len: int,
         eos_token_ids: frozenset[int],
         speculation: Speculation | None = None,
+        tiers: Tiers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -75,6 +79,7 @@ class Scheduler:
         self._max_model_len = max_model_len
         self._eos_token_ids = eos_token_ids
         self._speculation = speculation or NoSpeculation()
+        self._tiers = tiers or NoTiers()
         self._clock = clock
 
         self._live: dict[str, RequestState] = {}
@@ -82,6 +87,7 @@ class Scheduler:
             PriorityQueue() if config.scheduling_policy == "priority" else FCFSQueue()
         )
         self._running: list[RequestState] = []  # who runs before whom; the last is preempted first
+        self._num_loading = 0  # neither waiting nor running: a tier brings a part of their prefix
         self._in_flight: list[RequestState] = []  # scheduled, result not seen yet
 
         # Told with the next step, or by the next update.
@@ -106,14 +112,19 @@ class Scheduler:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + self._num_loading
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether requests wait for blocks, so that news of them are wanted."""
+        return self._num_loading > 0
 
     def stats(self) -> EngineStats:
         """Everything but the times, which the caller of `schedule` and `update` measures."""
         speculation = self._speculation.totals
-        return EngineStats(
+        stats = EngineStats(
             num_running=len(self._running),
-            num_waiting=len(self._waiting),
+            num_waiting=self.num_waiting,
             num_blocks=self._kv_cache.num_blocks,
             num_used_blocks=self._kv_cache.num_used_blocks,
             num_cached_blocks=self._kv_cache.num_cached_blocks,
@@ -128,6 +139,7 @@ class Scheduler:
             num_accepted_tokens=speculation.num_accepted_tokens,
             speculative_method=speculation.method,
         )
+        return self._tiers.add_to(stats)
 
     # Requests come and go
 
@@ -172,6 +184,20 @@ class Scheduler:
         return self._take_outputs() + [
             self._tell(state, stop=Stop(FinishReason.ABORT)) for state in list(self._live.values())
         ]
+
+    # Blocks below the device
+
+    def take_block_orders(self) -> BlockOrders | None:
+        """What ranks shall store and load beside the steps, since the last call. Loads are ordered
+        by `schedule`, and stores by `update`, which knows that the blocks are written."""
+        return self._tiers.take_orders()
+
+    def see_block_news(self, news: BlockNews) -> None:
+        """What came of orders. Not between `schedule` and `update`."""
+        assert not self._in_flight
+        for state in self._tiers.see(news):
+            self._num_loading -= 1
+            self._waiting.put_back(state)
 
     # A step
 
@@ -273,11 +299,24 @@ class Scheduler:
         hit = NO_HIT
         if not state.needs_whole_prompt:
             hit = self._kv_cache.find_prefix(state.blocks, state.token_ids)
+            if self._begins_to_load(state, hit):
+                return True
         if not self._may_start(len(state.token_ids) - hit.num_tokens, num_tokens_left):
             return False
         if not self._make_room(state, hit, num_ahead):
             return False
         self._start(state, hit, plan)
+        return True
+
+    def _begins_to_load(self, state: RequestState, hit: PrefixHit) -> bool:
+        """Whether a tier brings more of the prefix of the first waiting request, which then lets
+        others go before it."""
+        block_ids = self._tiers.begin_load(state, hit, len(self._running))
+        if state.status is not RequestStatus.LOADING:
+            return False
+        self._waiting.remove(state.request.request_id)
+        self._num_loading += 1
+        self._speculation.forget_blocks(block_ids)
         return True
 
     def _may_start(self, num_uncomputed: int, num_tokens_left: int) -> bool:
@@ -310,6 +349,7 @@ class Scheduler:
         state.status = RequestStatus.RUNNING
         self._kv_cache.adopt(state.blocks, hit)
         state.num_computed_tokens = hit.num_tokens
+        state.has_loaded = False
         if state.first_scheduled_time_s is None:
             state.first_scheduled_time_s = self._clock()
             state.num_cached_tokens = hit.num_tokens
@@ -382,6 +422,7 @@ class Scheduler:
         if part.draft_token_ids:  # wrong guesses do not count
             end -= 1 + len(part.draft_token_ids) - len(result.token_ids)
         state.num_computed_tokens = end
+        self._tiers.offer(state)
         if part.start < state.num_prompt_tokens:
             self._num_prompt_tokens += min(end, state.num_prompt_tokens) - part.start
         prompt_logprobs = self._new_prompt_logprobs(state, part, result.prompt_logprobs)
@@ -469,17 +510,22 @@ class Scheduler:
     def _retire(self, state: RequestState, *, failed: bool) -> None:
         request_id = state.request.request_id
         del self._live[request_id]
-        if state.status is RequestStatus.WAITING:
-            self._waiting.remove(request_id)
-        else:
+        is_running = state.status is RequestStatus.RUNNING
+        if is_running:
             self._running.remove(state)
             self._finished_ids.append(request_id)
+        elif state.status is RequestStatus.LOADING:
+            self._num_loading -= 1
+        else:
+            self._waiting.remove(request_id)
         state.status = RequestStatus.FINISHED
-        if not self._in_flight:  # else update() releases the blocks, once they are written
+        if not (self._in_flight and is_running):  # else update() does, once the blocks are written
             self._release(state, failed=failed)
 
     def _release(self, state: RequestState, *, failed: bool = False) -> None:
+        self._tiers.use(state)
         if failed:
+            self._tiers.forget(state)
             self._kv_cache.forget(state.blocks)
         self._kv_cache.free(state.blocks)
 

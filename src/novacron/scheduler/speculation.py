@@ -67,6 +67,10 @@ class Speculation(Protocol):
         """Learn from the result of the step that `extend` saw last."""
         ...
 
+    def forget_blocks(self, block_ids: Sequence[int]) -> None:
+        """These blocks get another content, and not by a step."""
+        ...
+
 
 class NoSpeculation:
     """Every token is computed after the one before it is known."""
@@ -90,6 +94,9 @@ class NoSpeculation:
         states: Sequence[RequestState],
         results: Sequence[StepResult],
     ) -> None:
+        pass
+
+    def forget_blocks(self, block_ids: Sequence[int]) -> None:
         pass
 
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.step import (
     DraftOutput,
@@ -27,6 +28,7 @@ from novacron.records.step import (
     StepResult,
 )
 from novacron.testing.fake_draft_model import FakeDraftModel
+from novacron.testing.fake_tiers import FakeTiers, Slot
 
 NextToken = Callable[[Sequence[int]], int]
 
@@ -64,16 +66,6 @@ def fake_spec(
 
 
 @dataclass(slots=True)
-class _Slot:
-    """What a KV slot holds. A request that failed leaves spoilt content behind."""
-
-    position: int
-    token_id: int
-    writer_id: str
-    is_spoilt: bool
-
-
-@dataclass(slots=True)
 class _RankRequest:
     """What a rank keeps of a request between steps."""
 
@@ -91,6 +83,7 @@ class FakeExecutor:
     `raise_at` maps step numbers to the exception that `execute` raises there: a dead replica.
     `tokens_per_step` above 1 returns several tokens at once where there are no drafts to verify.
     `draft_token` is what its draft model guesses, but for the requests in `fail_drafts_of`.
+    `tiers` move blocks of that memory; what a step is going to write to is given up before.
     `reads` collects (reader, writer) ids of every slot that a request read: who saw whose blocks.
     """
 
@@ -107,6 +100,7 @@ class FakeExecutor:
         tokens_per_step: int = 1,
         draft_token: NextToken | None = None,
         fail_drafts_of: Collection[str] = (),
+        tiers: FakeTiers | None = None,
     ) -> None:
         self._spec = spec or fake_spec()
         self._draft_model = draft_token and FakeDraftModel(self._spec, draft_token, fail_drafts_of)
@@ -119,7 +113,10 @@ class FakeExecutor:
         self._tokens_per_step = tokens_per_step
 
         self._requests: dict[str, _RankRequest] = {}
-        self._memory: dict[tuple[int, int], _Slot] = {}  # by block and offset
+        self._memory: dict[tuple[int, int], Slot] = {}  # by block and offset
+        self.tiers = tiers
+        if tiers is not None:
+            tiers.attach(self._memory, self._spec.block_size)
         self._last_step = 0
         self.reads: set[tuple[str, str]] = set()
         self.is_shut_down = False
@@ -130,6 +127,13 @@ class FakeExecutor:
 
     def shutdown(self) -> None:
         self.is_shut_down = True
+
+    def move_blocks(self, orders: BlockOrders) -> None:
+        assert self.tiers is not None, "there are no tiers"
+        self.tiers.order(orders)
+
+    def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
+        return None if self.tiers is None else self.tiers.news()
 
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         assert not self.is_shut_down, "draft() after shutdown()"
@@ -145,6 +149,8 @@ class FakeExecutor:
             raise self._raise_at[scheduler_output.step]
         self._wait(scheduler_output.num_tokens)
 
+        if self.tiers is not None:
+            self.tiers.begin_step(scheduler_output)
         self._drop(scheduler_output)
         introduced = self._introduce(scheduler_output)
         for part in scheduler_output.scheduled:
@@ -232,13 +238,13 @@ class FakeExecutor:
                         f"{part} writes into block {slot[0]}, which {other} shares"
                     )
                 token_id = (held.token_ids + list(part.draft_token_ids))[position]
-                self._memory[slot] = _Slot(position, token_id, part.request_id, is_spoilt)
+                self._memory[slot] = Slot(position, token_id, part.request_id, is_spoilt)
 
     def _fails(self, part: ScheduledTokens) -> bool:
         position = self._fail_at.get(part.request_id)
         return position is not None and part.start <= position < part.start + part.num_tokens
 
-    def _read(self, held: _RankRequest, token_ids: Sequence[int]) -> list[_Slot]:
+    def _read(self, held: _RankRequest, token_ids: Sequence[int]) -> list[Slot]:
         """The slots of `token_ids`, which must be what they hold."""
         slots = []
         for expected in enumerate(token_ids):

@@ -15,6 +15,7 @@ from novacron.scheduler.guesser import Drafter
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.speculation import NoSpeculation, Speculation
 from novacron.scheduler.stopping import StopConditions
+from novacron.scheduler.tiered_prefixes import TieredPrefixes
 from novacron.testing.clock import FakeClock
 from novacron.testing.fake_executor import FakeExecutor, hashed_token
 
@@ -26,7 +27,8 @@ class SchedulerDriver:
     upon, as far ahead as if guesses cost nothing.
 
     A broken promise raises AssertionError: blocks that do not add up, a step above its limits, a
-    running request that a step leaves out, an output after the last.
+    running request that a step leaves out, an output after the last. Tiers of the
+    executor are used.
     """
 
     def __init__(
@@ -50,12 +52,16 @@ class SchedulerDriver:
             kv_dtype=spec.kv_identity,
             enable_prefix_caching=enable_prefix_caching,
         )
+        self.kv_tiers: TieredPrefixes | None = None
+        if executor.tiers is not None:
+            self.kv_tiers = TieredPrefixes(self.kv_cache, executor.tiers.specs, self.clock)
         self.scheduler = Scheduler(
             config,
             self.kv_cache,
             max_model_len=spec.max_model_len,
             eos_token_ids=frozenset(spec.eos_token_ids),
             speculation=self._speculation(new_drafter, has_draft_model),
+            tiers=self.kv_tiers,
             clock=self.clock,
         )
 
@@ -82,7 +88,10 @@ class SchedulerDriver:
 
     def schedule(self) -> SchedulerOutput:
         """The first half of `step`, for tests that do something while a step is computed."""
+        while (news := self.executor.block_news()) is not None:
+            self.scheduler.see_block_news(news)
         decision = self.scheduler.schedule()
+        self._order_blocks()
         self.kv_cache.check_integrity()
         assert decision.num_tokens <= self.config.max_num_batched_tokens
         assert len(decision.scheduled) <= self.config.max_num_seqs
@@ -103,16 +112,25 @@ class SchedulerDriver:
         if decision.scheduled:
             result = self.executor.execute(decision)
         self.collect(self.scheduler.update(decision, result))
+        self._order_blocks()
         self.kv_cache.check_integrity()
         return decision
+
+    def _order_blocks(self) -> None:
+        orders = self.scheduler.take_block_orders()
+        if orders is not None:
+            self.executor.move_blocks(orders)
 
     def step(self) -> SchedulerOutput:
         return self.finish(self.schedule())
 
     def run(self, max_steps: int = 2000) -> list[SchedulerOutput]:
-        """Step until all work is done; AssertionError if that takes more than `max_steps`."""
+        """Step until all work is done, and tiers too, before each step; AssertionError if that
+        takes more than `max_steps`."""
         decisions: list[SchedulerOutput] = []
         while self.scheduler.has_work:
+            if self.executor.tiers is not None:
+                self.executor.tiers.work()
             assert len(decisions) < max_steps, "the scheduler does not come to an end"
             decisions.append(self.step())
         return decisions

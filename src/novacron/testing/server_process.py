@@ -183,4 +183,5 @@ StartServer = Callable[..., ServerProcess]  # (*arguments: str, **environment: s
 
 def _clean_environment(extra: dict[str, str]) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("NOVACRON_")}
-    return {**ours, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **extra}
+    apart = {"NOVACRON_KV_DISK_SIZE": "0"}  # what one server keeps is not for the next
+    return {**ours, **apart, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **extra}

@@ -247,3 +247,44 @@ def test_flags_of_vllm_that_we_cannot_honour_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=remedy):
         load_text(file, text)
+
+
+def load_tiers(folder: Path, text: str) -> Settings:
+    file = folder / "tiers.yaml"
+    file.write_text(text)
+    return load(file=file, env={}, flags={})
+
+
+def test_kv_tiers_as_a_list(tmp_path: Path) -> None:
+    text = "kv_tiers: [{kind: ram, size: 1Gi}, {kind: disk, path: /kv, size: 20Gi}]"
+    for written in (text, "cache:\n  " + text, text.replace("kv_tiers", "kv-tiers")):
+        cache = load_tiers(tmp_path, written).engine.cache
+        assert (cache.kv_ram_size, cache.kv_disk_size) == (2**30, 20 * 2**30)
+        assert cache.kv_disk_path == "/kv"
+    cache = load_tiers(tmp_path, "kv_tiers: [{kind: disk}]").engine.cache
+    assert (cache.kv_ram_size, cache.kv_disk_size) == (0, None)
+    cache = load_tiers(tmp_path, "kv_tiers: []").engine.cache
+    assert (cache.kv_ram_size, cache.kv_disk_size) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{kind: ram}", "expected a list"),
+        ("[ram]", "expected a list"),
+        ("[{kind: redis, url: 'redis://x'}]", "no kind 'redis'"),
+        ("[{kind: disk}, {kind: ram}]", "ram before disk"),
+        ("[{kind: ram}, {kind: ram}]", "may stand there once"),
+        ("[{kind: ram, path: /kv}]", "has no 'path'"),
+        ("[{kind: ram, size: much}]", "kv_ram_size"),
+    ],
+)
+def test_kv_tiers_that_make_no_sense(tmp_path: Path, written: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        load_tiers(tmp_path, f"kv_tiers: {written}")
+    assert "tiers.yaml: kv_tiers" in str(error.value)
+
+
+def test_tiers_given_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="given twice"):
+        load_tiers(tmp_path, "kv_ram_size: 1Gi\nkv_tiers: [{kind: ram, size: 2Gi}]")

@@ -18,7 +18,13 @@ from novacron.observability.metrics import (
     kv_cache_usage,
     prometheus_text,
 )
-from novacron.records.output import EngineStats, ModelSpec, RequestOutput, WatchStats
+from novacron.records.output import (
+    EngineStats,
+    ModelSpec,
+    RequestOutput,
+    TierStats,
+    WatchStats,
+)
 from novacron.records.request import FinishReason
 
 
@@ -162,3 +168,22 @@ def test_a_watch_over_quality_is_told_and_goes_before_an_offline_evaluation() ->
     text = prometheus_text(Metrics(quality_score=0.5), before, "m").decode()
     assert 'llm_quality_score{model_name="m"} 0.5' in text
     assert "novacron_kl_nats{" not in text
+
+
+def test_hits_are_told_by_where_they_were_found() -> None:
+    tiers = (
+        TierStats(kind="ram", capacity_bytes=100, used_bytes=40, hit_tokens=10, num_stored=4),
+        TierStats(kind="disk", capacity_bytes=900, hit_tokens=5, num_mismatches=1, load_s=0.25),
+    )
+    stats = EngineStats(prefix_queries_tokens=100, prefix_hits_tokens=30, kv_tiers=tiers)
+    text = prometheus_text(Metrics(), snapshot(stats), "m").decode()
+    for line in (
+        'llm_cache_hit_rate{cache_level="device",model_name="m"} 0.15',
+        'llm_cache_hit_rate{cache_level="ram",model_name="m"} 0.1',
+        'llm_cache_hit_rate{cache_level="disk",model_name="m"} 0.05',
+        'novacron_kv_tier_bytes{model_name="m",tier="ram"} 40.0',
+        'novacron_kv_tier_blocks_total{event="stored",model_name="m",tier="ram"} 4.0',
+        'novacron_kv_tier_blocks_total{event="mismatch",model_name="m",tier="disk"} 1.0',
+        'novacron_kv_tier_load_seconds_total{model_name="m",tier="disk"} 0.25',
+    ):
+        assert line in text

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 from novacron.config.engine import SchedulerConfig
 from novacron.records.request import FinishReason, Request, SamplingParams
 from novacron.testing.fake_executor import FakeExecutor, fake_spec, hashed_token
+from novacron.testing.fake_tiers import FakeTiers
 from novacron.testing.scheduler_driver import SchedulerDriver, expected_tokens
 
 MAX_MODEL_LEN = 40
@@ -65,7 +66,7 @@ def oracle_token(error_period: int, token_ids: Sequence[int]) -> int:
 
 class AnyLoad(RuleBasedStateMachine):
     """Requests of every kind, guessed ahead or not, come, run, fail and are aborted in a cache that
-    is too small."""
+    is too small, above tiers that are, too, and that move blocks when they like."""
 
     @initialize(
         num_blocks=st.integers(4, 24),
@@ -80,6 +81,8 @@ class AnyLoad(RuleBasedStateMachine):
         fail_at=st.dictionaries(
             st.integers(0, 9).map("r{}".format), st.integers(0, 20), max_size=2
         ),
+        tier_sizes=st.sampled_from([(), (6,), (3, 40), (100,)]),
+        lost_every=st.sampled_from([1, 3, 10_000, 10_000]),
     )
     def start(
         self,
@@ -93,7 +96,14 @@ class AnyLoad(RuleBasedStateMachine):
         draft_error_period: int | None,
         has_draft_model: bool,
         fail_at: dict[str, int],
+        tier_sizes: tuple[int, ...],
+        lost_every: int,
     ) -> None:
+        self.tiers = None
+        if tier_sizes:
+            self.tiers = FakeTiers(
+                *tier_sizes, is_lost=lambda key: int.from_bytes(key) % lost_every == 0
+            )
         period = draft_error_period
         is_drafting = has_draft_model and period is not None
         self.fail_at = fail_at
@@ -117,6 +127,7 @@ class AnyLoad(RuleBasedStateMachine):
                 fail_at=fail_at,
                 draft_token=period and partial(oracle_token, period) if is_drafting else None,
                 fail_drafts_of=("r1", "r4"),
+                tiers=self.tiers,
             ),
             enable_prefix_caching=caching,
             new_drafter=None if is_drafting else period and (lambda: Oracle(period)),
@@ -162,6 +173,11 @@ class AnyLoad(RuleBasedStateMachine):
         for _ in range(num_steps):
             self.driver.step()
 
+    @precondition(lambda self: self.tiers is not None)
+    @rule(num_stores=st.integers(0, 4), num_loads=st.integers(0, 2))
+    def move_blocks(self, num_stores: int, num_loads: int) -> None:
+        self.tiers.work(num_stores, num_loads)
+
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def abort(self, data: st.DataObject) -> None:
@@ -191,6 +207,10 @@ class AnyLoad(RuleBasedStateMachine):
         if not hasattr(self, "driver"):
             return
         self.driver.run()
+        if self.tiers is not None:
+            self.tiers.work()
+            self.driver.step()  # loads of requests that were aborted
+            self.driver.kv_tiers.index.check_integrity()
         assert self.driver.outputs.keys() == self.requests.keys(), "one without any output"
         for request in self.requests.values():
             self.check_result(request)

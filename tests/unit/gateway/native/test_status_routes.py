@@ -3,8 +3,11 @@ from __future__ import annotations
 import os
 
 import httpx2
+import msgspec
 
 from novacron.engine.client import EngineState
+from novacron.gateway.native.cache_status import cache_status
+from novacron.records.output import EngineStats, TierStats
 from novacron.testing.fake_engine_client import FakeEngineClient
 
 BASE = "/api/v1/llm"
@@ -77,3 +80,25 @@ async def test_health_by_component(http: httpx2.AsyncClient, client: FakeEngineC
     dead = await http.get(f"{BASE}/health")
     assert (dead.status_code, dead.json()["status"]) == (503, "unhealthy")
     assert dead.json()["critical"]
+
+
+async def test_the_cache_level_by_level(http: httpx2.AsyncClient, client: FakeEngineClient) -> None:
+    empty = (await http.get(f"{BASE}/cache/status")).json()
+    assert (empty["overall_hit_rate"], empty["tiers"]) == (None, [])
+    disk = TierStats(kind="disk", capacity_bytes=1000, used_bytes=600, num_blocks=5, hit_tokens=30)
+    stats = EngineStats(
+        num_blocks=10,
+        num_used_blocks=3,
+        num_cached_blocks=2,
+        prefix_queries_tokens=100,
+        prefix_hits_tokens=50,
+        kv_tiers=(disk,),
+        num_tier_waits=2,
+        tier_wait_s=0.5,
+    )
+    status = msgspec.to_builtins(cache_status(stats))
+    assert status.keys() == empty.keys()
+    assert status["overall_hit_rate"] == 0.5
+    assert (status["device"]["free_blocks"], status["device"]["hit_rate"]) == (5, 0.2)
+    assert (status["tiers"][0]["kind"], status["tiers"][0]["hit_rate"]) == ("disk", 0.3)
+    assert status["loads"]["wait_seconds"] == 0.5

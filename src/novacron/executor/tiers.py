@@ -1,0 +1,123 @@
+"""Which KV tiers an engine gets, and how large; opened around its device blocks."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.errors import ConfigError
+from novacron.executor.memory_plan import size_text
+from novacron.executor.packed_weights import cache_folder
+from novacron.kv_tiers.block_mover import BlockMemory, BlockMover
+from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.ram_tier import RamTier
+from novacron.kv_tiers.record import identity_of, record_bytes
+from novacron.kv_tiers.tier import KVTier
+from novacron.records.block_moves import TierKeys, TierSpec
+
+_RAM_BYTES: Final = 4 * 2**30
+_SHARE_OF_FREE_RAM: Final = 8
+_DISK_BYTES: Final = 20 * 2**30
+_SHARE_OF_FREE_DISK: Final = 10
+_SHARE_OF_CORES: Final = 0.015  # for stores while steps follow each other
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OpenTiers:
+    """What an executor needs of its tiers. Whoever has it closes the mover."""
+
+    specs: tuple[TierSpec, ...]
+    mover: BlockMover
+
+
+def ram_bytes(cache: CacheConfig, free_bytes: int) -> int:
+    """How large the RAM tier may be."""
+    if cache.kv_ram_size is not None:
+        return cache.kv_ram_size
+    return min(_RAM_BYTES, free_bytes // _SHARE_OF_FREE_RAM)
+
+
+def disk_bytes(cache: CacheConfig, free_bytes: int, own_bytes: int) -> int:
+    """How large the disk tier may be, beside `free_bytes` of which it takes `own_bytes` already."""
+    if cache.kv_disk_size is not None:
+        return cache.kv_disk_size
+    return min(_DISK_BYTES, (free_bytes + own_bytes) // _SHARE_OF_FREE_DISK)
+
+
+def open_tiers(
+    model: ModelConfig,
+    cache: CacheConfig,
+    memory: BlockMemory,
+    *,
+    model_version: str,
+    kv_identity: str,
+) -> OpenTiers | None:
+    """The tiers that the settings ask for; None if there are none. One that nobody asked for and
+    that cannot be had is left out, with a line in the log. Raises ConfigError for others."""
+    if not cache.enable_prefix_caching:
+        return None
+    size = record_bytes(memory.block_bytes)
+    identity = identity_of(
+        model_version=model_version, kv_identity=kv_identity, block_size=memory.block_size
+    )
+    specs: list[TierSpec] = []
+    tiers: list[KVTier] = []
+    found: list[TierKeys] = []
+    of_ram = ram_bytes(cache, psutil.virtual_memory().available)
+    if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
+        tiers.append(RamTier(of_ram, size))
+        specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
+    folder = Path(cache.kv_disk_path).expanduser() if cache.kv_disk_path else None
+    disk = _open_disk(cache, folder or cache_folder(model) / "kv", size, identity)
+    if disk is not None:
+        found.append(TierKeys(len(tiers), disk.keys))
+        tiers.append(disk)
+        specs.append(TierSpec(kind="disk", capacity_bytes=disk.capacity_bytes))
+    if not tiers:
+        return None
+    logger.info("KV tiers: %s", ", ".join(map(_describe, specs)))
+    share = min(1.0, _SHARE_OF_CORES * (psutil.cpu_count() or 1))
+    return OpenTiers(tuple(specs), BlockMover(memory, tiers, identity, found=found, share=share))
+
+
+def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> DiskTier | None:
+    if cache.kv_disk_size == 0:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        own = sum(path.stat().st_size for path in folder.glob("*.kvseg"))
+        capacity = disk_bytes(cache, shutil.disk_usage(folder).free, own)
+        if not _is_wanted("kv_disk_size", capacity, cache.kv_disk_size, 2 * size):
+            return None
+        return DiskTier(folder, capacity, size, identity)
+    except OSError as error:
+        if cache.kv_disk_path or cache.kv_disk_size:
+            raise ConfigError(
+                f"kv_disk_path: KV blocks cannot be kept in {folder}: {error.strerror or error}. "
+                "Choose another folder, or set kv_disk_size to 0."
+            ) from None
+        logger.warning("KV blocks are not kept on disk: %s: %s.", folder, error)
+        return None
+
+
+def _is_wanted(key: str, capacity_bytes: int, asked_for: int | None, least_bytes: int) -> bool:
+    if capacity_bytes >= least_bytes:
+        return True
+    if asked_for:
+        raise ConfigError(
+            f"{key} is {size_text(asked_for)}, but one block takes {size_text(least_bytes)}. "
+            "Give more, or 0."
+        )
+    return False
+
+
+def _describe(spec: TierSpec) -> str:
+    return f"{spec.kind} up to {size_text(spec.capacity_bytes)}"

@@ -1,0 +1,97 @@
+"""The KV cache, level by level, as the engine last told of it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from novacron.observability.metrics import hit_rate, hit_rates
+from novacron.records.output import EngineStats, TierStats
+
+
+class DeviceCache(Struct, frozen=True, kw_only=True):
+    """Blocks on the device: held by requests, kept for their content, free."""
+
+    num_blocks: int
+    used_blocks: int
+    cached_blocks: int
+    free_blocks: int
+    hit_rate: float
+
+
+class CacheTier(Struct, frozen=True, kw_only=True):
+    """A tier below the device. `hit_rate` is the share of prompt tokens that were brought from it;
+    counts are of blocks. `load_seconds` are reading, checking and copying."""
+
+    kind: str
+    capacity_bytes: int
+    used_bytes: int
+    num_blocks: int
+    hit_tokens: int
+    hit_rate: float
+    stored: int
+    loaded: int
+    missing: int
+    mismatches: int
+    errors: int
+    loaded_bytes: int
+    load_seconds: float
+
+
+class CacheLoads(Struct, frozen=True, kw_only=True):
+    """Requests that waited for blocks from a tier: now, so far, and for how long in all."""
+
+    waiting: int
+    count: int
+    wait_seconds: float
+    lookup_seconds: float
+
+
+class CacheStatus(Struct, frozen=True, kw_only=True):
+    """The KV cache, fastest level first. `overall_hit_rate` is null before any prompt came;
+    `stores_dropped` are blocks that were overwritten before a tier had them."""
+
+    overall_hit_rate: float | None
+    device: DeviceCache
+    tiers: tuple[CacheTier, ...]
+    loads: CacheLoads
+    stores_dropped: int
+
+
+def cache_status(stats: EngineStats) -> CacheStatus:
+    rates = hit_rates(stats)
+    return CacheStatus(
+        overall_hit_rate=hit_rate(stats),
+        device=DeviceCache(
+            num_blocks=stats.num_blocks,
+            used_blocks=stats.num_used_blocks,
+            cached_blocks=stats.num_cached_blocks,
+            free_blocks=stats.num_blocks - stats.num_used_blocks - stats.num_cached_blocks,
+            hit_rate=rates["device"],
+        ),
+        tiers=tuple(_tier(tier, rates[tier.kind]) for tier in stats.kv_tiers),
+        loads=CacheLoads(
+            waiting=stats.num_loading,
+            count=stats.num_tier_waits,
+            wait_seconds=stats.tier_wait_s,
+            lookup_seconds=stats.tier_lookup_s,
+        ),
+        stores_dropped=stats.num_tier_stores_dropped,
+    )
+
+
+def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
+    return CacheTier(
+        kind=tier.kind,
+        capacity_bytes=tier.capacity_bytes,
+        used_bytes=tier.used_bytes,
+        num_blocks=tier.num_blocks,
+        hit_tokens=tier.hit_tokens,
+        hit_rate=hit_rate,
+        stored=tier.num_stored,
+        loaded=tier.num_loaded,
+        missing=tier.num_missing,
+        mismatches=tier.num_mismatches,
+        errors=tier.num_errors,
+        loaded_bytes=tier.loaded_bytes,
+        load_seconds=tier.load_s,
+    )

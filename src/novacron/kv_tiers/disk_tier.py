@@ -1,0 +1,324 @@
+"""DiskTier: records in a folder of segments (segment.py), which outlives the process.
+
+Processes share a folder: each writes to a segment of its own, under a lock on that file, and reads
+them all. A new segment is made under a lock on the folder, after as many of those used longest ago
+have gone as its whole size takes; so the files never exceed the limit. Segments of other models,
+of other formats and of processes that died count towards it and go like the rest. A crash frees its
+locks with the process, and the next one fills the segment further.
+
+Nothing is forced to the medium: a killed process loses at most the block it was writing, a power
+cut what the system had not written back (Linux: about 30 s), and neither makes a wrong block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from novacron.kv_tiers import segment
+from novacron.kv_tiers.segment import SegmentShape
+from novacron.kv_tiers.tier import Bytes, Put
+from novacron.records.block import BlockHash
+
+_SUFFIX: Final = ".kvseg"
+_LOCK: Final = "lock"
+_MOST_SEGMENT_BYTES: Final = 64 * 2**20
+_FEWEST_SEGMENTS: Final = 8  # a tier gives up one at a time
+_TOUCH_EVERY_S: Final = 10.0
+
+
+@dataclass(eq=False, slots=True)
+class _Segment:
+    """A file that held blocks of ours when it was last read."""
+
+    path: Path
+    shape: SegmentShape
+    places: dict[BlockHash, int]
+    touched_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Writing:
+    """The segment that this process fills, open and locked."""
+
+    segment: _Segment
+    fd: int
+    num_taken: int
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_taken == self.segment.shape.num_places
+
+
+class DiskTier:
+    """Segments in `folder`, together at most `capacity_bytes`. Implements KVTier.
+
+    Opening reads the tables of all segments with this identity: some 50 KB for each 64 MiB. Raises
+    OSError if the folder cannot be made or written to.
+    """
+
+    def __init__(
+        self, folder: Path, capacity_bytes: int, record_bytes: int, identity: bytes
+    ) -> None:
+        self._folder = folder
+        self._capacity_bytes = capacity_bytes
+        self._shape = SegmentShape.within(
+            min(_MOST_SEGMENT_BYTES, capacity_bytes // _FEWEST_SEGMENTS), record_bytes, identity
+        )
+        self._lock = threading.Lock()
+        self._place_of: dict[BlockHash, tuple[_Segment, int]] = {}
+        self._segments: dict[Path, _Segment] = {}
+        self._writing: _Writing | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._lock, self._folder_locked():
+            self._read_new_segments()
+            self._used_bytes = self._total_bytes()
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._capacity_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Of all files of the folder, whosever they are, when this process last looked."""
+        return self._used_bytes
+
+    @property
+    def keys(self) -> tuple[BlockHash, ...]:
+        """All that was found or stored and not dropped since."""
+        return tuple(self._place_of)
+
+    def put(self, records: Sequence[tuple[BlockHash, Bytes]]) -> Put:
+        stored: list[BlockHash] = []
+        dropped: list[BlockHash] = []
+        with self._lock:
+            for key, record in records:
+                try:
+                    if key not in self._place_of:
+                        self._append(self._writable(dropped), key, record)
+                except OSError:
+                    if not (stored or dropped):
+                        raise
+                    break
+                stored.append(key)
+        return Put.of(stored, dropped, self._place_of)
+
+    def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
+        found = [False] * len(keys)
+        with self._lock:
+            wanted = [self._place_of.get(key) for key in keys]
+        files: dict[Path, int | None] = {}
+        try:
+            for index, where in enumerate(wanted):
+                if where is None:
+                    continue
+                one, place = where
+                if one.path not in files:
+                    files[one.path] = self._open(one)
+                fd = files[one.path]
+                found[index] = fd is not None and segment.read_record(
+                    fd, one.shape, place, into[index]
+                )
+        finally:
+            for fd in files.values():
+                if fd is not None:
+                    os.close(fd)
+        return found
+
+    def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
+        now_s = time.time()
+        with self._lock:
+            wheres = [self._place_of.get(key) for key in keys]
+            for where in wheres:
+                if where is not None and now_s - where[0].touched_s > _TOUCH_EVERY_S:
+                    where[0].touched_s = now_s
+                    with contextlib.suppress(OSError):  # gone: reading will tell
+                        os.utime(where[0].path)
+        return [where is not None for where in wheres]
+
+    def delete(self, keys: Iterable[BlockHash]) -> None:
+        with self._lock:
+            for key in keys:
+                where = self._place_of.pop(key, None)
+                if where is None:
+                    continue
+                one, place = where
+                one.places.pop(key, None)
+                with contextlib.suppress(OSError):
+                    fd = os.open(one.path, os.O_RDWR | os.O_CLOEXEC)
+                    try:
+                        segment.erase(fd, place, key)
+                    finally:
+                        os.close(fd)
+
+    def close(self) -> None:
+        with self._lock:
+            self._end_writing()
+            self._place_of.clear()
+            self._segments.clear()
+
+    # Writing
+
+    def _append(self, writing: _Writing, key: BlockHash, record: Bytes) -> None:
+        place = writing.num_taken
+        writing.num_taken += 1  # also if it fails: half a record may lie there
+        segment.write_record(writing.fd, writing.segment.shape, place, key, record)
+        writing.segment.places[key] = place
+        self._place_of[key] = (writing.segment, place)
+
+    def _writable(self, dropped: list[BlockHash]) -> _Writing:
+        """A segment with a place for a record. Blocks that had to go for it are added to `dropped`.
+        Raises OSError if there can be none."""
+        if self._writing is None or self._writing.is_full:
+            self._end_writing()
+            with self._folder_locked():
+                self._read_new_segments()
+                self._writing = self._adopt() or self._new_segment(dropped)
+                self._used_bytes = self._total_bytes()
+        return self._writing
+
+    def _new_segment(self, dropped: list[BlockHash]) -> _Writing:
+        dropped += self._make_room(self._shape.file_bytes)
+        if self._total_bytes() + self._shape.file_bytes > self._capacity_bytes:
+            raise OSError(errno.EDQUOT, "other processes fill all that the tier may take")
+        path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        fd = segment.create(path, self._shape)
+        locked = _try_lock(fd)
+        assert locked, "nobody else knows a segment that was just made"
+        one = self._segments[path] = _Segment(path, self._shape, {})
+        return _Writing(one, fd, 0)
+
+    def _adopt(self) -> _Writing | None:
+        """A segment of ours that is not full and that no process fills."""
+        for one in self._segments.values():
+            if one.shape != self._shape or len(one.places) == self._shape.num_places:
+                continue
+            fd = self._open(one, os.O_RDWR)
+            if fd is None:
+                continue
+            if _try_lock(fd):
+                places, num_taken = segment.read_table(fd, one.shape)
+                self._take_in(one, places)
+                if num_taken < one.shape.num_places:
+                    return _Writing(one, fd, num_taken)
+            os.close(fd)
+        return None
+
+    def _end_writing(self) -> None:
+        if self._writing is not None:
+            os.close(self._writing.fd)  # which unlocks it
+            self._writing = None
+
+    def _make_room(self, num_bytes: int) -> list[BlockHash]:
+        """Remove files, those used longest ago first, until so many bytes more are within the
+        limit. Those that a process fills stay."""
+        dropped: list[BlockHash] = []
+        files = sorted(self._files())
+        excess = sum(size for _, size, _ in files) + num_bytes - self._capacity_bytes
+        for _, size, path in files:
+            if excess <= 0:
+                break
+            if _remove(path):
+                excess -= size
+                dropped += self._forget(path)
+        return dropped
+
+    # What is there
+
+    def _files(self) -> Iterator[tuple[float, int, Path]]:
+        """(last use, size, path) of whatever takes room in the folder."""
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.endswith((_SUFFIX, ".tmp")):
+                    with contextlib.suppress(FileNotFoundError):
+                        stat = entry.stat()
+                        yield stat.st_mtime, stat.st_size, Path(entry.path)
+
+    def _total_bytes(self) -> int:
+        return sum(size for _, size, _ in self._files())
+
+    def _read_new_segments(self) -> None:
+        """Take in the segments of our shape that were not there before."""
+        for _, _, path in list(self._files()):
+            if path in self._segments or path.suffix != _SUFFIX:
+                continue
+            with contextlib.suppress(OSError):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    shape = SegmentShape.read(fd)
+                    if shape is None or not self._is_ours(shape, os.fstat(fd).st_size):
+                        continue
+                    one = self._segments[path] = _Segment(path, shape, {})
+                    self._take_in(one, segment.read_table(fd, shape)[0])
+                finally:
+                    os.close(fd)
+
+    def _is_ours(self, shape: SegmentShape, file_bytes: int) -> bool:
+        same = (shape.record_bytes, shape.identity) == (
+            self._shape.record_bytes,
+            self._shape.identity,
+        )
+        return same and file_bytes == shape.file_bytes
+
+    def _take_in(self, one: _Segment, places: dict[BlockHash, int]) -> None:
+        for key, place in places.items():
+            one.places[key] = place
+            self._place_of.setdefault(key, (one, place))
+
+    def _open(self, one: _Segment, mode: int = os.O_RDONLY) -> int | None:
+        """None if it is gone: another process needed the room."""
+        try:
+            return os.open(one.path, mode | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+
+    def _forget(self, path: Path) -> list[BlockHash]:
+        one = self._segments.pop(path, None)
+        if one is None:
+            return []
+        mine = [key for key in one.places if self._place_of.get(key, (None,))[0] is one]
+        for key in mine:
+            del self._place_of[key]
+        return mine
+
+    @contextlib.contextmanager
+    def _folder_locked(self) -> Iterator[None]:
+        """No other process makes or removes segments meanwhile."""
+        fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove(path: Path) -> bool:
+    """Delete a segment unless a process fills it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        if not _try_lock(fd):
+            return False
+        path.unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(fd)

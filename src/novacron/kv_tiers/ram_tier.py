@@ -1,0 +1,81 @@
+"""RamTier: records in the host's memory."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from novacron.kv_tiers.tier import Bytes, Put
+from novacron.records.block import BlockHash
+
+_MAP_NORESERVE: Final = 0x4000  # Linux; in the module mmap from Python 3.13 on
+
+
+class RamTier:
+    """An arena of `capacity_bytes` at most, which takes memory as it fills. Implements KVTier."""
+
+    def __init__(self, capacity_bytes: int, record_bytes: int) -> None:
+        self._record_bytes = record_bytes
+        num_slots = capacity_bytes // record_bytes
+        assert num_slots > 0, "a tier without room for one record"
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        pages = mmap.mmap(-1, num_slots * record_bytes, flags)
+        self._arena = np.frombuffer(pages, np.uint8).reshape(num_slots, record_bytes)
+        self._free = list(range(num_slots - 1, -1, -1))
+        self._slots: OrderedDict[BlockHash, int] = OrderedDict()  # used longest ago first
+        self._lock = threading.Lock()
+
+    @property
+    def used_bytes(self) -> int:
+        return len(self._slots) * self._record_bytes
+
+    def put(self, records: Sequence[tuple[BlockHash, Bytes]]) -> Put:
+        dropped = []
+        with self._lock:
+            for key, record in records:
+                slot = self._slots.pop(key, None)
+                if slot is None and not self._free:
+                    oldest, slot = self._slots.popitem(last=False)
+                    dropped.append(oldest)
+                elif slot is None:
+                    slot = self._free.pop()
+                np.copyto(self._arena[slot], record)
+                self._slots[key] = slot
+            return Put.of([key for key, _ in records], dropped, self._slots)
+
+    def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
+        found = []
+        with self._lock:
+            for key, buffer in zip(keys, into, strict=True):
+                slot = self._slots.get(key)
+                if slot is not None:
+                    np.copyto(buffer, self._arena[slot])
+                found.append(slot is not None)
+        return found
+
+    def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
+        found = []
+        with self._lock:
+            for key in keys:
+                found.append(key in self._slots)
+                if found[-1]:
+                    self._slots.move_to_end(key)
+        return found
+
+    def delete(self, keys: Iterable[BlockHash]) -> None:
+        with self._lock:
+            for key in keys:
+                slot = self._slots.pop(key, None)
+                if slot is not None:
+                    self._free.append(slot)
+
+    def close(self) -> None:
+        with self._lock:
+            self._slots.clear()
+            self._free.clear()
+            self._arena = self._arena[:0]

@@ -1,0 +1,65 @@
+"""A block as tiers keep it: a header that says what it is, and its bytes.
+
+    0   mark and version of this format
+    8   number of bytes of the block, little-endian
+    16  identity: digest of model version, precision, layout and block size
+    32  key: the block's hash
+    48  checksum of all of the above and of the block
+    64  the block as it lies on the device
+
+A record that does not check is worth nothing, for whatever reason: to its reader it was not there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import blake3
+import numpy as np
+
+from novacron.kv_tiers.tier import Bytes
+from novacron.records.block import BlockHash
+
+HEADER_BYTES: Final = 64
+_CHECKED_BYTES: Final = 48
+_MARK: Final = b"NCKVREC1"
+_DIGEST_BYTES: Final = 16
+
+
+def identity_of(*, model_version: str, kv_identity: str, block_size: int) -> bytes:
+    """What all blocks of an engine agree in."""
+    text = "\x00".join((model_version, kv_identity, str(block_size)))
+    return blake3.blake3(text.encode()).digest(_DIGEST_BYTES)
+
+
+def record_bytes(block_bytes: int) -> int:
+    return HEADER_BYTES + block_bytes
+
+
+def block_of(record: Bytes) -> Bytes:
+    """The part of a record that is the block."""
+    return record[HEADER_BYTES:]
+
+
+def seal(record: Bytes, identity: bytes, key: BlockHash) -> None:
+    """Write the header of a record whose block is in place."""
+    head = _head(record, identity, key)
+    record[:_CHECKED_BYTES] = np.frombuffer(head, np.uint8)
+    checksum = _checksum(head, record)
+    record[_CHECKED_BYTES:HEADER_BYTES] = np.frombuffer(checksum, np.uint8)
+
+
+def is_sound(record: Bytes, identity: bytes, key: BlockHash) -> bool:
+    """Whether the record is the one that `seal` made of this block, bit for bit."""
+    head = _head(record, identity, key)
+    if record[:_CHECKED_BYTES].tobytes() != head:
+        return False
+    return record[_CHECKED_BYTES:HEADER_BYTES].tobytes() == _checksum(head, record)
+
+
+def _head(record: Bytes, identity: bytes, key: BlockHash) -> bytes:
+    return _MARK + (len(record) - HEADER_BYTES).to_bytes(8, "little") + identity + key
+
+
+def _checksum(head: bytes, record: Bytes) -> bytes:
+    return blake3.blake3(head).update(block_of(record).data).digest(_DIGEST_BYTES)

@@ -1,0 +1,64 @@
+"""KVTier: a place that keeps records of blocks under their hashes. Nothing else is asked of one."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from novacron.records.block import BlockHash
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What a tier took, and what it dropped to make room."""
+
+    stored: tuple[BlockHash, ...] = ()
+    dropped: tuple[BlockHash, ...] = ()
+
+    @classmethod
+    def of(
+        cls, stored: Iterable[BlockHash], dropped: Iterable[BlockHash], held: Container[BlockHash]
+    ) -> Self:
+        """What remains when all is done: later records may take the room of earlier ones."""
+        return cls(
+            tuple(key for key in stored if key in held),
+            tuple(key for key in dropped if key not in held),
+        )
+
+
+class KVTier(Protocol):
+    """Keeps records, all of one size, within a number of bytes that it never exceeds.
+
+    A record is opaque: whoever reads it checks it (record.py). To lose records is allowed, to hand
+    out others is not a tier's business to notice. Calls come from two threads, one that puts and
+    one that gets. A tier that cannot do its work raises OSError; nothing is worse than lost then.
+    """
+
+    @property
+    def used_bytes(self) -> int: ...
+
+    def put(self, records: Sequence[tuple[BlockHash, Bytes]]) -> Put:
+        """Keep copies of these records; drops what was used longest ago at need."""
+        ...
+
+    def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
+        """Fill the buffers with the records, one for each key; False where there is none."""
+        ...
+
+    def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
+        """Which of them are there. These count as used now, the last one last."""
+        ...
+
+    def delete(self, keys: Iterable[BlockHash]) -> None:
+        """Drop these, where they are there."""
+        ...
+
+    def close(self) -> None:
+        """Let go of memory and files. What a tier keeps beyond the process stays."""
+        ...

@@ -1,0 +1,106 @@
+"""TierIndex: which blocks lie in which tier, as far as the scheduler knows. No torch, no I/O.
+
+What it says may be out of date: another process may have dropped a block. Whoever loads finds out,
+and the index hears of it. Each tier keeps within its own size and tells what it dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from novacron.records.block import BlockHash
+from novacron.records.block_moves import BlockNews, BlockOrders, LoadBlocks, StoreBlock
+
+
+class TierIndex:
+    """For `num_tiers` tiers, fastest first. Collects orders until `take_orders`."""
+
+    def __init__(self, num_tiers: int) -> None:
+        self._num_tiers = num_tiers
+        self._all = (1 << num_tiers) - 1
+        self._tiers_of: dict[BlockHash, int] = {}  # a bit for each tier that has the block
+        self._storing: set[BlockHash] = set()
+        self.num_blocks = [0] * num_tiers
+
+        self._stores: list[StoreBlock] = []
+        self._loads: list[LoadBlocks] = []
+        self._used: list[BlockHash] = []
+        self._forgotten: list[BlockHash] = []
+
+    @property
+    def has_blocks(self) -> bool:
+        return bool(self._tiers_of)
+
+    def tier_of(self, key: BlockHash) -> int | None:
+        """The fastest tier that has the block."""
+        bits = self._tiers_of.get(key, 0)
+        return None if bits == 0 else (bits & -bits).bit_length() - 1
+
+    def tiers_of(self, key: BlockHash) -> tuple[int, ...]:
+        bits = self._tiers_of.get(key, 0)
+        return tuple(tier for tier in range(self._num_tiers) if bits >> tier & 1)
+
+    def offer(self, key: BlockHash, block_id: int) -> None:
+        """A device block holds this now: store it where it is not yet."""
+        missing = self._all & ~self._tiers_of.get(key, 0)
+        if missing == 0 or key in self._storing:
+            return
+        self._storing.add(key)
+        tiers = tuple(tier for tier in range(self._num_tiers) if missing >> tier & 1)
+        self._stores.append(StoreBlock(key, block_id, tiers))
+
+    def load(self, order: LoadBlocks) -> None:
+        self._loads.append(order)
+
+    def use(self, chain: Iterable[BlockHash]) -> None:
+        """The blocks of a prefix were needed, in order. Those that others build upon shall be kept
+        longest."""
+        self._used.extend(reversed([key for key in chain if key in self._tiers_of]))
+
+    def forget(self, keys: Iterable[BlockHash]) -> None:
+        """These blocks may be the cause of a failure: drop them everywhere."""
+        for key in keys:
+            self._remove(key, self._all)
+            self._forgotten.append(key)
+
+    def take_orders(self) -> BlockOrders | None:
+        """What ranks shall do, given once; None if there is nothing."""
+        if not (self._stores or self._loads or self._used or self._forgotten):
+            return None
+        orders = BlockOrders(
+            tuple(self._stores), tuple(self._loads), tuple(self._used), tuple(self._forgotten)
+        )
+        for collected in (self._stores, self._loads, self._used, self._forgotten):
+            collected.clear()
+        return orders
+
+    def see(self, news: BlockNews) -> None:
+        for change in news.added:
+            for key in change.keys:
+                bits = self._tiers_of.get(key, 0)
+                if not bits >> change.tier & 1:
+                    self._tiers_of[key] = bits | 1 << change.tier
+                    self.num_blocks[change.tier] += 1
+        for change in news.removed:
+            for key in change.keys:
+                self._remove(key, 1 << change.tier)
+        self._storing.difference_update(news.settled)
+
+    def check_integrity(self) -> None:
+        """Recount the slow way. Raises AssertionError on a bug of ours."""
+        for tier in range(self._num_tiers):
+            held: Sequence[BlockHash] = [
+                k for k, bits in self._tiers_of.items() if bits >> tier & 1
+            ]
+            assert len(held) == self.num_blocks[tier]
+        assert all(self._tiers_of.values()), "a block in no tier"
+
+    def _remove(self, key: BlockHash, tiers: int) -> None:
+        bits = self._tiers_of.get(key, 0)
+        for tier in range(self._num_tiers):
+            self.num_blocks[tier] -= (bits & tiers) >> tier & 1
+        left = bits & ~tiers
+        if left:
+            self._tiers_of[key] = left
+        else:
+            self._tiers_of.pop(key, None)

@@ -1,0 +1,88 @@
+"""What crosses between the scheduler and the ranks about KV tiers. Frozen values; no torch.
+
+A tier is named by its place in `ModelSpec.kv_tiers`, fastest first. Blocks are named by their hash
+wherever they lie, and by their number where they lie on the device.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from novacron.records.block import BlockHash
+
+
+class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A place for blocks below the device. It never takes more than `capacity_bytes`."""
+
+    kind: str  # ram, disk
+    capacity_bytes: int
+
+
+class StoreBlock(msgspec.Struct, frozen=True, array_like=True):
+    """Keep what the device block holds in these tiers, unless the block is written to before."""
+
+    key: BlockHash
+    block_id: int
+    tiers: tuple[int, ...]
+
+
+class LoadBlock(msgspec.Struct, frozen=True, array_like=True):
+    """Bring a block from a tier into the device block, which is reserved for it."""
+
+    key: BlockHash
+    block_id: int
+    tier: int
+
+
+class LoadBlocks(msgspec.Struct, frozen=True, array_like=True):
+    """Blocks that belong together, in the order of their prefix."""
+
+    load_id: int
+    blocks: tuple[LoadBlock, ...]
+
+
+class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
+    """What ranks shall do beside the steps. `used` were needed just now, the first the least."""
+
+    stores: tuple[StoreBlock, ...] = ()
+    loads: tuple[LoadBlocks, ...] = ()
+    used: tuple[BlockHash, ...] = ()
+    forgotten: tuple[BlockHash, ...] = ()
+
+
+class TierKeys(msgspec.Struct, frozen=True, array_like=True):
+    """Blocks in, or no longer in, a tier."""
+
+    tier: int
+    keys: tuple[BlockHash, ...]
+
+
+class LoadedBlocks(msgspec.Struct, frozen=True, array_like=True):
+    """The end of a LoadBlocks: for each of its blocks, whether the device holds it now."""
+
+    load_id: int
+    ok: tuple[bool, ...]
+
+
+class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rank has done with one tier since its start, and how full it is."""
+
+    used_bytes: int = 0
+    num_stored: int = 0
+    num_loaded: int = 0
+    num_missing: int = 0  # were not there any more
+    num_mismatches: int = 0  # were not what they should be
+    num_errors: int = 0  # of the tier itself: a full or broken disk
+    load_s: float = 0.0
+    loaded_bytes: int = 0
+
+
+class BlockNews(msgspec.Struct, frozen=True, array_like=True):
+    """What came of orders. A block that was to be stored is told of once in `settled`."""
+
+    added: tuple[TierKeys, ...] = ()
+    removed: tuple[TierKeys, ...] = ()
+    settled: tuple[BlockHash, ...] = ()
+    loaded: tuple[LoadedBlocks, ...] = ()
+    num_stores_dropped: int = 0  # in all: their blocks were needed for something else before
+    totals: tuple[TierTotals, ...] = ()

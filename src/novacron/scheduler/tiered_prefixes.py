@@ -1,0 +1,251 @@
+"""TieredPrefixes: what the scheduler does about blocks below the device. Pure bookkeeping.
+
+Stores: a block that a step has filled is offered to the tiers, and it is up to them when it is
+copied. Loads: a waiting request whose prefix goes on in a tier gets device blocks reserved for it
+and waits for these alone; then they are cached blocks like any other, and it starts from them. So
+nothing here depends on who asked for a load, or on whether it is still there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from novacron.kv_cache.kv_cache_manager import KVCacheManager, PrefixHit
+from novacron.kv_tiers.tier_index import TierIndex
+from novacron.records.block import BlockHash
+from novacron.records.block_moves import (
+    BlockNews,
+    BlockOrders,
+    LoadBlock,
+    LoadBlocks,
+    LoadedBlocks,
+    TierSpec,
+    TierTotals,
+)
+from novacron.records.output import EngineStats, TierStats
+from novacron.scheduler.request_state import RequestState, RequestStatus
+
+
+class Tiers(Protocol):
+    """What the scheduler asks and tells."""
+
+    def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
+        """Have the part of its prefix brought that follows the hit, if it lies in a tier, and there
+        is room for the whole request and `num_spare_blocks`. The request is then LOADING, and out
+        of the queue. Returns the device blocks that are going to be filled."""
+        ...
+
+    def offer(self, state: RequestState) -> None:
+        """The request has computed up to `num_computed_tokens`."""
+        ...
+
+    def use(self, state: RequestState) -> None:
+        """The request ends, or stops for now."""
+        ...
+
+    def forget(self, state: RequestState) -> None:
+        """Computing the request went wrong, perhaps because of one of its blocks."""
+        ...
+
+    def see(self, news: BlockNews) -> list[RequestState]:
+        """Take in news. Returns the requests that need not wait any longer; the newest first, and
+        WAITING again, but not in the queue."""
+        ...
+
+    def take_orders(self) -> BlockOrders | None: ...
+
+    def add_to(self, stats: EngineStats) -> EngineStats: ...
+
+
+class NoTiers:
+    """The device is all there is."""
+
+    def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
+        return []
+
+    def offer(self, state: RequestState) -> None:
+        pass
+
+    def use(self, state: RequestState) -> None:
+        pass
+
+    def forget(self, state: RequestState) -> None:
+        pass
+
+    def see(self, news: BlockNews) -> list[RequestState]:
+        raise AssertionError("there are no tiers")
+
+    def take_orders(self) -> BlockOrders | None:
+        return None
+
+    def add_to(self, stats: EngineStats) -> EngineStats:
+        return stats
+
+
+@dataclass(eq=False, slots=True)
+class _Load:
+    """Blocks on their way, and the requests that wait for them."""
+
+    order: LoadBlocks
+    waiting: list[RequestState] = field(default_factory=list)
+
+
+class TieredPrefixes:
+    """Implements Tiers."""
+
+    def __init__(
+        self,
+        kv_cache: KVCacheManager,
+        tiers: Sequence[TierSpec],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.index = TierIndex(len(tiers))
+        self._kv_cache = kv_cache
+        self._specs = tuple(tiers)
+        self._clock = clock
+        self._loads: dict[int, _Load] = {}
+        self._load_of: dict[BlockHash, _Load] = {}
+        self._num_loads = 0
+        self._loading: dict[str, float] = {}  # requests, and since when
+
+        self._totals: tuple[TierTotals, ...] = (TierTotals(),) * len(tiers)
+        self._hit_tokens = [0] * len(tiers)
+        self._num_stores_dropped = 0
+        self._num_waits = 0
+        self._wait_s = self._lookup_s = 0.0
+
+    def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
+        if state.has_loaded or not self.index.has_blocks:
+            return []
+        started_s = self._clock()
+        missing, joined = self._missing(state, hit)
+        self._lookup_s += self._clock() - started_s
+        if not missing and not joined:
+            return []
+        if not self._kv_cache.has_room(len(state.token_ids), hit, num_spare_blocks):
+            return []
+        self._kv_cache.adopt(state.blocks, hit)  # so that nobody evicts it meanwhile
+        block_ids = self._kv_cache.reserve(len(missing))
+        if missing:
+            joined.append(self._order(missing, block_ids))
+        for load in joined:
+            load.waiting.append(state)
+        state.loads_in_flight = len(joined)
+        state.status = RequestStatus.LOADING
+        self._loading[state.request.request_id] = started_s
+        return block_ids
+
+    def _missing(
+        self, state: RequestState, hit: PrefixHit
+    ) -> tuple[list[tuple[BlockHash, int]], list[_Load]]:
+        """The blocks to bring, with their tiers, and the loads that bring others already."""
+        missing: list[tuple[BlockHash, int]] = []
+        joined: dict[int, _Load] = {}
+        for key in self._kv_cache.missing_keys(state.blocks, state.token_ids, hit):
+            load = self._load_of.get(key)
+            tier = self.index.tier_of(key)
+            if load is not None:
+                joined[load.order.load_id] = load
+            elif self._kv_cache.is_cached(key):
+                continue
+            elif tier is not None:
+                missing.append((key, tier))
+            else:
+                break
+        return missing, list(joined.values())
+
+    def _order(self, missing: Sequence[tuple[BlockHash, int]], block_ids: Sequence[int]) -> _Load:
+        blocks = tuple(
+            LoadBlock(key, block_id, tier)
+            for (key, tier), block_id in zip(missing, block_ids, strict=True)
+        )
+        load = _Load(LoadBlocks(self._num_loads, blocks))
+        self._num_loads += 1
+        self._loads[load.order.load_id] = load
+        self._load_of |= dict.fromkeys((key for key, _ in missing), load)
+        self.index.load(load.order)
+        return load
+
+    def offer(self, state: RequestState) -> None:
+        num_full = state.num_computed_tokens // self._kv_cache.block_size
+        if num_full <= state.num_offered_blocks:
+            return
+        table = state.blocks
+        num_full = min(num_full, table.num_settled)
+        for place in range(state.num_offered_blocks, num_full):
+            self.index.offer(table.hashes[place], table.block_ids[place])
+        state.num_offered_blocks = num_full
+
+    def use(self, state: RequestState) -> None:
+        self._loading.pop(state.request.request_id, None)
+        self.index.use(state.blocks.hashes[: state.num_offered_blocks])
+        state.num_offered_blocks = 0
+
+    def forget(self, state: RequestState) -> None:
+        self.index.forget(state.blocks.hashes)
+
+    def see(self, news: BlockNews) -> list[RequestState]:
+        self.index.see(news)
+        if news.totals:
+            self._totals, self._num_stores_dropped = news.totals, news.num_stores_dropped
+        ready = [state for loaded in news.loaded for state in self._end(loaded)]
+        return sorted(ready, key=lambda state: state.arrival_index, reverse=True)
+
+    def _end(self, loaded: LoadedBlocks) -> list[RequestState]:
+        """Let what has come be found, and the requests go on that wait for nothing else."""
+        load = self._loads.pop(loaded.load_id)
+        keys: list[BlockHash | None] = []
+        for block, ok in zip(load.order.blocks, loaded.ok, strict=True):
+            del self._load_of[block.key]
+            keys.append(block.key if ok else None)
+            self._hit_tokens[block.tier] += self._kv_cache.block_size * ok
+        self._kv_cache.release_filled([block.block_id for block in load.order.blocks], keys)
+        ready = []
+        for state in load.waiting:
+            state.loads_in_flight -= 1
+            if state.loads_in_flight > 0 or state.status is not RequestStatus.LOADING:
+                continue
+            self._kv_cache.free(state.blocks)
+            state.status, state.has_loaded = RequestStatus.WAITING, True
+            self._num_waits += 1
+            self._wait_s += self._clock() - self._loading.pop(state.request.request_id)
+            ready.append(state)
+        return ready
+
+    def take_orders(self) -> BlockOrders | None:
+        return self.index.take_orders()
+
+    def add_to(self, stats: EngineStats) -> EngineStats:
+        tiers = tuple(
+            TierStats(
+                kind=spec.kind,
+                capacity_bytes=spec.capacity_bytes,
+                used_bytes=totals.used_bytes,
+                num_blocks=num_blocks,
+                hit_tokens=hit_tokens,
+                num_stored=totals.num_stored,
+                num_loaded=totals.num_loaded,
+                num_missing=totals.num_missing,
+                num_mismatches=totals.num_mismatches,
+                num_errors=totals.num_errors,
+                loaded_bytes=totals.loaded_bytes,
+                load_s=totals.load_s,
+            )
+            for spec, totals, num_blocks, hit_tokens in zip(
+                self._specs, self._totals, self.index.num_blocks, self._hit_tokens, strict=True
+            )
+        )
+        return msgspec.structs.replace(
+            stats,
+            kv_tiers=tiers,
+            num_loading=len(self._loading),
+            num_tier_stores_dropped=self._num_stores_dropped,
+            num_tier_waits=self._num_waits,
+            tier_wait_s=self._wait_s,
+            tier_lookup_s=self._lookup_s,
+        )

@@ -1,0 +1,125 @@
+"""FakeTiers: KV tiers of a FakeExecutor. When something happens is up to the test.
+
+Nothing moves until `work` is called, so a test decides what is stored or loaded before which step.
+Content is what slots of the simulated memory hold; a wrong block is found by the request that reads
+it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from novacron.kv_tiers.block_mover import written_blocks
+from novacron.records.block import BlockHash
+from novacron.records.block_moves import (
+    BlockNews,
+    BlockOrders,
+    LoadBlocks,
+    LoadedBlocks,
+    StoreBlock,
+    TierKeys,
+    TierSpec,
+)
+from novacron.records.step import SchedulerOutput
+
+
+@dataclass(slots=True)
+class Slot:
+    """What a KV slot holds. A request that failed leaves spoilt content behind."""
+
+    position: int
+    token_id: int
+    writer_id: str
+    is_spoilt: bool
+
+
+Content = dict[int, Slot]  # by offset in a block
+
+
+class FakeTiers:
+    """`num_blocks` for each tier; the oldest blocks leave first. `is_lost` decides of every block
+    that is to be loaded whether it has been lost."""
+
+    def __init__(
+        self,
+        *num_blocks: int,
+        is_lost: Callable[[BlockHash], bool] = lambda key: False,
+        kept: Iterable[OrderedDict[BlockHash, Content]] = (),
+    ) -> None:
+        self._sizes = num_blocks
+        self._is_lost = is_lost
+        self.kept = list(kept) or [OrderedDict() for _ in num_blocks]
+        self._stores: dict[int, StoreBlock] = {}
+        self._loads: list[LoadBlocks] = []
+        self._news: list[BlockNews] = []
+        self.num_given_up = 0
+        found = [TierKeys(tier, tuple(content)) for tier, content in enumerate(self.kept)]
+        self._news.append(BlockNews(added=tuple(found)))
+
+    @property
+    def specs(self) -> tuple[TierSpec, ...]:
+        return tuple(TierSpec(kind="fake", capacity_bytes=size) for size in self._sizes)
+
+    def attach(self, memory: dict[tuple[int, int], Slot], block_size: int) -> None:
+        self._memory, self._block_size = memory, block_size
+
+    def order(self, orders: BlockOrders) -> None:
+        for load in orders.loads:
+            self._give_up(block.block_id for block in load.blocks)
+        for store in orders.stores:
+            assert store.block_id not in self._stores, "a block with two contents"
+            self._stores[store.block_id] = store
+        self._loads += orders.loads
+        for key in orders.forgotten:
+            for content in self.kept:
+                content.pop(key, None)
+
+    def begin_step(self, step: SchedulerOutput) -> None:
+        self._give_up(written_blocks(step, self._block_size))
+
+    def news(self) -> BlockNews | None:
+        return self._news.pop(0) if self._news else None
+
+    def work(self, num_stores: int | None = None, num_loads: int | None = None) -> None:
+        """Do the oldest orders; None: all of them."""
+        for block_id in list(self._stores)[:num_stores]:
+            self._store(self._stores.pop(block_id))
+        loads, self._loads = self._loads[:num_loads], self._loads[len(self._loads[:num_loads]) :]
+        for load in loads:
+            self._load(load)
+
+    def _give_up(self, block_ids: Iterable[int]) -> None:
+        for block_id in block_ids:
+            store = self._stores.pop(block_id, None)
+            if store is not None:
+                self.num_given_up += 1
+                self._news.append(BlockNews(settled=(store.key,)))
+
+    def _store(self, store: StoreBlock) -> None:
+        content = {
+            offset: self._memory[store.block_id, offset] for offset in range(self._block_size)
+        }
+        added, removed = [], []
+        for tier in store.tiers:
+            self.kept[tier][store.key] = content
+            added.append(TierKeys(tier, (store.key,)))
+            if len(self.kept[tier]) > self._sizes[tier]:
+                removed.append(TierKeys(tier, (self.kept[tier].popitem(last=False)[0],)))
+        self._news.append(BlockNews(tuple(added), tuple(removed), (store.key,)))
+
+    def _load(self, load: LoadBlocks) -> None:
+        ok, removed = [], []
+        for block in load.blocks:
+            content = self.kept[block.tier].get(block.key)
+            if content is None or self._is_lost(block.key):
+                self.kept[block.tier].pop(block.key, None)
+                removed.append(TierKeys(block.tier, (block.key,)))
+                ok.append(False)
+                continue
+            for offset, slot in content.items():
+                self._memory[block.block_id, offset] = slot
+            ok.append(True)
+        loaded = LoadedBlocks(load.load_id, tuple(ok))
+        self._news.append(BlockNews(removed=tuple(removed), loaded=(loaded,)))

@@ -1,0 +1,19 @@
+"""Nothing that an engine keeps on disk goes beyond a test run, or from one test to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from novacron.executor import tiers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keep_blocks_off_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Engines in this process have a disk tier only if a test asks for one. Those of processes of
+    their own that know only defaults find an empty home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setattr(tiers, "_DISK_BYTES", 0)
+        yield
