@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from novacron.records.request import FinishReason
@@ -72,6 +74,19 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
+    """The figures of several engines as if they were one, the watches left out: their figures do
+    not add up."""
+    if len(stats) == 1:
+        return stats[0]
+    numbers = {
+        name: sum(getattr(one, name) for one in stats)
+        for name in EngineStats.__struct_fields__
+        if name not in ("watch", "speculative_method")
+    }
+    return EngineStats(speculative_method=stats[0].speculative_method, **numbers)
+
+
 class DraftModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about the draft model. It guesses up to `context_length` tokens of a request."""
 
@@ -105,6 +120,14 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     kv_identity: str = ""  # what equal blocks agree in beside the model: precisions, order of bytes
     load_phases_s: dict[str, float] = {}  # start-up time by phase, in order
     draft_model: DraftModelSpec | None = None
+    device_free_bytes: int = 0  # of the device's memory, before this model was loaded
+
+    @property
+    def fineness(self) -> tuple[float, float]:
+        """Orders the variants of one model: the finer one takes more bytes for its weights, or else
+        for a cached token."""
+        tokens = max(1, self.num_blocks * self.block_size)
+        return float(self.weight_bytes), self.kv_cache_bytes / tokens
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
