@@ -91,7 +91,7 @@ class ModelConfig:
         None, "makes the seeds drawn for requests that bring none repeatable; empty: random"
     )
     num_threads: int = setting(
-        0, "threads for computing on CPU; 0: one per physical core we may use"
+        0, "threads for computing on CPU, of each variant; 0: one per physical core we may use"
     )
 
     kernels: Literal["auto", "native", "torch"] = setting(
