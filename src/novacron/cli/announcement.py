@@ -56,6 +56,7 @@ def banner(url: str, spec: ModelSpec, settings: Settings, total_s: float) -> str
         "Device": f"{spec.device}, {_precision(spec)}",
         "KV cache": f"{spec.num_blocks} blocks of {spec.block_size} tokens, "
         f"{size(spec.kv_cache_bytes)}{precision}",
+        **_further_variants(settings),
         "Streams": f"up to {settings.engine.scheduler.max_num_seqs} at once, "
         f"{spec.max_model_len} tokens of context",
         "Ready": _started(spec, total_s),
@@ -73,6 +74,11 @@ Try it:
     -d '{{"model": "{spec.name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
   Python: openai.OpenAI(base_url="{url}/v1", api_key="{"YOUR_KEY" if authorization else "none"}")
 """
+
+
+def _further_variants(settings: Settings) -> dict[str, str]:
+    names = settings.engine.model.variants
+    return {"Variants": f"{', '.join(names)}, each loaded next"} if names else {}
 
 
 async def _draw_bar(client: EngineClient) -> None:

@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from novacron.config.engine import ModelConfig
+from novacron.config.engine import EngineConfig, ModelConfig
 from novacron.config.load import Settings
+from novacron.engine.client import EngineClient
 from novacron.engine.model_path import resolve_model_path
 from novacron.engine.process_client import ProcessClient
+
+if TYPE_CHECKING:  # imported at run time only where there are variants
+    from novacron.engine.variants_client import VariantsClient
 
 BUNDLED_NAME = "novacron-demo"
 
 
-def spawn_engine(settings: Settings) -> tuple[ProcessClient, Settings]:
+class ServedClient(EngineClient, Protocol):
+    """The client of a server: its engine process has been started, and `start` takes charge."""
+
+    async def start(self) -> None: ...
+
+
+def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
     """A client whose engine process has been started, and the settings with the model's name.
 
-    Raises ModelLoadError if there is no such model.
+    Raises ModelLoadError if there is no such model, and ConfigError for variants that contradict.
     """
     path = resolve_model_path(settings.engine.model.model)
     model = _named(settings.engine.model, path)
     settings = replace(settings, engine=replace(settings.engine, model=model))
-    client = ProcessClient(settings.engine, path)
+    client = _make_client(settings.engine, path)
     client.spawn()
     return client, settings
+
+
+def _make_client(config: EngineConfig, path: Path) -> ProcessClient | VariantsClient:
+    if not config.model.variants:
+        return ProcessClient(config, path)
+
+    from novacron.engine.variant_engines import main_variant, variant_engines
+    from novacron.engine.variants_client import VariantsClient
+
+    variants = variant_engines(config, main_variant(config.model, path))
+    return VariantsClient(variants, partial(ProcessClient, model_path=path), config.watch)
 
 
 def _named(model: ModelConfig, path: Path) -> ModelConfig:

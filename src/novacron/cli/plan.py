@@ -7,8 +7,10 @@ import msgspec
 
 from novacron.cli.options import serving_command
 from novacron.cli.wording import size
+from novacron.config.engine import SharedDevice
 from novacron.config.load import Settings
-from novacron.executor.memory_plan import Capacity, MemoryPlan
+from novacron.config.variants import parse_variants
+from novacron.executor.memory_plan import Capacity, MemoryPlan, Neighbour
 
 
 @serving_command("model", "cache", "scheduler", "speculative")
@@ -26,10 +28,13 @@ def plan(settings: Settings, *, as_json: bool) -> None:
     from novacron.executor.blueprint import draw_blueprint
     from novacron.executor.device_memory import measure_device_memory
     from novacron.executor.memory_plan import plan_memory
+    from novacron.executor.neighbours import draw_neighbours
 
     path = resolve_model_path(engine.model.model)
     blueprint = draw_blueprint(engine.model, path, 1)
     draft_path = find_draft_model(engine, path)
+    draft = None if draft_path is None else blueprint.of_draft(draft_path)
+    shared = SharedDevice(others=parse_variants(engine.model.variants))
     found = plan_memory(
         blueprint.shape(),
         measure_device_memory(blueprint.device, engine.cache),
@@ -37,7 +42,10 @@ def plan(settings: Settings, *, as_json: bool) -> None:
         engine.scheduler,
         engine.speculative,
         max_model_len=engine.model.max_model_len,
-        draft=None if draft_path is None else blueprint.of_draft(draft_path).shape(),
+        draft=None if draft is None else draft.shape(),
+        neighbours=draw_neighbours(
+            blueprint, draft, shared, engine.model, engine.scheduler, engine.speculative
+        ),
     )
     if as_json:
         text = msgspec.json.encode({**msgspec.to_builtins(found), "fits": found.fits})
@@ -58,6 +66,7 @@ def render(plan: MemoryPlan, model: str) -> str:
         f"{plan.logit_rows:,} rows of logits",
         "KV cache": f"{size(plan.kv_cache_bytes)}: {plan.num_blocks:,} blocks of "
         f"{plan.block_size} tokens in {plan.capacity.kv_dtype}",
+        **{f"+ {other.name}": _beside(other) for other in plan.neighbours},
         "Fits": plan.fits,
     }
     lines = [f"{name:13} {value}" for name, value in rows.items()]
@@ -72,6 +81,13 @@ def render(plan: MemoryPlan, model: str) -> str:
         cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join((f"{first:{widths[0]}}", *cells)))
     return "\n".join(lines)
+
+
+def _beside(other: Neighbour) -> str:
+    return (
+        f"{size(other.weight_bytes)} weights, {size(other.step_bytes)} for its largest step, "
+        "and as much for its KV cache"
+    )
 
 
 def _row(capacity: Capacity) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ import sys
 import uvloop
 
 from novacron.cli.announcement import announce, show_loading
+from novacron.cli.engine_start import ServedClient
 from novacron.cli.http_protocol import SPARE_CONNECTIONS
 from novacron.cli.listener import allow_connections
 from novacron.cli.serving import Serving
 from novacron.config.load import Settings
-from novacron.engine.process_client import ProcessClient
 from novacron.errors import NovaCronError
 from novacron.observability.logs import configure_logging
 
@@ -28,7 +28,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 logger = logging.getLogger(__name__)
 
 
-def run(client: ProcessClient, settings: Settings, listener: socket.socket) -> int:
+def run(client: ServedClient, settings: Settings, listener: socket.socket) -> int:
     """Serve until told to end. The exit code."""
     configure_logging(settings.server.log_level, settings.server.log_format)
     if settings.server.log_level != "debug":
@@ -52,7 +52,7 @@ def _open_to_everyone(settings: Settings) -> list[str]:
     ]
 
 
-async def _serve(client: ProcessClient, settings: Settings, listener: socket.socket) -> int:
+async def _serve(client: ServedClient, settings: Settings, listener: socket.socket) -> int:
     signals = _Signals()
     serving = Serving(client, settings, listener)
     try:

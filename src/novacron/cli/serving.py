@@ -17,12 +17,12 @@ from functools import partial
 
 import uvicorn
 
+from novacron.cli.engine_start import ServedClient
 from novacron.cli.http_protocol import BoundedHttpProtocol, HttpLimits
 from novacron.cli.listener import url_of
 from novacron.config.load import Settings
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
-from novacron.engine.process_client import ProcessClient
 from novacron.errors import EngineDead, NovaCronError
 from novacron.gateway.app import build_app
 
@@ -35,7 +35,7 @@ class Serving:
     `settings` name the model, see `spawn_engine`.
     """
 
-    def __init__(self, client: ProcessClient, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, client: ServedClient, settings: Settings, listener: socket.socket) -> None:
         self.client = client
         self.url = url_of(listener)
         self._listener = listener
@@ -87,14 +87,14 @@ class Serving:
             await self._http
 
     def _kill_engine(self) -> None:
-        """It may be in the middle of a long step, and nobody wants its outcome any more."""
-        if self.client.engine_pid is not None:
+        """Each may be in the middle of a long step, and nobody wants its outcome any more."""
+        for pid in self._worker_pids():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.client.engine_pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
 
     def _worker_pids(self) -> tuple[int, ...]:
-        pid = self.client.engine_pid
-        return () if pid is None else (pid,)
+        pids = (variant.engine_pid for variant in self.client.variants)
+        return tuple(pid for pid in pids if pid is not None)
 
     def _note_death(self, state: EngineState) -> None:
         if state is EngineState.DEAD:

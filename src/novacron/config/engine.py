@@ -7,10 +7,11 @@ what `novacron config explain` and `--help` print.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from novacron.config.kv_layers import check_kv_precision
+from novacron.config.variants import Variant, parse_variants
 from novacron.config.weight_layers import parse_weight_layers
 from novacron.errors import ConfigError
 
@@ -66,6 +67,12 @@ class ModelConfig:
         "neighbouring weights that share a scale in int8 and int4: 32, 64 or 128; empty: 32 in "
         "int4, and in int8 the largest that divides a row",
     )
+    variants: tuple[str, ...] = setting(
+        (),
+        "further precisions of the model, each loaded beside it in a process of its own, as "
+        "QUANTIZATION or QUANTIZATION:KV_CACHE_DTYPE: int8,none. Requests choose among them, and "
+        "with quality_watch new requests go to the next finer one while quality is below the floor",
+    )
     packed_cache_size: int = setting(
         32 * 2**30,
         "most bytes on disk of weights packed for the CPU, which later starts map; 0: keep none",
@@ -84,7 +91,7 @@ class ModelConfig:
         None, "makes the seeds drawn for requests that bring none repeatable; empty: random"
     )
     num_threads: int = setting(
-        0, "threads for computing on CPU; 0: one per physical core we may use"
+        0, "threads for computing on CPU, of each variant; 0: one per physical core we may use"
     )
 
     kernels: Literal["auto", "native", "torch"] = setting(
@@ -103,6 +110,7 @@ class ModelConfig:
             "give a size such as 32Gi, or 0",
         )  # fmt: skip
         parse_weight_layers(self.quantization_layers)
+        parse_variants(self.variants)
         size = self.quantization_group_size
         require(
             size in (None, 32, 64, 128), "quantization_group_size", size,
@@ -127,7 +135,9 @@ class CacheConfig:
         "slice as in Python: 0=bf16,-2:=bf16/int8",
     )
     kv_cache_memory: int | None = setting(
-        None, "bytes of KV cache; empty: what the device can spare, but no more than can be used",
+        None,
+        "bytes of KV cache, of all variants together; empty: what the device can spare, but no "
+        "more than can be used",
         unit="bytes",
     )  # fmt: skip
     gpu_memory_utilization: float = setting(
@@ -235,14 +245,23 @@ class WatchConfig:
     )
     quality_floor: float = setting(
         0.97,
-        "with quality_watch: quality, as novacron bench accuracy --against measures it, below "
-        "which an alert is logged",
+        "with quality_watch: quality, exp(-KL from the unrounded model) per token, below which an "
+        "alert is logged, and new requests go to the next finer of several variants",
     )
 
     def __post_init__(self) -> None:
         for key in ("quality_watch", "quality_floor"):
             share = getattr(self, key)
             require(0 <= share <= 1, key, share, "give a fraction from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedDevice:
+    """The other variants that this server loads onto the same device, and what was free there
+    before the first of them (None: measure it), so that all of them share out the same bytes."""
+
+    others: tuple[Variant, ...] = ()
+    free_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +273,14 @@ class EngineConfig:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
+    shared: SharedDevice = field(default_factory=SharedDevice)
     stream_flush_interval: float = 0.0
     log_level: str = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
+
+    def after_measuring(self, free_bytes: int) -> EngineConfig:
+        """For an engine that starts once a first one has found so much free. The same for one that
+        shares its device with no other of ours: it measures for itself, whenever it starts."""
+        if not self.shared.others or self.shared.free_bytes is not None:
+            return self
+        return replace(self, shared=replace(self.shared, free_bytes=free_bytes))

@@ -50,6 +50,11 @@ class KVSettings(Protocol):
     def kv_cache_dtype_layers(self) -> tuple[str, ...]: ...
 
 
+def is_kv_precision(text: str) -> bool:
+    """Whether it is DTYPE or KEYS/VALUES."""
+    return _names(text) is not None
+
+
 def check_kv_precision(cache: KVSettings) -> None:
     """Raises ConfigError if a name is not one of a precision, or an entry is not one."""
     if _names(cache.kv_cache_dtype) is None:

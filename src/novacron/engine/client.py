@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from novacron.engine.tokenization import Tokenizer
+from novacron.errors import NotReady
 from novacron.records.output import EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import Request
 
@@ -19,8 +21,28 @@ class EngineState(StrEnum):
     DEAD = "dead"  # will not come back: start-up failed, or it died too often
 
 
+@dataclass(frozen=True, kw_only=True)
+class VariantStatus:
+    """One loaded precision of the model, and the engine that computes in it, at this moment.
+
+    `spec` is None until it was loaded once. `is_default`: requests that ask for nothing go to it.
+    `num_left`: how often they stopped going there because its quality fell below the floor.
+    """
+
+    name: str
+    state: EngineState
+    spec: ModelSpec | None
+    stats: EngineStats
+    num_restarts: int
+    engine_pid: int | None
+    is_default: bool
+    num_left: int = 0
+
+
 class EngineClient(Protocol):
-    """One engine, wherever it runs. All methods belong to one event loop."""
+    """One model, wherever it runs, in one precision or several. All methods belong to one event
+    loop. With several variants, what is said of the engine is said of the main one, and figures
+    are sums."""
 
     @property
     def state(self) -> EngineState: ...
@@ -49,6 +71,11 @@ class EngineClient(Protocol):
     def num_restarts(self) -> int: ...
 
     @property
+    def variants(self) -> tuple[VariantStatus, ...]:
+        """The main one first."""
+        ...
+
+    @property
     def engine_pid(self) -> int | None:
         """Process id of the engine; None while there is no such process."""
         ...
@@ -59,7 +86,8 @@ class EngineClient(Protocol):
         `index` of an output is the place of its request in `requests`. The iterator ends after the
         last request has ended. Closing it early aborts what still runs. Raises before the first
         output: PromptTooLong, InvalidRequest, Overloaded, NotReady; later: EngineDead.
-        A request that the engine fails ends with FinishReason.ERROR instead of an exception.
+        A request that the engine fails ends with FinishReason.ERROR instead of an exception. All of
+        a call are of one variant.
         """
         ...
 
@@ -90,3 +118,23 @@ class EngineClient(Protocol):
     async def close(self) -> None:
         """End the engine for good; whatever still runs raises EngineDead."""
         ...
+
+
+def status_of(
+    client: EngineClient, name: str, *, is_default: bool = True, num_left: int = 0
+) -> VariantStatus:
+    """Of a client whose engine is one variant."""
+    try:
+        spec = client.spec
+    except NotReady:
+        spec = None
+    return VariantStatus(
+        name=name,
+        state=client.state,
+        spec=spec,
+        stats=client.stats,
+        num_restarts=client.num_restarts,
+        engine_pid=client.engine_pid,
+        is_default=is_default,
+        num_left=num_left,
+    )

@@ -35,6 +35,7 @@ from novacron.executor.inline import InlineExecutor
 from novacron.executor.quality_watch import QualityWatch
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.observability.logs import configure_logging
+from novacron.quality.document import Document
 from novacron.records import wire
 from novacron.records.output import EngineOutput, WatchStats
 from novacron.records.request import Request
@@ -61,6 +62,7 @@ def load_executor(
         draft_path=find_draft_model(config, model_path),
         progress=progress,
         speculative=config.speculative,
+        shared=config.shared,
     )
 
 
@@ -137,6 +139,9 @@ class _NoWatch:
     def begin(self, request: Request) -> None:
         pass
 
+    def offer(self, answer: Document) -> None:
+        pass
+
     def follow(self, outputs: Iterable[EngineOutput]) -> None:
         pass
 
@@ -153,7 +158,7 @@ class _Watch:
     def __init__(self, watch: QualityWatch, share: float) -> None:
         self._watch = watch
         self._answers = WatchedAnswers(share)
-        self.begin, self.work = self._answers.begin, watch.work
+        self.begin, self.offer, self.work = self._answers.begin, watch.offer, watch.work
 
     @property
     def has_work(self) -> bool:
@@ -200,6 +205,8 @@ class _Loop:
                         self._publish_all()  # the step that reads their prompts may be long
                     case wire.Abort(request_ids):
                         self._put(self._core.abort(request_ids))
+                    case wire.Score(token_ids, first_scored):
+                        self._watch.offer(Document(token_ids, first_scored))
                     case wire.Shutdown():
                         self._pacer.put(self._core.abort_all())
                         self._publish_all()

@@ -31,7 +31,9 @@ _THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
 class EngineProcess:
     """A running engine. The child imports and loads while its starter does something else."""
 
-    def __init__(self, config: EngineConfig, model_path: Path) -> None:
+    def __init__(
+        self, config: EngineConfig, model_path: Path, *, module: str = "novacron.engine"
+    ) -> None:
         """Raises OSError if the system has no room for another process."""
         self._folder = tempfile.mkdtemp(prefix="novacron-")  # mode 0700: nobody else may connect
         self._is_on_disk = True
@@ -47,7 +49,7 @@ class EngineProcess:
             socket.bind(endpoints[name])
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "novacron.engine"],
+                [sys.executable, "-m", module],
                 stdin=subprocess.PIPE,
                 env=_THREADS_THAT_SLEEP | os.environ,
                 start_new_session=True,  # a terminal's Ctrl-C is for the server, which then drains

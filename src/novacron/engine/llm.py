@@ -48,6 +48,10 @@ class LLM:
 
     def __init__(self, model: str = "", **settings: Any) -> None:
         config = _engine_config(model, settings)
+        if config.model.variants:
+            raise ConfigError(
+                "variants are for a server, whose requests choose among them. Make an LLM for each."
+            )
         path = resolve_model_path(model)
         executor = load_executor(config, path, lambda phase, fraction: None)
         tokenizer_path = Path(config.model.tokenizer or path)

@@ -22,11 +22,12 @@ import msgspec
 from novacron import errors
 from novacron.config.engine import EngineConfig
 from novacron.engine.admission import admit
-from novacron.engine.client import EngineState
+from novacron.engine.client import EngineState, VariantStatus, status_of
 from novacron.engine.engine_process import EngineProcess
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
+from novacron.quality.document import Document
 from novacron.records import wire
 from novacron.records.output import EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import Request
@@ -105,6 +106,10 @@ class ProcessClient:
         return self._num_restarts
 
     @property
+    def variants(self) -> tuple[VariantStatus, ...]:
+        return (status_of(self, _name_of(self._config.model.quantization, self._spec)),)
+
+    @property
     def engine_pid(self) -> int | None:
         return None if self._engine is None or self._engine.closed else self._engine.pid
 
@@ -156,6 +161,12 @@ class ProcessClient:
         if live and self._engine is not None:
             self._abort_in(self._engine, (request_id,))
         return live
+
+    def score(self, answer: Document) -> None:
+        """Have the watch over quality score an answer that another variant gave. Nothing happens
+        where there is no watch, or no engine."""
+        if self._engine is not None and self._state is EngineState.READY:
+            self._engine.send(wire.Score(answer.token_ids, answer.first_scored))
 
     async def drain(self, timeout_s: float) -> bool:
         if self._state is EngineState.READY:
@@ -306,6 +317,7 @@ class ProcessClient:
         names = self._config.model.served_model_name
         self._spec = msgspec.structs.replace(spec, name=names[0]) if names else spec
         self._stats = EngineStats(num_blocks=spec.num_blocks)
+        self._config = self._config.after_measuring(spec.device_free_bytes)
         self._progress = ("ready", 1.0)
         self._deaths_in_a_row = 0
         if self._state is EngineState.LOADING:
@@ -360,6 +372,14 @@ class ProcessClient:
         if at_once:
             engine.kill()
         await engine.end(_END_PATIENCE_S)
+
+
+def _name_of(quantization: str, spec: ModelSpec | None) -> str:
+    """Of the one variant: as it was asked for, or else by what came of it."""
+    if quantization != "auto":
+        return quantization
+    held = "none" if spec is None else spec.quantization
+    return held.partition(" ")[0].rstrip(":,")
 
 
 def _as_error(error_class: type[errors.NovaCronError], text: str) -> errors.NovaCronError:

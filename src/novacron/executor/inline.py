@@ -11,12 +11,19 @@ from pathlib import Path
 
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.engine import (
+    CacheConfig,
+    ModelConfig,
+    SchedulerConfig,
+    SharedDevice,
+    SpeculativeConfig,
+)
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
 from novacron.executor.mapped_reference import map_reference
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
+from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.quality_watch import QualityWatch
@@ -39,6 +46,7 @@ from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
 _STORE_AT_END_S = 2.0
+_ALONE = SharedDevice()
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +54,8 @@ logger = logging.getLogger(__name__)
 class InlineExecutor:
     """Loads the model in `model_path` when made, and computes steps. Implements Executor.
 
-    With `draft_path`, a model that makes guesses for it. Its vocabulary must be the same.
+    With `draft_path`, a model that makes guesses for it. Its vocabulary must be the same. `shared`
+    tells which other variants there are going to be on the device.
 
     Raises ModelLoadError and ConfigError. `progress` gets the phase of loading and the fraction of
     that phase that is done.
@@ -62,6 +71,7 @@ class InlineExecutor:
         draft_path: Path | None = None,
         progress: Callable[[str, float], None],
         speculative: SpeculativeConfig = _NO_SPECULATION,
+        shared: SharedDevice = _ALONE,
     ) -> None:
         phases = _Phases(progress)
         with phases.timed("config"):
@@ -72,14 +82,16 @@ class InlineExecutor:
             if device.type == "cpu":
                 torch.set_num_threads(num_threads)
                 keep_freed_memory()
+            shape, measured = blueprint.shape(), measure_device_memory(device, cache)
             plan = plan_memory(
-                blueprint.shape(),
-                measure_device_memory(device, cache),
+                shape,
+                before_all(measured, shared.free_bytes, shape),
                 cache,
                 scheduler,
                 speculative,
                 max_model_len=model.max_model_len,
                 draft=None if draft is None else draft.shape(),
+                neighbours=draw_neighbours(blueprint, draft, shared, model, scheduler, speculative),
             )
             logger.info("memory: %s", plan.summary)
         with phases.timed("weights"):
@@ -159,6 +171,7 @@ class InlineExecutor:
             load_phases_s=phases.times_s,
             draft_model=draft_model.spec if draft_model else None,
             kv_tiers=() if self._tiers is None else self._tiers.specs,
+            device_free_bytes=plan.device.free_bytes,
         )
 
     @property

@@ -66,6 +66,16 @@ class DeviceMemory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """Another variant of the model that shares the device, and what it needs beside its KV
+    cache."""
+
+    name: str
+    weight_bytes: int
+    step_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Capacity:
     """What a KV cache of one precision holds in the memory that there is for it."""
 
@@ -93,14 +103,25 @@ class MemoryPlan:
     max_num_seqs: int
     capacity: Capacity
     alternatives: tuple[Capacity, ...]
+    neighbours: tuple[Neighbour, ...] = ()
+
+    @property
+    def num_caches(self) -> int:
+        """Equal parts that the memory for KV caches is cut into."""
+        return 1 + len(self.neighbours)
 
     @property
     def summary(self) -> str:
         """One line for the log."""
+        beside = "".join(
+            f"; beside it {other.name}, {size_text(other.weight_bytes)} weights, "
+            f"{size_text(other.step_bytes)} for its largest step, and as much for its KV cache"
+            for other in self.neighbours
+        )
         return (
             f"{size_text(self.weight_bytes)} weights, {size_text(self.step_bytes)} for the largest "
             f"step, {size_text(self.kv_cache_bytes)} KV cache in {self.capacity.kv_dtype}, of "
-            f"{size_text(self.device.free_bytes)} free on {self.device.name}; {self.fits}"
+            f"{size_text(self.device.free_bytes)} free on {self.device.name}{beside}; {self.fits}"
         )
 
     @property
@@ -154,18 +175,27 @@ def plan_memory(
     *,
     max_model_len: int | None,
     draft: ModelShape | None = None,
+    neighbours: tuple[Neighbour, ...] = (),
 ) -> MemoryPlan:
     """Share out the memory. Without `max_model_len` the context is the model's, or what fits. A
-    `draft` model has weights, steps, and a block beside each block of the model.
+    `draft` model has weights, steps, and a block beside each block of the model. `neighbours` are
+    other variants on the device, none of which is loaded yet: what all weights and steps leave
+    goes to the KV caches in equal parts.
 
     Raises ModelLoadError if the weights do not fit, ConfigError if what was asked for does not.
     """
     weight_bytes = shape.weight_bytes + (0 if draft is None else draft.weight_bytes)
-    if weight_bytes > device.free_bytes:
+    all_weights = weight_bytes + sum(other.weight_bytes for other in neighbours)
+    if all_weights > device.free_bytes:
+        beside = "".join(
+            f" and those of the variant {other.name} {size_text(other.weight_bytes)}"
+            for other in neighbours
+        )
+        fewer = " fewer variants," if neighbours else ""
         raise ModelLoadError(
-            f"{shape.name}: the weights take {size_text(weight_bytes)} in {shape.precision}, but "
-            f"{device.name} has {size_text(device.free_bytes)} free. Take a smaller model, or free "
-            "some memory."
+            f"{shape.name}: the weights take {size_text(weight_bytes)} in {shape.precision}"
+            f"{beside}, but {device.name} has {size_text(device.free_bytes)} free. Take a smaller "
+            f"model,{fewer} or free some memory."
         )
     wanted = max_model_len or shape.context_length
     if wanted > shape.longest_context:
@@ -178,9 +208,11 @@ def plan_memory(
     if draft is not None:
         for_step += step_bytes(draft, scheduler, SpeculativeConfig())
         beside_each_block = block_bytes(draft, CacheConfig(block_size=cache.block_size))
-    budget = device.left_for_cache(weight_bytes, for_step)
+    all_steps = for_step + sum(other.step_bytes for other in neighbours)
+    budget = device.left_for_cache(all_weights, all_steps)
     if cache.kv_cache_memory is not None:
         budget = cache.kv_cache_memory
+    budget //= 1 + len(neighbours)
     per_block = block_bytes(shape, cache) + beside_each_block
     blocks_each = -(-wanted // cache.block_size)
     num_blocks = min(budget // per_block, scheduler.max_num_seqs * blocks_each)
@@ -215,6 +247,7 @@ def plan_memory(
             for kv_dtype in _ALTERNATIVES
             if kv_dtype != chosen
         ),
+        neighbours=neighbours,
     )
     _refuse_what_does_not_fit(plan, wanted, budget, per_block, cache, asked_for=max_model_len)
     return plan
@@ -252,12 +285,21 @@ def _refuse_what_does_not_fit(
         f"{size_text(plan.weight_bytes)} weights, {size_text(plan.step_bytes)} for a step of "
         f"{plan.step_tokens} tokens and {plan.logit_rows} rows of logits"
     )
+    weights_and_steps = plan.weight_bytes + plan.step_bytes
+    for other in plan.neighbours:
+        weights_and_steps += other.weight_bytes + other.step_bytes
+        what_there_is += (
+            f", beside them for the variant {other.name} {size_text(other.weight_bytes)} weights "
+            f"and {size_text(other.step_bytes)} for a step"
+        )
+    if plan.neighbours:
+        what_there_is += f", and the KV caches in {plan.num_caches} equal parts"
     if cache.kv_cache_memory is not None:
-        rest = plan.device.free_bytes - plan.weight_bytes - plan.step_bytes
-        if plan.kv_cache_bytes > max(0, rest):
+        rest = max(0, plan.device.free_bytes - weights_and_steps)
+        if plan.kv_cache_bytes * plan.num_caches > rest:
             raise ConfigError(
-                f"kv_cache_memory is {size_text(budget)}, but {size_text(max(0, rest))} are left "
-                f"for it: {what_there_is}. Ask for less, or free some memory."
+                f"kv_cache_memory is {size_text(cache.kv_cache_memory)}, but {size_text(rest)} are "
+                f"left for it: {what_there_is}. Ask for less, or free some memory."
             )
     elif plan.device.usable_share < 1:
         what_there_is += f", of which the utilization setting allows {plan.device.usable_share:.0%}"

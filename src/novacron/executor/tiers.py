@@ -19,7 +19,8 @@ from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import KVTier
-from novacron.records.block_moves import TierKeys, TierSpec
+from novacron.records.block_moves import TierKeys
+from novacron.records.output import TierSpec
 
 _RAM_BYTES: Final = 4 * 2**30
 _SHARE_OF_FREE_RAM: Final = 8

@@ -19,9 +19,11 @@ from novacron.records.request import FinishReason, Request
 
 @dataclass(frozen=True, kw_only=True)
 class CallOrigin:
-    """Who calls: ids, the model's name as the client wrote it, and when.
+    """Who calls: ids, the model, and when.
 
-    `created` is Unix time, for the client; `arrival_time_s` is time.monotonic(), for us.
+    `created` is Unix time, for the client; `arrival_time_s` is time.monotonic(), for us. `model` is
+    the name as the client wrote it, with the variant where several are loaded. `warnings` are
+    wishes that the variant does not meet, in sentences.
     """
 
     call_id: str  # what the client sees as the id of its answer
@@ -29,6 +31,8 @@ class CallOrigin:
     model: str
     created: int
     arrival_time_s: float
+    variant: str = ""  # which one computes; empty: the engine's default
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

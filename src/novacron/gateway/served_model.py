@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from novacron.engine.client import EngineClient, EngineState
+from novacron.engine.client import EngineClient, EngineState, VariantStatus
 from novacron.errors import ModelNotFound, NotReady
 from novacron.records.output import ModelSpec
 
@@ -16,7 +16,8 @@ _STATUS = {
 
 
 class ServedModel:
-    """One engine's model under one or more `names`; the first is the main one."""
+    """One model under one or more `names`; the first is the main one. Where several variants of it
+    are loaded, "NAME@VARIANT" is one of them."""
 
     def __init__(self, client: EngineClient, names: tuple[str, ...], created: int) -> None:
         assert names
@@ -41,10 +42,36 @@ class ServedModel:
         except NotReady:
             return None
 
-    def resolve(self, name: str | None) -> str:
-        """The name to answer under: `name`, or the main one if none was given."""
-        if not name:
-            return self.name
-        if name not in self.names:
-            raise ModelNotFound(name, self.names)
-        return name
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The names, and of several variants each by a name of its own: "model@int8"."""
+        variants = self._client.variants
+        if len(variants) == 1:
+            return self.names
+        return *self.names, *(f"{self.name}@{variant.name}" for variant in variants)
+
+    def resolve(self, name: str | None) -> tuple[str, str]:
+        """The model's name to answer under, the main one if none was given, and the variant that
+        the name asks for; empty: none. Raises ModelNotFound."""
+        if not name or name in self.names:
+            return name or self.name, ""
+        base, _, variant = name.rpartition("@")
+        variants = self._client.variants
+        if base in self.names and len(variants) > 1 and variant in [one.name for one in variants]:
+            return base, variant
+        raise ModelNotFound(name, self.listed)
+
+    def variant(self, name: str) -> VariantStatus:
+        """The variant of this name; empty: that of requests which ask for none."""
+        variants = self._client.variants
+        for one in variants:
+            if one.name == name or (not name and one.is_default):
+                return one
+        return variants[0]
+
+    def answers_as(self, base: str, variant: str) -> str:
+        """The name of what has answered, which tells the variant where there are several."""
+        return f"{base}@{variant}" if len(self._client.variants) > 1 else base
+
+    def status_of(self, variant: VariantStatus) -> str:
+        return _STATUS[variant.state]

@@ -19,10 +19,11 @@ from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.gateway.error_mapping import error_body
 from novacron.gateway.middleware import request_id_of
 from novacron.gateway.openai.responses import encode
+from novacron.gateway.precision import NO_WISH, PrecisionWish, VariantChoice, choose_variant
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.streaming import DONE, EventStreamResponse, frame, unless_disconnected
-from novacron.observability.metrics import EngineSnapshot, Metrics
-from novacron.records.output import RequestOutput
+from novacron.observability.metrics import EngineSnapshot, Metrics, VariantSnapshot
+from novacron.records.output import ModelSpec, RequestOutput
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +61,21 @@ class Service:
             stats=client.stats,
             spec=self.model.spec,
             num_restarts=client.num_restarts,
+            variants=tuple(
+                VariantSnapshot(
+                    name=variant.name,
+                    state=variant.state.value,
+                    stats=variant.stats,
+                    is_default=variant.is_default,
+                    num_left=variant.num_left,
+                )
+                for variant in client.variants
+            ),
         )
+
+    def spec_of(self, variant: str) -> ModelSpec:
+        """Facts about the variant that computes a call. Raises NotReady before it is loaded."""
+        return self.model.variant(variant).spec or self.client.spec
 
     def origin(
         self,
@@ -68,18 +83,25 @@ class Service:
         connection: HTTPConnection,
         model: str | None,
         request_id: str | None = None,
+        wish: PrecisionWish = NO_WISH,
     ) -> CallOrigin:
-        """Ids and model of a call. Raises ModelNotFound.
+        """Ids, model and variant of a call. Raises ModelNotFound.
 
         `request_id` is the one in the body, which goes before the header's. Either shows in the
-        answer's id.
+        answer's id. A variant in the model's name goes before `wish`.
         """
+        base, named = self.model.resolve(model)
+        choice = choose_variant(wish, self.client.variants)
+        if named:
+            choice = VariantChoice(named)
         return CallOrigin(
             call_id=prefix + (request_id or request_id_of(connection.scope)),
             request_id=request_id or request_id_of(connection.scope),
-            model=self.model.resolve(model),
+            model=self.model.answers_as(base, choice.variant),
             created=int(time.time()),
             arrival_time_s=time.monotonic(),
+            variant=choice.variant,
+            warnings=choice.warnings,
         )
 
     async def whole(self, request: Request, call: Call) -> tuple[Choice, ...]:

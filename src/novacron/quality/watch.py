@@ -16,11 +16,16 @@ from novacron.quality.document import DocumentScores
 from novacron.quality.drift import DriftDetector
 from novacron.records.output import WatchStats
 
-_RECENT = 200  # answers that the gauges are of
-_FEWEST_FOR_FLOOR = 20
+ANSWERS_IN_FIGURES = 200  # answers that the gauges are of
+FEWEST_FOR_FLOOR = 20
 _RECOVERY = 0.25  # of what is lost at the floor: how far above it quality must be again
 _BUSY_SHARE = 0.005  # of the time of an engine that is never idle
 _SETTLED_S = 0.5  # without work: shorter gaps are those between the requests of busy clients
+
+
+def recovery_limit(floor: float) -> float:
+    """What quality must reach again once it has been below the floor."""
+    return floor + (1 - floor) * _RECOVERY
 
 
 def is_sampled(request_id: str, share: float) -> bool:
@@ -76,19 +81,21 @@ class QualityRecord:
     quality: float | None = None
     _top1_agreement: float | None = None
     _kl: float | None = None
-    _recent: deque[DocumentScores] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    _recent: deque[DocumentScores] = field(default_factory=lambda: deque(maxlen=ANSWERS_IN_FIGURES))
 
     def observe(self, scores: DocumentScores) -> list[str]:
         self.num_scored += 1
         self._recent.append(scores)
         # Once an answer: the figures are asked for with every step.
-        self.quality = math.exp(self._mean("reference_nll") - self._mean("variant_nll"))
         self._top1_agreement, self._kl = self._mean("agrees"), self._mean("kl")
+        # What the tokens of an answer cost both would not do: the variant itself chose them, so
+        # they suit it better than the reference, the more the worse it is.
+        self.quality = math.exp(-self._kl)
         alerts = []
         if self.detector.observe(scores):
             alerts.append(
                 f"answers have come to differ more from the reference than usual: logit errors of "
-                f"the last {min(self.num_scored, _RECENT)} scored answers rose"
+                f"the last {min(self.num_scored, ANSWERS_IN_FIGURES)} scored answers rose"
             )
         if self._falls_below_floor():
             alerts.append(
@@ -112,10 +119,10 @@ class QualityRecord:
 
     def _falls_below_floor(self) -> bool:
         """With hysteresis: once below, it must recover first."""
-        if self.quality is None or len(self._recent) < _FEWEST_FOR_FLOOR:
+        if self.quality is None or len(self._recent) < FEWEST_FOR_FLOOR:
             return False
         was_below = self.is_below_floor
-        limit = self.floor + (1 - self.floor) * _RECOVERY if was_below else self.floor
+        limit = recovery_limit(self.floor) if was_below else self.floor
         self.is_below_floor = self.quality < limit
         return self.is_below_floor and not was_below
 

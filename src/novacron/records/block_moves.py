@@ -11,13 +11,6 @@ import msgspec
 from novacron.records.block import BlockHash
 
 
-class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A place for blocks below the device. It never takes more than `capacity_bytes`."""
-
-    kind: str  # ram, disk
-    capacity_bytes: int
-
-
 class StoreBlock(msgspec.Struct, frozen=True, array_like=True):
     """Keep what the device block holds in these tiers, unless the block is written to before."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from novacron.records.block_moves import TierSpec
 from novacron.records.request import FinishReason
 from novacron.records.step import PositionLogprobs
 
@@ -41,6 +42,13 @@ class WatchStats(msgspec.Struct, frozen=True, kw_only=True):
     top1_agreement: float | None = None
     kl: float | None = None
     is_alarmed: bool = False
+
+
+class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A place for blocks below the device. It never takes more than `capacity_bytes`."""
+
+    kind: str  # ram, disk
+    capacity_bytes: int
 
 
 class TierStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +110,37 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
+    """The figures of several engines as if they were one, the watches left out: their figures do
+    not add up."""
+    if len(stats) == 1:
+        return stats[0]
+    numbers = {
+        name: sum(getattr(one, name) for one in stats)
+        for name in EngineStats.__struct_fields__
+        if name not in ("watch", "speculative_method", "kv_tiers")
+    }
+    tiers: dict[str, list[TierStats]] = {}
+    for tier in (tier for one in stats for tier in one.kv_tiers):
+        tiers.setdefault(tier.kind, []).append(tier)
+    return EngineStats(
+        speculative_method=stats[0].speculative_method,
+        kv_tiers=tuple(map(_sum_of_tiers, tiers.values())),
+        **numbers,
+    )
+
+
+def _sum_of_tiers(tiers: Sequence[TierStats]) -> TierStats:
+    """Of one kind. On disk they share a folder, of which each tells the whole."""
+    of_folder = ("capacity_bytes", "used_bytes") if tiers[0].kind == "disk" else ()
+    numbers = {
+        name: (max if name in of_folder else sum)(getattr(tier, name) for tier in tiers)
+        for name in TierStats.__struct_fields__
+        if name != "kind"
+    }
+    return TierStats(kind=tiers[0].kind, **numbers)
+
+
 class DraftModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about the draft model. It guesses up to `context_length` tokens of a request."""
 
@@ -136,6 +175,14 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     load_phases_s: dict[str, float] = {}  # start-up time by phase, in order
     draft_model: DraftModelSpec | None = None
     kv_tiers: tuple[TierSpec, ...] = ()  # below the device, fastest first
+    device_free_bytes: int = 0  # of the device's memory, before this model was loaded
+
+    @property
+    def fineness(self) -> tuple[float, float]:
+        """Orders the variants of one model: the finer one takes more bytes for its weights, or else
+        for a cached token."""
+        tokens = max(1, self.num_blocks * self.block_size)
+        return float(self.weight_bytes), self.kv_cache_bytes / tokens
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

@@ -83,7 +83,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `pooling` set: an embedding is wanted instead of tokens. `cache_salt` separates tenants: blocks
     are shared only between requests of the same salt. `priority`: lower runs earlier, as in vLLM.
     `output_token_ids` are tokens generated before (a continued stream): they count as output for
-    penalties, random numbers and limits, and are computed like a prompt.
+    penalties, random numbers and limits, and are computed like a prompt. `variant`: which of the
+    loaded precisions of the model computes it; empty: the one that new requests go to.
     """
 
     request_id: str
@@ -94,3 +95,4 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_salt: str = ""
     pooling: Pooling | None = None
     output_token_ids: tuple[int, ...] = ()
+    variant: str = ""

@@ -10,7 +10,7 @@ import msgspec
 from novacron.records.output import EngineOutput, EngineStats, ModelSpec
 from novacron.records.request import Request
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -21,11 +21,19 @@ class Abort(msgspec.Struct, frozen=True, array_like=True, tag=True):
     request_ids: tuple[str, ...]
 
 
+class Score(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """An answer of another variant, for the watch over quality; without a watch it is dropped.
+    Those of the tokens that stand from `first_scored` on are the answer."""
+
+    token_ids: tuple[int, ...]
+    first_scored: int
+
+
 class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """End the process. Running requests end with ABORT; draining is the client's business."""
 
 
-ToEngine = Submit | Abort | Shutdown
+ToEngine = Submit | Abort | Score | Shutdown
 
 
 class Loading(msgspec.Struct, frozen=True, array_like=True, tag=True):

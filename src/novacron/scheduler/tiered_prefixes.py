@@ -24,10 +24,9 @@ from novacron.records.block_moves import (
     LoadBlock,
     LoadBlocks,
     LoadedBlocks,
-    TierSpec,
     TierTotals,
 )
-from novacron.records.output import EngineStats, TierStats
+from novacron.records.output import EngineStats, TierSpec, TierStats
 from novacron.scheduler.request_state import RequestState, RequestStatus
 
 

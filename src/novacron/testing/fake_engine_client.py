@@ -15,10 +15,17 @@ from pathlib import Path
 
 from novacron import errors
 from novacron.engine.admission import admit
-from novacron.engine.client import EngineState
+from novacron.engine.client import EngineState, VariantStatus, status_of
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.tokenization import Tokenizer
-from novacron.records.output import EngineOutput, EngineStats, ModelSpec, RequestOutput
+from novacron.quality.document import Document
+from novacron.records.output import (
+    EngineOutput,
+    EngineStats,
+    ModelSpec,
+    RequestOutput,
+    WatchStats,
+)
 from novacron.records.request import FinishReason, Request
 from novacron.records.step import PositionLogprobs
 from novacron.testing.tiny_tokenizers import byte_level, write_folder
@@ -89,7 +96,8 @@ class FakeEngineClient:
 
     `step_s` is the duration of a step, 0 to yield to the loop only; `num_tokens_per_step` makes
     steps deliver more at once. `fail_with` makes requests end with ERROR. `submitted` keeps all
-    requests that were accepted, `aborted` the ids that a caller gave up or cancelled.
+    requests that were accepted, `aborted` the ids that a caller gave up or cancelled, `to_score`
+    the answers that a watch was to score; `watch` is what such a watch says.
     """
 
     def __init__(
@@ -101,12 +109,16 @@ class FakeEngineClient:
         max_model_len: int = 2048,
         max_live: int = 1024,
         state: EngineState = EngineState.READY,
+        quantization: str = "none",
+        weight_bytes: int = 4,
     ) -> None:
         self.reply = reply
         self.step_s = step_s
         self.max_live = max_live
         self.fail_with: str | None = None
         self.submitted: list[Request] = []
+        self.to_score: list[Document] = []
+        self.watch: WatchStats | None = None
         self.aborted: list[str] = []
         self.num_restarts = 0
         self.engine_pid: int | None = None
@@ -133,9 +145,10 @@ class FakeEngineClient:
             max_model_len=max_model_len,
             eos_token_ids=tokenizer.eos_token_ids,
             dtype="float32",
+            quantization=quantization,
             device="cpu",
             num_parameters=1,
-            weight_bytes=4,
+            weight_bytes=weight_bytes,
             num_blocks=64,
             block_size=_BLOCK_SIZE,
             kv_cache_bytes=64 * _BLOCK_SIZE,
@@ -166,7 +179,21 @@ class FakeEngineClient:
             prefix_queries_tokens=self._num_prompt_tokens,
             prompt_tokens=self._num_prompt_tokens,
             generation_tokens=self._num_generated_tokens,
+            watch=self.watch,
         )
+
+    @property
+    def variants(self) -> tuple[VariantStatus, ...]:
+        return (status_of(self, self._spec.quantization),)
+
+    def spawn(self) -> None:
+        """There is no process."""
+
+    async def start(self) -> None:
+        """It has started already."""
+
+    def score(self, answer: Document) -> None:
+        self.to_score.append(answer)
 
     async def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
         if self._state is not EngineState.READY:
@@ -194,8 +221,8 @@ class FakeEngineClient:
 
     async def wait_ready(self) -> None:
         await self._settled.wait()
-        if self._failure is not None:
-            raise self._failure
+        if self._state is not EngineState.READY:
+            raise self._failure or errors.NotReady(f"The engine is {self._state.value}.")
 
     async def drain(self, timeout_s: float) -> bool:
         self.enter(EngineState.DRAINING)
@@ -227,10 +254,10 @@ class FakeEngineClient:
     def enter(self, state: EngineState) -> None:
         """Be in `state`, as if the engine had got there."""
         self._state = state
-        if state in (EngineState.READY, EngineState.DEAD):
-            self._settled.set()
-        else:
+        if state is EngineState.LOADING:
             self._settled.clear()
+        else:
+            self._settled.set()
         for callback in self._callbacks:
             callback(state)
 

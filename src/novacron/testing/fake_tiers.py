@@ -20,8 +20,8 @@ from novacron.records.block_moves import (
     LoadedBlocks,
     StoreBlock,
     TierKeys,
-    TierSpec,
 )
+from novacron.records.output import TierSpec
 from novacron.records.step import SchedulerOutput
 
 

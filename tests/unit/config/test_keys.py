@@ -7,7 +7,7 @@ from novacron.config.server import ServerConfig
 
 EVERY_KEY = """
 model.model model.served_model_name model.tokenizer model.chat_template model.dtype
-model.quantization model.quantization_layers model.quantization_group_size
+model.quantization model.quantization_layers model.quantization_group_size model.variants
 model.packed_cache_size model.cache_dir
 model.device model.max_model_len model.seed model.num_threads model.kernels
 cache.block_size cache.kv_cache_dtype cache.kv_cache_dtype_layers cache.kv_cache_memory

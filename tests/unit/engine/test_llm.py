@@ -76,3 +76,8 @@ def test_unknown_settings_and_models_are_named() -> None:
         LLM(max_tokens_typo=3)
     with pytest.raises(ModelLoadError, match="nowhere"):
         LLM("./nowhere")
+
+
+def test_variants_are_refused_since_nothing_could_choose_among_them() -> None:
+    with pytest.raises(ConfigError, match="variants are for a server"):
+        LLM(variants=("int8",))

@@ -14,6 +14,7 @@ from novacron.executor.memory_plan import (
     DeviceMemory,
     MemoryPlan,
     ModelShape,
+    Neighbour,
     block_bytes,
     logit_rows,
     plan_memory,
@@ -112,6 +113,73 @@ def test_a_draft_model_has_weights_steps_and_blocks_of_its_own() -> None:
     assert both.step_bytes > alone.step_bytes
     assert both.kv_cache_bytes == both.num_blocks * 24 * 16 * 1024
     assert both.num_blocks < alone.num_blocks
+
+
+INT8 = Neighbour(name="int8", weight_bytes=1_170_000_000, step_bytes=300 * MIB)
+
+
+def test_variants_share_what_all_of_them_leave_in_equal_parts() -> None:
+    alone = plan(cpu(8000))
+    shape = replace(SHAPE, weight_bytes=SHAPE.weight_bytes + INT8.weight_bytes)
+    both = plan_memory(
+        SHAPE, cpu(8000), CacheConfig(), SCHEDULER, SpeculativeConfig(), max_model_len=None,
+        neighbours=(INT8,),
+    )  # fmt: skip
+    free = cpu(8000).free_bytes - shape.weight_bytes
+    left = int(free * 0.5) - alone.step_bytes - INT8.step_bytes
+    assert left // 2 - 2**20 < both.kv_cache_bytes <= left // 2
+    assert "beside it int8, 1.1 GiB weights, 300.0 MiB for its largest step" in both.summary
+
+
+def test_a_cache_that_was_asked_for_is_that_of_all_variants() -> None:
+    def of(kv_cache_memory: int) -> MemoryPlan:
+        return plan_memory(
+            SHAPE, cpu(8000), CacheConfig(kv_cache_memory=kv_cache_memory), SCHEDULER,
+            SpeculativeConfig(), max_model_len=None, neighbours=(INT8,),
+        )  # fmt: skip
+
+    assert 511 * MIB < of(1024 * MIB).kv_cache_bytes <= 512 * MIB
+    with pytest.raises(ConfigError) as error:
+        of(5000 * MIB)
+    for number in ("kv_cache_memory is 4.9 GiB", "variant int8 1.1 GiB weights", "2 equal parts"):
+        assert number in str(error.value)
+
+
+def test_weights_of_variants_that_do_not_fit_together_are_refused_with_both_numbers() -> None:
+    with pytest.raises(ModelLoadError, match=r"2\.0 GiB in bfloat16 and those of the .* int8 1\.1"):
+        plan_memory(
+            SHAPE, cpu(3000), CacheConfig(), SCHEDULER, SpeculativeConfig(), max_model_len=None,
+            neighbours=(INT8,),
+        )  # fmt: skip
+    assert plan(cpu(3000)).num_blocks > 0, "alone it fits"
+
+
+@given(st.integers(3500, 60_000), st.integers(1, 4))
+def test_the_plans_of_all_variants_fit_together(free_mib: int, count: int) -> None:
+    """Each engine plans for itself, from the same bytes."""
+    shapes = [
+        replace(SHAPE, name=f"v{place}", weight_bytes=SHAPE.weight_bytes // (place + 1))
+        for place in range(count)
+    ]
+    step = step_bytes(SHAPE, SCHEDULER, SpeculativeConfig())
+    needs = [
+        Neighbour(name=shape.name, weight_bytes=shape.weight_bytes, step_bytes=step)
+        for shape in shapes
+    ]
+    device = cpu(free_mib)
+    try:
+        plans = [
+            plan_memory(
+                shape, device, CacheConfig(), SCHEDULER, SpeculativeConfig(), max_model_len=None,
+                neighbours=tuple(need for need in needs if need.name != shape.name),
+            )
+            for shape in shapes
+        ]  # fmt: skip
+    except NovaCronError:
+        return
+    total = sum(one.weight_bytes + one.step_bytes + one.kv_cache_bytes for one in plans)
+    assert total <= device.free_bytes
+    assert len({one.num_blocks for one in plans}) == 1
 
 
 def test_all_fits() -> None:

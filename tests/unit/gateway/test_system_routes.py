@@ -78,7 +78,7 @@ async def test_metrics_are_prometheus_text_and_count(
     assert samples["vllm:time_to_first_token_seconds_count", model] == 1
     assert samples["llm_request_latency_seconds_count", model] == 2
     assert samples["llm_requests_completed_total", model] == 1
-    assert samples["llm_quality_score", model] == 0.9
+    assert samples["llm_quality_score", model, ("variant", "none")] == 0.9
     assert samples["novacron_request_errors_total", ("error", "RequestFailed"), model] == 1
     assert samples["novacron_engine_state", model, ("state", "ready")] == 1
     assert samples["novacron_startup_phase_seconds", model, ("phase", "weights")] == 0.25

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,24 +15,35 @@ from novacron.observability.metrics import (
     EngineSnapshot,
     Histogram,
     Metrics,
+    VariantSnapshot,
     hit_rate,
     kv_cache_usage,
     prometheus_text,
 )
 from novacron.records.output import (
     EngineStats,
-    ModelSpec,
     RequestOutput,
     TierStats,
     WatchStats,
+    sum_of,
 )
 from novacron.records.request import FinishReason
 
 
 def snapshot(stats: EngineStats) -> EngineSnapshot:
     return EngineSnapshot(
-        state="ready", states=("ready", "dead"), stats=stats, spec=None, num_restarts=0
+        state="ready",
+        states=("ready", "dead"),
+        stats=stats,
+        spec=None,
+        num_restarts=0,
+        variants=(variant("int8", stats),),
     )
+
+
+def variant(name: str, stats: EngineStats, **facts: Any) -> VariantSnapshot:
+    usual: dict[str, Any] = {"state": "ready", "is_default": True, "num_left": 0}
+    return VariantSnapshot(name=name, stats=stats, **{**usual, **facts})
 
 
 @given(st.lists(st.tuples(st.floats(-1.0, 20.0), st.integers(1, 5)), max_size=50))
@@ -144,29 +156,23 @@ def test_a_watch_over_quality_is_told_and_goes_before_an_offline_evaluation() ->
         num_scored=7, num_dropped=2, num_alerts=1, seconds=0.5, quality=0.99, top1_agreement=0.98,
         kl=0.003, is_alarmed=True,
     )  # fmt: skip
-    spec = ModelSpec(
-        name="m", model_version="v", architecture="A", vocab_size=1, hidden_size=1,
-        max_model_len=1, eos_token_ids=(), dtype="bfloat16", quantization="int8 in groups of 32",
-        device="cpu", num_parameters=1, weight_bytes=1, num_blocks=1, block_size=16,
-        kv_cache_bytes=1,
-    )  # fmt: skip
-    engine = dataclasses.replace(snapshot(EngineStats(watch=watch)), spec=spec)
+    engine = snapshot(EngineStats(watch=watch))
     text = prometheus_text(Metrics(quality_score=0.5), engine, "m").decode()
-    variant = 'model_name="m",variant="int8 in groups of 32"'
+    labels = 'model_name="m",variant="int8"'
     for line in (
-        'llm_quality_score{model_name="m"} 0.99',
-        f"novacron_top1_agreement{{{variant}}} 0.98",
-        f"novacron_kl_nats{{{variant}}} 0.003",
-        f"novacron_quality_alarm{{{variant}}} 1.0",
-        'novacron_quality_alerts_total{model_name="m"} 1.0',
-        'novacron_quality_scored_answers_total{model_name="m"} 7.0',
-        'novacron_quality_dropped_answers_total{model_name="m"} 2.0',
-        'novacron_quality_seconds_total{model_name="m"} 0.5',
+        f"llm_quality_score{{{labels}}} 0.99",
+        f"novacron_top1_agreement{{{labels}}} 0.98",
+        f"novacron_kl_nats{{{labels}}} 0.003",
+        f"novacron_quality_alarm{{{labels}}} 1.0",
+        f"novacron_quality_alerts_total{{{labels}}} 1.0",
+        f"novacron_quality_scored_answers_total{{{labels}}} 7.0",
+        f"novacron_quality_dropped_answers_total{{{labels}}} 2.0",
+        f"novacron_quality_seconds_total{{{labels}}} 0.5",
     ):
         assert line in text.splitlines()
-    before = dataclasses.replace(engine, stats=EngineStats(watch=WatchStats()))
+    before = snapshot(EngineStats(watch=WatchStats()))
     text = prometheus_text(Metrics(quality_score=0.5), before, "m").decode()
-    assert 'llm_quality_score{model_name="m"} 0.5' in text
+    assert f"llm_quality_score{{{labels}}} 0.5" in text
     assert "novacron_kl_nats{" not in text
 
 
@@ -187,3 +193,42 @@ def test_hits_are_told_by_where_they_were_found() -> None:
         'novacron_kv_tier_load_seconds_total{model_name="m",tier="disk"} 0.25',
     ):
         assert line in text
+
+
+def test_variants_are_told_apart_and_summed() -> None:
+    coarse = EngineStats(num_running=2, num_waiting=1, generation_tokens=30, num_blocks=8)
+    fine = EngineStats(
+        num_running=1, generation_tokens=12, num_blocks=8, watch=WatchStats(quality=0.75)
+    )
+    engine = dataclasses.replace(
+        snapshot(sum_of([coarse, fine])),
+        variants=(
+            variant("int4", coarse, num_left=3, is_default=False),
+            variant("none", fine, state="dead"),
+        ),
+    )
+    lines = prometheus_text(Metrics(), engine, "m").decode().splitlines()
+    for line in (
+        'vllm:num_requests_running{model_name="m"} 3.0',
+        'vllm:generation_tokens_total{model_name="m"} 42.0',
+        'novacron_variant_requests{model_name="m",variant="int4"} 3.0',
+        'novacron_variant_generation_tokens_total{model_name="m",variant="none"} 12.0',
+        'novacron_variant_switches_total{model_name="m",variant="int4"} 3.0',
+        'novacron_variant_default{model_name="m",variant="int4"} 0.0',
+        'novacron_variant_default{model_name="m",variant="none"} 1.0',
+        'novacron_variant_state{model_name="m",state="dead",variant="none"} 1.0',
+        'llm_quality_score{model_name="m",variant="none"} 0.75',
+    ):
+        assert line in lines
+    assert sum("llm_quality_score{" in line for line in lines) == 1, "int4 has no watch"
+
+
+def test_tiers_of_variants_are_summed_and_their_shared_folder_counts_once() -> None:
+    def tiers(hits: int) -> tuple[TierStats, ...]:
+        ram = TierStats(kind="ram", capacity_bytes=100, used_bytes=40, hit_tokens=hits)
+        disk = TierStats(kind="disk", capacity_bytes=900, used_bytes=70 + hits, num_stored=hits)
+        return ram, disk
+
+    ram, disk = sum_of([EngineStats(kv_tiers=tiers(1)), EngineStats(kv_tiers=tiers(2))]).kv_tiers
+    assert (ram.capacity_bytes, ram.used_bytes, ram.hit_tokens) == (200, 80, 3)
+    assert (disk.capacity_bytes, disk.used_bytes, disk.num_stored) == (900, 72, 3)

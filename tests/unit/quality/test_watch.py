@@ -13,7 +13,7 @@ from novacron.quality.watch import QualityRecord, Turns, is_sampled
 def answer(loss: float, error: float = 1.0, count: int = 4) -> DocumentScores:
     """One that loses this much at each token."""
     return DocumentScores(
-        1, (1.0,) * count, (1.0 + loss,) * count, (0.25,) * count, (True,) * count, (error,) * count
+        1, (1.0,) * count, (1.0,) * count, (loss,) * count, (True,) * count, (error,) * count
     )
 
 
@@ -86,8 +86,14 @@ def test_figures_are_means_over_tokens() -> None:
     record.observe(answer(0.0, count=2))
     stats = record.stats(num_dropped=3, seconds=1.5)
     assert stats.quality == pytest.approx(math.exp(-0.1))
-    assert (stats.kl, stats.top1_agreement) == (0.25, 1.0)
+    assert (stats.kl, stats.top1_agreement) == (pytest.approx(0.1), 1.0)
     assert (stats.num_scored, stats.num_dropped, stats.seconds) == (2, 3, 1.5)
+
+
+def test_a_variant_that_likes_its_own_answers_better_is_not_the_better_for_it() -> None:
+    record = QualityRecord(floor=0.9)
+    record.observe(DocumentScores(1, (9.0,), (0.1,), (0.2,), (False,), (1.0,)))
+    assert record.quality == pytest.approx(math.exp(-0.2))
 
 
 def test_below_the_floor_there_is_one_alert_until_quality_has_recovered() -> None:

@@ -15,6 +15,7 @@ from novacron.gateway.native.events import BatchResponse, BatchResult, Inference
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.replies import NativeBody, native_call
 from novacron.gateway.native.schema import BatchBody, NativeChatBody, NativeCompletionBody
+from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.openai.schema import JsonObject
 from novacron.gateway.service import Service, parse
 
@@ -78,6 +79,6 @@ async def _run(
     if body.stream or body.background:
         raise InvalidRequest("A request of a batch can neither stream nor run in the background.")
     prefix = "chatcmpl-" if isinstance(body, NativeChatBody) else "cmpl-"
-    origin = service.origin(prefix, request, body.model, request_id)
+    origin = service.origin(prefix, request, body.model, request_id, wish_of(body))
     parsed = await parse(request, native_call, body, origin, service.client.tokenizer)
     return await generations.whole(parsed)

@@ -51,7 +51,7 @@ class NativeChoice(Struct, frozen=True, kw_only=True):
 
 class InferenceResponse(Struct, frozen=True, kw_only=True):
     """A chat or a completion, with everything OpenAI's clients look for, too. `warnings` are wishes
-    that the loaded model could not meet, in sentences."""
+    that the variant which answered does not meet, in sentences."""
 
     request_id: str
     session_id: str | None = None

@@ -168,7 +168,7 @@ class Generations:
 
     async def _generate(self, generation: Generation) -> InferenceResponse:
         native_call = generation.native_call
-        spec = self._service.client.spec
+        spec = self._service.spec_of(native_call.call.origin.variant)
         stopwatch = Stopwatch(native_call.call.origin.arrival_time_s)
         choices = tuple(Choice() for _ in native_call.call.requests)
         async with aclosing(self._service.calls.run(native_call.call)) as outputs:
@@ -179,7 +179,7 @@ class Generations:
                 for piece in native_call.tokens(output):
                     self._append(native_call.request_id, "token", piece)
         performance = stopwatch.performance()
-        complete = native_call.complete(choices, performance, spec)
+        complete = native_call.complete(choices, performance)
         self._append(native_call.request_id, "complete", complete)
         return native_call.response(choices, performance, spec)
 

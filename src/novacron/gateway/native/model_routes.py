@@ -67,7 +67,7 @@ def model_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     @router.post("/models/{model_id:path}/load", response_class=Response, responses=load_answers)
     async def load_model(model_id: str, body: LoadBody | None = None) -> Response:
         """Bring the model back into memory. 200 if it is there, 202 while it loads."""
-        name = service.model.resolve(model_id)
+        name, _ = service.model.resolve(model_id)  # its variants are loaded together
         loader.load()
         await asyncio.sleep(0)
         ignored = () if body is None else tuple(body.model_dump(exclude_none=True))
@@ -76,7 +76,7 @@ def model_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
 
     async def unload_model(model_id: str) -> Response:
         """Finish running requests, then free the model's memory. 202 until it is done."""
-        name = service.model.resolve(model_id)
+        name, _ = service.model.resolve(model_id)
         loader.unload()
         await asyncio.sleep(0)
         answer = status.LoadAnswer(name, service.model.status)

@@ -20,7 +20,6 @@ from novacron.gateway.native.events import (
     Performance,
     TokenData,
 )
-from novacron.gateway.native.precision import PrecisionWish
 from novacron.gateway.native.schema import NativeChatBody, NativeCompletionBody
 from novacron.gateway.openai.chat import ChatReply, parse_chat
 from novacron.gateway.openai.completions import CompletionReply, parse_completion
@@ -42,7 +41,6 @@ class NativeCall:
     reply: ChatReply | CompletionReply
     session_id: str | None
     background: bool
-    precision: PrecisionWish
 
     @property
     def call(self) -> Call:
@@ -69,9 +67,7 @@ class NativeCall:
         pieces = map(_token_data, self.reply.pieces(output))
         return [piece for piece in pieces if piece is not None]
 
-    def complete(
-        self, choices: Sequence[Choice], performance: Performance, spec: ModelSpec
-    ) -> CompleteData:
+    def complete(self, choices: Sequence[Choice], performance: Performance) -> CompleteData:
         whole = self.reply.whole(choices)
         return CompleteData(
             choices=tuple(
@@ -80,7 +76,7 @@ class NativeCall:
             ),
             usage=whole.usage,
             performance=performance,
-            warnings=self.precision.warnings(spec),
+            warnings=self.call.origin.warnings,
         )
 
     def response(
@@ -98,7 +94,7 @@ class NativeCall:
             usage=whole.usage,
             model_info=model_info(whole.model, spec),
             performance=performance,
-            warnings=self.precision.warnings(spec),
+            warnings=self.call.origin.warnings,
         )
 
 
@@ -109,8 +105,7 @@ def native_call(body: NativeBody, origin: CallOrigin, tokenizer: Tokenizer) -> N
         if isinstance(body, NativeChatBody)
         else parse_completion(body, origin, tokenizer)
     )
-    precision = PrecisionWish(body.quantization, body.quality_preference)
-    return NativeCall(reply, body.session_id, bool(body.background), precision)
+    return NativeCall(reply, body.session_id, bool(body.background))
 
 
 def model_info(name: str, spec: ModelSpec) -> ModelInfo:

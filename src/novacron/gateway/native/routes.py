@@ -18,6 +18,7 @@ from novacron.gateway.native.events import Accepted, BatchResponse, Cancelled, I
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.replies import NativeBody, NativeCall, native_call
 from novacron.gateway.native.schema import BatchBody, NativeChatBody, NativeCompletionBody
+from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.openapi import AnswerSchemas, Responses
 from novacron.gateway.replay import Event
 from novacron.gateway.service import Service, parse
@@ -36,7 +37,7 @@ def native_routes(service: Service, generations: Generations, schemas: AnswerSch
         request_id = body.request_id
         if request_id is None and generations.knows(request_id_of(request.scope)):
             request_id = uuid4().hex  # a proxy repeats its x-request-id when it tries again
-        origin = service.origin(prefix, request, body.model, request_id)
+        origin = service.origin(prefix, request, body.model, request_id, wish_of(body))
         parsed = await parse(request, native_call, body, origin, service.client.tokenizer)
         if body.stream:
             return _event_stream(service, generations, parsed)

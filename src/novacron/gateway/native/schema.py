@@ -47,9 +47,7 @@ class NativeFields(GenerationBody):
     """The seeds' fields that OpenAI does not have, and their names for those that it has.
 
     `background`: run to the end though no client listens; the stream can be read later.
-    `quantization` and `quality_preference` choose among the loaded variants of the model, of which
-    there is one: the reply has a warning if it is not what was asked for. `batch_size` has no
-    effect: batching is the server's decision.
+    `batch_size` has no effect: batching is the server's decision.
     """
 
     model: str | None = Field(
@@ -67,8 +65,6 @@ class NativeFields(GenerationBody):
     request_id: RequestIdText | None = None
     session_id: str | None = None
     background: bool | None = None
-    quantization: str | None = None
-    quality_preference: str | float | None = None
     batch_size: int | None = None
 
 

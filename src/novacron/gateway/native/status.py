@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from novacron.engine.client import EngineState
+from novacron.engine.client import EngineState, VariantStatus
 from novacron.gateway.native.events import ModelInfo
 from novacron.gateway.native.replies import model_info
 from novacron.gateway.service import Service
@@ -30,7 +30,7 @@ class NativeModel(Struct, frozen=True, kw_only=True):
 
 
 class NativeModelList(Struct, frozen=True):
-    """The names under which the model is served."""
+    """The names under which the model is served, and its variants where there are several."""
 
     models: tuple[NativeModel, ...]
 
@@ -88,33 +88,43 @@ def native_model(service: Service, name: str) -> NativeModel:
     """Raises ModelNotFound."""
     model = service.model
     phase, progress = service.client.loading_progress
+    _, named = model.resolve(name)
+    variant = model.variant(named)
     return NativeModel(
-        id=model.resolve(name),
-        status=model.status,
+        id=name,
+        status=model.status_of(variant) if named else model.status,
         phase=phase,
         progress=progress,
-        info=None if model.spec is None else model_info(name, model.spec),
+        info=None if variant.spec is None else model_info(name, variant.spec),
     )
 
 
 def native_models(service: Service) -> NativeModelList:
-    return NativeModelList(tuple(native_model(service, name) for name in service.model.names))
+    return NativeModelList(tuple(native_model(service, name) for name in service.model.listed))
 
 
 def workers(service: Service) -> tuple[Worker, ...]:
-    """One per process of the engine; one without a process if none runs."""
-    status = _WORKER_STATUS[service.client.state]
-    spec = service.model.spec
+    """One per process of the engine, or one without a process if none runs; with several variants
+    one for the engine of each."""
+    variants = service.client.variants
     pids: tuple[int | None, ...] = service.worker_pids() or (None,)
-    return tuple(
-        Worker(
-            worker_id=f"replica-0-rank-{rank}",
-            status=status,
-            pid=pid,
-            rank=rank,
-            device=None if spec is None else spec.device,
+    if len(variants) > 1:
+        return tuple(
+            _worker(f"{variant.name}-rank-0", 0, variant, variant.engine_pid)
+            for variant in variants
         )
-        for rank, pid in enumerate(pids)
+    return tuple(
+        _worker(f"replica-0-rank-{rank}", rank, variants[0], pid) for rank, pid in enumerate(pids)
+    )
+
+
+def _worker(worker_id: str, rank: int, variant: VariantStatus, pid: int | None) -> Worker:
+    return Worker(
+        worker_id=worker_id,
+        status=_WORKER_STATUS[variant.state],
+        pid=pid,
+        rank=rank,
+        device=None if variant.spec is None else variant.spec.device,
     )
 
 
@@ -143,6 +153,12 @@ def health_report(service: Service) -> HealthReport:
     elif state is not EngineState.READY:
         engine = "degraded"
         warnings.append(f"The engine is {state.value}; new requests are refused.")
+    for variant in service.client.variants[1:]:
+        if variant.state is not EngineState.READY:
+            warnings.append(
+                f"The variant {variant.name} is {variant.state.value}; requests that wish for its "
+                "precision get another."
+            )
     if stats.num_waiting > stats.num_running:
         queue = "degraded"
         warnings.append(f"{stats.num_waiting} requests wait while {stats.num_running} run.")

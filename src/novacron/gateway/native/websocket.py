@@ -22,6 +22,7 @@ from novacron.gateway.native.batch import parse_native_body
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.replies import native_call
 from novacron.gateway.native.schema import NativeChatBody
+from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.replay import Event
 from novacron.gateway.service import Service, parse
 
@@ -83,7 +84,9 @@ class _Conversation:
         body = parse_native_body({**fields, "request_id": self._request_id})
         prefix = "chatcmpl-" if isinstance(body, NativeChatBody) else "cmpl-"
         service = self._service
-        origin = service.origin(prefix, self._websocket, body.model, self._request_id)
+        origin = service.origin(
+            prefix, self._websocket, body.model, self._request_id, wish_of(body)
+        )
         parsed = await parse(self._websocket, native_call, body, origin, service.client.tokenizer)
         return self._generations.stream(parsed)
 

@@ -121,6 +121,7 @@ class ChatReply:
             created=origin.created,
             model=origin.model,
             choices=tuple(self._whole_choice(i, choice) for i, choice in enumerate(choices)),
+            warnings=origin.warnings or UNSET,
             usage=usage_of(self.call, choices),
             prompt_logprobs=prompt_logprobs(choices[0].prompt_logprobs)
             if self._wants_prompt_logprobs

@@ -164,6 +164,7 @@ class CompletionReply:
             created=origin.created,
             model=origin.model,
             choices=tuple(self._whole_choice(i, choice) for i, choice in enumerate(choices)),
+            warnings=origin.warnings or UNSET,
             usage=self._usage(choices),
         )
 

@@ -28,6 +28,7 @@ def copies_of(
             arrival_time_s=origin.arrival_time_s,
             priority=body.priority or 0,
             cache_salt=body.cache_salt or "",
+            variant=origin.variant,
         )
         for copy in range(body.n or 1)
     )

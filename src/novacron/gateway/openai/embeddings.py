@@ -43,6 +43,7 @@ def embedding_call(
                 arrival_time_s=origin.arrival_time_s,
                 priority=body.priority or 0,
                 cache_salt=body.cache_salt or "",
+                variant=origin.variant,
                 pooling=body.pooling or "mean",
             )
             for token_ids in inputs

@@ -101,6 +101,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     model: str
     choices: tuple[ChatChoice, ...]
     usage: Usage
+    warnings: tuple[str, ...] | UnsetType = UNSET
     prompt_logprobs: PromptLogprobs | UnsetType = UNSET
 
 
@@ -152,6 +153,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     model: str
     choices: tuple[CompletionChoice, ...]
     usage: Usage
+    warnings: tuple[str, ...] | UnsetType = UNSET
 
 
 class CompletionChunkChoice(Struct, frozen=True):

@@ -15,6 +15,7 @@ from novacron.gateway.openai.responses import (
     ModelCard,
     ModelList,
 )
+from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.openai.schema import ChatBody, CompletionBody, EmbeddingBody
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.service import Service, parse
@@ -31,7 +32,7 @@ def openai_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     )
     async def create_chat_completion(body: ChatBody, request: Request) -> Response:
         """Answer a conversation; with `stream`, as server-sent events."""
-        origin = service.origin("chatcmpl-", request, body.model)
+        origin = service.origin("chatcmpl-", request, body.model, wish=wish_of(body))
         reply = await parse(request, chat.parse_chat, body, origin, client.tokenizer)
         if body.stream:
             return service.stream(reply)
@@ -44,7 +45,7 @@ def openai_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     )
     async def create_completion(body: CompletionBody, request: Request) -> Response:
         """Continue a text, or several; with `stream`, as server-sent events."""
-        origin = service.origin("cmpl-", request, body.model)
+        origin = service.origin("cmpl-", request, body.model, wish=wish_of(body))
         reply = await parse(request, completions.parse_completion, body, origin, client.tokenizer)
         if body.stream:
             return service.stream(reply)
@@ -67,7 +68,7 @@ def openai_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
 
     @router.get("/models", response_class=Response, responses=schemas.answers(ModelList))
     async def list_models() -> Response:
-        """The names under which the model is served."""
+        """The names under which the model is served, and its variants where there are several."""
         return JsonResponse(models.model_list(service.model))
 
     @router.get(

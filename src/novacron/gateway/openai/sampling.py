@@ -1,4 +1,4 @@
-"""The fields that chats and completions share, as SamplingParams."""
+"""The fields that chats and completions share, as SamplingParams and PrecisionWish."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import json
 
 from novacron.errors import InvalidRequest
 from novacron.gateway.openai.schema import GenerationBody, JsonObject, ResponseFormat
+from novacron.gateway.precision import PrecisionWish
 from novacron.records.request import SamplingParams, StructuredOutput
+
+
+def wish_of(body: GenerationBody) -> PrecisionWish:
+    return PrecisionWish(body.quantization, body.quality_preference)
 
 
 def sampling_params(

@@ -55,7 +55,11 @@ class ResponseFormat(Body):
 
 
 class GenerationBody(Body):
-    """Fields that chats and completions share."""
+    """Fields that chats and completions share.
+
+    `quantization` and `quality_preference` are ours: they choose among the loaded variants of the
+    model. The answer has `warnings` if it was computed in another than was asked for.
+    """
 
     model: str | None = None
     max_tokens: Count | None = None
@@ -88,6 +92,9 @@ class GenerationBody(Body):
     guided_regex: NonEmptyText | None = None
     guided_choice: list[NonEmptyText] | None = None
     guided_grammar: NonEmptyText | None = None
+
+    quantization: str | None = None
+    quality_preference: str | float | None = None
 
 
 class ContentPart(Body):
