@@ -59,6 +59,6 @@ def test_the_peak_is_the_rounded_model_and_a_shard(
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    bound = found["final"] + max(files) + 100 * MIB  # for what the allocator keeps
+    bound = found["final"] + max(files) + 130 * MIB  # for what allocators keep
     assert bound < sum(files), "the model is too small to tell"
     assert found["peak"] < bound
