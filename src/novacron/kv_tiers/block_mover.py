@@ -39,7 +39,8 @@ from novacron.records.step import SchedulerOutput
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_S: Final = 0.005  # without a step: the engine has nothing to do
+_PAUSE_S: Final = 0.02  # without a step: the engine has nothing to do
+_LONGEST_SLEEP_S: Final = 0.05  # then there may be a pause
 _BLOCKS_AT_ONCE: Final = 8
 _REST_S: Final = 10.0  # of a tier that could not do its work
 
@@ -105,7 +106,10 @@ class BlockMover:
         self._identity = identity
         self._share = share
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._has_stores = threading.Condition(self._lock)
+        self._has_loads = threading.Condition(self._lock)
+        self._has_news = threading.Condition(self._lock)
         self._stores: deque[_Store] = deque()
         self._store_of_block: dict[int, _Store] = {}  # waiting, or being copied
         self._loads: deque[LoadBlocks] = deque()
@@ -129,14 +133,18 @@ class BlockMover:
 
     def order(self, orders: BlockOrders) -> None:
         self.give_up(block.block_id for load in orders.loads for block in load.blocks)
-        with self._changed:
+        with self._lock:
+            was_idle = not self._stores and not self._used
             for order in orders.stores:
                 store = _Store(order)
                 self._stores.append(store)
                 self._store_of_block[order.block_id] = store
-            self._loads.extend(orders.loads)
             self._used.extend(orders.used)
-            self._changed.notify_all()
+            if was_idle:  # else it has set itself a time
+                self._has_stores.notify()
+            if orders.loads:
+                self._loads.extend(orders.loads)
+                self._has_loads.notify()
         for tier in self._tiers if orders.forgotten else ():
             tier.delete(orders.forgotten)
 
@@ -144,7 +152,7 @@ class BlockMover:
         """These blocks are about to be written to. To be called before that."""
         if not self._store_of_block:
             return
-        with self._changed:
+        with self._lock:
             for block_id in block_ids:
                 store = self._store_of_block.pop(block_id, None)
                 if store is not None:
@@ -164,9 +172,9 @@ class BlockMover:
         """What happened since the last call; waits up to so long for something to happen."""
         if not self._news and wait_s == 0.0:
             return None
-        with self._changed:
+        with self._lock:
             if not self._news:
-                self._changed.wait(wait_s)
+                self._has_news.wait(wait_s)
             news, self._news = self._news, []
             if not news:
                 return None
@@ -181,9 +189,10 @@ class BlockMover:
 
     def close(self, patience_s: float = 0.0) -> None:
         """End both threads, and store for up to so long what still waits."""
-        with self._changed:
+        with self._lock:
             self._closing_at_s = self._clock() + patience_s
-            self._changed.notify_all()
+            self._has_stores.notify()
+            self._has_loads.notify()
         for thread in self._threads:
             thread.join(patience_s + 10.0)
         for tier in self._tiers:
@@ -210,14 +219,13 @@ class BlockMover:
     def _next_stores(self) -> tuple[list[_Store], list[BlockHash]]:
         """Those to be done now, after waiting for their time, and what was used meanwhile. Neither:
         it is time to end."""
-        with self._changed:
+        with self._lock:
             while not self._is_time_to_store():
                 if self._closing_at_s is not None:
                     return [], []
-                self._changed.wait(self._patience_s())
+                self._has_stores.wait(self._patience_s())
             used = [self._used.popleft() for _ in range(len(self._used))]
-            count = _BLOCKS_AT_ONCE if self._is_paused() else 1
-            count = min(count, len(self._stores))
+            count = min(_BLOCKS_AT_ONCE, len(self._stores))
             return [self._stores.popleft() for _ in range(count)], used
 
     def _is_time_to_store(self) -> bool:
@@ -232,17 +240,17 @@ class BlockMover:
         return not self._is_computing and self._clock() - self._last_step_s >= _PAUSE_S
 
     def _patience_s(self) -> float | None:
-        """How long it takes at most until something may be stored; None: until it is ordered."""
+        """How long to sleep before looking again; None: until something is ordered."""
         if not self._stores and not self._used:
             return None
-        return max(0.0005, min(self._next_store_s - self._clock(), _PAUSE_S))
+        return min(_LONGEST_SLEEP_S, max(_PAUSE_S, self._next_store_s - self._clock()))
 
     def _store(self, stores: Sequence[_Store], buffers: Sequence[Bytes]) -> None:
         records: list[tuple[_Store, Bytes]] = []
         for store, buffer in zip(stores, buffers, strict=False):
             if not store.is_given_up:
                 self._memory.read_block(store.order.block_id, block_of(buffer))
-            with self._changed:
+            with self._lock:
                 if store.is_given_up:  # perhaps while it was copied
                     self._num_stores_dropped += 1
                     continue
@@ -278,9 +286,9 @@ class BlockMover:
     def _run_loads(self) -> None:
         buffers = self._buffers()
         while True:
-            with self._changed:
+            with self._lock:
                 while not self._loads and self._closing_at_s is None:
-                    self._changed.wait()
+                    self._has_loads.wait()
                 if self._closing_at_s is not None:
                     return
                 load = self._loads.popleft()
@@ -355,7 +363,7 @@ class BlockMover:
         )
 
     def _count(self, index: int, **more: float) -> None:
-        with self._changed:
+        with self._lock:
             totals = self._totals[index]
             sums = {name: getattr(totals, name) + value for name, value in more.items()}
             self._totals[index] = msgspec.structs.replace(
@@ -363,6 +371,6 @@ class BlockMover:
             )
 
     def _tell(self, news: BlockNews) -> None:
-        with self._changed:
+        with self._lock:
             self._news.append(news)
-            self._changed.notify_all()
+            self._has_news.notify()

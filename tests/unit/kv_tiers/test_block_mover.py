@@ -286,8 +286,8 @@ def test_an_order_does_not_wait_for_a_slow_copy() -> None:
 def test_while_steps_run_stores_take_a_small_share_of_the_time() -> None:
     """The clock stands still, but for what copies take: 1 s each."""
     now_s = [0.0]
-    memory, tier = Memory(3), ram()
-    for number in range(3):
+    memory, tier = Memory(20), ram()
+    for number in range(20):
         memory.fill(number, number)
 
     def take_a_second(block_id: int) -> None:
@@ -297,17 +297,17 @@ def test_while_steps_run_stores_take_a_small_share_of_the_time() -> None:
     mover = BlockMover(memory, [tier], IDENTITY, share=0.1, clock=lambda: now_s[0])
     try:
         mover.begin_step(SchedulerOutput(1, (), (), (), ()))  # and it does not end
-        mover.order(store(0, 1, 2))
-        settled(mover, 1)
-        assert mover.news(wait_s=0.05) is None
-        now_s[0] += 5.0
-        assert mover.news(wait_s=0.05) is None
-        now_s[0] += 5.1  # ten times what it took
-        settled(mover, 1)
+        mover.order(store(*range(20)))
+        settled(mover, 8)  # at once
+        assert mover.news(wait_s=0.1) is None
+        now_s[0] += 79.0
+        assert mover.news(wait_s=0.1) is None
+        now_s[0] += 1.1  # ten times what it took
+        settled(mover, 8)
         mover.end_step()
         now_s[0] += 1.0  # a pause
-        settled(mover, 1)
-        assert held(tier, range(3)) == [0, 1, 2]
+        settled(mover, 4)
+        assert held(tier, range(20)) == list(range(20))
     finally:
         mover.close()
 
