@@ -274,7 +274,7 @@ def planned(device: DeviceMemory, chosen: dict[str, Any]) -> MemoryPlan | None:
         return None
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(device=devices, chosen=choices)
 def test_never_over_budget(device: DeviceMemory, chosen: dict[str, Any]) -> None:
     found = planned(device, chosen)
