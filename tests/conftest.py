@@ -1,12 +1,18 @@
-"""Nothing that an engine keeps on disk goes beyond a test run, or from one test to the next."""
+"""The same run every time: the same examples, and nothing that an engine keeps on disk goes beyond
+a test run, or from one test to the next."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from novacron.executor import tiers
+
+settings.register_profile("same-examples", derandomize=True, deadline=None)
+settings.register_profile("new-examples", deadline=None)  # pytest --hypothesis-profile=new-examples
+settings.load_profile("same-examples")
 
 
 @pytest.fixture(scope="session", autouse=True)

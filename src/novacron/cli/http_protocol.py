@@ -35,7 +35,7 @@ class HttpLimits:
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection, over which each request has to arrive whole and in time.
 
-    Headers may exceed MAX_HEADER_BYTES by no more than what one read brings. Above the limit of
+    Headers beyond MAX_HEADER_BYTES get 431, whether they end or not. Above the limit of
     connections, new ones get 503; above that plus SPARE_CONNECTIONS they are not accepted.
     """
 
@@ -65,7 +65,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
-        self.app = self._refuse_unless_probe if self._is_full() else self.config.loaded_app
+        if self._are_headers_too_large():
+            self.app = _refuse_headers
+        elif self._is_full():
+            self.app = self._refuse_unless_probe
+        else:
+            self.app = self.config.loaded_app
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -83,15 +88,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._in_headers and not self.transport.is_closing():
             self._num_header_bytes += len(data)
             if self._num_header_bytes > MAX_HEADER_BYTES:
-                message = f"The headers exceed {MAX_HEADER_BYTES} bytes."
-                self._answer_and_close(JsonResponse(other_error_body(431, message), 431))
+                self._answer_and_close(_headers_refusal())
 
     def handle_websocket_upgrade(self) -> None:
         self._end_waiting()
-        if self._is_full():
+        if self._are_headers_too_large():
+            self._answer_and_close(_headers_refusal())
+        elif self._is_full():
             self._answer_and_close(error_response(self._too_many()))
         else:
             super().handle_websocket_upgrade()
+
+    def _are_headers_too_large(self) -> bool:
+        num_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        return num_bytes > MAX_HEADER_BYTES
 
     def _is_full(self) -> bool:
         return len(self.connections) > self._limits.max_connections
@@ -106,10 +116,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """A server that is busy must not look dead to whoever would restart it."""
         if scope["path"] in OPEN_PATHS:
             await self.config.loaded_app(scope, receive, send)
-            return
-        response = error_response(self._too_many())
-        response.headers["connection"] = "close"
-        await response(scope, receive, send)
+        else:
+            await _last_response(error_response(self._too_many()))(scope, receive, send)
 
     def _expect_request(self) -> None:
         if self._deadline is None:
@@ -144,3 +152,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         status_line = STATUS_LINE[response.status_code]
         self.transport.write(b"%b%b\r\n%b" % (status_line, lines, bytes(response.body)))
         self.transport.close()
+
+
+def _headers_refusal() -> Response:
+    message = f"The headers exceed {MAX_HEADER_BYTES} bytes."
+    return JsonResponse(other_error_body(431, message), 431)
+
+
+async def _refuse_headers(scope: Scope, receive: Receive, send: Send) -> None:
+    await _last_response(_headers_refusal())(scope, receive, send)
+
+
+def _last_response(response: Response) -> Response:
+    """The response, after which the connection ends."""
+    response.headers["connection"] = "close"
+    return response

@@ -296,7 +296,11 @@ async def test_a_server_on_loopback_goes_by_local_names(server: ServerProcess) -
             assert answer.status_code == status
 
 
-async def test_headers_without_end_are_refused(server: ServerProcess) -> None:
-    async with httpx2.AsyncClient(base_url=server.url) as http:
-        answer = await http.get("/v1/models", headers={f"x-{i}": "a" * 4000 for i in range(40)})
-    assert answer.status_code == 431
+@pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["without_end", "complete"])
+async def test_large_headers_are_refused(server: ServerProcess, end: bytes) -> None:
+    url = httpx2.URL(server.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    # Barely too large: what a server has not read when it closes may reset the connection.
+    writer.write(b"GET /v1/models HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 65_536 + b"\r\n" + end)
+    assert (await reader.readline()).split()[1] == b"431"
+    writer.close()
