@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,4 +70,17 @@ class KVTier(Protocol):
 
     def close(self) -> None:
         """Let go of memory and files. What a tier keeps beyond the process stays."""
+        ...
+
+
+@runtime_checkable
+class ReadsParts(Protocol):
+    """A tier that can bring headers and blocks to different places, so that a block needs no copy
+    on its way to the device."""
+
+    def get_parts(
+        self, keys: Sequence[BlockHash], headers: Bytes, blocks: Sequence[Bytes]
+    ) -> list[bool]:
+        """As `get`, but the header goes to [records][HEADER_BYTES] and the rest to `blocks`. Where
+        False is returned, they may hold anything."""
         ...
