@@ -30,7 +30,7 @@ _RAM_BYTES: Final = 4 * 2**30
 _SHARE_OF_FREE_RAM: Final = 8
 _DISK_BYTES: Final = 20 * 2**30
 _SHARE_OF_FREE_DISK: Final = 10
-_SHARE_OF_CORES: Final = 0.015  # for stores while steps follow each other
+_SHARE_OF_CORES: Final = 0.0075  # for stores while steps follow each other
 _MOST_LOADERS: Final = 4
 
 logger = logging.getLogger(__name__)

@@ -1,14 +1,13 @@
 """BlockStorer: the thread that copies device blocks into the tiers, when it is time.
 
-It asks for a core only where nobody else wants one (Linux: SCHED_IDLE), and for the interpreter's
-lock a few times for many blocks: the thread of the steps and its helpers need both.
+It asks for the interpreter's lock a few times for many blocks, because the thread of the steps
+needs it. For the same reason it has the priority of all others: a thread that holds the lock and
+gets no core holds up everybody.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -73,8 +72,7 @@ class BlockStorer:
                 self._has_work.notify()
 
     def close(self, patience_s: float) -> None:
-        """End the thread, then store for up to so long what still waits: here, because the thread
-        might not get a core for as long."""
+        """End the thread, then store for up to so long what still waits."""
         end_s = self._clock() + patience_s
         with self._has_work:
             self._is_closing = True
@@ -90,7 +88,6 @@ class BlockStorer:
         return not self.pending and not self._used
 
     def _run(self) -> None:
-        _yield_to_others()
         while True:
             with self._has_work:
                 while not self._is_closing and (self._has_nothing or not self._pace.is_time):
@@ -156,10 +153,3 @@ class BlockStorer:
             if own is None:
                 self._memory.read_block(block_id, copy)
             yield copy if own is None else own
-
-
-def _yield_to_others() -> None:
-    """Let this thread have a core only where nobody else wants it."""
-    if hasattr(os, "SCHED_IDLE"):
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -1,8 +1,8 @@
 """RamTier: records in the host's memory.
 
-No copy is made under the lock, which the thread that stores might hold for long: it has to wait for
-cores. A record that is not finished is not there yet, and one whose slot was given to another while
-it was read is not there any more.
+No copy is made under the lock, so that a load does not wait for stores. A record that is not
+finished is not there yet, and one whose slot was given to another while it was read is not there
+any more.
 """
 
 from __future__ import annotations
