@@ -8,7 +8,7 @@ it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from novacron.kv_tiers.block_mover import written_blocks
@@ -24,6 +24,7 @@ from novacron.records.block_moves import (
 )
 from novacron.records.output import TierSpec
 from novacron.records.step import SchedulerOutput
+from novacron.scheduler.fetch_choice import AlwaysFetch
 
 
 @dataclass(slots=True)
@@ -126,3 +127,13 @@ class FakeTiers:
             ok.append(True)
         loaded = LoadedBlocks(load.load_id, tuple(ok))
         self._news.append(BlockNews(removed=tuple(removed), loaded=(loaded,)))
+
+
+class FetchFirst(AlwaysFetch):
+    """A FetchChoice that has so many blocks fetched, and the rest of a prefix computed."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self._num_blocks = num_blocks
+
+    def cut(self, chain: Sequence[int | None], num_more_tokens: int) -> int:
+        return min(self._num_blocks, len(chain))
