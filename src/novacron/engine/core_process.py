@@ -37,8 +37,9 @@ from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.observability.logs import configure_logging
 from novacron.quality.document import Document
 from novacron.records import wire
-from novacron.records.output import EngineOutput, WatchStats
+from novacron.records.output import EngineOutput, ModelSpec, WatchStats
 from novacron.records.request import Request
+from novacron.scheduler.fetch_choice import MeasuredFetchChoice
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.speculation_choice import build_speculation
 from novacron.scheduler.tiered_prefixes import TieredPrefixes
@@ -87,7 +88,7 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
             max_num_seqs=config.scheduler.max_num_seqs,
             draft_context_length=spec.draft_model.context_length if spec.draft_model else 0,
         ),
-        tiers=TieredPrefixes(kv_cache, spec.kv_tiers) if spec.kv_tiers else None,
+        tiers=_build_tiers(config, spec, kv_cache),
     )
 
     def make_grammar_compiler() -> GrammarCompiler:
@@ -95,6 +96,20 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         return GrammarCompiler(tokenizer.json_text, spec.vocab_size, spec.eos_token_ids)
 
     return EngineCore(executor, scheduler, make_grammar_compiler)
+
+
+def _build_tiers(
+    config: EngineConfig, spec: ModelSpec, kv_cache: KVCacheManager
+) -> TieredPrefixes | None:
+    if not spec.kv_tiers:
+        return None
+    choice = MeasuredFetchChoice(
+        spec.kv_tiers,
+        block_bytes=spec.kv_cache_bytes // spec.num_blocks,
+        block_size=spec.block_size,
+        tokens_per_step=config.scheduler.max_num_batched_tokens,
+    )
+    return TieredPrefixes(kv_cache, spec.kv_tiers, choice=choice)
 
 
 class _Mailbox:

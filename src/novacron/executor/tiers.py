@@ -14,7 +14,11 @@ from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
 from novacron.executor.packed_weights import cache_folder
-from novacron.kv_tiers.block_mover import BlockMemory, BlockMover
+from novacron.kernels.native.block_copies import NativeCopies
+from novacron.kernels.native.library import NativeContext, NativeUnavailable
+from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
+from novacron.kv_tiers.block_memory import BlockMemory
+from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
@@ -26,7 +30,8 @@ _RAM_BYTES: Final = 4 * 2**30
 _SHARE_OF_FREE_RAM: Final = 8
 _DISK_BYTES: Final = 20 * 2**30
 _SHARE_OF_FREE_DISK: Final = 10
-_SHARE_OF_CORES: Final = 0.015  # for stores while steps follow each other
+_SHARE_OF_CORES: Final = 0.0075  # for stores while steps follow each other
+_MOST_LOADERS: Final = 4
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +77,10 @@ def open_tiers(
     specs: list[TierSpec] = []
     tiers: list[KVTier] = []
     found: list[TierKeys] = []
+    copies = _open_copies()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
-        tiers.append(RamTier(of_ram, size))
+        tiers.append(RamTier(of_ram, size, copies))
         specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
     folder = Path(cache.kv_disk_path).expanduser() if cache.kv_disk_path else None
     disk = _open_disk(cache, folder or cache_folder(model) / "kv", size, identity)
@@ -85,8 +91,24 @@ def open_tiers(
     if not tiers:
         return None
     logger.info("KV tiers: %s", ", ".join(map(_describe, specs)))
-    share = min(1.0, _SHARE_OF_CORES * (psutil.cpu_count() or 1))
-    return OpenTiers(tuple(specs), BlockMover(memory, tiers, identity, found=found, share=share))
+    num_cores = psutil.cpu_count() or 1
+    mover = BlockMover(
+        memory,
+        tiers,
+        identity,
+        found=found,
+        share=min(1.0, _SHARE_OF_CORES * num_cores),
+        copies=copies,
+        num_loaders=min(_MOST_LOADERS, num_cores),
+    )
+    return OpenTiers(tuple(specs), mover)
+
+
+def _open_copies() -> BlockCopies:
+    try:
+        return NativeCopies(NativeContext(1))
+    except NativeUnavailable:  # said when the kernels were chosen
+        return PlainCopies()
 
 
 def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> DiskTier | None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from novacron.records.block import BlockHash
+from novacron.records.block_moves import NO_ORIGIN, BlockOrigin
 
 Bytes = NDArray[np.uint8]
+
+
+class Record(NamedTuple):
+    """A sealed record (record.py) on its way to a tier, which copies what it keeps."""
+
+    key: BlockHash
+    data: Bytes
+    origin: BlockOrigin = NO_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,7 @@ class KVTier(Protocol):
     @property
     def used_bytes(self) -> int: ...
 
-    def put(self, records: Sequence[tuple[BlockHash, Bytes]]) -> Put:
+    def put(self, records: Sequence[Record]) -> Put:
         """Keep copies of these records; drops what was used longest ago at need."""
         ...
 
@@ -61,4 +70,17 @@ class KVTier(Protocol):
 
     def close(self) -> None:
         """Let go of memory and files. What a tier keeps beyond the process stays."""
+        ...
+
+
+@runtime_checkable
+class ReadsParts(Protocol):
+    """A tier that can bring headers and blocks to different places, so that a block needs no copy
+    on its way to the device."""
+
+    def get_parts(
+        self, keys: Sequence[BlockHash], headers: Bytes, blocks: Sequence[Bytes]
+    ) -> list[bool]:
+        """As `get`, but the header goes to [records][HEADER_BYTES] and the rest to `blocks`. Where
+        False is returned, they may hold anything."""
         ...

@@ -160,6 +160,10 @@ _TABLE = (
     ),
     _counter("novacron_kv_load_waits", "Times that a request waited for blocks from a tier."),
     _counter("novacron_kv_load_wait_seconds", "Time that requests waited so."),
+    _counter(
+        "novacron_kv_recomputed_instead",
+        "Times that blocks of a tier were computed, because fetching them takes longer.",
+    ),
     _counter("novacron_kv_lookup_seconds", "Time of looking for prefixes in tiers."),
     _gauge("novacron_startup_phase_seconds", "Duration of a phase of start-up.", "phase"),
 )
@@ -482,6 +486,7 @@ def _tier_values(stats: EngineStats) -> _Values:
         "novacron_kv_stores_dropped": _one(stats.num_tier_stores_dropped),
         "novacron_kv_load_waits": _one(stats.num_tier_waits),
         "novacron_kv_load_wait_seconds": _one(stats.tier_wait_s),
+        "novacron_kv_recomputed_instead": _one(stats.num_recomputed_instead),
         "novacron_kv_lookup_seconds": _one(stats.tier_lookup_s),
     }
 

@@ -1,25 +1,45 @@
 """What crosses between the scheduler and the ranks about KV tiers. Frozen values; no torch.
 
 A tier is named by its place in `ModelSpec.kv_tiers`, fastest first. Blocks are named by their hash
-wherever they lie, and by their number where they lie on the device.
+wherever they lie, and by their number where they lie on the device. Those that there is one of for
+each block are kept from the garbage collector, as they cannot be part of a cycle.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import msgspec
 
 from novacron.records.block import BlockHash
 
 
-class StoreBlock(msgspec.Struct, frozen=True, array_like=True):
+class BlockOrigin(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a block stands among others: what a tier may know of it when it chooses what to drop.
+
+    `depth` blocks lie before it in its chain, `parent` right before it (None: it is the first).
+    `session` and `scope` are digests of who made it; empty: not known.
+    """
+
+    parent: BlockHash | None
+    depth: int
+    session: bytes = b""
+    scope: bytes = b""
+
+
+NO_ORIGIN: Final = BlockOrigin(None, 0)
+
+
+class StoreBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Keep what the device block holds in these tiers, unless the block is written to before."""
 
     key: BlockHash
     block_id: int
     tiers: tuple[int, ...]
+    origin: BlockOrigin = NO_ORIGIN
 
 
-class LoadBlock(msgspec.Struct, frozen=True, array_like=True):
+class LoadBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Bring a block from a tier into the device block, which is reserved for it."""
 
     key: BlockHash

@@ -95,6 +95,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_tier_stores_dropped: int = 0  # blocks whose place was needed before they were stored
     num_tier_waits: int = 0  # times that a request waited for blocks from a tier
     tier_wait_s: float = 0.0  # total of these
+    num_recomputed_instead: int = 0  # times that a prefix was computed because that is quicker
     tier_lookup_s: float = 0.0  # total of looking for prefixes in tiers
 
     def after_the_end(self) -> EngineStats:

@@ -249,6 +249,7 @@ class Scheduler:
         """Take in the result of the step that `schedule` decided last; returns the news."""
         assert scheduler_output.step == runner_output.step == self._num_steps
         states, self._in_flight = self._in_flight, []
+        self._tiers.end_step()
         self._speculation.observe(scheduler_output.scheduled, states, runner_output.results)
         outputs = self._take_outputs()
         for state, part, result in zip(
@@ -398,6 +399,8 @@ class Scheduler:
             return SchedulerOutput(self._num_steps, (), (), (), ())
         drafting = self._speculation.extend(plan.parts, self._running, plan.num_tokens_left)
         self._in_flight = self._running.copy()
+        num_tokens = self._config.max_num_batched_tokens - plan.num_tokens_left
+        self._tiers.begin_step(num_tokens, len(plan.parts))
         output = SchedulerOutput(
             step=self._num_steps,
             new_requests=tuple(plan.new_requests),
@@ -422,7 +425,8 @@ class Scheduler:
         if part.draft_token_ids:  # wrong guesses do not count
             end -= 1 + len(part.draft_token_ids) - len(result.token_ids)
         state.num_computed_tokens = end
-        self._tiers.offer(state)
+        if state.blocks.num_settled > state.num_offered_blocks:
+            self._tiers.offer(state)
         if part.start < state.num_prompt_tokens:
             self._num_prompt_tokens += min(end, state.num_prompt_tokens) - part.start
         prompt_logprobs = self._new_prompt_logprobs(state, part, result.prompt_logprobs)

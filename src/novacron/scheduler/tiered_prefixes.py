@@ -9,7 +9,7 @@ nothing here depends on who asked for a load, or on whether it is still there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,12 +21,15 @@ from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
     BlockNews,
     BlockOrders,
+    BlockOrigin,
     LoadBlock,
     LoadBlocks,
     LoadedBlocks,
     TierTotals,
 )
 from novacron.records.output import EngineStats, TierSpec, TierStats
+from novacron.scheduler.fetch_choice import AlwaysFetch, FetchChoice
+from novacron.scheduler.fetch_or_compute import FREE
 from novacron.scheduler.request_state import RequestState, RequestStatus
 
 
@@ -46,6 +49,12 @@ class Tiers(Protocol):
     def use(self, state: RequestState) -> None:
         """The request ends, or stops for now."""
         ...
+
+    def begin_step(self, num_tokens: int, num_parts: int) -> None:
+        """A step of so many tokens, of so many requests, is going to be computed."""
+        ...
+
+    def end_step(self) -> None: ...
 
     def forget(self, state: RequestState) -> None:
         """Computing the request went wrong, perhaps because of one of its blocks."""
@@ -73,6 +82,12 @@ class NoTiers:
     def use(self, state: RequestState) -> None:
         pass
 
+    def begin_step(self, num_tokens: int, num_parts: int) -> None:
+        pass
+
+    def end_step(self) -> None:
+        pass
+
     def forget(self, state: RequestState) -> None:
         pass
 
@@ -91,6 +106,7 @@ class _Load:
     """Blocks on their way, and the requests that wait for them."""
 
     order: LoadBlocks
+    ordered_s: float
     waiting: list[RequestState] = field(default_factory=list)
 
 
@@ -102,11 +118,14 @@ class TieredPrefixes:
         kv_cache: KVCacheManager,
         tiers: Sequence[TierSpec],
         clock: Callable[[], float] = time.monotonic,
+        choice: FetchChoice | None = None,
     ) -> None:
         self.index = TierIndex(len(tiers))
         self._kv_cache = kv_cache
         self._specs = tuple(tiers)
         self._clock = clock
+        self._choice = choice or AlwaysFetch()
+        self.begin_step, self.end_step = self._choice.begin_step, self._choice.end_step
         self._loads: dict[int, _Load] = {}
         self._load_of: dict[BlockHash, _Load] = {}
         self._num_loads = 0
@@ -115,18 +134,27 @@ class TieredPrefixes:
         self._totals: tuple[TierTotals, ...] = (TierTotals(),) * len(tiers)
         self._hit_tokens = [0] * len(tiers)
         self._num_stores_dropped = 0
-        self._num_waits = 0
+        self._num_waits = self._num_recomputed_instead = 0
         self._wait_s = self._lookup_s = 0.0
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
         if state.has_loaded or not self.index.has_blocks:
             return []
         started_s = self._clock()
-        missing, joined = self._missing(state, hit)
+        chain = self._chain(state, hit)
+        num_more_tokens = len(state.token_ids) - hit.num_tokens
+        num_more_tokens -= len(chain) * self._kv_cache.block_size
+        cut = self._choice.cut([tier for _, tier in chain], num_more_tokens)
+        missing = [(key, tier) for key, tier in chain[:cut] if tier is not None]
+        joined = self._loads_of(key for key, _ in chain[:cut])
         self._lookup_s += self._clock() - started_s
-        if not missing and not joined:
+        waits = bool(missing or joined)
+        if waits and not self._kv_cache.has_room(len(state.token_ids), hit, num_spare_blocks):
             return []
-        if not self._kv_cache.has_room(len(state.token_ids), hit, num_spare_blocks):
+        if any(tier is not None for _, tier in chain[cut:]):
+            self._num_recomputed_instead += 1
+            state.has_loaded = True  # else the next step would ask again
+        if not waits:
             return []
         self._kv_cache.adopt(state.blocks, hit)  # so that nobody evicts it meanwhile
         block_ids = self._kv_cache.reserve(len(missing))
@@ -139,31 +167,28 @@ class TieredPrefixes:
         self._loading[state.request.request_id] = started_s
         return block_ids
 
-    def _missing(
-        self, state: RequestState, hit: PrefixHit
-    ) -> tuple[list[tuple[BlockHash, int]], list[_Load]]:
-        """The blocks to bring, with their tiers, and the loads that bring others already."""
-        missing: list[tuple[BlockHash, int]] = []
-        joined: dict[int, _Load] = {}
+    def _chain(self, state: RequestState, hit: PrefixHit) -> list[tuple[BlockHash, int | None]]:
+        """The blocks that go on from the hit, with their tiers. FREE: the device has it or will."""
+        chain: list[tuple[BlockHash, int | None]] = []
         for key in self._kv_cache.missing_keys(state.blocks, state.token_ids, hit):
-            load = self._load_of.get(key)
-            tier = self.index.tier_of(key)
-            if load is not None:
-                joined[load.order.load_id] = load
-            elif self._kv_cache.is_cached(key):
-                continue
-            elif tier is not None:
-                missing.append((key, tier))
-            else:
+            is_free = key in self._load_of or self._kv_cache.is_cached(key)
+            tier = FREE if is_free else self.index.tier_of(key)
+            if tier is None and not is_free:
                 break
-        return missing, list(joined.values())
+            chain.append((key, tier))
+        return chain
+
+    def _loads_of(self, keys: Iterable[BlockHash]) -> list[_Load]:
+        """The loads that bring some of these already."""
+        loads = (self._load_of[key] for key in keys if key in self._load_of)
+        return list({load.order.load_id: load for load in loads}.values())
 
     def _order(self, missing: Sequence[tuple[BlockHash, int]], block_ids: Sequence[int]) -> _Load:
         blocks = tuple(
             LoadBlock(key, block_id, tier)
             for (key, tier), block_id in zip(missing, block_ids, strict=True)
         )
-        load = _Load(LoadBlocks(self._num_loads, blocks))
+        load = _Load(LoadBlocks(self._num_loads, blocks), self._clock())
         self._num_loads += 1
         self._loads[load.order.load_id] = load
         self._load_of |= dict.fromkeys((key for key, _ in missing), load)
@@ -177,7 +202,8 @@ class TieredPrefixes:
         table = state.blocks
         num_full = min(num_full, table.num_settled)
         for place in range(state.num_offered_blocks, num_full):
-            self.index.offer(table.hashes[place], table.block_ids[place])
+            origin = BlockOrigin(table.hashes[place - 1] if place else None, place)
+            self.index.offer(table.hashes[place], table.block_ids[place], origin)
         state.num_offered_blocks = num_full
 
     def use(self, state: RequestState) -> None:
@@ -198,6 +224,7 @@ class TieredPrefixes:
     def _end(self, loaded: LoadedBlocks) -> list[RequestState]:
         """Let what has come be found, and the requests go on that wait for nothing else."""
         load = self._loads.pop(loaded.load_id)
+        self._see_time_of(load)
         keys: list[BlockHash | None] = []
         for block, ok in zip(load.order.blocks, loaded.ok, strict=True):
             del self._load_of[block.key]
@@ -215,6 +242,12 @@ class TieredPrefixes:
             self._wait_s += self._clock() - self._loading.pop(state.request.request_id)
             ready.append(state)
         return ready
+
+    def _see_time_of(self, load: _Load) -> None:
+        tiers = {block.tier for block in load.order.blocks}
+        if len(tiers) == 1:  # else nobody knows which took how long
+            seconds = self._clock() - load.ordered_s
+            self._choice.see_load(tiers.pop(), len(load.order.blocks), seconds)
 
     def take_orders(self) -> BlockOrders | None:
         return self.index.take_orders()
@@ -245,6 +278,7 @@ class TieredPrefixes:
             num_loading=len(self._loading),
             num_tier_stores_dropped=self._num_stores_dropped,
             num_tier_waits=self._num_waits,
+            num_recomputed_instead=self._num_recomputed_instead,
             tier_wait_s=self._wait_s,
             tier_lookup_s=self._lookup_s,
         )

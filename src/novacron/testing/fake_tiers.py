@@ -8,7 +8,7 @@ it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from novacron.kv_tiers.block_mover import written_blocks
@@ -16,6 +16,7 @@ from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
     BlockNews,
     BlockOrders,
+    BlockOrigin,
     LoadBlocks,
     LoadedBlocks,
     StoreBlock,
@@ -23,6 +24,7 @@ from novacron.records.block_moves import (
 )
 from novacron.records.output import TierSpec
 from novacron.records.step import SchedulerOutput
+from novacron.scheduler.fetch_choice import AlwaysFetch
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class FakeTiers:
         self._sizes = num_blocks
         self._is_lost = is_lost
         self.kept = list(kept) or [OrderedDict() for _ in num_blocks]
+        self.origins: dict[BlockHash, BlockOrigin] = {}
         self._stores: dict[int, StoreBlock] = {}
         self._loads: list[LoadBlocks] = []
         self._news: list[BlockNews] = []
@@ -71,6 +74,7 @@ class FakeTiers:
         for store in orders.stores:
             assert store.block_id not in self._stores, "a block with two contents"
             self._stores[store.block_id] = store
+            self.origins[store.key] = store.origin
         self._loads += orders.loads
         for key in orders.forgotten:
             for content in self.kept:
@@ -123,3 +127,13 @@ class FakeTiers:
             ok.append(True)
         loaded = LoadedBlocks(load.load_id, tuple(ok))
         self._news.append(BlockNews(removed=tuple(removed), loaded=(loaded,)))
+
+
+class FetchFirst(AlwaysFetch):
+    """A FetchChoice that has so many blocks fetched, and the rest of a prefix computed."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self._num_blocks = num_blocks
+
+    def cut(self, chain: Sequence[int | None], num_more_tokens: int) -> int:
+        return min(self._num_blocks, len(chain))

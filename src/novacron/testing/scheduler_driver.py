@@ -11,6 +11,7 @@ from novacron.records.request import FinishReason, Request
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.scheduler.adaptive_speculation import AdaptiveSpeculation
 from novacron.scheduler.draft_speculation import DraftModelSpeculation
+from novacron.scheduler.fetch_choice import FetchChoice
 from novacron.scheduler.guesser import Drafter
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.speculation import NoSpeculation, Speculation
@@ -39,6 +40,7 @@ class SchedulerDriver:
         enable_prefix_caching: bool = True,
         new_drafter: Callable[[], Drafter] | None = None,
         has_draft_model: bool = False,
+        choice: FetchChoice | None = None,
     ) -> None:
         self.config = config
         self.executor = executor
@@ -54,7 +56,7 @@ class SchedulerDriver:
         )
         self.kv_tiers: TieredPrefixes | None = None
         if executor.tiers is not None:
-            self.kv_tiers = TieredPrefixes(self.kv_cache, executor.tiers.specs, self.clock)
+            self.kv_tiers = TieredPrefixes(self.kv_cache, executor.tiers.specs, self.clock, choice)
         self.scheduler = Scheduler(
             config,
             self.kv_cache,

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from novacron.config.engine import SchedulerConfig
 from novacron.records.block import BlockHash
 from novacron.records.request import FinishReason, Request, SamplingParams
+from novacron.scheduler.fetch_choice import FetchChoice
 from novacron.testing.fake_executor import FakeExecutor, fake_spec
-from novacron.testing.fake_tiers import Content, FakeTiers
+from novacron.testing.fake_tiers import Content, FakeTiers, FetchFirst
 from novacron.testing.scheduler_driver import SchedulerDriver, expected_tokens
 
 BLOCK_SIZE = 4
@@ -27,6 +29,7 @@ def make_driver(
     is_lost: Callable[[BlockHash], bool] = lambda key: False,
     policy: str = "fcfs",
     fail_at: dict[str, int] | None = None,
+    choice: FetchChoice | None = None,
 ) -> SchedulerDriver:
     tiers = FakeTiers(*tier_sizes, is_lost=is_lost, kept=kept or ())
     spec = fake_spec(num_blocks=num_blocks, block_size=BLOCK_SIZE, max_model_len=80)
@@ -35,7 +38,7 @@ def make_driver(
         max_num_batched_tokens=64,
         scheduling_policy=policy,  # type: ignore[arg-type]
     )
-    return SchedulerDriver(config, FakeExecutor(spec, tiers=tiers, fail_at=fail_at))
+    return SchedulerDriver(config, FakeExecutor(spec, tiers=tiers, fail_at=fail_at), choice=choice)
 
 
 def make_request(
@@ -84,6 +87,48 @@ def test_after_a_restart_the_prefix_is_there() -> None:
     assert stats.kv_tiers[0].hit_tokens == 32
     assert (stats.num_tier_waits, stats.prefix_hits_tokens) == (1, 32)
     assert second.scheduler.stats().prompt_tokens == 1
+
+
+@pytest.mark.parametrize("num_fetched", [0, 3])
+def test_what_is_quicker_computed_is_not_waited_for(num_fetched: int) -> None:
+    first = make_driver()
+    ask(first, make_request("a"))
+    driver = make_driver(kept=kept_of(first), choice=FetchFirst(num_fetched))
+    assert ask(driver, make_request("b")) == num_fetched * BLOCK_SIZE
+    stats = driver.scheduler.stats()
+    assert stats.num_recomputed_instead == 1
+    assert stats.num_tier_waits == (num_fetched > 0)
+    assert ask(driver, make_request("c")) == 32, "the device has all of it now"
+    assert driver.scheduler.stats().num_recomputed_instead == 1
+
+
+def test_a_request_without_room_is_counted_once() -> None:
+    first = make_driver()
+    ask(first, make_request("a"))
+    driver = make_driver(num_blocks=12, kept=kept_of(first), choice=FetchFirst(2))
+    long, waits = make_request("long", tuple(range(60, 91))), make_request("waits")
+    driver.scheduler.add(long)
+    driver.scheduler.add(waits)
+    for _ in range(4):  # the first one leaves no room for the other
+        driver.step()
+    assert driver.scheduler.stats().num_recomputed_instead == 0
+    driver.run()
+    check(driver, waits)
+    assert driver.scheduler.stats().num_recomputed_instead == 1
+
+
+def test_tiers_are_told_where_in_its_chain_a_block_stands() -> None:
+    driver = make_driver()
+    ask(driver, make_request("a"))
+    assert driver.executor.tiers is not None
+    origins = driver.executor.tiers.origins
+    assert sorted(origin.depth for origin in origins.values()) == list(range(9))
+    for origin in origins.values():
+        if origin.depth == 0:
+            assert origin.parent is None
+        else:
+            assert origin.parent is not None
+            assert origins[origin.parent].depth == origin.depth - 1
 
 
 def test_what_the_device_evicted_comes_back() -> None:
