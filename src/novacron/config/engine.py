@@ -195,6 +195,11 @@ class SchedulerConfig:
         True, "compute long prompts in parts beside running requests"
     )
     max_queued_requests: int = setting(1024, "most requests waiting; more are refused with 503")
+    preemption_mode: Literal["swap", "recompute"] = setting(
+        "swap",
+        "a request whose KV blocks are needed for others: its tokens go to the KV tier in RAM, or "
+        "are computed again",
+    )
 
     def __post_init__(self) -> None:
         for key in ("max_num_seqs", "max_num_batched_tokens", "max_queued_requests"):

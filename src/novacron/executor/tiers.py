@@ -98,6 +98,7 @@ def open_tiers(
         identity,
         found=found,
         share=min(1.0, _SHARE_OF_CORES * num_cores),
+        park_in=next((place for place, spec in enumerate(specs) if spec.kind == "ram"), None),
         copies=copies,
         num_loaders=min(_MOST_LOADERS, num_cores),
     )

@@ -3,7 +3,8 @@
 One thread stores, others load. What is worth storing waits as a block number, not as a copy: the
 device keeps cached blocks for long, so stores can wait for the engine's pauses. While steps follow
 each other they get a small share of the time. A block that is about to be written to before it was
-copied is not stored; so no store holds a block, or anyone, up.
+copied is not stored; so no store holds a block, or anyone, up. Only blocks of interrupted work are
+stored then at the latest: copying them takes much less than computing them again.
 """
 
 from __future__ import annotations
@@ -36,11 +37,12 @@ def written_blocks(step: SchedulerOutput, block_size: int) -> Iterator[int]:
 
 
 class BlockMover:
-    """Moves what it is ordered to. All calls come from the thread of the steps, and none but
-    `close` waits for a copy.
+    """Moves what it is ordered to. All calls come from the thread of the steps. None but
+    `close` waits for a copy, unless of parked blocks.
 
-    `found` are the blocks that the tiers had from the beginning. `share` is that of one core's time
-    that stores may take while steps follow each other; with 1 they do not wait for pauses.
+    `found` are the blocks that the tiers had from the beginning. Parked blocks go to the tier
+    `park_in` at need, which must be quick, and let two threads put. `share` is that of one core's
+    time that stores may take while steps follow each other; with 1 they do not wait for pauses.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class BlockMover:
         *,
         found: Sequence[TierKeys] = (),
         share: float,
+        park_in: int | None = None,
         copies: BlockCopies | None = None,
         num_loaders: int = 2,
         clock: Callable[[], float] = time.monotonic,
@@ -60,25 +63,28 @@ class BlockMover:
         self._block_size = memory.block_size
         self._desk = TierDesk(tiers, found, clock)
         self._pace = StorePace(share, clock, cpu_clock)
-        self._storer = BlockStorer(memory, self._desk, identity, copies, self._pace, clock)
+        self._storer = BlockStorer(memory, self._desk, identity, copies, self._pace, park_in, clock)
         self._loader = BlockLoader(
             memory, self._desk, identity, copies, num_threads=num_loaders, clock=clock
         )
         self._pending = self._storer.pending
+        self._can_park = park_in is not None
         self._storer.start()
         self._loader.start()
 
     def order(self, orders: BlockOrders) -> None:
+        self._storer.order(orders.stores, orders.used)
+        if self._can_park:
+            self._pending.park(orders.parked)
         if orders.loads:
             self.give_up(block.block_id for load in orders.loads for block in load.blocks)
             self._loader.order(orders.loads)
-        self._storer.order(orders.stores, orders.used)
         for tier in self._desk.tiers if orders.forgotten else ():
             tier.delete(orders.forgotten)
 
     def give_up(self, block_ids: Iterable[int]) -> None:
         """These blocks are about to be written to. To be called before that."""
-        self._pending.give_up(block_ids)
+        self._storer.give_up(block_ids)
 
     def begin_step(self, step: SchedulerOutput) -> None:
         """To be called before the step is computed."""
@@ -86,7 +92,7 @@ class BlockMover:
         if self._pending.has_blocks:
             written = list(written_blocks(step, self._block_size))
             if written:
-                self._pending.give_up(written)
+                self._storer.give_up(written)
 
     def end_step(self) -> None:
         self._pace.end_step()

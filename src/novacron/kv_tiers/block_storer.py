@@ -21,7 +21,7 @@ from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.pending_stores import Note, PendingStores
 from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, write_headers
 from novacron.kv_tiers.store_pace import StorePace
-from novacron.kv_tiers.tier import Bytes, Record
+from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.kv_tiers.tier_desk import TierDesk
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockNews, StoreBlock, TierKeys
@@ -32,7 +32,11 @@ _BLOCKS_AT_ONCE: Final = 8
 
 
 class BlockStorer:
-    """Owns its thread from `start` to `close`."""
+    """Owns its thread from `start` to `close`.
+
+    Blocks of interrupted work that are about to be written to do not wait for it: `rescue` puts
+    them into the tier `rescue_to`, by its place; None: nowhere.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class BlockStorer:
         identity: bytes,
         copies: BlockCopies,
         pace: StorePace,
+        rescue_to: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._memory = memory
@@ -48,6 +53,7 @@ class BlockStorer:
         self._identity = identity
         self._copies = copies
         self._pace = pace
+        self._rescue_to = rescue_to
         self._clock = clock
         self.pending = PendingStores()
         self._used: deque[BlockHash] = deque()
@@ -55,6 +61,7 @@ class BlockStorer:
         self._is_closing = False
         shape = (_BLOCKS_AT_ONCE, record_bytes(memory.block_bytes))
         self._records: Bytes = np.empty(shape, np.uint8)
+        self._rescued: Bytes = np.empty(shape, np.uint8)
         self._thread = threading.Thread(target=self._run, name="store-blocks", daemon=True)
 
     def start(self) -> None:
@@ -70,6 +77,13 @@ class BlockStorer:
         if was_idle:  # else it has set itself a time
             with self._has_work:
                 self._has_work.notify()
+
+    def give_up(self, block_ids: Iterable[int]) -> None:
+        """These blocks are about to be written to. To be called before that, by the thread of the
+        steps."""
+        notes = self.pending.give_up(block_ids)
+        for start in range(0, len(notes), _BLOCKS_AT_ONCE):
+            self._rescue(notes[start : start + _BLOCKS_AT_ONCE])
 
     def close(self, patience_s: float) -> None:
         """End the thread, then store for up to so long what still waits."""
@@ -114,31 +128,56 @@ class BlockStorer:
     def _store(self, notes: Sequence[Note]) -> None:
         worth_copying = [note for note in notes if not note.is_given_up]
         row_of = {note: row for row, note in enumerate(worth_copying)}
-        self._seal(worth_copying)
+        self._seal(worth_copying, self._records)
         whole = self.pending.confirm(notes)
-        added, removed = [], []
-        for index, tier in enumerate(self._desk.tiers):
+        news = []
+        for index in range(len(self._desk.tiers)):
             wanted = [
                 Record(note.order.key, self._records[row_of[note]], note.order.origin)
                 for note in whole
                 if index in note.order.tiers
             ]
-            if not wanted or self._desk.rests(index):
-                continue
-            try:
-                put = tier.put(wanted)
-            except Exception as error:
-                self._desk.see_error(index, error)
-                continue
-            added.append(TierKeys(index, put.stored))
-            removed.append(TierKeys(index, put.dropped))
+            put = self._put(index, wanted)
+            news.append((TierKeys(index, put.stored), TierKeys(index, put.dropped)))
             self._desk.count(index, num_stored=len(put.stored))
-        settled = tuple(note.order.key for note in notes)
-        self._desk.tell(BlockNews(added=tuple(added), removed=tuple(removed), settled=settled))
+        self._desk.tell(
+            BlockNews(
+                added=tuple(added for added, _ in news if added.keys),
+                removed=tuple(removed for _, removed in news if removed.keys),
+                settled=tuple(note.order.key for note in notes),
+            )
+        )
 
-    def _seal(self, notes: Sequence[Note]) -> None:
+    def _rescue(self, notes: Sequence[Note]) -> None:
+        """Store blocks whose notes were given up. Whoever takes these notes up settles them."""
+        index = self._rescue_to
+        if index is None:
+            return
+        self._seal(notes, self._rescued)
+        put = self._put(
+            index,
+            [
+                Record(note.order.key, record, note.order.origin)
+                for note, record in zip(notes, self._rescued, strict=False)
+            ],
+        )
+        self._desk.count(index, num_stored=len(put.stored), num_parked=len(put.stored))
+        self._desk.tell(
+            BlockNews(added=(TierKeys(index, put.stored),), removed=(TierKeys(index, put.dropped),))
+        )
+
+    def _put(self, index: int, records: Sequence[Record]) -> Put:
+        if not records or self._desk.rests(index):
+            return Put()
+        try:
+            return self._desk.tiers[index].put(records)
+        except Exception as error:
+            self._desk.see_error(index, error)
+            return Put()
+
+    def _seal(self, notes: Sequence[Note], into: Bytes) -> None:
         """Make the first records those of these blocks."""
-        records = self._records[: len(notes)]
+        records = into[: len(notes)]
         heads = heads_of(
             self._memory.block_bytes, self._identity, [note.order.key for note in notes]
         )

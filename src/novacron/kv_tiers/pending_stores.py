@@ -16,9 +16,11 @@ from novacron.records.block_moves import StoreBlock
 
 @dataclass(eq=False, slots=True)
 class Note:
-    """A block that waits to be stored. Given up: its content is about to change."""
+    """A block that waits to be stored. Parked: rather while a step waits than not. Given up: its
+    content is about to change."""
 
     order: StoreBlock
+    is_parked: bool = False
     is_given_up: bool = False
 
 
@@ -45,15 +47,28 @@ class PendingStores:
             self._note_of_block.update((note.order.block_id, note) for note in notes)
             self._notes.extend(notes)
 
-    def give_up(self, block_ids: Iterable[int]) -> None:
-        """These blocks are about to be written to. To be called before that."""
+    def park(self, block_ids: Iterable[int]) -> None:
+        """These blocks, as far as they wait, must not be lost."""
+        with self._lock:
+            for block_id in block_ids:
+                note = self._note_of_block.get(block_id)
+                if note is not None:
+                    note.is_parked = True
+
+    def give_up(self, block_ids: Iterable[int]) -> list[Note]:
+        """These blocks are about to be written to. To be called before that. Returns the notes that
+        were parked: whoever gives them up has to store their blocks."""
+        parked: list[Note] = []
         if not self._note_of_block:
-            return
+            return parked
         with self._lock:
             for block_id in block_ids:
                 note = self._note_of_block.pop(block_id, None)
                 if note is not None:
                     note.is_given_up = True
+                    if note.is_parked:
+                        parked.append(note)
+        return parked
 
     def take(self, most: int) -> list[Note]:
         """The oldest notes, those given up among them."""
@@ -68,5 +83,5 @@ class PendingStores:
             for note in whole:
                 if self._note_of_block.get(note.order.block_id) is note:
                     del self._note_of_block[note.order.block_id]
-            self.num_dropped += len(notes) - len(whole)
+            self.num_dropped += sum(note.is_given_up and not note.is_parked for note in notes)
             return whole

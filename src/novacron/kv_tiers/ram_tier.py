@@ -62,7 +62,7 @@ class RamTier:
             self._unfinished.update(record.key for record in records)
         self._copies.copy([record.data for record in records], targets)
         with self._lock:
-            self._unfinished.clear()
+            self._unfinished.difference_update(record.key for record in records)
             return Put.of([record.key for record in records], dropped, self._slots)
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:

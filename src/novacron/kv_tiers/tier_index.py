@@ -33,6 +33,7 @@ class TierIndex:
         self._loads: list[LoadBlocks] = []
         self._used: list[BlockHash] = []
         self._forgotten: list[BlockHash] = []
+        self._parked: list[int] = []
 
     @property
     def has_blocks(self) -> bool:
@@ -56,6 +57,12 @@ class TierIndex:
         tiers = tuple(tier for tier in range(self._num_tiers) if missing >> tier & 1)
         self._stores.append(StoreBlock(key, block_id, tiers, origin))
 
+    def park(self, key: BlockHash, block_id: int) -> None:
+        """The block was offered before, and is about to be taken from work that shall go on: if no
+        tier has it, store it before it is written to."""
+        if key not in self._tiers_of:
+            self._parked.append(block_id)
+
     def load(self, order: LoadBlocks) -> None:
         self._loads.append(order)
 
@@ -72,13 +79,18 @@ class TierIndex:
 
     def take_orders(self) -> BlockOrders | None:
         """What ranks shall do, given once; None if there is nothing."""
-        if not (self._stores or self._loads or self._used or self._forgotten):
+        collected = (self._stores, self._loads, self._used, self._forgotten, self._parked)
+        if not any(collected):
             return None
         orders = BlockOrders(
-            tuple(self._stores), tuple(self._loads), tuple(self._used), tuple(self._forgotten)
+            tuple(self._stores),
+            tuple(self._loads),
+            tuple(self._used),
+            tuple(self._forgotten),
+            tuple(self._parked),
         )
-        for collected in (self._stores, self._loads, self._used, self._forgotten):
-            collected.clear()
+        for orders_of_a_kind in collected:
+            orders_of_a_kind.clear()
         return orders
 
     def see(self, news: BlockNews) -> None:

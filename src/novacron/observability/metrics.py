@@ -148,7 +148,7 @@ _TABLE = (
     _counter("novacron_kv_tier_hit_tokens", "Prompt tokens brought from a KV tier.", "tier"),
     _counter(
         "novacron_kv_tier_blocks",
-        "KV blocks by what became of them in a tier: stored, loaded, missing, mismatch.",
+        "KV blocks by what became of them in a tier: stored, parked, loaded, missing, mismatch.",
         "tier",
         "event",
     ),
@@ -475,6 +475,7 @@ def _tier_values(stats: EngineStats) -> _Values:
             for tier in tiers
             for event, count in (
                 ("stored", tier.num_stored),
+                ("parked", tier.num_parked),
                 ("loaded", tier.num_loaded),
                 ("missing", tier.num_missing),
                 ("mismatch", tier.num_mismatches),

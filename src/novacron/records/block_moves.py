@@ -55,12 +55,15 @@ class LoadBlocks(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
-    """What ranks shall do beside the steps. `used` were needed just now, the first the least."""
+    """What ranks shall do beside the steps. `used` were needed just now, the first the least.
+    `parked` are device blocks of interrupted work: one that waits to be stored is stored before it
+    is written to."""
 
     stores: tuple[StoreBlock, ...] = ()
     loads: tuple[LoadBlocks, ...] = ()
     used: tuple[BlockHash, ...] = ()
     forgotten: tuple[BlockHash, ...] = ()
+    parked: tuple[int, ...] = ()
 
 
 class TierKeys(msgspec.Struct, frozen=True, array_like=True):
@@ -82,6 +85,7 @@ class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
 
     used_bytes: int = 0
     num_stored: int = 0
+    num_parked: int = 0  # among them, while a step waited
     num_loaded: int = 0
     num_missing: int = 0  # were not there any more
     num_mismatches: int = 0  # were not what they should be

@@ -60,6 +60,7 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     num_blocks: int = 0  # that requests of this model can find
     hit_tokens: int = 0  # of prompts, brought from here
     num_stored: int = 0  # blocks, like the next ones
+    num_parked: int = 0  # among them, of interrupted work, while a step waited
     num_loaded: int = 0
     num_missing: int = 0  # were expected and gone
     num_mismatches: int = 0  # did not check, and were dropped

@@ -368,10 +368,12 @@ class Scheduler:
         self._advance(state, plan, hit.block_ids)
 
     def _preempt(self, state: RequestState) -> None:
-        """Take the last running request's blocks away; it is computed again when it next starts,
-        from the prefix that is then still cached."""
+        """Take the last running request's blocks away. When it next starts, it goes on from what is
+        then still cached or lies in a tier, and computes the rest again."""
         assert self._running[-1] is state
         self._running.pop()
+        if self._config.preemption_mode == "swap":
+            self._tiers.park(state)
         self._release(state)
         state.status = RequestStatus.WAITING
         state.num_computed_tokens = 0

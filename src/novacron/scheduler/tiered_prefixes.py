@@ -46,6 +46,10 @@ class Tiers(Protocol):
         """The request has computed up to `num_computed_tokens`."""
         ...
 
+    def park(self, state: RequestState) -> None:
+        """The request is preempted: what it has computed shall not be lost."""
+        ...
+
     def use(self, state: RequestState) -> None:
         """The request ends, or stops for now."""
         ...
@@ -77,6 +81,9 @@ class NoTiers:
         return []
 
     def offer(self, state: RequestState) -> None:
+        pass
+
+    def park(self, state: RequestState) -> None:
         pass
 
     def use(self, state: RequestState) -> None:
@@ -206,6 +213,11 @@ class TieredPrefixes:
             self.index.offer(table.hashes[place], table.block_ids[place], origin)
         state.num_offered_blocks = num_full
 
+    def park(self, state: RequestState) -> None:
+        table = state.blocks
+        for place in range(state.num_offered_blocks):
+            self.index.park(table.hashes[place], table.block_ids[place])
+
     def use(self, state: RequestState) -> None:
         self._loading.pop(state.request.request_id, None)
         self.index.use(state.blocks.hashes[: state.num_offered_blocks])
@@ -261,6 +273,7 @@ class TieredPrefixes:
                 num_blocks=num_blocks,
                 hit_tokens=hit_tokens,
                 num_stored=totals.num_stored,
+                num_parked=totals.num_parked,
                 num_loaded=totals.num_loaded,
                 num_missing=totals.num_missing,
                 num_mismatches=totals.num_mismatches,

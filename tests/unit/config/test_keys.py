@@ -14,7 +14,7 @@ cache.block_size cache.kv_cache_dtype cache.kv_cache_dtype_layers cache.kv_cache
 cache.gpu_memory_utilization cache.cpu_memory_utilization cache.enable_prefix_caching
 cache.kv_ram_size cache.kv_disk_size cache.kv_disk_path
 scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_policy
-scheduler.enable_chunked_prefill scheduler.max_queued_requests
+scheduler.enable_chunked_prefill scheduler.max_queued_requests scheduler.preemption_mode
 speculative.speculative_method speculative.speculative_model
 speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max

@@ -28,6 +28,7 @@ def make_driver(
     tier_sizes: tuple[int, ...] = (100,),
     is_lost: Callable[[BlockHash], bool] = lambda key: False,
     policy: str = "fcfs",
+    preemption_mode: str = "swap",
     fail_at: dict[str, int] | None = None,
     choice: FetchChoice | None = None,
 ) -> SchedulerDriver:
@@ -37,6 +38,7 @@ def make_driver(
         max_num_seqs=4,
         max_num_batched_tokens=64,
         scheduling_policy=policy,  # type: ignore[arg-type]
+        preemption_mode=preemption_mode,  # type: ignore[arg-type]
     )
     return SchedulerDriver(config, FakeExecutor(spec, tiers=tiers, fail_at=fail_at), choice=choice)
 
@@ -239,6 +241,31 @@ def test_of_two_tiers_the_first_is_asked() -> None:
     assert ram.hit_tokens + disk.hit_tokens == 32
 
 
+@pytest.mark.parametrize("mode", ["swap", "recompute"])
+def test_a_preempted_request_goes_on_from_where_it_was(mode: str) -> None:
+    """Its blocks were not stored before others needed them."""
+    driver = make_driver(num_blocks=20, policy="priority", preemption_mode=mode)
+    low, high = make_request("low", priority=1), make_request("high", tuple(range(40, 100)))
+    driver.scheduler.add(low)
+    driver.step()
+    driver.step()
+    driver.scheduler.add(high)
+    while driver.scheduler.stats().num_preemptions == 0:
+        driver.step()
+    parts = [part for decision in driver.run() for part in decision.scheduled]
+    check(driver, low)
+    check(driver, high)
+    num_computed_again = len(PROMPT) - min(part.start for part in parts if part.request_id == "low")
+    tiers = driver.executor.tiers
+    assert tiers is not None
+    if mode == "swap":
+        assert tiers.num_parked > 0
+        assert num_computed_again <= BLOCK_SIZE
+    else:
+        assert tiers.num_parked == 0
+        assert num_computed_again > BLOCK_SIZE
+
+
 histories = st.lists(
     st.tuples(
         st.sampled_from(
@@ -260,6 +287,7 @@ histories = st.lists(
     st.sampled_from([(5,), (3, 40), (200,)]),
     st.sampled_from([1, 2, 5, 10**9]),
     st.sampled_from(["fcfs", "priority"]),
+    st.sampled_from(["swap", "swap", "recompute"]),
 )
 @settings(max_examples=150, deadline=None)
 def test_tokens_never_depend_on_what_tiers_do(
@@ -268,6 +296,7 @@ def test_tokens_never_depend_on_what_tiers_do(
     tier_sizes: tuple[int, ...],
     lost_every: int,
     policy: str,
+    preemption_mode: str,
 ) -> None:
     """Few prompts over a small device, restarts between, blocks that get lost."""
 
@@ -275,7 +304,13 @@ def test_tokens_never_depend_on_what_tiers_do(
         return int.from_bytes(key) % lost_every == 0
 
     kept: list[OrderedDict[BlockHash, Content]] | None = None
-    driver = make_driver(num_blocks=num_blocks, tier_sizes=tier_sizes, is_lost=is_lost)
+    driver = make_driver(
+        num_blocks=num_blocks,
+        tier_sizes=tier_sizes,
+        is_lost=is_lost,
+        policy=policy,
+        preemption_mode=preemption_mode,
+    )
     asked: list[Request] = []
 
     def end() -> None:
@@ -299,6 +334,7 @@ def test_tokens_never_depend_on_what_tiers_do(
                 is_lost=is_lost,
                 kept=kept,
                 policy=policy,
+                preemption_mode=preemption_mode,
             )
         request = make_request(f"r{number}", prompt, salt=salt, priority=number % 2)
         asked.append(request)

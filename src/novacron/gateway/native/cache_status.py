@@ -29,6 +29,7 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     hit_tokens: int
     hit_rate: float
     stored: int
+    parked: int
     loaded: int
     missing: int
     mismatches: int
@@ -88,6 +89,7 @@ def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
         hit_tokens=tier.hit_tokens,
         hit_rate=hit_rate,
         stored=tier.num_stored,
+        parked=tier.num_parked,
         loaded=tier.num_loaded,
         missing=tier.num_missing,
         mismatches=tier.num_mismatches,
