@@ -275,7 +275,12 @@ class BlockMover:
                 continue
             added.append(TierKeys(index, put.stored))
             removed.append(TierKeys(index, put.dropped))
-            self._count(index, num_stored=len(put.stored))
+            self._count(
+                index,
+                num_stored=len(put.stored),
+                num_evicted=len(put.dropped),
+                num_regretted=put.num_regretted,
+            )
         settled = tuple(store.order.key for store in stores)
         self._tell(BlockNews(added=tuple(added), removed=tuple(removed), settled=settled))
 
