@@ -42,7 +42,7 @@ def trace_options(function: Function) -> Function:
         click.option("--limit", type=click.IntRange(min=1), help="Most requests to read."),
         click.option(
             "--bytes-per-token", type=SIZE, default="128Ki", show_default=True,
-            help="KV of a token: see novacron plan. A model of 8 B parameters takes 128Ki.",
+            help="KV of a token: see novacron quantize --explain. A model of 8 B takes 128Ki.",
         ),
         click.option(
             "--prefill-tokens-per-s", default=5000.0, show_default=True,
