@@ -151,6 +151,17 @@ class CacheConfig:
         "more than an eighth of the free RAM",
         unit="bytes",
     )
+    kv_eviction_policy: Literal["lru", "lfu", "ttl", "arc", "cost", "learned"] = setting(
+        "learned",
+        "which KV blocks leave a full RAM tier first: used longest ago, least often, not for an "
+        "hour (whether it is full or not), ARC, by several factors, or by what was learned of "
+        "when blocks come back",
+    )
+    kv_eviction_weights: str = setting(
+        "",
+        "with the policy cost: what each factor counts, as temporal=0.5,prediction=0.5, of "
+        "temporal, frequency, prediction, size, recompute and context; empty: its own",
+    )
     kv_disk_size: int | None = setting(
         None,
         "most bytes on disk for KV blocks, which a later start finds again; 0: none; empty: 20Gi, "

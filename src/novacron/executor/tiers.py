@@ -20,6 +20,9 @@ from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.eviction.choice import PolicyConfig, make_policy
+from novacron.kv_tiers.eviction.cost import CostConfig
+from novacron.kv_tiers.eviction.score import Weights
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import KVTier
@@ -80,7 +83,8 @@ def open_tiers(
     copies = _open_copies()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
-        tiers.append(RamTier(of_ram, size, copies))
+        policy = _policy_of(cache)
+        tiers.append(RamTier(of_ram, size, make_policy(policy, of_ram // size), copies))
         specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
     folder = Path(cache.kv_disk_path).expanduser() if cache.kv_disk_path else None
     disk = _open_disk(cache, folder or cache_folder(model) / "kv", size, identity)
@@ -130,6 +134,21 @@ def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> 
             ) from None
         logger.warning("KV blocks are not kept on disk: %s: %s.", folder, error)
         return None
+
+
+def _policy_of(cache: CacheConfig) -> PolicyConfig:
+    if not cache.kv_eviction_weights:
+        return PolicyConfig(name=cache.kv_eviction_policy)
+    if cache.kv_eviction_policy != "cost":
+        raise ConfigError(
+            f"kv_eviction_weights is for the policy cost, but kv_eviction_policy is "
+            f"{cache.kv_eviction_policy}. Leave the weights out, or set that."
+        )
+    try:
+        weights = Weights.parse(cache.kv_eviction_weights)
+    except ConfigError as error:
+        raise ConfigError(f"kv_eviction_weights: {error}") from None
+    return PolicyConfig(name="cost", cost=CostConfig(weights=weights))
 
 
 def _is_wanted(key: str, capacity_bytes: int, asked_for: int | None, least_bytes: int) -> bool:

@@ -139,7 +139,6 @@ class BlockStorer:
             ]
             put = self._put(index, wanted)
             news.append((TierKeys(index, put.stored), TierKeys(index, put.dropped)))
-            self._desk.count(index, num_stored=len(put.stored))
         self._desk.tell(
             BlockNews(
                 added=tuple(added for added, _ in news if added.keys),
@@ -161,7 +160,7 @@ class BlockStorer:
                 for note, record in zip(notes, self._rescued, strict=False)
             ],
         )
-        self._desk.count(index, num_stored=len(put.stored), num_parked=len(put.stored))
+        self._desk.count(index, num_parked=len(put.stored))
         self._desk.tell(
             BlockNews(added=(TierKeys(index, put.stored),), removed=(TierKeys(index, put.dropped),))
         )
@@ -170,10 +169,17 @@ class BlockStorer:
         if not records or self._desk.rests(index):
             return Put()
         try:
-            return self._desk.tiers[index].put(records)
+            put = self._desk.tiers[index].put(records)
         except Exception as error:
             self._desk.see_error(index, error)
             return Put()
+        self._desk.count(
+            index,
+            num_stored=len(put.stored),
+            num_evicted=len(put.dropped),
+            num_regretted=put.num_regretted,
+        )
+        return put
 
     def _seal(self, notes: Sequence[Note], into: Bytes) -> None:
         """Make the first records those of these blocks."""

@@ -1,4 +1,4 @@
-"""RamTier: records in the host's memory.
+"""RamTier: records in the host's memory. Which of them leave, its policy decides.
 
 No copy is made under the lock, so that a load does not wait for stores. A record that is not
 finished is not there yet, and one whose slot was given to another while it was read is not there
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
+from novacron.kv_tiers.eviction.choice import PolicyConfig, make_policy
+from novacron.kv_tiers.eviction.policy import EvictionPolicy
 from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
@@ -25,10 +28,16 @@ _MAP_NORESERVE: Final = 0x4000  # Linux; in the module mmap from Python 3.13 on
 
 class RamTier:
     """An arena of `capacity_bytes` at most, which takes memory as it fills. Implements KVTier and
-    ReadsParts."""
+    ReadsParts. Without a policy the record used longest ago leaves first.
+    """
 
     def __init__(
-        self, capacity_bytes: int, record_bytes: int, copies: BlockCopies | None = None
+        self,
+        capacity_bytes: int,
+        record_bytes: int,
+        policy: EvictionPolicy | None = None,
+        copies: BlockCopies | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._record_bytes = record_bytes
         self._copies = copies or PlainCopies()
@@ -38,8 +47,13 @@ class RamTier:
         pages = mmap.mmap(-1, num_slots * record_bytes, flags)
         self._arena = np.frombuffer(pages, np.uint8).reshape(num_slots, record_bytes)
         self._free = list(range(num_slots - 1, -1, -1))
-        self._slots: OrderedDict[BlockHash, int] = OrderedDict()  # used longest ago first
+        self._slots: dict[BlockHash, int] = {}
         self._unfinished: set[BlockHash] = set()
+        if policy is None:
+            policy = make_policy(PolicyConfig(name="lru"), num_slots)
+        self._policy = policy
+        self._clock = clock
+        self._num_regretted = 0
         self._lock = threading.Lock()
 
     @property
@@ -47,23 +61,48 @@ class RamTier:
         return len(self._slots) * self._record_bytes
 
     def put(self, records: Sequence[Record]) -> Put:
-        dropped = []
-        targets = []
+        now_s = self._clock()
+        taken: list[tuple[Record, Bytes]] = []
+        refused: set[BlockHash] = set()
         with self._lock:
-            for key, _, _ in records:
-                slot = self._slots.pop(key, None)
-                if slot is None and not self._free:
-                    oldest, slot = self._slots.popitem(last=False)
-                    dropped.append(oldest)
-                elif slot is None:
-                    slot = self._free.pop()
-                targets.append(self._arena[slot])
-                self._slots[key] = slot
-            self._unfinished.update(record.key for record in records)
-        self._copies.copy([record.data for record in records], targets)
+            dropped = self._policy.expired(now_s)
+            self._free += [self._slots.pop(key) for key in dropped]
+            for record in records:
+                slot = None
+                if record.origin.parent not in refused:  # of no use without it
+                    slot = self._slot_for(record, dropped, now_s)
+                if slot is None:
+                    refused.add(record.key)
+                    continue
+                self._slots[record.key] = slot
+                self._unfinished.add(record.key)
+                taken.append((record, self._arena[slot]))
+        self._copies.copy([record.data for record, _ in taken], [target for _, target in taken])
         with self._lock:
-            self._unfinished.difference_update(record.key for record in records)
-            return Put.of([record.key for record in records], dropped, self._slots)
+            self._unfinished.difference_update(record.key for record, _ in taken)
+            put = Put.of([record.key for record in records], dropped, self._slots)
+            return replace(put, num_regretted=self._new_regrets())
+
+    def _slot_for(self, record: Record, dropped: list[BlockHash], now_s: float) -> int | None:
+        """Its own, a free one, or that of a record which leaves. None: the new one is worth the
+        least, or all others are protected."""
+        slot = self._slots.get(record.key)
+        if slot is not None:
+            return slot
+        self._policy.insert(record.key, record.origin, now_s)
+        if self._free:
+            return self._free.pop()
+        victim = self._policy.evict(now_s)
+        if victim is None:
+            self._policy.remove(record.key)
+        if victim is None or victim == record.key:
+            return None
+        dropped.append(victim)
+        return self._slots.pop(victim)
+
+    def _new_regrets(self) -> int:
+        before, self._num_regretted = self._num_regretted, self._policy.counts.num_regretted
+        return self._num_regretted - before
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
         slots = self._slots_of(keys)
@@ -86,11 +125,11 @@ class RamTier:
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
         found = []
+        now_s = self._clock()
         with self._lock:
             for key in keys:
                 found.append(key in self._slots)
-                if found[-1]:
-                    self._slots.move_to_end(key)
+                self._policy.touch(key, now_s)
         return found
 
     def delete(self, keys: Iterable[BlockHash]) -> None:
@@ -98,6 +137,7 @@ class RamTier:
             for key in keys:
                 slot = self._slots.pop(key, None)
                 if slot is not None:
+                    self._policy.remove(key)
                     self._free.append(slot)
 
     def close(self) -> None:

@@ -29,6 +29,7 @@ class Put:
 
     stored: tuple[BlockHash, ...] = ()
     dropped: tuple[BlockHash, ...] = ()
+    num_regretted: int = 0  # asked for since the last time, after they had been dropped
 
     @classmethod
     def of(
@@ -53,7 +54,7 @@ class KVTier(Protocol):
     def used_bytes(self) -> int: ...
 
     def put(self, records: Sequence[Record]) -> Put:
-        """Keep copies of these records; drops what was used longest ago at need."""
+        """Keep copies of these records; drops others at need, or does not take one."""
         ...
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
@@ -61,7 +62,7 @@ class KVTier(Protocol):
         ...
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
-        """Which of them are there. These count as used now, the last one last."""
+        """Which of them are there. They count as used now: requests found them here or above."""
         ...
 
     def delete(self, keys: Iterable[BlockHash]) -> None:

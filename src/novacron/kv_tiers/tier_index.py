@@ -67,8 +67,8 @@ class TierIndex:
         self._loads.append(order)
 
     def use(self, chain: Iterable[BlockHash]) -> None:
-        """The blocks of a prefix were needed, in order. Those that others build upon shall be kept
-        longest."""
+        """A request found the blocks of this prefix, in order. Those that others build upon shall
+        be kept longest."""
         self._used.extend(reversed([key for key in chain if key in self._tiers_of]))
 
     def forget(self, keys: Iterable[BlockHash]) -> None:

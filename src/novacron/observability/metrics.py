@@ -153,6 +153,8 @@ _TABLE = (
         "event",
     ),
     _counter("novacron_kv_tier_errors", "Times that a KV tier itself failed.", "tier"),
+    _counter("novacron_kv_tier_evictions", "KV blocks that left a tier to make room.", "tier"),
+    _counter("novacron_kv_tier_regrets", "Of these, asked for again not long after.", "tier"),
     _counter("novacron_kv_tier_loaded_bytes", "Bytes brought from a KV tier.", "tier"),
     _counter("novacron_kv_tier_load_seconds", "Time that this took.", "tier"),
     _counter(
@@ -482,6 +484,8 @@ def _tier_values(stats: EngineStats) -> _Values:
             )
         ],
         "novacron_kv_tier_errors": [((tier.kind,), tier.num_errors) for tier in tiers],
+        "novacron_kv_tier_evictions": [((tier.kind,), tier.num_evicted) for tier in tiers],
+        "novacron_kv_tier_regrets": [((tier.kind,), tier.num_regretted) for tier in tiers],
         "novacron_kv_tier_loaded_bytes": [((tier.kind,), tier.loaded_bytes) for tier in tiers],
         "novacron_kv_tier_load_seconds": [((tier.kind,), tier.load_s) for tier in tiers],
         "novacron_kv_stores_dropped": _one(stats.num_tier_stores_dropped),

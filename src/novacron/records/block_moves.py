@@ -90,6 +90,8 @@ class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
     num_missing: int = 0  # were not there any more
     num_mismatches: int = 0  # were not what they should be
     num_errors: int = 0  # of the tier itself: a full or broken disk
+    num_evicted: int = 0  # left to make room
+    num_regretted: int = 0  # of these, asked for again not long after
     load_s: float = 0.0
     loaded_bytes: int = 0
 

@@ -65,6 +65,8 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     num_missing: int = 0  # were expected and gone
     num_mismatches: int = 0  # did not check, and were dropped
     num_errors: int = 0  # times that the tier itself failed
+    num_evicted: int = 0  # left to make room
+    num_regretted: int = 0  # of these, asked for again not long after
     loaded_bytes: int = 0
     load_s: float = 0.0  # reading, checking and copying
 

@@ -220,7 +220,8 @@ class TieredPrefixes:
 
     def use(self, state: RequestState) -> None:
         self._loading.pop(state.request.request_id, None)
-        self.index.use(state.blocks.hashes[: state.num_offered_blocks])
+        num_found = state.num_cached_tokens // self._kv_cache.block_size
+        self.index.use(state.blocks.hashes[: min(num_found, state.num_offered_blocks)])
         state.num_offered_blocks = 0
 
     def forget(self, state: RequestState) -> None:
@@ -278,6 +279,8 @@ class TieredPrefixes:
                 num_missing=totals.num_missing,
                 num_mismatches=totals.num_mismatches,
                 num_errors=totals.num_errors,
+                num_evicted=totals.num_evicted,
+                num_regretted=totals.num_regretted,
                 loaded_bytes=totals.loaded_bytes,
                 load_s=totals.load_s,
             )

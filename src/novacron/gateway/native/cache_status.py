@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from novacron.kv_tiers.eviction.pressure import pressure_of
 from novacron.observability.metrics import hit_rate, hit_rates
 from novacron.records.output import EngineStats, TierStats
 
@@ -20,7 +21,8 @@ class DeviceCache(Struct, frozen=True, kw_only=True):
 
 class CacheTier(Struct, frozen=True, kw_only=True):
     """A tier below the device. `hit_rate` is the share of prompt tokens that were brought from it;
-    counts are of blocks. `load_seconds` are reading, checking and copying."""
+    counts are of blocks. `regretted` were asked for not long after they were evicted; `pressure` is
+    low, medium, high or critical. `load_seconds` are reading, checking and copying."""
 
     kind: str
     capacity_bytes: int
@@ -34,6 +36,9 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     missing: int
     mismatches: int
     errors: int
+    evicted: int
+    regretted: int
+    pressure: str
     loaded_bytes: int
     load_seconds: float
 
@@ -94,6 +99,9 @@ def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
         missing=tier.num_missing,
         mismatches=tier.num_mismatches,
         errors=tier.num_errors,
+        evicted=tier.num_evicted,
+        regretted=tier.num_regretted,
+        pressure=pressure_of(tier.kind, tier.used_bytes, tier.capacity_bytes),
         loaded_bytes=tier.loaded_bytes,
         load_seconds=tier.load_s,
     )
