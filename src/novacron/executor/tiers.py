@@ -11,14 +11,19 @@ from typing import Final
 import psutil
 
 from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.remote_tiers import tier_order
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
 from novacron.executor.packed_weights import cache_folder
+from novacron.executor.remote_tiers import open_remote_tiers
 from novacron.kv_tiers.block_mover import BlockMemory, BlockMover
+from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.guarded_tier import GuardedTier
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import KVTier
+from novacron.records.block import BlockHash
 from novacron.records.block_moves import TierKeys
 from novacron.records.output import TierSpec
 
@@ -26,9 +31,19 @@ _RAM_BYTES: Final = 4 * 2**30
 _SHARE_OF_FREE_RAM: Final = 8
 _DISK_BYTES: Final = 20 * 2**30
 _SHARE_OF_FREE_DISK: Final = 10
+_BREAKER_OF_DISK: Final = BreakerConfig(failures=1, first_rest_s=10.0, longest_rest_s=60.0)
 _SHARE_OF_CORES: Final = 0.015  # for stores while steps follow each other
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A tier, and what it had from the beginning."""
+
+    spec: TierSpec
+    tier: KVTier
+    found: tuple[BlockHash, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,24 +84,26 @@ def open_tiers(
     identity = identity_of(
         model_version=model_version, kv_identity=kv_identity, block_size=memory.block_size
     )
-    specs: list[TierSpec] = []
-    tiers: list[KVTier] = []
-    found: list[TierKeys] = []
+    opened: dict[str, _Opened] = {}
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
-        tiers.append(RamTier(of_ram, size))
-        specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
+        opened["ram"] = _Opened(TierSpec(kind="ram", capacity_bytes=of_ram), RamTier(of_ram, size))
     folder = Path(cache.kv_disk_path).expanduser() if cache.kv_disk_path else None
     disk = _open_disk(cache, folder or cache_folder(model) / "kv", size, identity)
     if disk is not None:
-        found.append(TierKeys(len(tiers), disk.keys))
-        tiers.append(disk)
-        specs.append(TierSpec(kind="disk", capacity_bytes=disk.capacity_bytes))
-    if not tiers:
+        spec = TierSpec(kind="disk", capacity_bytes=disk.capacity_bytes)
+        guarded = GuardedTier(disk, "disk", deadline_s=None, breaker=_BREAKER_OF_DISK)
+        opened["disk"] = _Opened(spec, guarded, disk.keys)
+    for spec, tier in open_remote_tiers(cache, size, identity):
+        opened[spec.kind] = _Opened(spec, tier)
+    if not opened:
         return None
-    logger.info("KV tiers: %s", ", ".join(map(_describe, specs)))
+    tiers = [opened[kind] for kind in tier_order(cache) if kind in opened]
+    logger.info("KV tiers: %s", ", ".join(_describe(one.spec) for one in tiers))
     share = min(1.0, _SHARE_OF_CORES * (psutil.cpu_count() or 1))
-    return OpenTiers(tuple(specs), BlockMover(memory, tiers, identity, found=found, share=share))
+    found = [TierKeys(index, one.found) for index, one in enumerate(tiers) if one.found]
+    mover = BlockMover(memory, [one.tier for one in tiers], identity, found=found, share=share)
+    return OpenTiers(tuple(one.spec for one in tiers), mover)
 
 
 def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> DiskTier | None:
@@ -121,4 +138,6 @@ def _is_wanted(key: str, capacity_bytes: int, asked_for: int | None, least_bytes
 
 
 def _describe(spec: TierSpec) -> str:
+    if spec.capacity_bytes == 0:
+        return f"{spec.kind} without a limit of ours"
     return f"{spec.kind} up to {size_text(spec.capacity_bytes)}"

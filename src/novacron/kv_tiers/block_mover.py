@@ -1,9 +1,11 @@
 """BlockMover: copies blocks between the device and the tiers, beside the steps. Knows no torch.
 
-Two threads: one stores, one loads. What is worth storing waits as a block number, not as a copy:
-the device keeps cached blocks for long, so stores can wait for the engine's pauses. While steps
-follow each other they get a small share of the time. A block that is about to be written to before
-it was copied is not stored; so no store holds a block, or anyone, up.
+One thread stores, one loads, and one loads from tiers that are not of this machine, so that a
+request waits for the network only where its own blocks lie beyond it. What is worth storing waits
+as a block number, not as a copy: the device keeps cached blocks for long, so stores can wait for
+the engine's pauses. While steps follow each other they get a small share of the time. A block that
+is about to be written to before it was copied is not stored; so no store holds a block, or anyone,
+up.
 
 A copy is valid only if its block was not given up until the copy was made: `give_up` comes before
 the step that writes, and the copier looks after it has copied.
@@ -22,6 +24,8 @@ from typing import Final, Protocol
 import msgspec
 import numpy as np
 
+from novacron.kv_tiers.far_tiers import FarTiers
+from novacron.kv_tiers.guarded_tier import TierResting, with_breakers
 from novacron.kv_tiers.record import block_of, is_sound, record_bytes, seal
 from novacron.kv_tiers.tier import Bytes, KVTier, Record
 from novacron.records.block import BlockHash
@@ -42,7 +46,6 @@ logger = logging.getLogger(__name__)
 _PAUSE_S: Final = 0.02  # without a step: the engine has nothing to do
 _LONGEST_SLEEP_S: Final = 0.05  # then there may be a pause
 _BLOCKS_AT_ONCE: Final = 8
-_REST_S: Final = 10.0  # of a tier that could not do its work
 
 
 class BlockMemory(Protocol):
@@ -112,10 +115,10 @@ class BlockMover:
         self._has_news = threading.Condition(self._lock)
         self._stores: deque[_Store] = deque()
         self._store_of_block: dict[int, _Store] = {}  # waiting, or being copied
-        self._loads: deque[LoadBlocks] = deque()
+        self._far = FarTiers(self._tiers, self._tell, clock)
+        self._loads: tuple[deque[LoadBlocks], ...] = (deque(), deque())  # of this machine, and far
         self._used: deque[BlockHash] = deque()
         self._totals = [TierTotals() for _ in tiers]
-        self._rests_until_s = [0.0 for _ in tiers]
         self._num_stores_dropped = 0
         self._news: list[BlockNews] = [BlockNews(added=tuple(found))] if found else []
         self._is_computing = False
@@ -124,7 +127,11 @@ class BlockMover:
         self._closing_at_s: float | None = None
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
-            for name, run in (("store-blocks", self._run_stores), ("load-blocks", self._run_loads))
+            for name, run in (
+                ("store-blocks", self._run_stores),
+                ("load-blocks", lambda: self._run_loads(self._loads[0])),
+                ("load-far-blocks", lambda: self._run_loads(self._loads[1])),
+            )
         ]
         for thread in self._threads:
             thread.start()
@@ -143,8 +150,10 @@ class BlockMover:
             if was_idle:  # else it has set itself a time
                 self._has_stores.notify()
             if orders.loads:
-                self._loads.extend(orders.loads)
-                self._has_loads.notify()
+                for load in orders.loads:
+                    self._loads[self._far.has_part_in(load)].append(load)
+                self._has_loads.notify_all()
+        self._far.look_up(orders.lookups)
         for tier in self._tiers if orders.forgotten else ():
             tier.delete(orders.forgotten)
 
@@ -184,7 +193,8 @@ class BlockMover:
                 settled=tuple(key for one in news for key in one.settled),
                 loaded=tuple(part for one in news for part in one.loaded),
                 num_stores_dropped=self._num_stores_dropped,
-                totals=tuple(self._totals),
+                totals=tuple(map(with_breakers, self._totals, self._tiers)),
+                looked_up=tuple(key for one in news for key in one.looked_up),
             )
 
     def close(self, patience_s: float = 0.0) -> None:
@@ -192,7 +202,8 @@ class BlockMover:
         with self._lock:
             self._closing_at_s = self._clock() + patience_s
             self._has_stores.notify()
-            self._has_loads.notify()
+            self._has_loads.notify_all()
+        self._far.close()
         for thread in self._threads:
             thread.join(patience_s + 10.0)
         for tier in self._tiers:
@@ -266,7 +277,7 @@ class BlockMover:
                 for store, buffer in records
                 if index in store.order.tiers
             ]
-            if not wanted or self._clock() < self._rests_until_s[index]:
+            if not wanted:
                 continue
             try:
                 put = tier.put(wanted)
@@ -280,26 +291,36 @@ class BlockMover:
         self._tell(BlockNews(added=tuple(added), removed=tuple(removed), settled=settled))
 
     def _mark_used(self, used: Sequence[BlockHash]) -> None:
-        for tier in self._tiers if used else ():
-            tier.contains(used)
+        for index, tier in enumerate(self._tiers if used else ()):
+            try:
+                found = tier.contains(used)
+            except Exception as error:
+                self._see_error(index, error)
+                continue
+            if not self._far.is_far(index):
+                continue  # it tells what it drops
+            gone = tuple(key for key, is_there in zip(used, found, strict=True) if not is_there)
+            if gone:
+                self._tell(BlockNews(removed=(TierKeys(index, gone),)))
 
     # Loading
 
-    def _run_loads(self) -> None:
+    def _run_loads(self, loads: deque[LoadBlocks]) -> None:
         buffers = self._buffers()
         while True:
             with self._lock:
-                while not self._loads and self._closing_at_s is None:
+                while not loads and self._closing_at_s is None:
                     self._has_loads.wait()
                 if self._closing_at_s is not None:
                     return
-                load = self._loads.popleft()
+                load = loads.popleft()
+            until_s = self._far.until_s(load)
             ok: list[bool] = []
             removed: list[TierKeys] = []
             try:
                 for start in range(0, len(load.blocks), _BLOCKS_AT_ONCE):
                     part = load.blocks[start : start + _BLOCKS_AT_ONCE]
-                    ok += self._load(part, buffers, removed)
+                    ok += self._load(part, buffers, removed, until_s)
             except Exception:  # somebody waits for these
                 logger.exception("Blocks could not be loaded.")
                 ok += [False] * (len(load.blocks) - len(ok))
@@ -308,14 +329,22 @@ class BlockMover:
             )
 
     def _load(
-        self, blocks: Sequence[LoadBlock], buffers: Sequence[Bytes], removed: list[TierKeys]
+        self,
+        blocks: Sequence[LoadBlock],
+        buffers: Sequence[Bytes],
+        removed: list[TierKeys],
+        until_s: float,
     ) -> list[bool]:
         ok = [False] * len(blocks)
         for index in sorted({block.tier for block in blocks}):
             started_s = self._clock()
+            if started_s >= until_s and self._far.is_far(index):
+                continue
             places = [place for place, block in enumerate(blocks) if block.tier == index]
             keys = [blocks[place].key for place in places]
             found = self._get(index, keys, buffers)
+            if found is None:
+                continue
             mismatches = []
             for place, key, is_there, buffer in zip(places, keys, found, buffers, strict=False):
                 if is_there and is_sound(buffer, self._identity, key):
@@ -342,12 +371,15 @@ class BlockMover:
             )
         return ok
 
-    def _get(self, index: int, keys: list[BlockHash], buffers: Sequence[Bytes]) -> list[bool]:
+    def _get(
+        self, index: int, keys: list[BlockHash], buffers: Sequence[Bytes]
+    ) -> list[bool] | None:
+        """None if the tier could not do it: then its blocks may still be there."""
         try:
             return self._tiers[index].get(keys, buffers[: len(keys)])
         except Exception as error:
             self._see_error(index, error)
-            return [False] * len(keys)
+            return None
 
     # Both
 
@@ -356,13 +388,11 @@ class BlockMover:
         return [np.empty(size, np.uint8) for _ in range(_BLOCKS_AT_ONCE)]
 
     def _see_error(self, index: int, error: Exception) -> None:
-        """Whatever it is, requests can do without a tier."""
-        self._rests_until_s[index] = self._clock() + _REST_S
-        self._count(index, num_errors=1)
-        is_ours = not isinstance(error, OSError)
-        logger.warning(
-            "A KV tier failed, and takes nothing for %.0f s: %r.", _REST_S, error, exc_info=is_ours
-        )
+        """Whatever it is, requests can do without a tier. Its guard logs what keeps happening."""
+        if not isinstance(error, TierResting):
+            self._count(index, num_errors=1)
+        if not isinstance(error, OSError):
+            logger.warning("A KV tier failed: %r.", error, exc_info=True)
 
     def _count(self, index: int, **more: float) -> None:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,4 +70,31 @@ class KVTier(Protocol):
 
     def close(self) -> None:
         """Let go of memory and files. What a tier keeps beyond the process stays."""
+        ...
+
+
+@runtime_checkable
+class SharedTier(KVTier, Protocol):
+    """A tier into which others put blocks while we run, so it is asked rather than remembered.
+
+    What it has `put` it may lose without telling. `contains(())` reaches out to it all the same:
+    it raises OSError if it cannot be reached.
+    """
+
+    def count_leading(self, keys: Sequence[BlockHash]) -> int:
+        """How many blocks of this chain are there, up to the first that is not. Marks nothing."""
+        ...
+
+
+@runtime_checkable
+class ListedTier(KVTier, Protocol):
+    """A tier into which others put blocks while we run, which has to be listed to see them."""
+
+    @property
+    def keys(self) -> tuple[BlockHash, ...]:
+        """All that it holds, as far as is known."""
+        ...
+
+    def refresh(self) -> None:
+        """Look again. May take long."""
         ...

@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
 import msgspec
 
@@ -25,10 +26,14 @@ from novacron.records.block_moves import (
     LoadBlock,
     LoadBlocks,
     LoadedBlocks,
+    LookUp,
     TierTotals,
 )
 from novacron.records.output import EngineStats, TierSpec, TierStats
 from novacron.scheduler.request_state import RequestState, RequestStatus
+
+_FEWEST_LOOKED_UP: Final = 4  # blocks: fewer are computed sooner than asked for
+_MOST_LOOKED_UP: Final = 2048
 
 
 class Tiers(Protocol):
@@ -104,13 +109,16 @@ class TieredPrefixes:
         tiers: Sequence[TierSpec],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.index = TierIndex(len(tiers))
+        self._shared = tuple(tier for tier, spec in enumerate(tiers) if spec.is_shared)
+        self.index = TierIndex(len(tiers), self._shared)
         self._kv_cache = kv_cache
         self._specs = tuple(tiers)
         self._clock = clock
         self._loads: dict[int, _Load] = {}
         self._load_of: dict[BlockHash, _Load] = {}
         self._num_loads = 0
+        self._lookups: dict[int, RequestState] = {}  # and the requests that wait for them
+        self._num_lookups = 0
         self._loading: dict[str, float] = {}  # requests, and since when
 
         self._totals: tuple[TierTotals, ...] = (TierTotals(),) * len(tiers)
@@ -120,11 +128,13 @@ class TieredPrefixes:
         self._wait_s = self._lookup_s = 0.0
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
-        if state.has_loaded or not self.index.has_blocks:
+        if state.has_loaded or not (self.index.has_blocks or self._shared):
             return []
         started_s = self._clock()
-        missing, joined = self._missing(state, hit)
+        missing, joined, unknown = self._missing(state, hit)
         self._lookup_s += self._clock() - started_s
+        if self._begins_to_look_up(state, unknown, started_s):
+            return []
         if not missing and not joined:
             return []
         if not self._kv_cache.has_room(len(state.token_ids), hit, num_spare_blocks):
@@ -142,11 +152,14 @@ class TieredPrefixes:
 
     def _missing(
         self, state: RequestState, hit: PrefixHit
-    ) -> tuple[list[tuple[BlockHash, int]], list[_Load]]:
-        """The blocks to bring, with their tiers, and the loads that bring others already."""
+    ) -> tuple[list[tuple[BlockHash, int]], list[_Load], list[BlockHash]]:
+        """The blocks to bring, with their tiers, the loads that bring others already, and those
+        that follow and that shared tiers are to be asked for."""
+        unknown: list[BlockHash] = []
         missing: list[tuple[BlockHash, int]] = []
         joined: dict[int, _Load] = {}
-        for key in self._kv_cache.missing_keys(state.blocks, state.token_ids, hit):
+        keys = self._kv_cache.missing_keys(state.blocks, state.token_ids, hit)
+        for key in keys:
             load = self._load_of.get(key)
             tier = self.index.tier_of(key)
             if load is not None:
@@ -156,8 +169,25 @@ class TieredPrefixes:
             elif tier is not None:
                 missing.append((key, tier))
             else:
+                if self._shared and not state.has_looked_up:
+                    unknown = [key, *islice(keys, _MOST_LOOKED_UP - 1)]
                 break
-        return missing, list(joined.values())
+        return missing, list(joined.values()), unknown
+
+    def _begins_to_look_up(
+        self, state: RequestState, unknown: Sequence[BlockHash], now_s: float
+    ) -> bool:
+        """Whether shared tiers are asked for these first: once for each request, which waits."""
+        if len(unknown) < _FEWEST_LOOKED_UP:
+            return False
+        for tier in self._shared:
+            self.index.look_up(LookUp(self._num_lookups, tier, tuple(unknown)))
+            self._lookups[self._num_lookups] = state
+            self._num_lookups += 1
+        state.loads_in_flight, state.has_looked_up = len(self._shared), True
+        state.status = RequestStatus.LOADING
+        self._loading[state.request.request_id] = now_s
+        return True
 
     def _order(self, missing: Sequence[tuple[BlockHash, int]], block_ids: Sequence[int]) -> _Load:
         blocks = tuple(
@@ -195,6 +225,7 @@ class TieredPrefixes:
         if news.totals:
             self._totals, self._num_stores_dropped = news.totals, news.num_stores_dropped
         ready = [state for loaded in news.loaded for state in self._end(loaded)]
+        ready += [state for lookup_id in news.looked_up for state in self._end_lookup(lookup_id)]
         return sorted(ready, key=lambda state: state.arrival_index, reverse=True)
 
     def _end(self, loaded: LoadedBlocks) -> list[RequestState]:
@@ -218,6 +249,17 @@ class TieredPrefixes:
             ready.append(state)
         return ready
 
+    def _end_lookup(self, lookup_id: int) -> list[RequestState]:
+        """Let the request go on that waits for nothing else: it will find what there is."""
+        state = self._lookups.pop(lookup_id)
+        state.loads_in_flight -= 1
+        if state.loads_in_flight > 0 or state.status is not RequestStatus.LOADING:
+            return []
+        state.status = RequestStatus.WAITING
+        self._num_waits += 1
+        self._wait_s += self._clock() - self._loading.pop(state.request.request_id)
+        return [state]
+
     def take_orders(self) -> BlockOrders | None:
         return self.index.take_orders()
 
@@ -236,6 +278,8 @@ class TieredPrefixes:
                 num_errors=totals.num_errors,
                 loaded_bytes=totals.loaded_bytes,
                 load_s=totals.load_s,
+                load_breaker=totals.load_breaker,
+                store_breaker=totals.store_breaker,
             )
             for spec, totals, num_blocks, hit_tokens in zip(
                 self._specs, self._totals, self.index.num_blocks, self._hit_tokens, strict=True
