@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow check format-check lint types imports fmt bench bench-peers lock docs \
+.PHONY: help setup serve test test-slow test-faults check format-check lint types imports fmt bench bench-peers lock docs \
 	runtime clean
 
 help:  ## this list
@@ -28,6 +28,9 @@ test: setup  ## the test suite; no GPU and no network needed
 
 test-slow: setup  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-faults: setup  ## KV tiers under kill -9, power cuts and a server that fails: the long form
+	@$(BIN)/python -m pytest tests/integration/test_kv_crashes.py tests/integration/test_kv_flaky_redis.py $(ARGS)
 
 check: format-check lint types imports  ## format, lint, types, import directions
 

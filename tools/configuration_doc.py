@@ -47,10 +47,14 @@ port: 9000            # flat
 ```
 
 `kv_tiers` lists the KV tiers below the device, fastest first, instead of the keys `kv_ram_size`,
-`kv_disk_size` and `kv_disk_path`; a kind that is not in the list is off:
+`kv_disk_size` and so on; a kind that is not in the list is off ([KV tiers](kv-tiers.md)):
 
 ```yaml
-kv_tiers: [{kind: ram, size: 4Gi}, {kind: disk, path: /var/cache/novacron, size: 20Gi}]
+kv_tiers:
+  - {kind: ram, size: 4Gi}
+  - {kind: disk, path: /var/cache/novacron, size: 20Gi}
+  - {kind: redis, url: "redis://cache:6379/0", ttl: 24h}
+  - {kind: object, url: "s3://bucket/prefix"}
 ```
 
 A file of flags for vLLM works as well where the meaning is the same, and so does the root

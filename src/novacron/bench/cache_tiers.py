@@ -1,5 +1,6 @@
-"""What KV tiers save: time to first token of a prefix that comes from RAM, or from disk after a
-restart, against computing it. On servers of our own, because it takes a small device and a restart.
+"""What KV tiers save: time to first token of a prefix that comes from RAM, from disk after a
+restart, or from Redis where another server put it, against computing it. On servers of our own,
+because it takes a small device and a restart.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from novacron.bench.http_client import HttpClient
+from novacron.bench.own_redis import has_redis, redis_settings
 from novacron.bench.result import Goal, Row, metric, milliseconds, row
 from novacron.bench.scenario import CacheScenario
 from novacron.bench.server import own_kv_folder, running_server
@@ -18,7 +20,8 @@ from novacron.bench.target import Target, check
 from novacron.bench.transcript import Transcript, read_transcript
 from novacron.bench.workload import Prompt
 
-_GOALS: Mapping[str, float] = {"RAM": 0.10, "disk after a restart": 0.20}
+_REDIS = "Redis, from another server"
+_GOALS: Mapping[str, float] = {"RAM": 0.10, "disk after a restart": 0.20, _REDIS: 0.25}
 _GOAL_PREFIX_TOKENS = 2048
 _STORING_S = 1.0  # a pause, in which stores are done
 _MOST_ROOM_TOKENS = 64  # beside prefix, suffix and output
@@ -34,6 +37,10 @@ async def measure(
         rows += _rows(length, "RAM", *await _from_ram(target, scenario, length))
         progress(f"{length} tokens from disk")
         rows += _rows(length, "disk after a restart", *await _from_disk(target, scenario, length))
+        assert target.engine is not None
+        if has_redis(target.engine.plan.environment):
+            progress(f"{length} tokens from Redis")
+            rows += _rows(length, _REDIS, *await _from_redis(target, scenario, length))
     return rows, _goals(rows)
 
 
@@ -63,6 +70,19 @@ async def _from_disk(
     ]
     with own_kv_folder() as folder:
         settings = {"KV_RAM_SIZE": "0", "KV_DISK_PATH": folder}
+        return await _twice(target, scenario, settings, prefixes)
+
+
+async def _from_redis(
+    target: Target, scenario: CacheScenario, length: int
+) -> tuple[list[Transcript], list[Transcript]]:
+    """A server computes; the next one, which has no tier of its own, has never seen the prefix."""
+    assert target.engine is not None
+    prefixes = [
+        _prefix(target, scenario, "redis", length, turn, 0) for turn in range(scenario.repeats)
+    ]
+    with redis_settings(target.engine.plan.environment) as of_redis:
+        settings = {"KV_RAM_SIZE": "0", "KV_DISK_SIZE": "0", **of_redis}
         return await _twice(target, scenario, settings, prefixes)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from novacron.config.kv_layers import check_kv_precision
+from novacron.config.remote_tiers import TIER_KINDS, check_remote_tiers
 from novacron.config.variants import Variant, parse_variants
 from novacron.config.weight_layers import parse_weight_layers
 from novacron.errors import ConfigError
@@ -171,6 +172,52 @@ class CacheConfig:
     kv_disk_path: str = setting(
         "", "folder for KV blocks, which servers may share; empty: novacron/kv in cache_dir"
     )
+    kv_redis_url: str = setting(
+        "",
+        "Redis or Valkey server for KV blocks, which servers share: redis://host:6379/0, "
+        "rediss://user:password@host, unix:///run/redis.sock; empty: none",
+        secret=True,
+    )
+    kv_redis_size: int | None = setting(
+        None,
+        "most bytes of KV blocks there, of one model and precision, of all servers together; "
+        "empty: what the Redis server takes",
+        unit="bytes",
+    )
+    kv_redis_ttl: float = setting(
+        86400.0, "how long a block stays there after its last use; 0: for ever", unit="s"
+    )
+    kv_redis_prefix: str = setting(
+        "novacron", "what the names of KV blocks there begin with; servers that share have the same"
+    )
+    kv_redis_deadline: float = setting(
+        0.5,
+        "longest that a request waits for the Redis server to tell what it has, and for its "
+        "blocks; what is not there by then is computed",
+        unit="s",
+    )
+    kv_object_url: str = setting(
+        "",
+        "bucket for KV blocks, to archive or to move them: s3://bucket/prefix, gs://, az://, or "
+        "file:///folder; its keys and region come from the environment, as for the store's own "
+        "tools; empty: none",
+        secret=True,
+    )
+    kv_object_size: int | None = setting(
+        None,
+        "most bytes of KV blocks there, of one model and precision; empty: no limit",
+        unit="bytes",
+    )
+    kv_object_deadline: float = setting(
+        3.0, "longest that a request waits for blocks from the bucket", unit="s"
+    )
+    kv_object_refresh: float = setting(
+        300.0, "time between two looks at what others have put into the bucket", unit="s"
+    )
+    kv_tier_order: tuple[str, ...] = setting(
+        TIER_KINDS,
+        "KV tiers from the fastest to the slowest: a block is taken from the first that has it",
+    )
 
     def __post_init__(self) -> None:
         size = self.block_size
@@ -183,7 +230,8 @@ class CacheConfig:
             self.kv_cache_memory is None or self.kv_cache_memory > 0,
             "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
         )  # fmt: skip
-        for key in ("kv_ram_size", "kv_disk_size"):
+        check_remote_tiers(self)
+        for key in ("kv_ram_size", "kv_disk_size", "kv_redis_size", "kv_object_size"):
             size_bytes = getattr(self, key)
             require(
                 size_bytes is None or size_bytes >= 0,

@@ -9,6 +9,7 @@ from novacron.config.keys import KEYS, Key
 from novacron.config.layer import Origin
 from novacron.config.load import Settings
 from novacron.config.quantities import format_bytes
+from novacron.config.url_secrets import mask_url
 
 MASK = "***"
 
@@ -45,6 +46,8 @@ def _row(key: Key, settings: Settings) -> Row:
     value = value_of(key, settings)
     if key.secret and isinstance(value, tuple):
         value = (MASK,) * len(value)
+    elif key.secret and isinstance(value, str):
+        value = mask_url(value) if "://" in value else MASK * bool(value)
     return Row(key.path, value, text_of(key, value), settings.origins[key.name], key.meaning)
 
 

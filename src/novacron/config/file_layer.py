@@ -62,7 +62,7 @@ def _apply_tiers(layer: Layer, file: Path, path: str, value: object) -> None:
     try:
         settings = list(read_tier_list(value))
     except ConfigError as error:
-        raise ConfigError(f"{path} is {value!r} ({origin}): {error}.") from None
+        raise ConfigError(f"{origin}: {error}.") from None  # no value: it may hold keys
     for name, inner in settings:
         layer.set(KEYS[name], inner, origin)
 

@@ -1,9 +1,13 @@
 """`kv_tiers` in a configuration file: the tiers below the device as a list, fastest first.
 
-    kv_tiers: [{kind: ram, size: 4Gi}, {kind: disk, path: /var/cache/kv, size: 20Gi}]
+    kv_tiers:
+      - {kind: ram, size: 4Gi}
+      - {kind: disk, path: /var/cache/kv, size: 20Gi}
+      - {kind: redis, url: redis://cache:6379/0, ttl: 24h}
+      - {kind: object, url: s3://bucket/prefix}
 
-says the same as kv_ram_size, kv_disk_path and kv_disk_size. A kind that is not in it is off. The
-policy and weights of RAM are kv_eviction_policy and kv_eviction_weights.
+says the same as kv_ram_size, kv_disk_path and so on, with kv_tier_order. A kind that is not in it
+is off. The policy and weights of RAM are kv_eviction_policy and kv_eviction_weights.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ from typing import Final
 
 from novacron.errors import ConfigError
 
-_ORDER: Final = ("ram", "disk")
 _KEYS: Final = {
     "ram": {
         "size": "kv_ram_size",
@@ -21,22 +24,38 @@ _KEYS: Final = {
         "weights": "kv_eviction_weights",
     },
     "disk": {"size": "kv_disk_size", "path": "kv_disk_path"},
+    "redis": {
+        "url": "kv_redis_url",
+        "size": "kv_redis_size",
+        "ttl": "kv_redis_ttl",
+        "prefix": "kv_redis_prefix",
+        "deadline": "kv_redis_deadline",
+    },
+    "object": {
+        "url": "kv_object_url",
+        "size": "kv_object_size",
+        "deadline": "kv_object_deadline",
+        "refresh": "kv_object_refresh",
+    },
 }
+_OFF: Final = {"ram": ("kv_ram_size", 0), "disk": ("kv_disk_size", 0)}  # the others are by default
 
 
 def read_tier_list(value: object) -> Iterator[tuple[str, object]]:
-    """The settings that the list stands for. Raises ConfigError."""
+    """The settings that the list stands for. Raises ConfigError, whose message has no values of
+    tiers: there may be passwords among them."""
     if not isinstance(value, list) or not all(isinstance(tier, dict) for tier in value):
         raise ConfigError("expected a list such as [{kind: ram, size: 4Gi}, {kind: disk}]")
     kinds = [str(tier.get("kind")) for tier in value]
     for kind in kinds:
         if kind not in _KEYS:
             raise ConfigError(f"there is no kind '{kind}' of tier; there are {', '.join(_KEYS)}")
-    if kinds != [kind for kind in _ORDER if kind in kinds]:
-        raise ConfigError("each kind may stand there once, ram before disk")
-    for kind in _ORDER:
+    if len(set(kinds)) < len(kinds):
+        raise ConfigError("each kind of tier may stand there once")
+    yield "kv_tier_order", kinds
+    for kind, off in _OFF.items():
         if kind not in kinds:
-            yield _KEYS[kind]["size"], 0
+            yield off
     for kind, tier in zip(kinds, value, strict=True):
         for name, inner in tier.items():
             if name == "kind":
@@ -45,3 +64,5 @@ def read_tier_list(value: object) -> Iterator[tuple[str, object]]:
                 allowed = ", ".join(("kind", *_KEYS[kind]))
                 raise ConfigError(f"a tier of kind {kind} has no '{name}'; it has {allowed}")
             yield _KEYS[kind][name], inner
+        if "url" in _KEYS[kind] and not tier.get("url"):
+            raise ConfigError(f"a tier of kind {kind} needs a url")

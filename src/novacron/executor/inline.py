@@ -18,6 +18,7 @@ from novacron.config.engine import (
     SharedDevice,
     SpeculativeConfig,
 )
+from novacron.config.remote_tiers import require_extras
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
@@ -75,6 +76,7 @@ class InlineExecutor:
     ) -> None:
         phases = _Phases(progress)
         with phases.timed("config"):
+            require_extras(cache)
             num_threads = choose_num_threads(model)
             blueprint = draw_blueprint(model, model_path, num_threads)
             draft = None if draft_path is None else blueprint.of_draft(draft_path)

@@ -11,21 +11,26 @@ from typing import Final
 import psutil
 
 from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.remote_tiers import tier_order
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
 from novacron.executor.packed_weights import cache_folder
+from novacron.executor.remote_tiers import open_remote_tiers
 from novacron.kernels.native.block_copies import NativeCopies
 from novacron.kernels.native.library import NativeContext, NativeUnavailable
 from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.block_mover import BlockMover
+from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.eviction.choice import PolicyConfig, make_policy
 from novacron.kv_tiers.eviction.cost import CostConfig
 from novacron.kv_tiers.eviction.score import Weights
+from novacron.kv_tiers.guarded_tier import GuardedPartsTier
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import KVTier
+from novacron.records.block import BlockHash
 from novacron.records.block_moves import TierKeys
 from novacron.records.output import TierSpec
 
@@ -33,10 +38,20 @@ _RAM_BYTES: Final = 4 * 2**30
 _SHARE_OF_FREE_RAM: Final = 8
 _DISK_BYTES: Final = 20 * 2**30
 _SHARE_OF_FREE_DISK: Final = 10
+_BREAKER_OF_DISK: Final = BreakerConfig(failures=1, first_rest_s=10.0, longest_rest_s=60.0)
 _SHARE_OF_CORES: Final = 0.0075  # for stores while steps follow each other
 _MOST_LOADERS: Final = 4
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A tier, and what it had from the beginning."""
+
+    spec: TierSpec
+    tier: KVTier
+    found: tuple[BlockHash, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,36 +92,38 @@ def open_tiers(
     identity = identity_of(
         model_version=model_version, kv_identity=kv_identity, block_size=memory.block_size
     )
-    specs: list[TierSpec] = []
-    tiers: list[KVTier] = []
-    found: list[TierKeys] = []
+    opened: dict[str, _Opened] = {}
     copies = _open_copies()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
-        policy = _policy_of(cache)
-        tiers.append(RamTier(of_ram, size, make_policy(policy, of_ram // size), copies))
-        specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
+        policy = make_policy(_policy_of(cache), of_ram // size)
+        tier = RamTier(of_ram, size, policy, copies)
+        opened["ram"] = _Opened(TierSpec(kind="ram", capacity_bytes=of_ram), tier)
     folder = Path(cache.kv_disk_path).expanduser() if cache.kv_disk_path else None
     disk = _open_disk(cache, folder or cache_folder(model) / "kv", size, identity)
     if disk is not None:
-        found.append(TierKeys(len(tiers), disk.keys))
-        tiers.append(disk)
-        specs.append(TierSpec(kind="disk", capacity_bytes=disk.capacity_bytes))
-    if not tiers:
+        spec = TierSpec(kind="disk", capacity_bytes=disk.capacity_bytes)
+        guarded = GuardedPartsTier(disk, "disk", deadline_s=None, breaker=_BREAKER_OF_DISK)
+        opened["disk"] = _Opened(spec, guarded, disk.keys)
+    for spec, remote in open_remote_tiers(cache, size, identity):
+        opened[spec.kind] = _Opened(spec, remote)
+    if not opened:
         return None
+    tiers = [opened[kind] for kind in tier_order(cache) if kind in opened]
+    specs = tuple(one.spec for one in tiers)
     logger.info("KV tiers: %s", ", ".join(map(_describe, specs)))
     num_cores = psutil.cpu_count() or 1
     mover = BlockMover(
         memory,
-        tiers,
+        [one.tier for one in tiers],
         identity,
-        found=found,
+        found=[TierKeys(index, one.found) for index, one in enumerate(tiers) if one.found],
         share=min(1.0, _SHARE_OF_CORES * num_cores),
         park_in=next((place for place, spec in enumerate(specs) if spec.kind == "ram"), None),
         copies=copies,
         num_loaders=min(_MOST_LOADERS, num_cores),
     )
-    return OpenTiers(tuple(specs), mover)
+    return OpenTiers(specs, mover)
 
 
 def _open_copies() -> BlockCopies:
@@ -163,4 +180,6 @@ def _is_wanted(key: str, capacity_bytes: int, asked_for: int | None, least_bytes
 
 
 def _describe(spec: TierSpec) -> str:
+    if spec.capacity_bytes == 0:
+        return f"{spec.kind} without a limit of ours"
     return f"{spec.kind} up to {size_text(spec.capacity_bytes)}"

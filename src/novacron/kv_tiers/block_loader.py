@@ -2,7 +2,8 @@
 
 An order is cut into parts, so that several threads serve one request. A record goes straight into
 its block where the host can reach that, and is checked there: nobody finds a reserved block before
-all is told, and what does not check is wiped.
+all is told, and what does not check is wiped. Tiers that are not of this machine have a thread of
+their own: only those wait for the network whose own blocks lie beyond it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from novacron.kv_tiers.block_copies import BlockCopies
 from novacron.kv_tiers.block_memory import BlockMemory
+from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, sound_ones
 from novacron.kv_tiers.tier import Bytes, ReadsParts
 from novacron.kv_tiers.tier_desk import TierDesk
@@ -37,6 +39,7 @@ class _Load:
     num_parts_left: int
     ok: list[bool]
     removed: list[TierKeys] = field(default_factory=list)
+    until_s: float | None = None  # when to stop bringing blocks from afar
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,13 @@ class _Part:
 
 
 class BlockLoader:
-    """Owns `num_threads` threads from `start` to `close`."""
+    """Owns `num_threads` threads, and one for far tiers, from `start` to `close`."""
 
     def __init__(
         self,
         memory: BlockMemory,
         desk: TierDesk,
+        far: FarTiers,
         identity: bytes,
         copies: BlockCopies,
         *,
@@ -67,15 +71,20 @@ class BlockLoader:
     ) -> None:
         self._memory = memory
         self._desk = desk
+        self._far = far
         self._identity = identity
         self._copies = copies
         self._clock = clock
-        self._parts: deque[_Part] = deque()
+        self._near_parts: deque[_Part] = deque()
+        self._far_parts: deque[_Part] = deque()
         self._has_parts = threading.Condition()
         self._is_closing = False
         self._threads = [
-            threading.Thread(target=self._run, name=f"load-blocks-{index}", daemon=True)
-            for index in range(num_threads)
+            threading.Thread(target=self._run, args=(parts,), name=name, daemon=True)
+            for name, parts in (
+                *((f"load-blocks-{index}", self._near_parts) for index in range(num_threads)),
+                *([("load-far-blocks", self._far_parts)] if far.has_any else []),
+            )
         ]
 
     def start(self) -> None:
@@ -86,8 +95,10 @@ class BlockLoader:
         """Have these loaded. Waits for none of them."""
         parts = [part for order in orders for part in _cut(order)]
         with self._has_parts:
-            self._parts.extend(parts)
-            self._has_parts.notify(min(len(parts), len(self._threads)))
+            for part in parts:
+                is_far = self._far.is_far(part.tier)
+                (self._far_parts if is_far else self._near_parts).append(part)
+            self._has_parts.notify_all()
 
     def close(self, patience_s: float) -> None:
         """End the threads. Loads that are not done are not told of."""
@@ -97,28 +108,38 @@ class BlockLoader:
         for thread in self._threads:
             thread.join(patience_s)
 
-    def _run(self) -> None:
+    def _run(self, parts: deque[_Part]) -> None:
         shape = (_BLOCKS_AT_ONCE, record_bytes(self._memory.block_bytes))
         records = np.empty(shape, np.uint8)  # takes memory only where it is written to
         while True:
             with self._has_parts:
-                while not self._parts and not self._is_closing:
+                while not parts and not self._is_closing:
                     self._has_parts.wait()
                 if self._is_closing:
                     return
-                part = self._parts.popleft()
-            ok = [False] * len(part.places)
+                part = parts.popleft()
+            ok: list[bool] | None = None
             try:
-                ok = self._load(part, records)
+                if not self._is_too_late(part):
+                    ok = self._load(part, records)
             except Exception:  # somebody waits for these
                 logger.exception("Blocks could not be loaded.")
             self._end(part, ok)
 
-    def _end(self, part: _Part, ok: Sequence[bool]) -> None:
+    def _is_too_late(self, part: _Part) -> bool:
+        if not self._far.is_far(part.tier):
+            return False
+        load = part.load
+        if load.until_s is None:
+            load.until_s = self._far.until_s(load.order)
+        return self._clock() >= load.until_s
+
+    def _end(self, part: _Part, ok: Sequence[bool] | None) -> None:
+        """None: the tier was not asked, or failed, so its blocks may still be there."""
         load = part.load
         with self._has_parts:
             gone = []
-            for place, is_there in zip(part.places, ok, strict=True):
+            for place, is_there in zip(part.places, ok or (), strict=False):
                 load.ok[place] = is_there
                 if not is_there:
                     gone.append(load.order.blocks[place].key)
@@ -130,7 +151,8 @@ class BlockLoader:
         loaded = LoadedBlocks(load.order.load_id, tuple(load.ok))
         self._desk.tell(BlockNews(removed=tuple(load.removed), loaded=(loaded,)))
 
-    def _load(self, part: _Part, records: Bytes) -> list[bool]:
+    def _load(self, part: _Part, records: Bytes) -> list[bool] | None:
+        """Which blocks are there now; None if the tier could not do it."""
         started_s = self._clock()
         blocks, tier = part.blocks, self._desk.tiers[part.tier]
         keys = [block.key for block in blocks]
@@ -151,7 +173,8 @@ class BlockLoader:
                 sources = [record[HEADER_BYTES:] for record in records[: len(blocks)]]
         except Exception as error:
             self._desk.see_error(part.tier, error)
-            found, sources = [False] * len(blocks), targets
+            self._finish(blocks, targets, [False] * len(blocks))
+            return None
         ok = self._check(blocks, found, headers, sources, targets)
         self._finish(blocks, targets, ok)
         mismatches = [key for key, there, good in zip(keys, found, ok, strict=True) if there > good]

@@ -17,6 +17,7 @@ from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
 from novacron.kv_tiers.block_loader import BlockLoader
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.block_storer import BlockStorer
+from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.store_pace import StorePace
 from novacron.kv_tiers.tier import KVTier
 from novacron.kv_tiers.tier_desk import TierDesk
@@ -61,11 +62,14 @@ class BlockMover:
     ) -> None:
         copies = copies or PlainCopies()
         self._block_size = memory.block_size
-        self._desk = TierDesk(tiers, found, clock)
+        self._desk = TierDesk(tiers, found)
+        self._far = FarTiers(tiers, self._desk.tell, clock)
         self._pace = StorePace(share, clock, cpu_clock)
-        self._storer = BlockStorer(memory, self._desk, identity, copies, self._pace, park_in, clock)
+        self._storer = BlockStorer(
+            memory, self._desk, self._far, identity, copies, self._pace, park_in, clock
+        )
         self._loader = BlockLoader(
-            memory, self._desk, identity, copies, num_threads=num_loaders, clock=clock
+            memory, self._desk, self._far, identity, copies, num_threads=num_loaders, clock=clock
         )
         self._pending = self._storer.pending
         self._can_park = park_in is not None
@@ -79,6 +83,7 @@ class BlockMover:
         if orders.loads:
             self.give_up(block.block_id for load in orders.loads for block in load.blocks)
             self._loader.order(orders.loads)
+        self._far.look_up(orders.lookups)
         for tier in self._desk.tiers if orders.forgotten else ():
             tier.delete(orders.forgotten)
 
@@ -105,4 +110,5 @@ class BlockMover:
         """End all threads, and store for up to so long what still waits."""
         self._loader.close(_LOADERS_PATIENCE_S)
         self._storer.close(patience_s)
+        self._far.close()
         self._desk.close()

@@ -18,6 +18,7 @@ import numpy as np
 
 from novacron.kv_tiers.block_copies import BlockCopies
 from novacron.kv_tiers.block_memory import BlockMemory
+from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.pending_stores import Note, PendingStores
 from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, write_headers
 from novacron.kv_tiers.store_pace import StorePace
@@ -42,6 +43,7 @@ class BlockStorer:
         self,
         memory: BlockMemory,
         desk: TierDesk,
+        far: FarTiers,
         identity: bytes,
         copies: BlockCopies,
         pace: StorePace,
@@ -50,6 +52,7 @@ class BlockStorer:
     ) -> None:
         self._memory = memory
         self._desk = desk
+        self._far = far
         self._identity = identity
         self._copies = copies
         self._pace = pace
@@ -117,8 +120,8 @@ class BlockStorer:
         used = [self._used.popleft() for _ in range(len(self._used))]
         notes = self.pending.take(_BLOCKS_AT_ONCE)
         try:
-            for tier in self._desk.tiers if used else ():
-                tier.contains(used)
+            if used:
+                self._mark_used(used)
             if notes:
                 self._store(notes)
         except Exception:
@@ -147,6 +150,19 @@ class BlockStorer:
             )
         )
 
+    def _mark_used(self, used: Sequence[BlockHash]) -> None:
+        for index, tier in enumerate(self._desk.tiers):
+            try:
+                found = tier.contains(used)
+            except Exception as error:
+                self._desk.see_error(index, error)
+                continue
+            if not self._far.is_far(index):
+                continue  # it tells what it drops
+            gone = tuple(key for key, is_there in zip(used, found, strict=True) if not is_there)
+            if gone:
+                self._desk.tell(BlockNews(removed=(TierKeys(index, gone),)))
+
     def _rescue(self, notes: Sequence[Note]) -> None:
         """Store blocks whose notes were given up. Whoever takes these notes up settles them."""
         index = self._rescue_to
@@ -166,7 +182,7 @@ class BlockStorer:
         )
 
     def _put(self, index: int, records: Sequence[Record]) -> Put:
-        if not records or self._desk.rests(index):
+        if not records:
             return Put()
         try:
             put = self._desk.tiers[index].put(records)

@@ -85,3 +85,30 @@ class ReadsParts(Protocol):
         """As `get`, but the header goes to [records][HEADER_BYTES] and the rest to `blocks`. Where
         False is returned, they may hold anything."""
         ...
+
+
+@runtime_checkable
+class SharedTier(KVTier, Protocol):
+    """A tier into which others put blocks while we run, so it is asked rather than remembered.
+
+    What it has `put` it may lose without telling. `contains(())` reaches out to it all the same:
+    it raises OSError if it cannot be reached.
+    """
+
+    def count_leading(self, keys: Sequence[BlockHash]) -> int:
+        """How many blocks of this chain are there, up to the first that is not. Marks nothing."""
+        ...
+
+
+@runtime_checkable
+class ListedTier(KVTier, Protocol):
+    """A tier into which others put blocks while we run, which has to be listed to see them."""
+
+    @property
+    def keys(self) -> tuple[BlockHash, ...]:
+        """All that it holds, as far as is known."""
+        ...
+
+    def refresh(self) -> None:
+        """Look again. May take long."""
+        ...

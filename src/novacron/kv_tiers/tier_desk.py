@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import msgspec
 
+from novacron.kv_tiers.guarded_tier import TierResting, with_breakers
 from novacron.kv_tiers.tier import KVTier
 from novacron.records.block_moves import BlockNews, TierKeys, TierTotals
 
 logger = logging.getLogger(__name__)
-
-_REST_S: Final = 10.0  # of a tier that could not do its work
 
 
 class TierDesk:
@@ -25,14 +22,11 @@ class TierDesk:
         self,
         tiers: Sequence[KVTier],
         found: Sequence[TierKeys] = (),
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tiers = tuple(tiers)
-        self._clock = clock
         self._has_news = threading.Condition()
         self._news: list[BlockNews] = [BlockNews(added=tuple(found))] if found else []
         self._totals = [TierTotals() for _ in tiers]
-        self._rests_until_s = [0.0 for _ in tiers]
 
     def tell(self, news: BlockNews) -> None:
         with self._has_news:
@@ -55,7 +49,8 @@ class TierDesk:
                 settled=tuple(key for one in news for key in one.settled),
                 loaded=tuple(part for one in news for part in one.loaded),
                 num_stores_dropped=num_stores_dropped(),
-                totals=tuple(self._totals),
+                totals=tuple(map(with_breakers, self._totals, self.tiers)),
+                looked_up=tuple(key for one in news for key in one.looked_up),
             )
 
     def count(self, index: int, **more: float) -> None:
@@ -66,18 +61,12 @@ class TierDesk:
             sums = {name: getattr(totals, name) + value for name, value in more.items()}
             self._totals[index] = msgspec.structs.replace(totals, **sums, used_bytes=used_bytes)
 
-    def rests(self, index: int) -> bool:
-        """Whether a tier failed a short time ago, and is not to be given anything."""
-        return self._clock() < self._rests_until_s[index]
-
     def see_error(self, index: int, error: Exception) -> None:
-        """Whatever it is, requests can do without a tier."""
-        self._rests_until_s[index] = self._clock() + _REST_S
-        self.count(index, num_errors=1)
-        is_ours = not isinstance(error, OSError)
-        logger.warning(
-            "A KV tier failed, and takes nothing for %.0f s: %r.", _REST_S, error, exc_info=is_ours
-        )
+        """Whatever it is, requests can do without a tier. Its guard logs what keeps happening."""
+        if not isinstance(error, TierResting):
+            self.count(index, num_errors=1)
+        if not isinstance(error, OSError):
+            logger.warning("A KV tier failed: %r.", error, exc_info=True)
 
     def close(self) -> None:
         for tier in self.tiers:

@@ -7,6 +7,7 @@ and the index hears of it. Each tier keeps within its own size and tells what it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
@@ -15,14 +16,25 @@ from novacron.records.block_moves import (
     BlockOrders,
     BlockOrigin,
     LoadBlocks,
+    LookUp,
     StoreBlock,
 )
 
+_MOST_KNOWN: Final = 2**18  # some 40 MB
+
 
 class TierIndex:
-    """For `num_tiers` tiers, fastest first. Collects orders until `take_orders`."""
+    """For `num_tiers` tiers, fastest first. Collects orders until `take_orders`.
 
-    def __init__(self, num_tiers: int) -> None:
+    Those in `shared` lose blocks without telling: of each the last `most_known` that it was seen to
+    have are remembered.
+    """
+
+    def __init__(
+        self, num_tiers: int, shared: Iterable[int] = (), most_known: int = _MOST_KNOWN
+    ) -> None:
+        self._known: dict[int, dict[BlockHash, None]] = {tier: {} for tier in shared}
+        self._most_known = most_known
         self._num_tiers = num_tiers
         self._all = (1 << num_tiers) - 1
         self._tiers_of: dict[BlockHash, int] = {}  # a bit for each tier that has the block
@@ -34,6 +46,7 @@ class TierIndex:
         self._used: list[BlockHash] = []
         self._forgotten: list[BlockHash] = []
         self._parked: list[int] = []
+        self._lookups: list[LookUp] = []
 
     @property
     def has_blocks(self) -> bool:
@@ -66,6 +79,9 @@ class TierIndex:
     def load(self, order: LoadBlocks) -> None:
         self._loads.append(order)
 
+    def look_up(self, lookup: LookUp) -> None:
+        self._lookups.append(lookup)
+
     def use(self, chain: Iterable[BlockHash]) -> None:
         """A request found the blocks of this prefix, in order. Those that others build upon shall
         be kept longest."""
@@ -79,7 +95,14 @@ class TierIndex:
 
     def take_orders(self) -> BlockOrders | None:
         """What ranks shall do, given once; None if there is nothing."""
-        collected = (self._stores, self._loads, self._used, self._forgotten, self._parked)
+        collected = (
+            self._stores,
+            self._loads,
+            self._used,
+            self._forgotten,
+            self._parked,
+            self._lookups,
+        )
         if not any(collected):
             return None
         orders = BlockOrders(
@@ -88,6 +111,7 @@ class TierIndex:
             tuple(self._used),
             tuple(self._forgotten),
             tuple(self._parked),
+            tuple(self._lookups),
         )
         for orders_of_a_kind in collected:
             orders_of_a_kind.clear()
@@ -100,10 +124,18 @@ class TierIndex:
                 if not bits >> change.tier & 1:
                     self._tiers_of[key] = bits | 1 << change.tier
                     self.num_blocks[change.tier] += 1
+                    if change.tier in self._known:
+                        self._remember(key, change.tier)
         for change in news.removed:
             for key in change.keys:
                 self._remove(key, 1 << change.tier)
         self._storing.difference_update(news.settled)
+
+    def _remember(self, key: BlockHash, tier: int) -> None:
+        known = self._known[tier]
+        known[key] = None
+        if len(known) > self._most_known:
+            self._remove(next(iter(known)), 1 << tier)
 
     def check_integrity(self) -> None:
         """Recount the slow way. Raises AssertionError on a bug of ours."""
@@ -112,12 +144,16 @@ class TierIndex:
                 k for k, bits in self._tiers_of.items() if bits >> tier & 1
             ]
             assert len(held) == self.num_blocks[tier]
+            assert tier not in self._known or self._known[tier].keys() == set(held)
         assert all(self._tiers_of.values()), "a block in no tier"
 
     def _remove(self, key: BlockHash, tiers: int) -> None:
         bits = self._tiers_of.get(key, 0)
         for tier in range(self._num_tiers):
             self.num_blocks[tier] -= (bits & tiers) >> tier & 1
+        for tier, known in self._known.items():
+            if tiers >> tier & 1:
+                known.pop(key, None)
         left = bits & ~tiers
         if left:
             self._tiers_of[key] = left

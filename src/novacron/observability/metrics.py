@@ -24,7 +24,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from novacron.records.output import EngineStats, ModelSpec, RequestOutput
+from novacron.records.output import BREAKERS, EngineStats, ModelSpec, RequestOutput
 
 # From one step of a tiny model on a laptop to a long queue before a large one.
 _SECONDS = (
@@ -155,6 +155,12 @@ _TABLE = (
     _counter("novacron_kv_tier_errors", "Times that a KV tier itself failed.", "tier"),
     _counter("novacron_kv_tier_evictions", "KV blocks that left a tier to make room.", "tier"),
     _counter("novacron_kv_tier_regrets", "Of these, asked for again not long after.", "tier"),
+    _gauge(
+        "novacron_kv_tier_breaker",
+        "Whether a KV tier is asked: 0 yes, 1 tried again, 2 not for a while, for it failed.",
+        "tier",
+        "direction",
+    ),
     _counter("novacron_kv_tier_loaded_bytes", "Bytes brought from a KV tier.", "tier"),
     _counter("novacron_kv_tier_load_seconds", "Time that this took.", "tier"),
     _counter(
@@ -470,7 +476,14 @@ def _tier_values(stats: EngineStats) -> _Values:
     tiers = stats.kv_tiers
     return {
         "novacron_kv_tier_bytes": [((tier.kind,), tier.used_bytes) for tier in tiers],
-        "novacron_kv_tier_capacity_bytes": [((tier.kind,), tier.capacity_bytes) for tier in tiers],
+        "novacron_kv_tier_capacity_bytes": [
+            ((tier.kind,), tier.capacity_bytes) for tier in tiers if tier.capacity_bytes
+        ],
+        "novacron_kv_tier_breaker": [
+            ((tier.kind, direction), BREAKERS.index(state))
+            for tier in tiers
+            for direction, state in (("load", tier.load_breaker), ("store", tier.store_breaker))
+        ],
         "novacron_kv_tier_hit_tokens": [((tier.kind,), tier.hit_tokens) for tier in tiers],
         "novacron_kv_tier_blocks": [
             ((tier.kind, event), count)

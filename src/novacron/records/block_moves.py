@@ -54,6 +54,14 @@ class LoadBlocks(msgspec.Struct, frozen=True, array_like=True):
     blocks: tuple[LoadBlock, ...]
 
 
+class LookUp(msgspec.Struct, frozen=True, array_like=True):
+    """Ask a shared tier how much of this chain it has."""
+
+    lookup_id: int
+    tier: int
+    keys: tuple[BlockHash, ...]
+
+
 class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     """What ranks shall do beside the steps. `used` were needed just now, the first the least.
     `parked` are device blocks of interrupted work: one that waits to be stored is stored before it
@@ -64,6 +72,7 @@ class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     used: tuple[BlockHash, ...] = ()
     forgotten: tuple[BlockHash, ...] = ()
     parked: tuple[int, ...] = ()
+    lookups: tuple[LookUp, ...] = ()
 
 
 class TierKeys(msgspec.Struct, frozen=True, array_like=True):
@@ -94,6 +103,8 @@ class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
     num_regretted: int = 0  # of these, asked for again not long after
     load_s: float = 0.0
     loaded_bytes: int = 0
+    load_breaker: str = "closed"  # open: it failed, and nothing is asked of it for a while
+    store_breaker: str = "closed"
 
 
 class BlockNews(msgspec.Struct, frozen=True, array_like=True):
@@ -105,3 +116,4 @@ class BlockNews(msgspec.Struct, frozen=True, array_like=True):
     loaded: tuple[LoadedBlocks, ...] = ()
     num_stores_dropped: int = 0  # in all: their blocks were needed for something else before
     totals: tuple[TierTotals, ...] = ()
+    looked_up: tuple[int, ...] = ()  # lookups that ended; what they found is in `added`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -45,10 +46,16 @@ class WatchStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A place for blocks below the device. It never takes more than `capacity_bytes`."""
+    """A place for blocks below the device. It never takes more than `capacity_bytes` (0: what is
+    there to take is the business of the server that it is on). A shared one is asked for what
+    others have put there."""
 
-    kind: str  # ram, disk
+    kind: str  # ram, disk, redis, object
     capacity_bytes: int
+    is_shared: bool = False
+
+
+BREAKERS: Final = ("closed", "half_open", "open")  # the states of a circuit breaker, best first
 
 
 class TierStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +76,8 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     num_regretted: int = 0  # of these, asked for again not long after
     loaded_bytes: int = 0
     load_s: float = 0.0  # reading, checking and copying
+    load_breaker: str = "closed"  # half_open, open: it failed, and is left alone for a while
+    store_breaker: str = "closed"
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,14 +144,19 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
 
 
 def _sum_of_tiers(tiers: Sequence[TierStats]) -> TierStats:
-    """Of one kind. On disk they share a folder, of which each tells the whole."""
+    """Of one kind. On disk they share a folder, of which each tells the whole. A breaker counts as
+    open if any is."""
     of_folder = ("capacity_bytes", "used_bytes") if tiers[0].kind == "disk" else ()
+    breakers = ("load_breaker", "store_breaker")
     numbers = {
         name: (max if name in of_folder else sum)(getattr(tier, name) for tier in tiers)
         for name in TierStats.__struct_fields__
-        if name != "kind"
+        if name not in ("kind", *breakers)
     }
-    return TierStats(kind=tiers[0].kind, **numbers)
+    worst = {
+        name: max((getattr(tier, name) for tier in tiers), key=BREAKERS.index) for name in breakers
+    }
+    return TierStats(kind=tiers[0].kind, **worst, **numbers)
 
 
 class DraftModelSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ class RequestState:
     num_offered_blocks: int = 0  # computed or found, and offered to the tiers since it started
     loads_in_flight: int = 0  # that it waits for
     has_loaded: bool = False  # since it last ran: what is still missing is computed
+    has_looked_up: bool = False  # shared tiers have been asked for its prefix
     draft_progress: DraftProgress | None = None  # the same, with a draft model
 
     @property

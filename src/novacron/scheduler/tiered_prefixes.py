@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
 import msgspec
 
@@ -25,12 +26,16 @@ from novacron.records.block_moves import (
     LoadBlock,
     LoadBlocks,
     LoadedBlocks,
+    LookUp,
     TierTotals,
 )
 from novacron.records.output import EngineStats, TierSpec, TierStats
 from novacron.scheduler.fetch_choice import AlwaysFetch, FetchChoice
 from novacron.scheduler.fetch_or_compute import FREE
 from novacron.scheduler.request_state import RequestState, RequestStatus
+
+_FEWEST_LOOKED_UP: Final = 4  # blocks: fewer are computed sooner than asked for
+_MOST_LOOKED_UP: Final = 2048
 
 
 class Tiers(Protocol):
@@ -127,7 +132,8 @@ class TieredPrefixes:
         clock: Callable[[], float] = time.monotonic,
         choice: FetchChoice | None = None,
     ) -> None:
-        self.index = TierIndex(len(tiers))
+        self._shared = tuple(tier for tier, spec in enumerate(tiers) if spec.is_shared)
+        self.index = TierIndex(len(tiers), self._shared)
         self._kv_cache = kv_cache
         self._specs = tuple(tiers)
         self._clock = clock
@@ -136,6 +142,8 @@ class TieredPrefixes:
         self._loads: dict[int, _Load] = {}
         self._load_of: dict[BlockHash, _Load] = {}
         self._num_loads = 0
+        self._lookups: dict[int, RequestState] = {}  # and the requests that wait for them
+        self._num_lookups = 0
         self._loading: dict[str, float] = {}  # requests, and since when
 
         self._totals: tuple[TierTotals, ...] = (TierTotals(),) * len(tiers)
@@ -145,10 +153,12 @@ class TieredPrefixes:
         self._wait_s = self._lookup_s = 0.0
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
-        if state.has_loaded or not self.index.has_blocks:
+        if state.has_loaded or not (self.index.has_blocks or self._shared):
             return []
         started_s = self._clock()
-        chain = self._chain(state, hit)
+        chain, unknown = self._chain(state, hit)
+        if self._begins_to_look_up(state, unknown, started_s):
+            return []
         num_more_tokens = len(state.token_ids) - hit.num_tokens
         num_more_tokens -= len(chain) * self._kv_cache.block_size
         cut = self._choice.cut([tier for _, tier in chain], num_more_tokens)
@@ -174,21 +184,42 @@ class TieredPrefixes:
         self._loading[state.request.request_id] = started_s
         return block_ids
 
-    def _chain(self, state: RequestState, hit: PrefixHit) -> list[tuple[BlockHash, int | None]]:
-        """The blocks that go on from the hit, with their tiers. FREE: the device has it or will."""
+    def _chain(
+        self, state: RequestState, hit: PrefixHit
+    ) -> tuple[list[tuple[BlockHash, int | None]], list[BlockHash]]:
+        """The blocks that go on from the hit, with their tiers (FREE: the device has it or will),
+        and those after them that shared tiers are to be asked for."""
         chain: list[tuple[BlockHash, int | None]] = []
-        for key in self._kv_cache.missing_keys(state.blocks, state.token_ids, hit):
+        keys = self._kv_cache.missing_keys(state.blocks, state.token_ids, hit)
+        for key in keys:
             is_free = key in self._load_of or self._kv_cache.is_cached(key)
             tier = FREE if is_free else self.index.tier_of(key)
             if tier is None and not is_free:
+                if self._shared and not state.has_looked_up:
+                    return chain, [key, *islice(keys, _MOST_LOOKED_UP - 1)]
                 break
             chain.append((key, tier))
-        return chain
+        return chain, []
 
     def _loads_of(self, keys: Iterable[BlockHash]) -> list[_Load]:
         """The loads that bring some of these already."""
         loads = (self._load_of[key] for key in keys if key in self._load_of)
         return list({load.order.load_id: load for load in loads}.values())
+
+    def _begins_to_look_up(
+        self, state: RequestState, unknown: Sequence[BlockHash], now_s: float
+    ) -> bool:
+        """Whether shared tiers are asked for these first: once for each request, which waits."""
+        if len(unknown) < _FEWEST_LOOKED_UP:
+            return False
+        for tier in self._shared:
+            self.index.look_up(LookUp(self._num_lookups, tier, tuple(unknown)))
+            self._lookups[self._num_lookups] = state
+            self._num_lookups += 1
+        state.loads_in_flight, state.has_looked_up = len(self._shared), True
+        state.status = RequestStatus.LOADING
+        self._loading[state.request.request_id] = now_s
+        return True
 
     def _order(self, missing: Sequence[tuple[BlockHash, int]], block_ids: Sequence[int]) -> _Load:
         blocks = tuple(
@@ -232,6 +263,7 @@ class TieredPrefixes:
         if news.totals:
             self._totals, self._num_stores_dropped = news.totals, news.num_stores_dropped
         ready = [state for loaded in news.loaded for state in self._end(loaded)]
+        ready += [state for lookup_id in news.looked_up for state in self._end_lookup(lookup_id)]
         return sorted(ready, key=lambda state: state.arrival_index, reverse=True)
 
     def _end(self, loaded: LoadedBlocks) -> list[RequestState]:
@@ -262,6 +294,17 @@ class TieredPrefixes:
             seconds = self._clock() - load.ordered_s
             self._choice.see_load(tiers.pop(), len(load.order.blocks), seconds)
 
+    def _end_lookup(self, lookup_id: int) -> list[RequestState]:
+        """Let the request go on that waits for nothing else: it will find what there is."""
+        state = self._lookups.pop(lookup_id)
+        state.loads_in_flight -= 1
+        if state.loads_in_flight > 0 or state.status is not RequestStatus.LOADING:
+            return []
+        state.status = RequestStatus.WAITING
+        self._num_waits += 1
+        self._wait_s += self._clock() - self._loading.pop(state.request.request_id)
+        return [state]
+
     def take_orders(self) -> BlockOrders | None:
         return self.index.take_orders()
 
@@ -283,6 +326,8 @@ class TieredPrefixes:
                 num_regretted=totals.num_regretted,
                 loaded_bytes=totals.loaded_bytes,
                 load_s=totals.load_s,
+                load_breaker=totals.load_breaker,
+                store_breaker=totals.store_breaker,
             )
             for spec, totals, num_blocks, hit_tokens in zip(
                 self._specs, self._totals, self.index.num_blocks, self._hit_tokens, strict=True

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from novacron.kv_tiers.block_mover import written_blocks
 from novacron.records.block import BlockHash
@@ -19,6 +20,7 @@ from novacron.records.block_moves import (
     BlockOrigin,
     LoadBlocks,
     LoadedBlocks,
+    LookUp,
     StoreBlock,
     TierKeys,
 )
@@ -42,14 +44,19 @@ Content = dict[int, Slot]  # by offset in a block
 
 class FakeTiers:
     """`num_blocks` for each tier; the oldest blocks leave first. `is_lost` decides of every block
-    that is to be loaded whether it has been lost."""
+    that is to be loaded whether it has been lost. What those in `shared` have is told to whoever
+    asks."""
 
     def __init__(
         self,
         *num_blocks: int,
         is_lost: Callable[[BlockHash], bool] = lambda key: False,
         kept: Iterable[OrderedDict[BlockHash, Content]] = (),
+        shared: frozenset[int] = frozenset(),
     ) -> None:
+        self._shared = shared
+        self._lookups: list[LookUp] = []
+        self.num_lookups = 0
         self._sizes = num_blocks
         self._is_lost = is_lost
         self.kept = list(kept) or [OrderedDict() for _ in num_blocks]
@@ -59,12 +66,19 @@ class FakeTiers:
         self._loads: list[LoadBlocks] = []
         self._news: list[BlockNews] = []
         self.num_given_up = self.num_parked = 0
-        found = [TierKeys(tier, tuple(content)) for tier, content in enumerate(self.kept)]
+        found = [
+            TierKeys(tier, tuple(content))
+            for tier, content in enumerate(self.kept)
+            if tier not in shared
+        ]
         self._news.append(BlockNews(added=tuple(found)))
 
     @property
     def specs(self) -> tuple[TierSpec, ...]:
-        return tuple(TierSpec(kind="fake", capacity_bytes=size) for size in self._sizes)
+        return tuple(
+            TierSpec(kind="fake", capacity_bytes=size, is_shared=tier in self._shared)
+            for tier, size in enumerate(self._sizes)
+        )
 
     def attach(self, memory: dict[tuple[int, int], Slot], block_size: int) -> None:
         self._memory, self._block_size = memory, block_size
@@ -78,6 +92,8 @@ class FakeTiers:
         for load in orders.loads:
             self._give_up(block.block_id for block in load.blocks)
         self._loads += orders.loads
+        self._lookups += orders.lookups
+        self.num_lookups += len(orders.lookups)
         for key in orders.forgotten:
             for content in self.kept:
                 content.pop(key, None)
@@ -95,6 +111,9 @@ class FakeTiers:
         loads, self._loads = self._loads[:num_loads], self._loads[len(self._loads[:num_loads]) :]
         for load in loads:
             self._load(load)
+        lookups, self._lookups = self._lookups, []
+        for lookup in lookups:
+            self._look_up(lookup)
 
     def _give_up(self, block_ids: Iterable[int]) -> None:
         for block_id in block_ids:
@@ -118,6 +137,12 @@ class FakeTiers:
             if len(self.kept[tier]) > self._sizes[tier]:
                 removed.append(TierKeys(tier, (self.kept[tier].popitem(last=False)[0],)))
         self._news.append(BlockNews(tuple(added), tuple(removed), (store.key,)))
+
+    def _look_up(self, lookup: LookUp) -> None:
+        kept = self.kept[lookup.tier]
+        found = tuple(takewhile(kept.__contains__, lookup.keys))
+        added = (TierKeys(lookup.tier, found),) if found else ()
+        self._news.append(BlockNews(added=added, looked_up=(lookup.lookup_id,)))
 
     def _load(self, load: LoadBlocks) -> None:
         ok, removed = [], []

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from novacron.config.load import Settings, load
+from novacron.config.remote_tiers import tier_order
 from novacron.errors import ConfigError
 
 SEEDS_SCHEMA = """
@@ -272,8 +273,9 @@ def test_kv_tiers_as_a_list(tmp_path: Path) -> None:
     [
         ("{kind: ram}", "expected a list"),
         ("[ram]", "expected a list"),
-        ("[{kind: redis, url: 'redis://x'}]", "no kind 'redis'"),
-        ("[{kind: disk}, {kind: ram}]", "ram before disk"),
+        ("[{kind: tape}]", "no kind 'tape'"),
+        ("[{kind: redis}]", "needs a url"),
+        ("[{kind: object, url: 'ftp://x'}]", "kv_object_url"),
         ("[{kind: ram}, {kind: ram}]", "may stand there once"),
         ("[{kind: ram, path: /kv}]", "has no 'path'"),
         ("[{kind: ram, size: much}]", "kv_ram_size"),
@@ -283,6 +285,50 @@ def test_kv_tiers_that_make_no_sense(tmp_path: Path, written: str, said: str) ->
     with pytest.raises(ConfigError, match=said) as error:
         load_tiers(tmp_path, f"kv_tiers: {written}")
     assert "tiers.yaml: kv_tiers" in str(error.value)
+
+
+def test_tiers_of_other_machines_and_their_order(tmp_path: Path) -> None:
+    cache = load_tiers(
+        tmp_path,
+        """
+kv_tiers:
+  - {kind: ram}
+  - {kind: redis, url: "redis://cache/0", ttl: 1h, prefix: team-a, size: 1Gi, deadline: 200ms}
+  - {kind: object, url: "s3://bucket/kv", deadline: 2s, refresh: 1m}
+""",
+    ).engine.cache
+    assert (cache.kv_redis_url, cache.kv_redis_ttl, cache.kv_redis_prefix) == (
+        "redis://cache/0",
+        3600.0,
+        "team-a",
+    )
+    assert (cache.kv_redis_size, cache.kv_redis_deadline) == (2**30, 0.2)
+    assert (cache.kv_object_url, cache.kv_object_deadline, cache.kv_object_refresh) == (
+        "s3://bucket/kv",
+        2.0,
+        60.0,
+    )
+    assert (cache.kv_disk_size, cache.kv_ram_size) == (0, None)
+    assert tier_order(cache) == ("ram", "redis", "object", "disk")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[{kind: redis, url: 'redis://me:PASSWORD@host', size: much}]",
+        "[{kind: redis, url: 'redis://me:PASSWORD@host', siez: 1Gi}]",
+        "[{kind: redis, url: 'http://me:PASSWORD@host'}]",
+        "[{kind: object, url: 'https://me:PASSWORD@host'}]",
+        "[{kind: redis, url: {PASSWORD: 1}}]",
+        "{PASSWORD: 1}",
+    ],
+)
+def test_what_is_wrong_with_a_tier_is_said_without_its_password(
+    tmp_path: Path, written: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_tiers(tmp_path, f"kv_tiers: {written}")
+    assert "PASSWORD" not in str(error.value)
 
 
 def test_tiers_given_twice_are_refused(tmp_path: Path) -> None:

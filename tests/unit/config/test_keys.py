@@ -14,6 +14,9 @@ cache.block_size cache.kv_cache_dtype cache.kv_cache_dtype_layers cache.kv_cache
 cache.gpu_memory_utilization cache.cpu_memory_utilization cache.enable_prefix_caching
 cache.kv_ram_size cache.kv_eviction_policy cache.kv_eviction_weights
 cache.kv_disk_size cache.kv_disk_path
+cache.kv_redis_url cache.kv_redis_size cache.kv_redis_ttl cache.kv_redis_prefix
+cache.kv_redis_deadline cache.kv_object_url cache.kv_object_size cache.kv_object_deadline
+cache.kv_object_refresh cache.kv_tier_order
 scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_policy
 scheduler.enable_chunked_prefill scheduler.max_queued_requests scheduler.preemption_mode
 speculative.speculative_method speculative.speculative_model
@@ -54,6 +57,6 @@ def test_spellings() -> None:
 
 def test_secrets_stay_out_of_the_repr() -> None:
     secrets = [key for key in KEYS.values() if key.secret]
-    assert [key.name for key in secrets] == ["api_key"]
+    assert [key.name for key in secrets] == ["kv_redis_url", "kv_object_url", "api_key"]
     config = ServerConfig(api_key=("sk-very-secret",))
     assert "sk-very-secret" not in repr(config)

@@ -82,6 +82,10 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "kv_cache_dtype_layers": st.lists(
             st.sampled_from(["0=bf16", "-2:=int8/int4"]), min_size=1
         ).map(tuple),
+        "kv_redis_url": st.sampled_from(["redis://a:b@host:1/0", "unix:///run/redis.sock"]),
+        "kv_object_url": st.sampled_from(["s3://bucket/prefix", "file:///folder"]),
+        "kv_redis_prefix": st.text("abcXYZ019._-", min_size=1, max_size=9),
+        "kv_tier_order": st.permutations(["ram", "disk", "redis", "object"]).map(tuple),
         "max_num_seqs": st.integers(1, 2048),
         "max_num_batched_tokens": st.integers(64, 10**6),
         "prompt_lookup_min": st.integers(1, 8),

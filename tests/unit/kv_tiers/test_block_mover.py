@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from novacron.kv_tiers.block_mover import BlockMover, written_blocks
+from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.guarded_tier import GuardedTier
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.tier import Bytes, KVTier, Put, Record
 from novacron.records.block import BlockHash
@@ -312,13 +314,25 @@ def test_a_tier_that_fails_takes_nothing_with_it(error: Exception) -> None:
 
 def test_a_tier_that_failed_rests() -> None:
     memory, broken = Memory(4), BrokenTier(OSError(5, "broken"))
-    with moving(memory, broken) as mover:
+    guarded = GuardedTier(broken, "broken", deadline_s=None, breaker=BreakerConfig(failures=1))
+    with moving(memory, guarded) as mover:
         mover.order(store(0))
         settled(mover, 1)
         mover.order(store(1, 2, 3))
         [*_, news] = settled(mover, 3)
     assert broken.num_calls == 1
     assert news.totals[0].num_errors == 1
+    assert (news.totals[0].store_breaker, news.totals[0].load_breaker) == ("open", "closed")
+
+
+def test_what_a_tier_fails_to_bring_is_not_forgotten() -> None:
+    broken = BrokenTier(OSError(5, "broken"))
+    with moving(Memory(4), broken) as mover:
+        mover.order(load(0, (1, 0)))
+        [news] = news_until(mover, lambda all: any(one.loaded for one in all))[-1:]
+    assert news.loaded == (LoadedBlocks(0, (False,)),)
+    assert news.removed == ()
+    assert (news.totals[0].num_errors, news.totals[0].num_missing) == (1, 0)
 
 
 def test_an_order_does_not_wait_for_a_slow_copy() -> None:

@@ -22,10 +22,12 @@ class DeviceCache(Struct, frozen=True, kw_only=True):
 class CacheTier(Struct, frozen=True, kw_only=True):
     """A tier below the device. `hit_rate` is the share of prompt tokens that were brought from it;
     counts are of blocks. `regretted` were asked for not long after they were evicted; `pressure` is
-    low, medium, high or critical. `load_seconds` are reading, checking and copying."""
+    low, medium, high or critical. `load_seconds` are reading, checking and copying. A capacity of
+    null is a limit that is not ours. A breaker that is not closed: the tier failed, and is left
+    alone for a while."""
 
     kind: str
-    capacity_bytes: int
+    capacity_bytes: int | None
     used_bytes: int
     num_blocks: int
     hit_tokens: int
@@ -41,6 +43,8 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     pressure: str
     loaded_bytes: int
     load_seconds: float
+    load_breaker: str
+    store_breaker: str
 
 
 class CacheLoads(Struct, frozen=True, kw_only=True):
@@ -88,7 +92,7 @@ def cache_status(stats: EngineStats) -> CacheStatus:
 def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
     return CacheTier(
         kind=tier.kind,
-        capacity_bytes=tier.capacity_bytes,
+        capacity_bytes=tier.capacity_bytes or None,
         used_bytes=tier.used_bytes,
         num_blocks=tier.num_blocks,
         hit_tokens=tier.hit_tokens,
@@ -104,4 +108,6 @@ def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
         pressure=pressure_of(tier.kind, tier.used_bytes, tier.capacity_bytes),
         loaded_bytes=tier.loaded_bytes,
         load_seconds=tier.load_s,
+        load_breaker=tier.load_breaker,
+        store_breaker=tier.store_breaker,
     )
