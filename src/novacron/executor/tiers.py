@@ -77,7 +77,7 @@ def open_tiers(
     specs: list[TierSpec] = []
     tiers: list[KVTier] = []
     found: list[TierKeys] = []
-    copies = _open_copies()
+    copies = open_copies()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
         tiers.append(RamTier(of_ram, size, copies))
@@ -104,7 +104,8 @@ def open_tiers(
     return OpenTiers(tuple(specs), mover)
 
 
-def _open_copies() -> BlockCopies:
+def open_copies() -> BlockCopies:
+    """The quickest way to copy blocks that there is here."""
     try:
         return NativeCopies(NativeContext(1))
     except NativeUnavailable:  # said when the kernels were chosen
