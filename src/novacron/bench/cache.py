@@ -2,7 +2,7 @@
 
 Every prefix is new to the server, asked once cold and then warm, so both sides of each pair are
 measured seconds apart and nothing of an earlier pair can help. A server of our own is measured with
-KV tiers as well (cache_tiers.py).
+KV tiers as well (cache_tiers.py), and for what they cost (cache_cost.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from novacron.bench import cache_tiers
+from novacron.bench import cache_cost, cache_tiers
 from novacron.bench.measurement import Measurement
 from novacron.bench.result import BenchResult, Column, Goal, Metric, Row, metric, milliseconds, row
 from novacron.bench.scenario import CacheScenario
@@ -25,6 +25,7 @@ _COLUMNS = (
     Column("share_of_cold", "p50"),
     Column("cached", "p50"),
     Column("same_text", "mean"),
+    Column("share"),
 )
 _GOAL_SHARES = {1024: 0.10, 2048: 0.05}  # by tokens of the prefix
 
@@ -55,7 +56,9 @@ async def run(
     goals = _goals(rows)
     if target.engine is not None:
         from_tiers, tier_goals = await cache_tiers.measure(target, scenario, progress)
-        rows, goals = rows + from_tiers, goals + tier_goals
+        cost_rows, cost_goals = await cache_cost.measure(target.engine, scenario, progress)
+        rows = rows + from_tiers + cost_rows
+        goals = goals + tier_goals + cost_goals
     return measurement.finish(rows=rows, columns=_COLUMNS, goals=goals)
 
 

@@ -80,6 +80,9 @@ class CacheScenario(Scenario):
     suffix_tokens: int = option(16, "length of what follows the prefix")
     output_tokens: int = option(16, "output length")
     repeats: int = option(10, "prefixes per length")
+    throughput_rounds: int = option(
+        30, "rounds with and without tiers, of 32 new prompts each, where nothing is reused"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ def open_tiers(
         model_version=model_version, kv_identity=kv_identity, block_size=memory.block_size
     )
     opened: dict[str, _Opened] = {}
-    copies = _open_copies()
+    copies = open_copies()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
         policy = make_policy(_policy_of(cache), of_ram // size)
@@ -126,7 +126,8 @@ def open_tiers(
     return OpenTiers(specs, mover)
 
 
-def _open_copies() -> BlockCopies:
+def open_copies() -> BlockCopies:
+    """The quickest way to copy blocks that there is here."""
     try:
         return NativeCopies(NativeContext(1))
     except NativeUnavailable:  # said when the kernels were chosen

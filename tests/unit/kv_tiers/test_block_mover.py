@@ -60,6 +60,9 @@ class Memory:
     def host_block(self, block_id: int) -> Bytes | None:
         return None
 
+    def see_filled(self, block_id: int) -> None:
+        raise AssertionError("nobody reaches these blocks")
+
     def read_block(self, block_id: int, into: Bytes) -> None:
         half = BLOCK_BYTES // 2
         into[:half] = self.blocks[block_id, :half]
@@ -68,6 +71,27 @@ class Memory:
 
     def write_block(self, block_id: int, data: Bytes) -> None:
         self.blocks[block_id] = data
+
+
+class HostMemory(Memory):
+    """Blocks that the host reaches. `filled` are those that were filled in place."""
+
+    def __init__(self, num_blocks: int) -> None:
+        super().__init__(num_blocks)
+        self.filled: list[int] = []
+
+    def host_block(self, block_id: int) -> Bytes | None:
+        block: Bytes = self.blocks[block_id]
+        return block
+
+    def see_filled(self, block_id: int) -> None:
+        self.filled.append(block_id)
+
+    def read_block(self, block_id: int, into: Bytes) -> None:
+        raise AssertionError("a copy that is not needed")
+
+    def write_block(self, block_id: int, data: Bytes) -> None:
+        raise AssertionError("a copy that is not needed")
 
 
 def ram(num_records: int = 100) -> RamTier:
@@ -114,6 +138,10 @@ def settled(mover: BlockMover, count: int) -> list[BlockNews]:
     return news_until(mover, lambda all: sum(len(news.settled) for news in all) >= count)
 
 
+def all_loaded(count: int) -> Callable[[Sequence[BlockNews]], bool]:
+    return lambda all: sum(len(news.loaded) for news in all) >= count
+
+
 def loaded(mover: BlockMover) -> LoadedBlocks:
     return news_until(mover, lambda all: any(news.loaded for news in all))[-1].loaded[0]
 
@@ -157,6 +185,39 @@ def test_a_tier_is_told_where_a_block_stands() -> None:
         mover.order(BlockOrders(stores=orders))
         settled(mover, 2)
     assert tier.origins == origins
+
+
+def test_blocks_of_the_host_are_moved_in_place_and_by_several_threads(tmp_path: Path) -> None:
+    memory = HostMemory(300)
+    disk = DiskTier(tmp_path, 2**20, RECORD_BYTES, IDENTITY)
+    numbers = range(100)
+    for number in numbers:
+        memory.fill(number, number)
+    with moving(memory, ram(), disk) as mover:
+        mover.order(store(*numbers, tiers=(0, 1)))
+        settled(mover, 100)
+        order = tuple(LoadBlock(key_of(n), 100 + n, n % 2) for n in numbers)
+        mover.order(BlockOrders(loads=(LoadBlocks(0, order),)))
+        mover.order(load(1, *((n, 200 + n) for n in numbers), tier=1))
+        ended = [one for news in news_until(mover, all_loaded(2)) for one in news.loaded]
+        assert {one.load_id for one in ended} == {0, 1}
+        assert all(all(one.ok) for one in ended)
+    assert (memory.blocks[100:200] == memory.blocks[:100]).all()
+    assert (memory.blocks[200:] == memory.blocks[:100]).all()
+    assert sorted(memory.filled) == list(range(100, 300))
+
+
+def test_what_does_not_check_is_wiped_from_a_block_of_the_host() -> None:
+    memory, tier = HostMemory(2), ram()
+    memory.fill(0, 7)
+    key, wrong, _ = make_record(3)
+    wrong[-1] ^= 1
+    tier.put([Record(key, wrong)])
+    with moving(memory, tier) as mover:
+        mover.order(load(0, (3, 0), (4, 1)))
+        assert loaded(mover) == LoadedBlocks(0, (False, False))
+    assert (memory.blocks == 0).all()
+    assert memory.filled == []
 
 
 def test_a_block_that_is_given_up_before_its_turn_is_not_stored() -> None:

@@ -1,0 +1,21 @@
+"""What tier_speed, which imports torch, tells the bench, which does not."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class MediumTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of each round for all blocks: moved by a BlockMover, and plainly copied."""
+
+    store_s: tuple[float, ...]
+    plain_store_s: tuple[float, ...]
+    load_s: tuple[float, ...]
+    plain_load_s: tuple[float, ...]
+
+
+class TierTimes(msgspec.Struct, frozen=True, kw_only=True):
+    num_bytes: int  # of all blocks
+    ram: MediumTimes
+    disk: MediumTimes
+    lookup_s: tuple[float, ...]  # of the tiers of all blocks, in the index

@@ -1,0 +1,37 @@
+"""When stores may be done: in pauses, and for a share of the time otherwise."""
+
+from __future__ import annotations
+
+from novacron.kv_tiers.store_pace import StorePace
+from novacron.testing.clock import FakeClock
+
+
+def test_a_share_is_of_what_was_computed_not_of_what_was_waited() -> None:
+    clock, cpu = FakeClock(), FakeClock()
+    pace = StorePace(0.1, clock, cpu)
+    pace.begin_step()
+    assert pace.is_time
+    pace.begin_turn()
+    clock.advance(50.0)  # for a core
+    cpu.advance(1.0)
+    pace.end_turn()
+    clock.advance(9.9)
+    assert not pace.is_time
+    clock.advance(0.2)
+    assert pace.is_time
+
+
+def test_a_pause_is_always_a_time_and_a_step_ends_it() -> None:
+    clock, cpu = FakeClock(), FakeClock()
+    pace = StorePace(0.01, clock, cpu)
+    pace.begin_step()
+    pace.begin_turn()
+    cpu.advance(1.0)
+    pace.end_turn()
+    pace.end_step()
+    assert not pace.is_time, "the next step may come at once"
+    clock.advance(0.03)
+    assert pace.is_time
+    pace.begin_step()
+    assert not pace.is_time
+    assert 0 < pace.patience_s < 1
