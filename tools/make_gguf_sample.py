@@ -22,8 +22,9 @@ from typing import Any
 
 import llama_cpp
 
-from novacron.testing.gguf_models import write_gguf
+from novacron.testing.gguf_models import sentencepiece_pieces, write_gguf
 from novacron.testing.tiny_models import VOCAB_SIZE, make_tiny_model
+from novacron.testing.tiny_tokenizers import sentencepiece_style
 
 TARGET = Path(__file__).resolve().parents[1] / "tests" / "data" / "gguf"
 SIZES: dict[str, Any] = {
@@ -38,6 +39,12 @@ ROUNDED = {
     "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
     "q2_k": llama_cpp.LLAMA_FTYPE_MOSTLY_Q2_K,
 }
+SMALL = {  # of a model of one layer whose vocabulary is one of SentencePiece, and serves twice
+    "q4_1": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_1,
+    "q5_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q5_K_M,
+    "q6_k": llama_cpp.LLAMA_FTYPE_MOSTLY_Q6_K,
+    "iq4_xs": llama_cpp.LLAMA_FTYPE_MOSTLY_IQ4_XS,
+}
 NUM_NEW = 24
 TEXTS = ("The quick brown fox", "  def main():\n\n    x = 12345", "na\u00efve caf\u00e9 don't")
 
@@ -48,10 +55,37 @@ def main() -> None:
         folder = make_tiny_model("llama", Path(name) / "model", **SIZES)
         source = write_gguf(folder, Path(name) / "model.gguf")
         for label, kind in ROUNDED.items():
-            target, plain = TARGET / f"{label}.gguf", Path(name) / f"{label}.gguf"
-            convert(source, target, kind)
-            convert(target, plain, llama_cpp.LLAMA_FTYPE_ALL_F32)
-            (TARGET / f"{label}.json").write_text(json.dumps(answers(plain), indent=1) + "\n")
+            write_sample(source, label, kind, Path(name))
+        for label, kind in SMALL.items():
+            write_sample(small_model(Path(name)), label, kind, Path(name))
+        source = mixture(Path(name))
+        write_sample(source, "mixtral_q8_0", llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, Path(name))
+
+
+def small_model(base: Path) -> Path:
+    source = base / "small.gguf"
+    if not source.exists():
+        tokenizer = sentencepiece_style()
+        folder = make_tiny_model(
+            "llama", base / "small", **SIZES | {"num_hidden_layers": 1},
+            vocab_size=tokenizer.get_vocab_size(), tie_word_embeddings=True,
+        )  # fmt: skip
+        write_gguf(folder, source, tokenizer=sentencepiece_pieces(tokenizer))
+    return source
+
+
+def mixture(base: Path) -> Path:
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
+    folder = make_tiny_model("mixtral", base / "mixtral", **sizes)
+    return write_gguf(folder, base / "mixtral.gguf")
+
+
+def write_sample(source: Path, label: str, kind: int, base: Path) -> None:
+    """The file and what is answered with it, beside each other."""
+    target, plain = TARGET / f"{label}.gguf", base / f"{label}.gguf"
+    convert(source, target, kind)
+    convert(target, plain, llama_cpp.LLAMA_FTYPE_ALL_F32)
+    (TARGET / f"{label}.json").write_text(json.dumps(answers(plain), indent=1) + "\n")
 
 
 def convert(source: Path, target: Path, kind: int) -> None:

@@ -64,6 +64,9 @@ def test_every_format(
         ("qwen2", {"tie_word_embeddings": False}),
         ("qwen2", {}),
         ("qwen3", {}),
+        ("mixtral", {}),
+        ("qwen2_moe", {"mlp_only_layers": []}),
+        ("qwen3_moe", {}),
     ],
 )
 def test_every_family(
@@ -80,11 +83,40 @@ def test_every_family(
     assert greedy(file, device) == expected
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("held_as", ["Q8_0", "Q4_K", "IQ4_XS"])
+@pytest.mark.parametrize("family", ["mixtral", "qwen2_moe"])
+def test_rounded_experts(
+    family: str,
+    held_as: str,
+    checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    device: torch.device,
+) -> None:
+    sizes = SIZES | {"intermediate_size": 256, "moe_intermediate_size": 256}
+    sizes |= {"shared_expert_intermediate_size": 256, "mlp_only_layers": []}
+    folder = checkpoint(family, **sizes)
+    file = write_gguf(folder, tmp_path / "model.gguf", held_as)
+    expected = greedy(dequantized_folder(file, folder, tmp_path / "folder"), device)
+    assert greedy(file, device) == expected
+
+
+def test_a_model_in_several_files(
+    checkpoint: Callable[..., Path], tmp_path: Path, device: torch.device
+) -> None:
+    folder = checkpoint("mixtral")
+    whole = write_gguf(folder, tmp_path / "whole.gguf", "Q8_0")
+    first = write_gguf(folder, tmp_path / "parts.gguf", "Q8_0", tensors_per_file=9)
+    assert len(list(tmp_path.glob("parts-*"))) > 3
+    assert greedy(first, device) == greedy(whole, device)
+    assert Tokenizer.load(first).encode("The fox") == Tokenizer.load(whole).encode("The fox")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mixtral", "qwen2_moe", "qwen3_moe"])
 def test_the_configuration_is_that_of_the_folder(
     family: str, checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = checkpoint(family)
+    changes = {"mlp_only_layers": []} if family == "qwen2_moe" else {}
+    folder = checkpoint(family, **changes)
     read = [
         find_family(files.config)[1].read_config(files.config)
         for files in map(read_model_files, (folder, write_gguf(folder, tmp_path / "model.gguf")))

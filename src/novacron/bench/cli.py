@@ -146,7 +146,7 @@ def _benchmark_command(name: str, benchmark: suite.Benchmark[Any]) -> click.Comm
     return command
 
 
-for _name, _benchmark in suite.BENCHMARKS.items():
+for _name, _benchmark in {**suite.BENCHMARKS, **suite.BESIDE}.items():
     bench.add_command(_benchmark_command(_name, _benchmark))
 
 

@@ -110,6 +110,28 @@ class AccuracyScenario(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WatchScenario(Scenario):
+    share: float = option(0.05, "share of the answers that is scored", least=1e-6)
+    num_requests: int = option(20_000, "requests to the sound model, which must raise no alarm")
+    repeats: int = option(1, "runs of the sound model; each learns anew what is usual")
+    factor: float = option(1.2, "what the scales of a layer are multiplied with", least=0)
+    num_after: int = option(400, "requests within which that is to be noticed")
+    trials: int = option(5, "of each layer, after each sound run", least=0)
+    matrices: tuple[str, ...] = option(
+        (),
+        "beginning of the names of further matrices to be made wrong, such as "
+        "model.layers.3.mlp.down_proj; may be repeated",
+        repeated=True,
+    )
+    tasks: tuple[str, ...] = option(("all",), "tasks of the bundled model, or all")
+    max_tokens: int = option(48, "longest answer")
+    temperature: float = option(0.0, "0: greedy", least=0)
+    num_streams: int = option(32, "requests at once")
+    cost_rounds: int = option(8, "rounds with the watch and without it; 0: none", least=0)
+    cost_requests: int = option(1500, "requests of each turn")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartupScenario(Scenario):
     repeats: int = option(5, "starts that count; one more comes first to warm the page cache")
 

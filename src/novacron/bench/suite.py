@@ -23,6 +23,7 @@ from novacron.bench import (
     speculation,
     startup,
     throughput,
+    watch,
 )
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
@@ -38,6 +39,7 @@ from novacron.bench.scenario import (
     SpeculationScenario,
     StartupScenario,
     ThroughputScenario,
+    WatchScenario,
     make_scenario,
 )
 from novacron.bench.target import Target, TargetOptions, open_target
@@ -107,6 +109,15 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         "Open-loop load at given rates, as vllm bench serve reports it.",
         ServeScenario,
         _on_target(serve.run),
+    ),
+}
+
+# Beside the suite: this takes minutes, and needs weights that are rounded.
+BESIDE: Mapping[str, Benchmark[Any]] = {
+    "watch": Benchmark(
+        "The watch over quality: false alarms, errors that it notices, what it costs.",
+        WatchScenario,
+        watch.run,
     ),
 }
 

@@ -17,7 +17,7 @@ _NUM_TEXTS = 3  # columns on the left; the others are numbers
 
 def render(study: PrecisionStudy) -> str:
     levels = study.levels
-    exceptions = [f"{pattern}={level}" for pattern, level in levels.overrides]
+    exceptions = map(str, levels.overrides)
     facts = {
         "Model": study.model,
         "Stored in": study.stored,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -15,8 +15,9 @@ from novacron.cli.options import serving_command
 from novacron.cli.wording import size
 from novacron.config.load import Settings
 from novacron.config.quantities import parse_bytes
+from novacron.config.weight_layers import parse_precision
 from novacron.errors import ConfigError
-from novacron.quantization.levels import LEVELS, Level
+from novacron.quantization.levels import LEVELS
 
 if TYPE_CHECKING:
     from novacron.quality.document import Document
@@ -31,7 +32,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--budget", required=True, metavar="SIZE", help="Most bytes that all weights may take: 12Mi."
 )
 @click.option(
-    "--levels", default="int8,int4", show_default=True, help="Levels that matrices may have."
+    "--levels",
+    default="int8,int4,int4/64,int4/128",
+    show_default=True,
+    help="Precisions that matrices may have; /64: in groups of 64.",
 )
 @click.option("--corpus", type=_FILE, help="Text to measure on; without: chats of the tasks.")
 @click.option("--num-documents", default=200, show_default=True, help="Chats, or windows of it.")
@@ -126,13 +130,14 @@ def settings_file(measured: Sensitivity, plan: PrecisionPlan) -> str:
     )
 
 
-def _levels(text: str) -> tuple[Level, ...]:
+def _levels(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    if unknown := [name for name in names if name not in LEVELS]:
+    if unknown := [name for name in names if parse_precision(name) is None]:
         raise ConfigError(
-            f"--levels has {', '.join(map(repr, unknown))}: choose among {', '.join(LEVELS)}."
+            f"--levels has {', '.join(map(repr, unknown))}: choose among {', '.join(LEVELS)}, "
+            "whole numbers also with the size of their groups: int4/64."
         )
-    return cast(tuple[Level, ...], names)
+    return names
 
 
 def _read(settings: Settings, path: Path) -> Sensitivity:
@@ -180,7 +185,7 @@ def _documents(
 
 def _measure(
     settings: Settings,
-    levels: Sequence[Level],
+    levels: Sequence[str],
     documents: Sequence[Document],
     corpus: Path | None,
 ) -> Sensitivity:

@@ -61,7 +61,7 @@ class ModelConfig:
     quantization_layers: tuple[str, ...] = setting(
         (),
         "matrices of another precision, as PATTERN=LEVEL with a glob over their names in a Llama "
-        "checkpoint: model.layers.0.*=int8,*.down_proj.weight=int8",
+        "checkpoint: model.layers.0.*=int8,*.down_proj.weight=int4/64 (in groups of 64)",
     )
     quantization_group_size: int | None = setting(
         None,

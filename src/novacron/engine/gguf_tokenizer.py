@@ -1,8 +1,8 @@
 """The tokenizer in a GGUF file's metadata, as the tokenizer.json it was once made from. No torch.
 
-Only byte-level BPE, which the files call "gpt2": of it they hold the tokens, the merges and a name
-for how text is cut into words before. The rules for the names that are known here are those that
-the models were published with.
+Of byte-level BPE, which the files call "gpt2", they hold the tokens, the merges and a name for how
+text is cut into words before (gguf_words). Of SentencePiece, "llama", they hold pieces and their
+scores (gguf_sentencepiece).
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from novacron.engine.gguf_sentencepiece import sentencepiece_json
+from novacron.engine.gguf_words import KNOWN_WORDS, Words, byte_level
 from novacron.errors import ModelLoadError
 from novacron.models.gguf_eos import read_gguf_eos_token_ids
-from novacron.models.gguf_file import GGUFFile
+from novacron.models.gguf_model import GGUFModel
 from novacron.models.hf_config import HFConfig
 
 _PREFIX = "tokenizer.ggml."
@@ -28,12 +30,16 @@ _NAMED_TOKENS = {
     "pad_token": "padding",
     "mask_token": "mask",
 }
+_SENTENCEPIECE = "llama"
+_NORMAL = 1  # of the types of tokens: a piece of text
+_KINDS = ("gpt2", _SENTENCEPIECE)
 _REMEDY = "Name a folder that has the model's tokenizer.json with --tokenizer"
 
 
 class _TokenType(IntEnum):
     """The kinds of tokens that are more than a piece of text."""
 
+    UNKNOWN = 2
     CONTROL = 3
     USER_DEFINED = 4
 
@@ -63,15 +69,15 @@ class GGUFTokenizer:
 
 def read_gguf_tokenizer(path: Path) -> GGUFTokenizer:
     """Raises ModelLoadError, also for a tokenizer of a kind that is not supported."""
-    file = GGUFFile(path)
+    file = GGUFModel(path)
     metadata = HFConfig(file.metadata, str(path))
     kind = metadata.text(f"{_PREFIX}model", "")
-    if kind != "gpt2":
-        raise _unsupported(metadata, f"the kind '{kind}'", ("gpt2",))
+    if kind not in _KINDS:
+        raise _unsupported(metadata, f"the kind '{kind}'", _KINDS)
     tokens = metadata.texts(f"{_PREFIX}tokens")
     named_tokens = _named_tokens(metadata, tokens)
     return GGUFTokenizer(
-        json_text=json.dumps(_tokenizer_json(metadata, tokens, named_tokens)),
+        json_text=json.dumps(_tokenizer_json(metadata, kind, tokens, named_tokens)),
         named_tokens=named_tokens,
         eos_token_ids=read_gguf_eos_token_ids(file),
         chat_templates=_chat_templates(metadata),
@@ -79,24 +85,55 @@ def read_gguf_tokenizer(path: Path) -> GGUFTokenizer:
 
 
 def _tokenizer_json(
-    metadata: HFConfig, tokens: Sequence[str], named_tokens: Mapping[str, str]
+    metadata: HFConfig, kind: str, tokens: Sequence[str], named_tokens: Mapping[str, str]
 ) -> dict[str, Any]:
-    words = _words(metadata)
     vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
     if len(vocabulary) < len(tokens) or not tokens:
         raise metadata.error(
             f"its vocabulary of {len(tokens)} tokens holds {len(vocabulary)} different ones. "
             f"{_REMEDY}"
         )
+    added = _added_tokens(metadata, tokens)  # checks types, too
+    if kind == _SENTENCEPIECE:
+        steps = _of_pieces(metadata, vocabulary, named_tokens)
+        begins_with_bos = True
+    else:
+        words = _words(metadata)
+        steps = _of_words(metadata, words, vocabulary)
+        begins_with_bos = words.begins_with_bos
+    return {
+        **steps,
+        "added_tokens": added,
+        "post_processor": _post_processor(metadata, begins_with_bos, named_tokens, vocabulary),
+    }
+
+
+def _of_pieces(
+    metadata: HFConfig, vocabulary: Mapping[str, int], named_tokens: Mapping[str, str]
+) -> dict[str, Any]:
+    scores = metadata.numbers(f"{_PREFIX}scores")
+    if len(scores) != len(vocabulary):
+        raise metadata.error(
+            f"it has {len(vocabulary)} tokens, but scores for {len(scores)}. {_REMEDY}"
+        )
+    types = metadata.integers(f"{_PREFIX}token_type") or (_NORMAL,) * len(scores)
+    texts = {piece for piece, place in vocabulary.items() if types[place] == _NORMAL}
+    return sentencepiece_json(
+        vocabulary,
+        {piece: scores[vocabulary[piece]] for piece in texts},
+        unknown=named_tokens.get("unk_token"),
+        adds_space=metadata.flag(f"{_PREFIX}add_space_prefix", True),
+    )
+
+
+def _of_words(metadata: HFConfig, words: Words, vocabulary: Mapping[str, int]) -> dict[str, Any]:
     merges = [merge.split(" ") for merge in metadata.texts(f"{_PREFIX}merges")]
     if any(len(merge) != 2 for merge in merges):
         raise metadata.error(f"'{_PREFIX}merges' holds one that is no pair of tokens. {_REMEDY}")
     return {
-        "added_tokens": _added_tokens(metadata, tokens),
         "normalizer": words.normalizer,
         "pre_tokenizer": words.pre_tokenizer,
-        "post_processor": _post_processor(metadata, words, named_tokens, vocabulary),
-        "decoder": _byte_level(cuts_words=False),
+        "decoder": byte_level(cuts_words=False),
         "model": {
             "type": "BPE",
             "ignore_merges": words.ignores_merges,
@@ -133,22 +170,22 @@ def _added_tokens(metadata: HFConfig, tokens: Sequence[str]) -> list[dict[str, A
             "lstrip": False,
             "rstrip": False,
             "normalized": False,
-            "special": kind == _TokenType.CONTROL,
+            "special": kind != _TokenType.USER_DEFINED,
         }
         for token_id, kind in enumerate(types)
-        if kind in (_TokenType.CONTROL, _TokenType.USER_DEFINED)
+        if kind in iter(_TokenType)
     ]
 
 
 def _post_processor(
     metadata: HFConfig,
-    words: _Words,
+    begins_with_bos: bool,
     named_tokens: Mapping[str, str],
     vocabulary: Mapping[str, int],
 ) -> dict[str, Any] | None:
     """Adds the tokens for the beginning and the end of a text, if the model wants them."""
     wanted = {
-        "bos_token": metadata.flag(f"{_PREFIX}add_bos_token", words.begins_with_bos),
+        "bos_token": metadata.flag(f"{_PREFIX}add_bos_token", begins_with_bos),
         "eos_token": metadata.flag(f"{_PREFIX}add_eos_token", False),
     }
     added = {name: named_tokens[name] for name in wanted if wanted[name] and name in named_tokens}
@@ -182,68 +219,11 @@ def _chat_templates(metadata: HFConfig) -> dict[str, str]:
     return templates
 
 
-@dataclass(frozen=True)
-class _Words:
-    """How text is cut into words. `ignores_merges`: a word that is a token is taken as it is."""
-
-    pre_tokenizer: Mapping[str, Any]
-    normalizer: Mapping[str, Any] | None = None
-    ignores_merges: bool = False
-    begins_with_bos: bool = False
-
-
-def _byte_level(*, cuts_words: bool) -> dict[str, Any]:
-    return {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": cuts_words,
-    }
-
-
-def _split_by(pattern: str) -> dict[str, Any]:
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": pattern},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    return _sequence(split, _byte_level(cuts_words=False))
-
-
-def _sequence(*steps: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "Sequence", "pretokenizers": list(steps)}
-
-
-def _cut_with_digits(digits: str) -> dict[str, Any]:
-    """The words of GPT-4 and its successors, which differ in how many digits go together."""
-    return _split_by(
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-        + digits
-        + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    )
-
-
-_LLAMA3 = _Words(_cut_with_digits(r"\p{N}{1,3}"), ignores_merges=True, begins_with_bos=True)
-_QWEN2 = _Words(_cut_with_digits(r"\p{N}"), normalizer={"type": "NFC"})
-_DIGITS = {"type": "Digits", "individual_digits": True}
-
-_KNOWN_WORDS = {
-    "gpt-2": _Words(_byte_level(cuts_words=True)),
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": _QWEN2,
-    "deepseek-r1-qwen": _QWEN2,
-    "smollm": _Words(_sequence(_DIGITS, _byte_level(cuts_words=True))),
-}
-
-
-def _words(metadata: HFConfig) -> _Words:
+def _words(metadata: HFConfig) -> Words:
     name = metadata.text(f"{_PREFIX}pre", "")
-    if name not in _KNOWN_WORDS:
-        raise _unsupported(metadata, f"the pre-tokenizer '{name}'", tuple(_KNOWN_WORDS))
-    return _KNOWN_WORDS[name]
+    if name not in KNOWN_WORDS:
+        raise _unsupported(metadata, f"the pre-tokenizer '{name}'", tuple(KNOWN_WORDS))
+    return KNOWN_WORDS[name]
 
 
 def _unsupported(metadata: HFConfig, what: str, supported: tuple[str, ...]) -> ModelLoadError:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
+from novacron.executor.planted_error import wrong_scales
 from novacron.executor.quality_watch import QualityWatch
 from novacron.executor.tiers import OpenTiers, open_tiers
 from novacron.executor.warm_up import warm_up
@@ -206,6 +207,14 @@ class InlineExecutor:
             floor=floor,
             turns=turns,
         )
+
+    @property
+    def decoder(self) -> Decoder:
+        return self._decoder
+
+    def with_wrong_scales(self, pattern: str, factor: float) -> AbstractContextManager[int]:
+        """See planted_error: for measuring what the watch notices. Raises ConfigError."""
+        return wrong_scales(self._decoder, pattern, factor)
 
     def move_blocks(self, orders: BlockOrders) -> None:
         assert self._tiers is not None, "there are no KV tiers"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from novacron.config.engine import EngineConfig
+from novacron.config.weight_layers import parse_precision
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.placement import choose_num_threads
@@ -27,7 +28,6 @@ from novacron.quality.document import Document, DocumentScores
 from novacron.quality.estimates import estimate_quality
 from novacron.quality.scoring import score_document
 from novacron.quality.sensitivity import LevelLoss, PartSensitivity, Sensitivity
-from novacron.quantization.levels import Level
 
 Progress = Callable[[float], None]
 
@@ -36,18 +36,19 @@ def measure_sensitivity(
     config: EngineConfig,
     model_path: Path,
     documents: Sequence[Document],
-    levels: Sequence[Level],
+    levels: Sequence[str],
     *,
     corpus: str,
     progress: Progress,
 ) -> Sensitivity:
-    """`levels` are those to be tried; bytes are those of the precision that `config` serves the
-    model in. `progress` gets the fraction done. Raises ConfigError and ModelLoadError."""
+    """`levels` are those to be tried, with groups or without, as overrides have them; bytes are
+    those of the precision that `config` serves the model in. `progress` gets the fraction done.
+    Raises ConfigError and ModelLoadError."""
     served = draw_blueprint(config.model, model_path, choose_num_threads(config.model))
     _check(levels, served)
     longest = max(len(document.token_ids) for document in documents)
 
-    def load(level: Level | None) -> TeacherForcing:
+    def load(level: str | None) -> TeacherForcing:
         return load_teacher(_at(config, level), model_path, longest=longest)[1]
 
     reference, mixed = load(None), load(None)
@@ -56,7 +57,7 @@ def measure_sensitivity(
         share(mixed.decoder, reference.decoder, unit)
     hidden = list(reference.hidden(documents))
     total = len(levels) * len(units)
-    losses: dict[Unit, dict[Level, LevelLoss]] = {unit: {} for unit in units}
+    losses: dict[Unit, dict[str, LevelLoss]] = {unit: {} for unit in units}
     for number, level in enumerate(levels):
         rounded = load(level).decoder
         for done, unit in enumerate(units, start=1 + number * len(units)):
@@ -87,16 +88,17 @@ def measure_sensitivity(
     )
 
 
-def _check(levels: Sequence[Level], served: Blueprint) -> None:
+def _check(levels: Sequence[str], served: Blueprint) -> None:
     known = served.kernels.rounded_levels
-    if unknown := [level for level in levels if level not in known]:
+    asked = {level: parse_precision(level) for level in levels}
+    if unknown := [level for level, found in asked.items() if not found or found[0] not in known]:
         raise ConfigError(
             f"Weights cannot be held in {', '.join(unknown)} here: choose among "
-            f"{', '.join(sorted(known))}."
+            f"{', '.join(sorted(known))}, whole numbers also with groups: int4/64."
         )
 
 
-def _at(config: EngineConfig, level: Level | None) -> EngineConfig:
+def _at(config: EngineConfig, level: str | None) -> EngineConfig:
     """All parts at one level, computed in float32: what else is rounded would hide small losses."""
     model = replace(
         config.model,

@@ -1,4 +1,4 @@
-"""The weights of a GGUF file as a Hugging Face checkpoint would have them: its names, its order of
+"""The weights of a GGUF model as a Hugging Face checkpoint would have them: its names, its order of
 rows, and float32."""
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
-from novacron.models.gguf_config import ROPE_FACTORS, paired_head_dim
-from novacron.models.gguf_file import GGUFFile, TensorInfo
-from novacron.models.gguf_names import hugging_face_names
+from novacron.models.gguf_config import ROPE_FACTORS
+from novacron.models.gguf_metadata import expert_names, paired_head_dim
+from novacron.models.gguf_model import GGUFModel
+from novacron.models.gguf_names import Place, hugging_face_names
 from novacron.models.gguf_tensors import checked_format, read_rows
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -25,16 +26,19 @@ class GGUFCheckpoint:
 
     settings: Path | None = None
 
-    def __init__(self, file: GGUFFile) -> None:
-        self.files = (file.path,)
-        self._file = file
-        self._formats = {name: checked_format(file, name) for name in file.tensors}
-        self._names = hugging_face_names(file.tensors.keys() - {ROPE_FACTORS})
-        self._paired_head_dim = paired_head_dim(file)
+    def __init__(self, model: GGUFModel) -> None:
+        self.files = tuple(part.path for part in model.parts)
+        self._model = model
+        tensors = dict(model.tensors)
+        self._formats = {name: checked_format(model, name) for name in tensors}
+        self._num_values = {name: info.num_values for name, info in tensors.items()}
+        tensors.pop(ROPE_FACTORS, None)
+        self._places = hugging_face_names(tensors, expert_names(model))
+        self._paired_head_dim = paired_head_dim(model)
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(self._names)
+        return frozenset(self._places)
 
     @property
     def dtype(self) -> str:
@@ -47,39 +51,42 @@ class GGUFCheckpoint:
         return None if self._usual_format in _DTYPES else self._usual_format
 
     def dtype_of(self, name: str) -> str:
-        return _DTYPES.get(self._formats[self._info(name).name].name, self.dtype)
+        return _DTYPES.get(self._formats[self._place(name).tensor].name, self.dtype)
 
     def header_bytes(self, path: Path) -> int:
-        return self._file.header_bytes
+        return next(part.header_bytes for part in self._model.parts if part.path == path)
 
     def file_of(self, name: str) -> Path:
-        self._info(name)
-        return self._file.path
+        return self._model.part_of(self._place(name).tensor).path
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._info(name).shape
+        return self._place(name).shape
 
     def read(self, name: str, index: tuple[slice, ...]) -> Tensor:
-        info = self._info(name)
+        place = self._place(name)
         rows: slice | Tensor = index[0]
-        if self._paired_head_dim is not None and _ROTATED.fullmatch(info.name):
-            rows = _places_in_pairs(info.shape[0], self._paired_head_dim)[rows]
-        return read_rows(self._file, info.name, rows)[(slice(None), *index[1:])]
+        if self._paired_head_dim is not None and _ROTATED.fullmatch(place.tensor):
+            rows = _places_in_pairs(place.shape[0], self._paired_head_dim)[rows]
+        if place.shape[0] == 1:  # the one row may not be told apart in the file
+            whole = read_rows(self._model, place.tensor, slice(None), place.expert)
+            return whole.view(place.shape)[index]
+        values = read_rows(self._model, place.tensor, rows, place.expert)
+        return values[(slice(None), *index[1:])]
 
     @property
     def _usual_format(self) -> str:
         num_values: Counter[str] = Counter()
-        for name, info in self._file.tensors.items():
-            num_values[self._formats[name].name] += info.num_values
+        for name, count in self._num_values.items():
+            num_values[self._formats[name].name] += count
         [(usual, _)] = num_values.most_common(1)
         return usual
 
-    def _info(self, name: str) -> TensorInfo:
-        if name not in self._names:
+    def _place(self, name: str) -> Place:
+        if name not in self._places:
             raise ModelLoadError(
-                f"{self._file.path}: there is no tensor for what Hugging Face calls '{name}'."
+                f"{self._model.path}: there is no tensor for what Hugging Face calls '{name}'."
             )
-        return self._file.tensors[self._names[name]]
+        return self._places[name]
 
 
 def _places_in_pairs(num_rows: int, head_dim: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The tensors of a GGUF file under their own names: rows of them, turned into float32."""
+"""The tensors of a GGUF model under their own names: rows of them, turned into float32."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from torch import Tensor
 
 from novacron.errors import ModelLoadError
 from novacron.models.gguf_blocks import BlockFormat, find_format
-from novacron.models.gguf_file import GGUFFile
+from novacron.models.gguf_model import GGUFModel
 
 
-def checked_format(file: GGUFFile, name: str) -> BlockFormat:
+def checked_format(model: GGUFModel, name: str) -> BlockFormat:
     """How a tensor is held. Raises ModelLoadError if that is not supported, or cannot be."""
+    file = model.part_of(name)
     info = file.tensors[name]
     where = f"{file.path}: the tensor '{name}'"
     found = find_format(info.type_code, where)
@@ -28,18 +29,25 @@ def checked_format(file: GGUFFile, name: str) -> BlockFormat:
     return found
 
 
-def read_rows(file: GGUFFile, name: str, rows: slice | Tensor) -> Tensor:
+def read_rows(
+    model: GGUFModel, name: str, rows: slice | Tensor, expert: int | None = None
+) -> Tensor:
     """What is asked for along the first dimension, as a slice or as indices; of the others all.
+    With `expert`, of that entry of the first dimension, as if it were a tensor of its own.
 
     Nothing else of a matrix is turned into float32. Raises ModelLoadError.
     """
-    found, shape = checked_format(file, name), file.tensors[name].shape
+    found, file = checked_format(model, name), model.part_of(name)
+    info = file.tensors[name]
     content = torch.frombuffer(
         file.content,
         dtype=torch.uint8,
-        offset=file.tensors[name].start,
-        count=_num_bytes(file.tensors[name].num_values, found),
+        offset=info.start,
+        count=_num_bytes(info.num_values, found),
     )
+    shape = info.shape
+    if expert is not None:
+        content, shape = content.view(shape[0], -1)[expert], shape[1:]
     if len(shape) == 1:
         return found.dequantize(content.view(-1, found.num_bytes)).flatten()[rows]
     chosen = content.view(shape[0], -1)[rows]

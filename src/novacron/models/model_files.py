@@ -1,5 +1,5 @@
 """What the files of a model say of it, in either of two layouts: a Hugging Face folder, with
-config.json and safetensors, or one GGUF file, with everything in it."""
+config.json and safetensors, or GGUF, with everything in one file or in several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from novacron.models.checkpoint import Checkpoint
 from novacron.models.gguf_checkpoint import GGUFCheckpoint
 from novacron.models.gguf_config import read_gguf_config
 from novacron.models.gguf_eos import read_gguf_eos_token_ids
-from novacron.models.gguf_file import GGUFFile
+from novacron.models.gguf_model import GGUFModel
 from novacron.models.hf_config import HFConfig, read_eos_token_ids, read_hf_config
 from novacron.models.quantized_checkpoint import dense, quantization_method
 from novacron.models.rewriting.recipe import Recipe, read_recipe
@@ -34,7 +34,7 @@ class ModelFiles:
 def read_model_files(path: Path) -> ModelFiles:
     """Raises ModelLoadError."""
     if path.is_file():
-        file = GGUFFile(path)
+        file = GGUFModel(path)
         eos_token_ids = read_gguf_eos_token_ids(file)
         return ModelFiles(read_gguf_config(file), eos_token_ids, lambda: GGUFCheckpoint(file))
     config = read_hf_config(path)

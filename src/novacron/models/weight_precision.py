@@ -31,8 +31,8 @@ _LEVELS: dict[torch.dtype, Level] = {
 
 @dataclass(frozen=True)
 class WeightPrecision:
-    """`group_size` is how many neighbouring weights share a scale, where whole numbers do; None:
-    what is usual."""
+    """`group_size` is how many neighbouring weights share a scale, where whole numbers do and no
+    override says otherwise; None: what is usual."""
 
     levels: PrecisionMap = field(default_factory=PrecisionMap)
     group_size: int | None = None
@@ -70,8 +70,16 @@ class WeightPrecision:
             return FLOAT8
         if level not in ("int8", "int4"):
             return None
-        size = self.group_size or usual_group_size(level, matrix.shape[1])
-        return Quantization(8 if level == "int8" else 4, size)
+        return Quantization(8 if level == "int8" else 4, self._group_size(matrix, level, is_tied))
+
+    def _group_size(self, matrix: Matrix, level: Level, is_tied: bool) -> int:
+        """The smallest that is asked for any of those that have the level themselves."""
+        usual = self.group_size or usual_group_size(level, matrix.shape[1])
+        return min(
+            self.levels.group_size_of(name) or usual
+            for name in matrix.names
+            if self.wanted((name,), is_tied=is_tied) == level
+        )
 
 
 def level_of_dtype(dtype: torch.dtype) -> Level:

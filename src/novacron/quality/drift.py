@@ -49,7 +49,10 @@ class DriftDetector:
 
     def observe(self, scores: DocumentScores) -> bool:
         """Whether this answer raises the alarm."""
-        value = log_error(scores)
+        return self.observe_figure(log_error(scores))
+
+    def observe_figure(self, value: float) -> bool:
+        """The same, of what `log_error` gives."""
         if len(self._usual) < self.rule.num_usual:
             self._usual.append(value)
             self._centre, self._spread = _centre_and_spread(self._usual)

@@ -13,7 +13,6 @@ import msgspec
 
 from novacron.quality.byte_budget import Option, allot
 from novacron.quality.estimates import Estimate
-from novacron.quantization.levels import Level
 
 
 class LevelLoss(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,12 +24,13 @@ class LevelLoss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartSensitivity(msgspec.Struct, frozen=True, kw_only=True):
-    """`patterns` are those of overrides; `plain_bytes` what the part takes if it is not rounded."""
+    """`patterns` are those of overrides; `plain_bytes` what the part takes if it is not rounded.
+    `losses` are by precision: a level, or a level with the size of its groups ("int4/64")."""
 
     name: str
     patterns: tuple[str, ...]
     plain_bytes: int
-    losses: dict[Level, LevelLoss]
+    losses: dict[str, LevelLoss]
 
 
 class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PrecisionPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A level for each part, None where it is not rounded. `weight_bytes` is of the whole model.
+    """A precision for each part, None where it is not rounded. `weight_bytes` is of the model.
 
     `kl` is the sum of what was measured part by part; no plan in the budget has a smaller one than
     `least_kl`.
@@ -58,7 +58,7 @@ class PrecisionPlan(msgspec.Struct, frozen=True, kw_only=True):
     kl: float
     least_kl: float
     is_exact: bool
-    levels: tuple[Level | None, ...]
+    levels: tuple[str | None, ...]
 
     def overrides(self, parts: Sequence[PartSensitivity]) -> tuple[str, ...]:
         """As `quantization_layers` takes them, upon no quantization of the rest."""
@@ -90,8 +90,8 @@ def plan_precision(sensitivity: Sensitivity, budget_bytes: int) -> PrecisionPlan
     )
 
 
-def _options(part: PartSensitivity) -> dict[Level | None, Option]:
-    plain: dict[Level | None, Option] = {None: Option(part.plain_bytes, 0.0)}
+def _options(part: PartSensitivity) -> dict[str | None, Option]:
+    plain: dict[str | None, Option] = {None: Option(part.plain_bytes, 0.0)}
     return plain | {
         level: Option(loss.num_bytes, loss.kl.value) for level, loss in part.losses.items()
     }

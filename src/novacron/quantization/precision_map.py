@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from novacron.config.weight_layers import parse_weight_layers
+from novacron.config.weight_layers import Override, parse_weight_layers
 from novacron.errors import ConfigError
 from novacron.quantization.components import MATRICES, Component, component_of
 from novacron.quantization.levels import Level, finest
@@ -20,14 +20,14 @@ _NAMES_SHOWN = 4
 
 @dataclass(frozen=True)
 class PrecisionMap:
-    """A profile or a uniform level, by its name, and what is different from it: (pattern, level),
-    of which the last that matches a name counts. Names are those of a Llama checkpoint.
+    """A profile or a uniform level, by its name, and what is different from it: overrides, of which
+    the last that matches a name counts. Names are those of a Llama checkpoint.
 
     Raises ConfigError if there is no profile of that name.
     """
 
     base: str = "none"
-    overrides: tuple[tuple[str, Level], ...] = ()
+    overrides: tuple[Override, ...] = ()
     _profile: Profile = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class PrecisionMap:
 
     @classmethod
     def parse(cls, base: str, entries: Iterable[str] = ()) -> PrecisionMap:
-        """`entries` are PATTERN=LEVEL. Raises ConfigError."""
+        """`entries` are PATTERN=LEVEL or PATTERN=LEVEL/GROUP. Raises ConfigError."""
         return cls(base, parse_weight_layers(tuple(entries)))
 
     def level_of(self, name: str, *also: Component) -> Level | None:
@@ -45,16 +45,25 @@ class PrecisionMap:
         component = component_of(name)
         if component is None:
             return None
-        for pattern, level in reversed(self.overrides):
-            if fnmatchcase(name, pattern):
-                return level
+        override = self._override_of(name)
+        if override is not None:
+            return override.level
         return finest(map(self.level_of_component, (component, *also)))
+
+    def group_size_of(self, name: str) -> int | None:
+        """That which an override gives a matrix; None: that of all others."""
+        override = self._override_of(name)
+        return None if override is None else override.group_size
+
+    def _override_of(self, name: str) -> Override | None:
+        matching = (one for one in reversed(self.overrides) if fnmatchcase(name, one.pattern))
+        return next(matching, None)
 
     @property
     def levels(self) -> frozenset[Level]:
         """Those that matrices of a model may have."""
         of_matrices = [self._profile[part] for part in MATRICES & self._profile.keys()]
-        return frozenset([*of_matrices, *(level for _, level in self.overrides)])
+        return frozenset([*of_matrices, *(one.level for one in self.overrides)])
 
     def level_of_component(self, component: Component) -> Level | None:
         return self._profile.get(component)
@@ -62,10 +71,10 @@ class PrecisionMap:
     def check_patterns(self, names: Collection[str]) -> None:
         """Raises ConfigError if a pattern matches none of these matrices."""
         known = sorted(name for name in names if component_of(name) is not None)
-        for pattern, level in self.overrides:
-            if not any(fnmatchcase(name, pattern) for name in known):
+        for override in self.overrides:
+            if not any(fnmatchcase(name, override.pattern) for name in known):
                 raise ConfigError(
-                    f"quantization_layers has '{pattern}={level}', but no matrix that can be "
+                    f"quantization_layers has '{override}', but no matrix that can be "
                     f"rounded has such a name. There are {len(known)}, such as "
                     f"{', '.join(known[:_NAMES_SHOWN])}."
                 )

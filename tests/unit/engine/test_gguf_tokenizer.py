@@ -122,8 +122,12 @@ def tokens(*names: str) -> Change:
 
 REFUSED: dict[str, tuple[Change, str]] = {
     "another kind": (
+        lambda writer: writer.add_tokenizer_model("bert"),
+        "the kind 'bert', which is not supported; supported: gpt2, llama. Name .* --tokenizer",
+    ),
+    "pieces without scores": (
         lambda writer: writer.add_tokenizer_model("llama"),
-        "the kind 'llama', which is not supported; supported: gpt2. Name .* with --tokenizer",
+        "has 384 tokens, but scores for 0. Name .* with --tokenizer",
     ),
     "unknown words": (
         lambda writer: writer.add_tokenizer_pre("tekken"),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from novacron.errors import ModelLoadError, UnsupportedModel
 from novacron.models import gguf_blocks
 from novacron.models.gguf_checkpoint import GGUFCheckpoint
-from novacron.models.gguf_file import GGUFFile
+from novacron.models.gguf_model import GGUFModel
 from novacron.models.model_files import read_model_files
 from novacron.testing.gguf_models import Change, write_gguf
 from novacron.testing.tiny_models import make_tiny_model
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_reads_what_the_folder_has(family: str, tmp_path: Path) -> None:
     folder = make_tiny_model(family, tmp_path / "model", attention_bias=True)
-    checkpoint = GGUFCheckpoint(GGUFFile(write_gguf(folder, tmp_path / "m.gguf")))
+    checkpoint = GGUFCheckpoint(GGUFModel(write_gguf(folder, tmp_path / "m.gguf")))
     expected = load_file(folder / "model.safetensors")
     assert checkpoint.names == expected.keys()
     for name, tensor in expected.items():
@@ -52,7 +52,7 @@ def test_turns_only_the_rows_asked_for_into_numbers(
         return q8_0.dequantize(blocks)
 
     monkeypatch.setitem(gguf_blocks.FORMATS, 8, replace(q8_0, dequantize=counted))  # type: ignore[misc]
-    checkpoint = GGUFCheckpoint(GGUFFile(file))
+    checkpoint = GGUFCheckpoint(GGUFModel(file))
     checkpoint.read(f"model.layers.0.self_attn.{name}.weight", (slice(3, 7), slice(None)))
     assert num_blocks == [4 * 64 // 32]
 
@@ -64,7 +64,7 @@ def test_turns_only_the_rows_asked_for_into_numbers(
 def test_the_precision_to_compute_in(
     held_as: str, dtype: str, folder: Path, tmp_path: Path
 ) -> None:
-    file = GGUFFile(write_gguf(folder, tmp_path / "m.gguf", held_as))
+    file = GGUFModel(write_gguf(folder, tmp_path / "m.gguf", held_as))
     assert GGUFCheckpoint(file).dtype == dtype
 
 
@@ -72,9 +72,28 @@ def number(key: str, value: int) -> Change:
     return lambda writer: writer.add_uint32(key, value)
 
 
+def experts(also: Change) -> Change:
+    def change(writer: gguf.GGUFWriter) -> None:
+        writer.add_expert_count(4)
+        writer.add_expert_used_count(2)
+        also(writer)
+
+    return change
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
-    "experts": (number("llama.expert_count", 8), r"'llama\.expert_count' is 8"),
-    "parts": (number("split.count", 3), "split into 3 files.*llama-gguf-split --merge"),
+    "experts without their numbers": (
+        number("llama.expert_count", 8),
+        r"'llama\.expert_used_count' is missing",
+    ),
+    "experts weighed otherwise": (
+        experts(lambda writer: writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)),
+        r"'llama\.expert_gating_func' is 2",
+    ),
+    "experts whose shares do not add up": (
+        experts(lambda writer: writer.add_expert_weights_norm(False)),
+        "shares do not add up to one",
+    ),
     "scaling": (
         lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE),
         "'longrope' is not supported; supported: none, linear, yarn",
@@ -89,9 +108,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a type": (
         lambda writer: writer.add_tensor(
-            "extra", np.zeros((1, 136), np.uint8), raw_dtype=gguf.GGMLQuantizationType.IQ4_XS
+            "extra", np.zeros((1, 66), np.uint8), raw_dtype=gguf.GGMLQuantizationType.IQ2_XXS
         ),
-        "'extra' is of the type IQ4_XS, which is not supported. Supported: F32, .*Q6_K",
+        "'extra' is of the type IQ2_XXS, which is not supported. Supported: F32, .*Q6_K",
     ),
 }
 
@@ -115,6 +134,6 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_missing_tensor_is_named(folder: Path, tmp_path: Path) -> None:
-    checkpoint = GGUFCheckpoint(GGUFFile(write_gguf(folder, tmp_path / "m.gguf")))
+    checkpoint = GGUFCheckpoint(GGUFModel(write_gguf(folder, tmp_path / "m.gguf")))
     with pytest.raises(ModelLoadError, match=r"m\.gguf: .*'lm_tail\.weight'"):
         checkpoint.shape("lm_tail.weight")

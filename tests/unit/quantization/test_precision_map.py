@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from novacron.config.weight_layers import Override
 from novacron.errors import ConfigError
 from novacron.quantization.components import Component, component_of
 from novacron.quantization.levels import LEVELS, Level, finest, matrix_bytes
@@ -77,6 +78,23 @@ def test_the_last_override_that_matches_counts() -> None:
     assert chosen.level_of("model.layers.33.mlp.up_proj.weight") == "int8"
 
 
+def test_groups_come_from_the_override_that_counts() -> None:
+    chosen = PrecisionMap.parse("int8", ["*=int4/64", "model.layers.3.*=int4", "*.up*=INT8/128"])
+    assert chosen.group_size_of("model.layers.2.mlp.down_proj.weight") == 64
+    assert chosen.group_size_of("model.layers.3.mlp.down_proj.weight") is None
+    assert chosen.group_size_of("model.layers.3.mlp.up_proj.weight") == 128
+    assert chosen.level_of("model.layers.3.mlp.up_proj.weight") == "int8"
+    assert [str(one) for one in chosen.overrides] == [
+        "*=int4/64", "model.layers.3.*=int4", "*.up*=int8/128",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", ["*=int4/16", "*=bf16/64", "*=fp8/128", "*=int4/", "*=/64"])
+def test_groups_that_cannot_be_had_are_refused(entry: str) -> None:
+    with pytest.raises(ConfigError, match=r"int8 and int4 may be followed by .* 32, 64, 128"):
+        PrecisionMap.parse("none", [entry])
+
+
 @given(
     st.sampled_from([*PROFILES, *UNIFORM]),
     st.lists(st.tuples(st.sampled_from([*MATRICES, "*", "*.q_proj.*", "lm*"]),
@@ -87,9 +105,10 @@ def test_a_map_does_as_its_parts_in_order(
     base: str, rules: list[tuple[str, Level]], name: str
 ) -> None:
     """Adding a rule changes what it matches, to its level, and nothing else."""
+    overrides = [Override(*rule) for rule in rules]
     for count, (pattern, level) in enumerate(rules):
-        before, after = (PrecisionMap(base, tuple(rules[:end])) for end in (count, count + 1))
-        single = PrecisionMap("none", ((pattern, level),)).level_of(name)
+        before, after = (PrecisionMap(base, tuple(overrides[:end])) for end in (count, count + 1))
+        single = PrecisionMap("none", (Override(pattern, level),)).level_of(name)
         assert after.level_of(name) == (single or before.level_of(name))
 
 

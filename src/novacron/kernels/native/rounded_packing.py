@@ -56,3 +56,13 @@ def _cells(values_OGS: Tensor, quantization: Quantization) -> Tensor:
     return octets.reshape(-1, _PANEL, groups, octets[0, 0].numel() // _CELL, _CELL).permute(
         0, 2, 3, 1, 4
     )
+
+
+def scales_in(packed: Tensor, shape: tuple[int, int], quantization: Quantization) -> Tensor:
+    """The scales of what `pack_rounded` or the native kernels made of a weight of [O, I], where
+    they lie: [P, G, 64]. What is past the last output has some, too."""
+    outputs, inputs = shape
+    groups = -(-inputs // quantization.group_size)
+    packed_PGB = packed.view(-(-outputs // _PANEL), groups, -1)
+    dtype = torch.float32 if quantization.is_float else torch.bfloat16
+    return packed_PGB[:, :, : _PANEL * dtype.itemsize].view(dtype)

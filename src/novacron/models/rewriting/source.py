@@ -10,7 +10,7 @@ from typing import Any
 
 from novacron.models.gguf_config import read_gguf_config
 from novacron.models.gguf_eos import read_gguf_eos_token_ids
-from novacron.models.gguf_file import GGUFFile
+from novacron.models.gguf_model import GGUFModel
 from novacron.models.rewriting.recipe import SECTION
 from novacron.models.weight_files import WeightFiles
 
@@ -46,7 +46,7 @@ def folder_source(folder: Path, weights: WeightFiles) -> RewritingSource:
 
 def gguf_source(path: Path, weights: WeightFiles, beside: Mapping[str, str]) -> RewritingSource:
     """A GGUF file, which has everything in it; `beside` are the texts of the tokenizer's files."""
-    file = GGUFFile(path)
+    file = GGUFModel(path)
     config = {
         **read_gguf_config(file).values,
         "eos_token_id": list(read_gguf_eos_token_ids(file)),

@@ -1,0 +1,130 @@
+"""What the watch takes from requests: an engine with it and one without, in turns.
+
+Both get the same questions by streams that ask one after another, so that scoring would have to
+happen beside running work. Between turns the watch is waited for, so that what it computes for one
+turn does not take the processor from another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from novacron.bench.contestants import engine_client
+from novacron.bench.target import LocalEngine
+from novacron.engine.process_client import ProcessClient
+from novacron.errors import RequestFailed
+from novacron.quality.watch import is_sampled
+from novacron.records.output import WatchStats
+from novacron.records.request import Request, SamplingParams
+
+Prompt = tuple[int, ...]
+
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Turn:
+    """`watched_s` is what of `wall_s` the watch computed for."""
+
+    wall_s: float
+    num_tokens: int
+    watched_s: float
+
+    @property
+    def rate(self) -> float:
+        return self.num_tokens / self.wall_s
+
+
+async def measure_cost(
+    engine: LocalEngine,
+    share: float,
+    rounds: Sequence[Sequence[Prompt]],
+    *,
+    num_streams: int,
+    max_tokens: int,
+    progress: Callable[[str], None],
+) -> tuple[list[float], list[float]]:
+    """Ratios of throughput, watched to not, and shares of the watched turn's time in which answers
+    were scored, by rounds. The first round is the warm-up. Raises RequestFailed."""
+    ratios: list[float] = []
+    shares: list[float] = []
+    async with (
+        engine_client(_watching(engine, share)) as watched,
+        engine_client(_watching(engine, 0.0)) as plain,
+    ):
+        ids = itertools.count()
+        for number, prompts in enumerate(rounds):
+            progress(f"cost, round {number} of {len(rounds) - 1}")
+            order = (watched, plain) if number % 2 else (plain, watched)
+            turns = {}
+            for client in order:
+                turns[client] = await _turn(client, prompts, num_streams, max_tokens, ids, share)
+            if number:
+                ratios.append(turns[watched].rate / turns[plain].rate)
+                shares.append(turns[watched].watched_s / turns[watched].wall_s)
+    return ratios, shares
+
+
+def _watching(engine: LocalEngine, share: float) -> LocalEngine:
+    watch = replace(engine.config.watch, quality_watch=share)
+    return replace(engine, config=replace(engine.config, watch=watch))
+
+
+async def _turn(
+    client: ProcessClient,
+    prompts: Sequence[Prompt],
+    num_streams: int,
+    max_tokens: int,
+    ids: Iterator[int],
+    share: float,
+) -> Turn:
+    before = _stats(client)
+    waiting = iter([(f"cost-{next(ids)}", prompt) for prompt in prompts])
+    num_tokens = num_sampled = 0
+
+    async def stream() -> None:
+        nonlocal num_tokens, num_sampled
+        for request_id, prompt in waiting:
+            num_tokens += await _answer(client, request_id, prompt, max_tokens)
+            num_sampled += is_sampled(request_id, share)
+
+    started_s = time.perf_counter()
+    await asyncio.gather(*(stream() for _ in range(num_streams)))
+    wall_s = time.perf_counter() - started_s
+    watched_s = _stats(client).seconds - before.seconds
+    if client.stats.watch is not None:
+        await _settled(client, before, num_sampled)
+    return Turn(wall_s, num_tokens, watched_s)
+
+
+async def _settled(client: ProcessClient, before: WatchStats, num_sampled: int) -> None:
+    """Until all sampled answers are scored or dropped."""
+    seen = before.num_scored + before.num_dropped
+    while True:
+        now = _stats(client)
+        if now.num_scored + now.num_dropped - seen >= num_sampled:
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+def _stats(client: ProcessClient) -> WatchStats:
+    return client.stats.watch or WatchStats()
+
+
+async def _answer(client: ProcessClient, request_id: str, prompt: Prompt, max_tokens: int) -> int:
+    request = Request(
+        request_id=request_id,
+        prompt_token_ids=prompt,
+        sampling=SamplingParams(temperature=0.0, max_tokens=max_tokens, seed=0),
+        arrival_time_s=time.monotonic(),
+    )
+    num_tokens = 0
+    async for output in client.generate((request,)):
+        if output.error is not None:
+            raise RequestFailed(f"A question of the benchmark failed: {output.error}")
+        num_tokens = output.num_output_tokens or num_tokens
+    return num_tokens
