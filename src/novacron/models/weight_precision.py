@@ -70,7 +70,7 @@ class WeightPrecision:
             return FLOAT8
         if level not in ("int8", "int4"):
             return None
-        size = self.group_size or usual_group_size(level, matrix.shape[1])
+        size = self.group_size or usual_group_size(level, matrix.shape[1] * matrix.parts)
         return Quantization(8 if level == "int8" else 4, size)
 
 

@@ -142,7 +142,7 @@ def logits_in_chunks(
         hidden = decoder(
             inputs.token_ids_T, inputs.positions_T, inputs.attention, kv_tensors.layers
         )
-        pieces.append(decoder.logits(hidden))
+        pieces.append(decoder.logits(hidden).clone())
         start += size
     return torch.cat(pieces).cpu()
 
