@@ -10,10 +10,11 @@ Shapes: T tokens, D hidden size, V vocabulary, R ranks, P rows of partial sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from novacron.kernels.native.experts import NativeExperts, RankPartials
@@ -24,7 +25,8 @@ from novacron.kernels.native.library import (
     NativeContext,
 )
 from novacron.kernels.native.linear import NativeLinear, NativeTable
-from novacron.kernels.native.rank_group import RankGroup
+from novacron.kernels.native.rank_group import RankGroup, group_bytes
+from novacron.kernels.ranks import ExchangeSize
 
 
 @dataclass(frozen=True)
@@ -123,3 +125,41 @@ class NativeCommunicator:
                 rows.shape[0], rows.stride(0) * rows.itemsize,
             )
         )  # fmt: skip
+
+
+class NativeRankLink:
+    """Implements RankLink."""
+
+    def __init__(self, communicator: NativeCommunicator, group: RankGroup) -> None:
+        self.communicator = communicator
+        self._group = group
+
+    @property
+    def loss(self) -> str | None:
+        return self._group.loss
+
+    def give_up(self) -> None:
+        self._group.give_up()
+
+
+@dataclass(frozen=True)
+class NativeRanks:
+    """Implements RankKernels."""
+
+    context: NativeContext
+
+    def memory(
+        self, size: ExchangeSize, num_ranks: int
+    ) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        hidden = size.hidden_size
+        return {
+            "group": ((group_bytes(self.context, num_ranks),), torch.uint8),
+            "partials": ((2, num_ranks, size.partial_rows, hidden), torch.float32),
+            "embedded": ((size.max_tokens, hidden), size.dtype),
+            "logits": ((size.max_tokens, size.vocab_size), torch.float32),
+        }
+
+    def join(self, rank: int, num_ranks: int, memory: Mapping[str, Tensor]) -> NativeRankLink:
+        group = RankGroup(self.context, memory["group"], rank, num_ranks)
+        areas = SharedAreas(memory["partials"], memory["embedded"], memory["logits"])
+        return NativeRankLink(NativeCommunicator(self.context, group, areas), group)
