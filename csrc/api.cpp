@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "collectives.h"
 #include "context.h"
 #include "experts.h"
 #include "kv_block.h"
 #include "packing.h"
+#include "rank_group.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -17,7 +19,7 @@
 namespace novacron {
 namespace {
 
-constexpr int32_t kAbiVersion = 8;
+constexpr int32_t kAbiVersion = 10;
 
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -132,8 +134,31 @@ void novacron_map(Context* context, const novacron::MapCall* call) {
   context->level.map(context->pool, *call);
 }
 
-void novacron_mix_experts(Context* context, const novacron::ExpertsCall* call) {
-  novacron::mix_experts(*context, *call);
+int32_t novacron_mix_experts(Context* context, const novacron::ExpertsCall* call) {
+  return novacron::mix_experts(*context, *call) ? 0 : 1;
+}
+
+int32_t novacron_add_partials(Context* context, const novacron::AddPartialsCall* call) {
+  return novacron::add_partials(*context, *call) ? 0 : 1;
+}
+
+int32_t novacron_meet(Context*, const novacron::MeetCall* call) {
+  return novacron::meet(*call) ? 0 : 1;
+}
+
+int64_t novacron_group_bytes(int32_t size) { return novacron::RankGroup::num_bytes(size); }
+
+novacron::RankGroup* novacron_join(void* memory, int32_t rank, int32_t size, double patience_s) {
+  return new novacron::RankGroup(memory, rank, size, patience_s);
+}
+
+void novacron_leave(novacron::RankGroup* group) { delete group; }
+
+void novacron_give_up(novacron::RankGroup* group) { group->give_up(); }
+
+int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank) {
+  *rank = group->lost_rank();
+  return group->loss();
 }
 
 void novacron_copy_blocks(Context* context, const novacron::CopyCall* call) {

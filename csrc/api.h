@@ -16,6 +16,7 @@
 namespace novacron {
 
 struct Context;  // a level and a thread pool
+class RankGroup;  // processes that compute together: csrc/rank_group.h
 
 enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2, kInt4 = 3, kFloat8 = 4 };
 // How the KV cache holds keys, or values: csrc/kernels/kv_formats.h. Blocks of formats differ in size.
@@ -38,6 +39,8 @@ enum OperationKind : int32_t {
   kLookup = 5,
   kMap = 6,
   kExperts = 7,
+  kAddPartials = 8,
+  kMeet = 9,
 };
 
 // Packs the weights [outputs][inputs] of `type`: as they are if `weight_type` is the same, or rounded
@@ -103,20 +106,21 @@ struct GatedCall {
   int32_t type, activation;
 };
 
-// out[r] = table[ids[r]], of `type`: rows of a matrix [..][size] without gaps, or of packed weights,
-// as they were or as they were rounded.
+// out[r] = table[ids[r] - first_id], of `type`: rows of a matrix [num_ids][size] without gaps, or of
+// packed weights, as they were or as they were rounded. Where the table has no such row, out[r] stays
+// as it is: another rank may have it.
 struct LookupCall {
   const void* table;
   const int64_t* ids;
   void* out;
-  int64_t rows, size;
+  int64_t rows, size, first_id, num_ids;
   int32_t type, weight_type, group, is_packed;
 };
 
-// x[r][i] = x[r][i] * operand, or operand * tanh(x[r][i] / operand); `x` is without gaps.
+// x[r][i] = x[r][i] * operand, or operand * tanh(x[r][i] / operand).
 struct MapCall {
   void* x;
-  int64_t rows, size;
+  int64_t rows, size, stride;
   float operand;
   int32_t type, function;
 };
@@ -129,10 +133,35 @@ struct KVCache {
   int32_t format;
 };
 
+// When all ranks of `group` have got here, the sum over ranks of what each of them has written to
+// `partials`, [ranks][rows][size] with rows that follow each other without gaps: the rest of LinearCall
+// for a product whose inputs are spread over 1, 2 or 4 ranks, each with its share of the segments.
+// bias, residual and out are of `type`.
+struct AddPartialsCall {
+  RankGroup* group;
+  const float* partials;
+  const void* bias;      // or null
+  const void* residual;  // or null
+  void* out;
+  int64_t rows, size;
+  int64_t rank_stride, residual_stride, out_stride;
+  int32_t type, ranks;
+};
+
+// Returns when all ranks of `group` have got here, and has copied rows then, if `to` is not null.
+struct MeetCall {
+  RankGroup* group;
+  const void* from;
+  void* to;
+  int64_t rows, row_bytes;
+};
+
 // out[r] = residual[r] + the sum of the experts that the router ranks first for x[r], each times its
 // share, + shared[r] * sigmoid(shared_logits[r]). `gate_up` and `down` are the products of each
 // expert but for x, out and rows: what is a pair's, that of a row with one of its experts, has room
-// for rows * experts_per_token rows; all are without gaps and of `type`.
+// for rows * experts_per_token rows; all are without gaps and of `type`. If ranks hold a slice of each
+// expert, `partials` tells how `down`, which gives sums in float32 then, becomes one; but for out and
+// rows. `own_partials` is this rank's part of it.
 struct ExpertsCall {
   const void* x;
   const void* router_logits;  // [rows][num_experts]
@@ -145,6 +174,8 @@ struct ExpertsCall {
   void* rows_of_pairs;       // [..][size]
   void* gate_up_of_pairs;    // [..][2 * ffn_size]
   void* activated_of_pairs;  // [..][ffn_size]
+  const AddPartialsCall* partials;  // or null
+  float* own_partials;
   int64_t rows, size, ffn_size, num_experts, experts_per_token;
   int32_t type, activation, renormalize;
 };
@@ -240,11 +271,26 @@ NOVACRON_API void novacron_attend(novacron::Context* context,
                                   const novacron::AttentionCall* call);
 NOVACRON_API void novacron_lookup(novacron::Context* context, const novacron::LookupCall* call);
 NOVACRON_API void novacron_map(novacron::Context* context, const novacron::MapCall* call);
-NOVACRON_API void novacron_mix_experts(novacron::Context* context,
-                                       const novacron::ExpertsCall* call);
+// 0, or 1 if there are ranks and their group is lost; so are those below.
+NOVACRON_API int32_t novacron_mix_experts(novacron::Context* context,
+                                          const novacron::ExpertsCall* call);
+NOVACRON_API int32_t novacron_add_partials(novacron::Context* context,
+                                           const novacron::AddPartialsCall* call);
+NOVACRON_API int32_t novacron_meet(novacron::Context* context, const novacron::MeetCall* call);
 NOVACRON_API void novacron_sample(novacron::Context* context, const novacron::SampleCall* call);
 NOVACRON_API void novacron_copy_blocks(novacron::Context* context,
                                        const novacron::CopyCall* call);
-// The operations in order. The pool's threads stay awake from the first to the last.
-NOVACRON_API void novacron_run(novacron::Context* context, const novacron::Program* program,
-                               const int64_t* sizes);
+// The operations in order, up to one that does not succeed. The pool's threads stay awake from the
+// first to the last.
+NOVACRON_API int32_t novacron_run(novacron::Context* context, const novacron::Program* program,
+                                  const int64_t* sizes);
+
+// A group of processes that share `memory`, of so many bytes, zero before the first joins.
+NOVACRON_API int64_t novacron_group_bytes(int32_t size);
+NOVACRON_API novacron::RankGroup* novacron_join(void* memory, int32_t rank, int32_t size,
+                                                double patience_s);
+// Others wait for this rank in vain afterwards.
+NOVACRON_API void novacron_leave(novacron::RankGroup* group);
+NOVACRON_API void novacron_give_up(novacron::RankGroup* group);
+// 0 while the group is whole, else a Loss, and the rank that was waited for.
+NOVACRON_API int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank);

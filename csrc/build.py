@@ -68,6 +68,8 @@ def build_library(library: Path = LIBRARY) -> list[str]:
                 "program.cpp",
                 "packing.cpp",
                 "experts.cpp",
+                "rank_group.cpp",
+                "collectives.cpp",
                 "sampling.cpp",
                 "levels/portable.cpp",
             )

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "collectives.h"
 #include "scalar.h"
 
 namespace novacron {
@@ -93,7 +94,8 @@ void multiply_by_expert(Context& context, const ExpertsCall& call, const Routing
     product.rows = routing.firsts[e + 1] - routing.firsts[e];
     if (product.rows == 0) continue;
     product.x = x + routing.firsts[e] * product.x_stride * element_bytes;
-    product.out = out + routing.firsts[e] * product.out_stride * element_bytes;
+    const int64_t out_bytes = product.out_type == kBFloat16 ? 2 : 4;
+    product.out = out + routing.firsts[e] * product.out_stride * out_bytes;
     context.level.linear(context.pool, product);
   }
 }
@@ -127,8 +129,16 @@ void add_up(ThreadPool& pool, const ExpertsCall& call, const Routing& routing) {
   });
 }
 
+// What the ranks have made of each pair, rounded as one of them would have.
+bool join_partials(Context& context, const ExpertsCall& call, int64_t num_pairs) {
+  AddPartialsCall joined = *call.partials;
+  joined.out = call.rows_of_pairs;
+  joined.rows = num_pairs;
+  return add_partials(context, joined);
+}
+
 template <class Element>
-void mix(Context& context, const ExpertsCall& call) {
+bool mix(Context& context, const ExpertsCall& call) {
   ThreadPool& pool = context.pool;
   const Routing routing = route<Element>(pool, call);
   const int64_t num_pairs = call.rows * call.experts_per_token;
@@ -146,18 +156,21 @@ void mix(Context& context, const ExpertsCall& call) {
   multiply_by_expert(context, call, routing, call.gate_up, rows, gate_up);
   context.level.gated(pool, {gate_up, activated, num_pairs, call.ffn_size, 2 * call.ffn_size,
                              call.type, call.activation});
-  multiply_by_expert(context, call, routing, call.down, activated, rows);
+  if (call.partials == nullptr) {
+    multiply_by_expert(context, call, routing, call.down, activated, rows);
+  } else {
+    multiply_by_expert(context, call, routing, call.down, activated,
+                       reinterpret_cast<char*>(call.own_partials));
+    if (!join_partials(context, call, num_pairs)) return false;
+  }
   add_up<Element>(pool, call, routing);
+  return true;
 }
 
 }  // namespace
 
-void mix_experts(Context& context, const ExpertsCall& call) {
-  if (call.type == kBFloat16) {
-    mix<uint16_t>(context, call);
-  } else {
-    mix<float>(context, call);
-  }
+bool mix_experts(Context& context, const ExpertsCall& call) {
+  return call.type == kBFloat16 ? mix<uint16_t>(context, call) : mix<float>(context, call);
 }
 
 }  // namespace novacron

@@ -6,6 +6,7 @@
 
 namespace novacron {
 
-void mix_experts(Context& context, const ExpertsCall& call);
+// False if ranks share the experts and their group is lost.
+bool mix_experts(Context& context, const ExpertsCall& call);
 
 }  // namespace novacron

@@ -26,6 +26,7 @@ struct Level {
   void (*gated)(ThreadPool&, const GatedCall&);
   void (*attend)(ThreadPool&, const AttentionCall&);
   void (*map)(ThreadPool&, const MapCall&);
+  void (*add_partials)(ThreadPool&, const AddPartialsCall&);
   Peak (*find_peak)(const float* x, int64_t size);
   void (*find_weights)(const float* x, int64_t size, float peak, double temperature,
                        int64_t* weights);

@@ -199,14 +199,17 @@ void look_up_rows(void* argument, int64_t first, int64_t last) {
   const int64_t row_bytes = call.size * (call.type == kBFloat16 ? 2 : 4);
   for (int64_t row = first; row < last; ++row) {
     char* to = static_cast<char*>(call.out) + row * row_bytes;
-    if (!call.is_packed) {
-      memcpy(to, static_cast<const char*>(call.table) + call.ids[row] * row_bytes, row_bytes);
+    const int64_t output = call.ids[row] - call.first_id;
+    if (output < 0 || output >= call.num_ids) {
+      continue;
+    } else if (!call.is_packed) {
+      memcpy(to, static_cast<const char*>(call.table) + output * row_bytes, row_bytes);
     } else if (!is_grouped(call.weight_type)) {
-      look_up_copied(call, layout, call.ids[row], to);
+      look_up_copied(call, layout, output, to);
     } else if (call.type == kBFloat16) {
-      look_up_grouped(call, layout, call.ids[row], reinterpret_cast<uint16_t*>(to));
+      look_up_grouped(call, layout, output, reinterpret_cast<uint16_t*>(to));
     } else {
-      look_up_grouped(call, layout, call.ids[row], reinterpret_cast<float*>(to));
+      look_up_grouped(call, layout, output, reinterpret_cast<float*>(to));
     }
   }
 }

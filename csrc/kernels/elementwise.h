@@ -154,7 +154,7 @@ void gated(ThreadPool& pool, const GatedCall& call) {
 template <class T, class Function>
 void map_by(ThreadPool& pool, const MapCall& call, Function function) {
   parallel_rows(pool, call.rows, call.size, [&](int64_t row) {
-    T* x = static_cast<T*>(call.x) + row * call.size;
+    T* x = static_cast<T*>(call.x) + row * call.stride;
     for_vectors(call.size, [&](int64_t i, int64_t count) {
       store_up_to(x + i, function(load_up_to(x + i, count)), count);
     });

@@ -58,7 +58,9 @@ class WatchedEngine:
 
     def __init__(self, job: WatchJob) -> None:
         config, path = job.config, Path(job.model_path)
-        self._executor: InlineExecutor = load_executor(config, path, lambda phase, fraction: None)
+        executor = load_executor(config, path, lambda phase, fraction: None)
+        assert isinstance(executor, InlineExecutor), "several ranks have no watch"
+        self._executor = executor
         self._watch = self._executor.watch_quality(config.watch.quality_floor, _AT_ONCE)
         self._record = _Noted(config.watch.quality_floor)
         self._watch.record = self._record

@@ -53,7 +53,7 @@ def banner(url: str, spec: ModelSpec, settings: Settings, total_s: float) -> str
     precision = f", {spec.kv_precision}" if spec.kv_precision else ""
     rows = {
         "Model": f"{spec.name} ({spec.architecture}, {count(spec.num_parameters)} parameters)",
-        "Device": f"{spec.device}, {_precision(spec)}",
+        "Device": f"{spec.device}{_ranks(spec)}, {_precision(spec)}",
         "KV cache": f"{spec.num_blocks} blocks of {spec.block_size} tokens, "
         f"{size(spec.kv_cache_bytes)}{precision}",
         **_further_variants(settings),
@@ -74,6 +74,11 @@ Try it:
     -d '{{"model": "{spec.name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
   Python: openai.OpenAI(base_url="{url}/v1", api_key="{"YOUR_KEY" if authorization else "none"}")
 """
+
+
+def _ranks(spec: ModelSpec) -> str:
+    count = spec.tensor_parallel_size
+    return "" if count == 1 else f", {count} processes for each step"
 
 
 def _further_variants(settings: Settings) -> dict[str, str]:

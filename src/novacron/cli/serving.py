@@ -88,13 +88,20 @@ class Serving:
 
     def _kill_engine(self) -> None:
         """Each may be in the middle of a long step, and nobody wants its outcome any more."""
-        for pid in self._worker_pids():
+        for pid in self._engine_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _worker_pids(self) -> tuple[int, ...]:
+    def _engine_pids(self) -> tuple[int, ...]:
         pids = (variant.engine_pid for variant in self.client.variants)
         return tuple(pid for pid in pids if pid is not None)
+
+    def _worker_pids(self) -> tuple[int, ...]:
+        """Those of engines, and of the ranks of one that has several."""
+        main = self.client.variants[0]
+        is_ready = main.state is EngineState.READY
+        ranks = main.spec.rank_pids if is_ready and main.spec is not None else ()
+        return (*self._engine_pids(), *ranks)
 
     def _note_death(self, state: EngineState) -> None:
         if state is EngineState.DEAD:

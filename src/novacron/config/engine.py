@@ -95,6 +95,12 @@ class ModelConfig:
         0, "threads for computing on CPU, of each variant; 0: one per physical core we may use"
     )
 
+    tensor_parallel_size: int = setting(
+        1,
+        "processes that compute each step together, every one with its slice of the weights and of "
+        "the KV cache, and its share of num_threads: 1, 2 or 4; on CPU only so far",
+        flags=("-tp",),
+    )
     kernels: Literal["auto", "native", "torch"] = setting(
         "auto",
         "what computes on CPU: our native kernels or PyTorch; auto: native where they are built",
@@ -106,6 +112,10 @@ class ModelConfig:
             "max_model_len", self.max_model_len, "give a positive number, or leave it out",
         )  # fmt: skip
         require(self.num_threads >= 0, "num_threads", self.num_threads, "give 0 or more")
+        require(
+            self.tensor_parallel_size in (1, 2, 4), "tensor_parallel_size",
+            self.tensor_parallel_size, "choose 1, 2 or 4",
+        )  # fmt: skip
         require(
             self.packed_cache_size >= 0, "packed_cache_size", self.packed_cache_size,
             "give a size such as 32Gi, or 0",

@@ -32,6 +32,8 @@ from novacron.engine.watched_answers import WatchedAnswers
 from novacron.errors import NovaCronError
 from novacron.executor.executor import Executor
 from novacron.executor.inline import InlineExecutor
+from novacron.executor.multiprocess import MultiprocessExecutor
+from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
 from novacron.executor.quality_watch import QualityWatch
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.observability.logs import configure_logging
@@ -51,10 +53,30 @@ _WATCH_POLL_MS = 50
 logger = logging.getLogger(__name__)
 
 
+def _ignore(message: str) -> None:
+    pass
+
+
 def load_executor(
-    config: EngineConfig, model_path: Path, progress: Callable[[str, float], None]
-) -> InlineExecutor:
-    """The executor of an engine, its models loaded. Raises ConfigError and ModelLoadError."""
+    config: EngineConfig,
+    model_path: Path,
+    progress: Callable[[str, float], None],
+    on_loss: Callable[[str], None] = _ignore,
+) -> InlineExecutor | MultiprocessExecutor:
+    """The executor of an engine, its models loaded. `on_loss` is that of MultiprocessExecutor.
+    Raises ConfigError and ModelLoadError."""
+    if config.model.tensor_parallel_size > 1:
+        refuse_with_ranks(config)
+        find_draft_model(config, model_path)  # refuses settings that contradict each other
+        return MultiprocessExecutor(
+            config.model,
+            without_tiers(config.cache),
+            config.scheduler,
+            model_path=model_path,
+            progress=progress,
+            speculative=config.speculative,
+            on_loss=on_loss,
+        )
     return InlineExecutor(
         config.model,
         config.cache,
@@ -272,7 +294,7 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
 
     config = arguments.config
     try:
-        executor = load_executor(config, Path(arguments.model_path), report)
+        executor = load_executor(config, Path(arguments.model_path), report, _end_at_once)
         watch = _load_watch(config, executor, report)
     except NovaCronError as error:
         mailbox.send(wire.Failed(type(error).__name__, str(error)))
@@ -294,13 +316,18 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
 
 
 def _load_watch(
-    config: EngineConfig, executor: InlineExecutor, progress: Callable[[str, float], None]
+    config: EngineConfig, executor: Executor, progress: Callable[[str, float], None]
 ) -> _NoWatch | _Watch:
     """Raises ConfigError and ModelLoadError."""
-    if config.watch.quality_watch == 0:
+    if config.watch.quality_watch == 0 or not isinstance(executor, InlineExecutor):
         return _NoWatch()
     progress("quality_watch", 0.0)
     return _Watch(executor.watch_quality(config.watch.quality_floor), config.watch.quality_watch)
+
+
+def _end_at_once(message: str) -> None:
+    """A rank is gone: the client starts the engine anew, also if it is idle."""
+    os._exit(1)
 
 
 def _end_with_client() -> None:

@@ -173,7 +173,7 @@ def _added_tokens(metadata: HFConfig, tokens: Sequence[str]) -> list[dict[str, A
             "special": kind != _TokenType.USER_DEFINED,
         }
         for token_id, kind in enumerate(types)
-        if kind in iter(_TokenType)
+        if kind in tuple(_TokenType)
     ]
 
 

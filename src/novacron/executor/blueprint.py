@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -21,12 +21,13 @@ from novacron.models.gguf_checkpoint import GGUFCheckpoint
 from novacron.models.layers.attention import num_local_kv_heads
 from novacron.models.model_files import read_model_files
 from novacron.models.precision_report import report_precision
+from novacron.models.rank_shares import refuse_cut_groups, refuse_uneven_shares
 from novacron.models.registry import Family, find_family
 from novacron.models.rewriting.recipe import Recipe
 from novacron.models.weight_files import WeightFiles
 from novacron.models.weight_precision import WeightPrecision
-from novacron.parallel.communicator import LocalCommunicator
-from novacron.parallel.groups import SINGLE
+from novacron.parallel.communicator import Communicator, LocalCommunicator
+from novacron.parallel.groups import SINGLE, ParallelGroup
 from novacron.quantization.kv_precision import kv_precision
 from novacron.quantization.levels import ROUNDED, Level
 from novacron.quantization.precision_map import PrecisionMap
@@ -39,7 +40,8 @@ _STORED: dict[str, Level] = {"float32": "fp32", "bfloat16": "bf16", "float16": "
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """A checkpoint, and the device, precision and kernels chosen for it."""
+    """A checkpoint, and the device, precision and kernels chosen for it; and which of the ranks
+    that share it this is, with the way to the others."""
 
     path: Path
     architecture: str
@@ -51,6 +53,8 @@ class Blueprint:
     dtype: torch.dtype
     precision: WeightPrecision
     kernels: Kernels
+    group: ParallelGroup = SINGLE
+    communicator: Communicator = field(default_factory=LocalCommunicator)
 
     @property
     def dtype_name(self) -> KVDtype:
@@ -70,13 +74,30 @@ class Blueprint:
         """The decoder without its weights; on the device "meta" it takes no memory."""
         return build_decoder(
             self.config,
-            SINGLE,
-            LocalCommunicator(),
+            self.group,
+            self.communicator,
             self.kernels,
             precision=self.precision,
             dtype=self.dtype,
             device=device,
         )
+
+    @property
+    def num_parameters(self) -> int:
+        """Of all ranks."""
+        whole = replace(self, group=SINGLE)
+        return whole.build(torch.device("meta")).num_parameters
+
+    def of_rank(self, rank: int, size: int) -> Blueprint:
+        """The part of one of `size` ranks, which is alone so far. Raises ConfigError if the model
+        cannot be shared out so that the result is that of one rank."""
+        refuse_uneven_shares(self.config, size)
+        part = replace(self, group=ParallelGroup(rank, size))
+        refuse_cut_groups(part.build(torch.device("meta")))
+        return part
+
+    def joined_by(self, communicator: Communicator) -> Blueprint:
+        return replace(self, communicator=communicator)
 
     def with_precision(self, precision: WeightPrecision) -> Blueprint:
         return replace(self, precision=precision)
@@ -97,14 +118,16 @@ class Blueprint:
         )
 
     def shape(self) -> ModelShape:
+        """Of all ranks together, which share the memory of one host."""
         config, decoder = self.config, self.build(torch.device("meta"))
+        ranks = self.group.size
         return ModelShape(
             name=str(self.path),
             precision=self.dtype_name if decoder.precision == "none" else decoder.precision,
-            weight_bytes=decoder.weight_bytes,
+            weight_bytes=decoder.weight_bytes * ranks,
             num_layers=len(config.layers),
             num_heads=config.num_heads,
-            num_kv_heads=num_local_kv_heads(config.num_kv_heads, SINGLE),
+            num_kv_heads=num_local_kv_heads(config.num_kv_heads, self.group) * ranks,
             head_dim=config.head_dim,
             hidden_size=config.hidden_size,
             ffn_width=max(_ffn_width(config, layer) for layer in config.layers),
@@ -113,6 +136,7 @@ class Blueprint:
             value_bytes=self.dtype.itemsize,
             context_length=config.context_length,
             longest_context=config.longest_context,
+            num_ranks=ranks,
         )
 
 

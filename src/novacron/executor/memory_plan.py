@@ -16,6 +16,7 @@ from novacron.kernels.kv_format import choose_kv_formats, describe_kv_formats
 _COPIES_OF_LOGITS = 6  # that sampling makes: edited, weights (64 bit), their running sum
 _PROMPT_LOGITS_ROWS = 128  # that logprobs of a prompt compute at a time
 _LOGIT_BYTES = 4
+_PLACES_OF_SUMS, _SUM_BYTES = 2, 4  # of partial sums that ranks exchange
 _ALTERNATIVES = (
     "float32", "bfloat16", "float16", "bfloat16/int8", "int8", "fp8", "int8/int4", "int4"
 )  # fmt: skip
@@ -24,9 +25,10 @@ _SUGGESTED = ("bfloat16", "int8", "int4")  # as far as they take less
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """The sizes of one rank's part of a model. `ffn_width` counts what a token needs between the
-    matrices of a feed-forward network, experts included; `value_bytes` is one activation's size,
-    and `kv_precision` what the KV cache is held in where its settings say "auto"."""
+    """The sizes of a model, of all its `num_ranks` together. `ffn_width` counts what a token needs
+    between the matrices of a feed-forward network, experts included; `value_bytes` is one
+    activation's size, and `kv_precision` what the KV cache is held in where its settings say
+    "auto"."""
 
     name: str
     precision: str  # of its weights
@@ -42,6 +44,7 @@ class ModelShape:
     value_bytes: int
     context_length: int
     longest_context: int
+    num_ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,12 @@ def step_bytes(
     shape: ModelShape, scheduler: SchedulerConfig, speculative: SpeculativeConfig
 ) -> int:
     """About what the largest step needs beside weights and cache; rather too much."""
-    widths = 6 * shape.hidden_size + 4 * shape.num_heads * shape.head_dim + shape.ffn_width
+    ranks = shape.num_ranks
+    widths = 6 * shape.hidden_size * ranks + 4 * shape.num_heads * shape.head_dim + shape.ffn_width
     hidden = scheduler.max_num_batched_tokens * widths * shape.value_bytes
+    if ranks > 1:  # what they exchange
+        sums = _PLACES_OF_SUMS * ranks * shape.hidden_size * _SUM_BYTES
+        hidden += scheduler.max_num_batched_tokens * sums
     rows = logit_rows(scheduler, speculative)
     return hidden + rows * shape.vocab_size * _LOGIT_BYTES * _COPIES_OF_LOGITS
 

@@ -11,6 +11,7 @@ from novacron.models.loading import fits, load_weights, packed_weights
 from novacron.models.packed_cache import PackedCache
 from novacron.models.registry import Family
 from novacron.models.weight_files import WeightFiles
+from novacron.parallel.groups import SINGLE, ParallelGroup
 
 _DEFAULT_CACHE = Path("~/.cache")
 
@@ -33,13 +34,14 @@ def load_or_map_weights(
     *,
     cache: PackedCache,
     version: Callable[[], str],
+    group: ParallelGroup = SINGLE,
 ) -> None:
     """Make the decoder ready. `version` waits for the digest of the checkpoint. What is packed now
     is written in the background. Raises ModelLoadError."""
     if decoder.kernels.linear_of_packed is None or not cache.is_for(decoder.weight_bytes):
         load_weights(decoder, checkpoint, family, progress)
         return
-    key = cache_key(version(), decoder)
+    key = cache_key(version(), decoder, group)
     found = cache.find(key)
     if found is not None and fits(decoder, found):
         load_weights(decoder, checkpoint, family, progress, found)
@@ -50,8 +52,10 @@ def load_or_map_weights(
         cache.keep_in_background(key, made)
 
 
-def cache_key(version: str, decoder: Decoder) -> str:
-    """Names the file of these weights in this precision, as these kernels pack them."""
+def cache_key(version: str, decoder: Decoder, group: ParallelGroup = SINGLE) -> str:
+    """Names the file of these weights in this precision, as these kernels pack them: those of one
+    rank."""
     dtype = str(decoder.dtype).removeprefix("torch.")
-    parts = (version, dtype, decoder.precision_identity, decoder.kernels.weight_layout)
+    rank = f"rank{group.rank}of{group.size}" if group.size > 1 else ""
+    parts = (version, dtype, decoder.precision_identity, decoder.kernels.weight_layout, rank)
     return "-".join(filter(None, parts))

@@ -17,6 +17,7 @@ from novacron.kernels import torch_attention, torch_ops
 from novacron.kernels.experts import MakeExperts, make_torch_experts
 from novacron.kernels.linear import Level, Linear, Quantization, Rounded, Table, TorchLinear
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
+from novacron.kernels.ranks import RankKernels
 from novacron.kernels.recorded import Record, refuse_to_record
 from novacron.kernels.torch_linear import (
     torch_linear,
@@ -85,7 +86,7 @@ class Kernels:
     `weight_bytes` tells what it takes for a shape and a precision. `plan_rotation` takes the
     positions of the step's tokens, and cosine and sine of the angles at all positions, [P, F].
     `scale` and `softcap` change a tensor in place. `choose` None: the sampler does it with torch.
-    `record` is explained in recorded.py.
+    `record` is explained in recorded.py. `ranks` None: those of torch have to do.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Kernels:
     plan_attention: Callable[[AttentionMetadata, int | None], AttentionPlan]
     choose: Choose | None
     record: Record
+    ranks: RankKernels | None
 
 
 TORCH_KERNELS = Kernels(
@@ -129,4 +131,5 @@ TORCH_KERNELS = Kernels(
     plan_attention=torch_attention.plan_attention,
     choose=None,
     record=refuse_to_record,
+    ranks=None,
 )

@@ -179,10 +179,12 @@ class Decoder(nn.Module):
         return normed_TD
 
     def logits(self, hidden_RD: Tensor) -> Tensor:
-        """Scores of all tokens, [R, V] in float32."""
-        logits_RV = self.output.logits(hidden_RD)
+        """Scores of all tokens, [R, V] in float32, complete on rank 0."""
+        return self.output.logits(hidden_RD, self._cap)
+
+    def _cap(self, logits: Tensor) -> Tensor:
         cap = self.config.logit_softcap
-        return logits_RV if cap is None else self.kernels.softcap(logits_RV, cap)
+        return logits if cap is None else self.kernels.softcap(logits, cap)
 
     def weight_slots(self) -> Iterator[WeightSlot]:
         """Every tensor this rank wants from the checkpoint, under its name in a Llama one."""

@@ -18,16 +18,17 @@ class StoredRounding:
 
     def __init__(self, slots: Iterable[tuple[WeightSlot, Source]], files: WeightFiles) -> None:
         self._files = files
-        self._places: dict[Matrix, list[tuple[str, slice]]] = {}
+        self._places: dict[Matrix, list[tuple[str, slice, slice]]] = {}
         self._finished: dict[Matrix, bool] = {}
         for slot, source in slots:
             if slot.matrix is None or slot.matrix.quantization is None:
                 continue
             rows, columns = index_in_source(slot, source)
-            everything = range(slot.shape[1])
-            if everything[columns] != everything:  # groups of a part of the inputs begin elsewhere
+            inputs, size = range(slot.shape[1])[columns], slot.matrix.quantization.group_size
+            if inputs.start % size:  # groups of this part of the inputs begin elsewhere
                 self._finished[slot.matrix] = False
-            self._places.setdefault(slot.matrix, []).append((source.name, rows))
+            groups = slice(inputs.start // size, -(-inputs.stop // size))
+            self._places.setdefault(slot.matrix, []).append((source.name, rows, groups))
 
     def finish(self, matrix: Matrix | None, kernels: Kernels) -> bool:
         """Whether the matrix is finished with what the files hold. Raises ModelLoadError."""
@@ -45,11 +46,11 @@ class StoredRounding:
         if not isinstance(self._files, RoundedFiles):
             return None
         parts: list[Rounded] = []
-        for name, rows in self._places[matrix]:
+        for name, rows, groups in self._places[matrix]:
             part = self._files.rounded(name, rows, matrix.quantization)
             if part is None:
                 return None
-            parts.append(part)
+            parts.append(Rounded(part.values_OGS[:, groups], part.scales_OG[:, groups]))
         if len(parts) == 1:
             return parts[0]
         return Rounded(

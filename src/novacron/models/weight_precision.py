@@ -74,7 +74,7 @@ class WeightPrecision:
 
     def _group_size(self, matrix: Matrix, level: Level, is_tied: bool) -> int:
         """The smallest that is asked for any of those that have the level themselves."""
-        usual = self.group_size or usual_group_size(level, matrix.shape[1])
+        usual = self.group_size or usual_group_size(level, matrix.shape[1] * matrix.parts)
         return min(
             self.levels.group_size_of(name) or usual
             for name in matrix.names

@@ -24,6 +24,10 @@ class ParallelGroup:
         part = self.share_of(length)
         return slice(self.rank * part, (self.rank + 1) * part)
 
+    def range_of(self, length: int) -> range:
+        """This rank's part of a dimension that need not divide: parts differ by one at most."""
+        return range(self.rank * length // self.size, (self.rank + 1) * length // self.size)
+
     def share_of(self, length: int) -> int:
         """How many of `length` items each rank holds."""
         if length % self.size:

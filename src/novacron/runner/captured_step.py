@@ -74,7 +74,7 @@ class CapturedStep:
         self._places = self._places_R.numpy()
 
     def hidden(self, inputs: StepInput) -> Tensor:
-        self._hidden.run(inputs.num_tokens, len(inputs.parts))
+        self._hidden.run(inputs.num_tokens, inputs.num_requests)
         return self._hidden.result[: inputs.num_tokens]
 
     def logits(self, hidden_TD: Tensor, places: Sequence[int]) -> Tensor:

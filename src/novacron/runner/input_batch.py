@@ -71,7 +71,7 @@ class StepPart(NamedTuple):
         return range(end - self.num_choices, end)
 
 
-class _Arrays(NamedTuple):
+class StepArrays(NamedTuple):
     """What the tensors of a step are made of, all int64."""
 
     token_ids_T: NDArray[np.int64]
@@ -81,8 +81,22 @@ class _Arrays(NamedTuple):
     rows_R3: NDArray[np.int64]
     block_tables_RB: NDArray[np.int64]
 
-    def first(self, num_tokens: int, num_rows: int, num_blocks: int) -> _Arrays:
-        return _Arrays(
+    @staticmethod
+    def shapes(
+        *, max_num_seqs: int, max_num_tokens: int, max_model_len: int, block_size: int
+    ) -> dict[str, tuple[int, ...]]:
+        """Of those of the largest step, by name."""
+        return {
+            "token_ids_T": (max_num_tokens,),
+            "positions_T": (max_num_tokens,),
+            "slots_T": (max_num_tokens,),
+            "lengths_R": (max_num_seqs,),
+            "rows_R3": (max_num_seqs, 3),
+            "block_tables_RB": (max_num_seqs, -(-max_model_len // block_size)),
+        }
+
+    def first(self, num_tokens: int, num_rows: int, num_blocks: int) -> StepArrays:
+        return StepArrays(
             self.token_ids_T[:num_tokens],
             self.positions_T[:num_tokens],
             self.slots_T[:num_tokens],
@@ -94,17 +108,19 @@ class _Arrays(NamedTuple):
 
 class StepInput:
     """The tensors of a step, made when they are asked for. `parts` are in the order of the rows:
-    single tokens first, those with the longest context foremost, then longer parts."""
+    single tokens first, those with the longest context foremost, then longer parts. A rank that is
+    given its steps has none."""
 
     def __init__(
         self,
         parts: tuple[StepPart, ...],
-        arrays: _Arrays,
+        arrays: StepArrays,
         block_size: int,
-        to_device: Callable[[_Arrays], list[Tensor]],
+        to_device: Callable[[StepArrays], list[Tensor]],
     ) -> None:
         self.parts = parts
-        self.num_tokens = len(arrays.token_ids_T)
+        self.num_tokens, self.num_requests = len(arrays.token_ids_T), len(arrays.lengths_R)
+        self.num_blocks = arrays.block_tables_RB.shape[1]
         self._arrays = arrays
         self._block_size = block_size
         self._to_device = to_device
@@ -122,11 +138,19 @@ class StepInput:
         return self._tensors[1]
 
     @property
+    def ending_parts(self) -> list[StepPart]:
+        """Those after which tokens are chosen."""
+        return [
+            part for part in self.parts if part.reaches_end and part.request.new.pooling is None
+        ]
+
+    @property
     def attention(self) -> AttentionMetadata:
         _, _, slots, lengths, rows, tables = self._tensors
+        all_rows = tuple(Row(*row) for row in self._arrays.rows_R3.tolist())
         return AttentionMetadata(
-            rows=tuple(part.row for part in self.parts),
-            num_decodes=sum(part.row.num_tokens == 1 for part in self.parts),
+            rows=all_rows,
+            num_decodes=sum(row.num_tokens == 1 for row in all_rows),
             block_size=self._block_size,
             block_tables_RB=tables,
             lengths_R=lengths,
@@ -146,19 +170,21 @@ class InputBatch:
         max_model_len: int,
         block_size: int,
         device: torch.device,
+        arrays: StepArrays | None = None,
     ) -> None:
+        """`arrays`, of StepArrays.shapes, are where the tensors of steps are to lie."""
         self._block_size = block_size
         self._device = device
         self._requests: dict[str, HeldRequest] = {}
-        max_blocks = -(-max_model_len // block_size)
-        self._block_tables = np.zeros((max_num_seqs, max_blocks), np.int64)
-        self._arrays = _Arrays(
-            token_ids_T=np.zeros(max_num_tokens, np.int64),
-            positions_T=np.zeros(max_num_tokens, np.int64),
-            slots_T=np.zeros(max_num_tokens, np.int64),
-            lengths_R=np.zeros(max_num_seqs, np.int64),
-            rows_R3=np.zeros((max_num_seqs, 3), np.int64),
-            block_tables_RB=np.zeros((max_num_seqs, max_blocks), np.int64),
+        shapes = StepArrays.shapes(
+            max_num_seqs=max_num_seqs,
+            max_num_tokens=max_num_tokens,
+            max_model_len=max_model_len,
+            block_size=block_size,
+        )
+        self._block_tables = np.zeros(shapes["block_tables_RB"], np.int64)
+        self._arrays = arrays or StepArrays(
+            **{name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         )
         self._free_rows = list(range(max_num_seqs - 1, -1, -1))
 
@@ -220,12 +246,17 @@ class InputBatch:
         _place(arrays, self._block_size)
         return StepInput(tuple(parts), arrays, self._block_size, self._to_device)
 
+    def given_input(self, num_tokens: int, num_requests: int, num_blocks: int) -> StepInput:
+        """The tensors of a step that another process has prepared in the same arrays."""
+        arrays = self._arrays.first(num_tokens, num_requests, num_blocks)
+        return StepInput((), arrays, self._block_size, self._to_device)
+
     def largest_input(self) -> StepInput:
         """The tensors of the largest step, without any request. On a CPU, those of each step lie in
         the same memory."""
         return StepInput((), self._arrays, self._block_size, self._to_device)
 
-    def _to_device(self, arrays: _Arrays) -> list[Tensor]:
+    def _to_device(self, arrays: StepArrays) -> list[Tensor]:
         """The arrays as tensors: themselves on a CPU, else moved in one copy."""
         if self._device.type == "cpu":
             return [torch.from_numpy(array) for array in arrays]
@@ -236,7 +267,7 @@ class InputBatch:
         return [piece.view(array.shape) for piece, array in zip(pieces, arrays, strict=True)]
 
 
-def _place(arrays: _Arrays, block_size: int) -> None:
+def _place(arrays: StepArrays, block_size: int) -> None:
     """Fill in what follows from the rows and their block tables."""
     firsts_R, starts_R, counts_R = arrays.rows_R3.T
     np.add(starts_R, counts_R, out=arrays.lengths_R)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import cast
 
 import numpy as np
@@ -96,13 +96,18 @@ class KVTensors:
         """Remember that these blocks may hold NaN."""
         self._tainted.update(block_ids)
 
-    def clean(self, block_ids: Iterable[int]) -> None:
-        """Zero those of the blocks, about to be written by a request, that are tainted."""
+    def clean(self, block_ids: Iterable[int]) -> Collection[int]:
+        """Zero those of the blocks, about to be written by a request, that are tainted, and name
+        them."""
         if not self._tainted:
-            return
+            return ()
         found = self._tainted.intersection(block_ids)
         self._tainted -= found
-        for block in found:
+        self.zero(found)
+        return found
+
+    def zero(self, block_ids: Iterable[int]) -> None:
+        for block in block_ids:
             self._blocks[block].zero_()
 
 

@@ -8,7 +8,9 @@ Shapes: T tokens of the step, R rows whose next token is wanted, D hidden size, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +25,6 @@ from novacron.records.step import (
 )
 from novacron.runner.captured_step import DecoderStep
 from novacron.runner.input_batch import InputBatch, StepInput, StepPart
-from novacron.runner.kv_tensors import KVTensors
 from novacron.runner.logprobs import prompt_logprobs
 from novacron.runner.pooling import add_to_sum, finish_embedding
 from novacron.runner.sampler import sample
@@ -35,20 +36,28 @@ TokenMasks = dict[str, tuple[bytes, ...]]
 _PROMPT_LOGITS_ROWS = 128
 
 
+class TaintedBlocks(Protocol):
+    """The KV cache as far as a runner minds it: see KVTensors."""
+
+    def taint(self, block_ids: Iterable[int]) -> None: ...
+
+    def clean(self, block_ids: Iterable[int]) -> object: ...
+
+
 class ModelRunner:
-    """Holds the decoder, its KV tensors and the requests that the scheduler has introduced."""
+    """Holds the decoder, its KV cache and the requests that the scheduler has introduced."""
 
     def __init__(
         self,
         decoder_step: DecoderStep,
-        kv_tensors: KVTensors,
+        blocks: TaintedBlocks,
         input_batch: InputBatch,
         *,
         eos_token_ids: tuple[int, ...],
         choose: Choose | None = None,
     ) -> None:
         self._decoder_step = decoder_step
-        self._kv_tensors = kv_tensors
+        self._blocks = blocks
         self._input_batch = input_batch
         self._eos_token_ids = eos_token_ids
         self._choose = choose
@@ -59,7 +68,7 @@ class ModelRunner:
 
         A request whose numbers are not finite gets an error; its neighbours are not affected.
         """
-        self._kv_tensors.clean(self._input_batch.update(step))
+        self._blocks.clean(self._input_batch.update(step))
         if not step.scheduled:
             return ModelRunnerOutput(step.step, ())
         inputs = self._input_batch.prepare(step)
@@ -76,9 +85,7 @@ class ModelRunner:
         self, inputs: StepInput, hidden_TD: Tensor, token_masks: TokenMasks
     ) -> dict[str, StepResult]:
         """Choose the next tokens of each part that has computed all tokens there are."""
-        parts = [
-            part for part in inputs.parts if part.reaches_end and part.request.new.pooling is None
-        ]
+        parts = inputs.ending_parts
         if not parts:
             return {}
         places = [place for part in parts for place in part.chosen_after]
@@ -154,7 +161,7 @@ class ModelRunner:
         for part in inputs.parts:
             result = results.get(part.scheduled.request_id)
             if result is not None and result.error is not None:
-                self._kv_tensors.taint(part.request.block_ids)
+                self._blocks.taint(part.request.block_ids)
         return ModelRunnerOutput(
             step.step,
             tuple(

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.executor.inline import InlineExecutor
+from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.kernels.choice import choose_kernels
 from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
@@ -28,7 +29,12 @@ from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE, ParallelGroup
 from novacron.records.request import Request, SamplingParams
-from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
+from novacron.records.step import (
+    NewRequest,
+    PositionLogprobs,
+    ScheduledTokens,
+    SchedulerOutput,
+)
 from novacron.runner.input_batch import InputBatch
 from novacron.runner.kv_tensors import KVTensors, plain_formats
 from novacron.scheduler.scheduler import Scheduler
@@ -142,7 +148,7 @@ def logits_in_chunks(
         hidden = decoder(
             inputs.token_ids_T, inputs.positions_T, inputs.attention, kv_tensors.layers
         )
-        pieces.append(decoder.logits(hidden))
+        pieces.append(decoder.logits(hidden).clone())
         start += size
     return torch.cat(pieces).cpu()
 
@@ -151,6 +157,8 @@ def logits_in_chunks(
 class Generation:
     token_ids: list[int]
     num_cached_tokens: int
+    logprobs: tuple[PositionLogprobs, ...] = ()
+    prompt_logprobs: tuple[PositionLogprobs, ...] = ()
 
 
 class Engine:
@@ -165,24 +173,28 @@ class Engine:
         num_blocks: int = 256,
         dtype: str = "float32",
         kernels: KernelChoice = "auto",
+        tensor_parallel_size: int = 1,
+        **model: Any,
     ) -> None:
         scheduler_config = SchedulerConfig(
             max_num_seqs=16, max_num_batched_tokens=max_num_batched_tokens
         )
-        cache_config = CacheConfig(block_size=8, kv_cache_memory=64 * 2**20)
-        self._executor = InlineExecutor(
+        make_executor = InlineExecutor if tensor_parallel_size == 1 else MultiprocessExecutor
+        self.executor = make_executor(
             ModelConfig(
                 dtype=dtype,  # type: ignore[arg-type]
                 device=device.type,  # type: ignore[arg-type]
                 num_threads=1,
                 kernels=kernels,
+                tensor_parallel_size=tensor_parallel_size,
+                **model,
             ),
-            cache_config,
+            CacheConfig(block_size=8, kv_cache_memory=64 * 2**20, kv_ram_size=0, kv_disk_size=0),
             scheduler_config,
             model_path=folder,
             progress=lambda phase, fraction: None,
         )
-        spec = self._executor.spec
+        spec = self.executor.spec
         kv_cache = KVCacheManager(
             num_blocks=min(num_blocks, spec.num_blocks),
             block_size=spec.block_size,
@@ -204,6 +216,10 @@ class Engine:
     def greedy(self, prompts: Sequence[Sequence[int]], num_tokens: int) -> list[Generation]:
         """The tokens that follow each prompt, all prompts running together."""
         sampling = SamplingParams(temperature=0.0, max_tokens=num_tokens, ignore_eos=True, seed=0)
+        return self.run(prompts, sampling)
+
+    def run(self, prompts: Sequence[Sequence[int]], sampling: SamplingParams) -> list[Generation]:
+        """What each prompt gets, all of them running together."""
         for index, prompt in enumerate(prompts):
             self._scheduler.add(
                 Request(
@@ -213,12 +229,16 @@ class Engine:
                     arrival_time_s=float(index),
                 )
             )
-        tokens: dict[str, list[int]] = {str(index): [] for index in range(len(prompts))}
-        cached = dict.fromkeys(tokens, 0)
+        found = {str(index): Generation([], 0) for index in range(len(prompts))}
         while self._scheduler.has_work:
             step = self._scheduler.schedule()
-            for output in self._scheduler.update(step, self._executor.execute(step)):
+            for output in self._scheduler.update(step, self.executor.execute(step)):
                 assert output.error is None, output.error
-                tokens[output.request_id] += output.new_token_ids
-                cached[output.request_id] = max(cached[output.request_id], output.num_cached_tokens)
-        return [Generation(tokens[key], cached[key]) for key in tokens]
+                before = found[output.request_id]
+                found[output.request_id] = Generation(
+                    [*before.token_ids, *output.new_token_ids],
+                    max(before.num_cached_tokens, output.num_cached_tokens),
+                    before.logprobs + output.logprobs,
+                    before.prompt_logprobs + output.prompt_logprobs,
+                )
+        return list(found.values())

@@ -72,7 +72,7 @@ def test_a_file_for_vllm_is_understood(file: Path) -> None:
         host: "0.0.0.0"
         port: 6379
         dtype: half
-        tensor-parallel-size: 1
+        tensor-parallel-size: 2
         max-model-len: 4096
         kv-cache-memory-bytes: 1073741824
         gpu-memory-utilization: 0.85
@@ -83,6 +83,7 @@ def test_a_file_for_vllm_is_understood(file: Path) -> None:
     assert settings.engine.model.model == "/models/llama"
     assert settings.engine.model.served_model_name == ("llama", "gpt-4")
     assert settings.engine.model.dtype == "float16"
+    assert settings.engine.model.tensor_parallel_size == 2
     assert settings.engine.cache.kv_cache_memory == 2**30
     assert settings.engine.cache.enable_prefix_caching is False
     assert settings.server.cors_allow_origins == ("https://a.example",)
@@ -200,8 +201,8 @@ def test_keys_without_effect_are_reported_once_each(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("model: {sharding: {tensor_parallel: 8}}", "Set it to 1"),
-        ("model: {sharding: {pipeline_parallel: 2}}", "Set it to 1"),
+        ("model: {sharding: {pipeline_parallel: 8}}", "Set it to 1"),
+        ("model: {sharding: {sequence_parallel: 2}}", "Set it to 1"),
     ],
 )
 def test_what_would_change_results_or_capacity_is_refused(
@@ -237,7 +238,7 @@ def test_a_wrong_value_below_llm_engine_is_refused(file: Path, text: str) -> Non
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("tensor-parallel-size: 2", "one device"),
+        ("pipeline-parallel-size: 2", "one machine"),
         ("quantization: awq", "expected one of auto, .* int8, int4, memory_critical"),
         ("trust-remote-code: true", "never runs code"),
         ("kv-cache-dtype: fp8_e5m2", "choose auto, .* fp8_e4m3, int4"),

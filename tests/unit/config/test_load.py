@@ -68,6 +68,7 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
     """Values that the annotation allows and that every check of the components accepts."""
     special: dict[str, st.SearchStrategy[object]] = {
         "block_size": st.sampled_from([8, 16, 32, 64, 128]),
+        "tensor_parallel_size": st.sampled_from([1, 2, 4]),
         "quantization_group_size": st.sampled_from([32, 64, 128]),
         "quantization_layers": st.lists(
             st.sampled_from(["*.0.*=int8", "*down*=bf16"]), min_size=1

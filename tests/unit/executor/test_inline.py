@@ -171,7 +171,7 @@ def test_weights_that_cannot_fit_are_refused_at_once(
 ) -> None:
     tiny = DeviceMemory("cpu", 1000, 2000, 0.5, is_own=False)
     monkeypatch.setattr(inline, "measure_device_memory", lambda device, cache: tiny)
-    monkeypatch.setattr(inline, "load_or_map_weights", None)
+    monkeypatch.setattr(inline, "load_model", None)
     with pytest.raises(ModelLoadError, match=r"weights take .* KiB .* has 1000 bytes free"):
         load(folder)
 

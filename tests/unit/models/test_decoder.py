@@ -18,7 +18,7 @@ from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.hf_config import read_hf_config
 from novacron.models.loading import load_weights
 from novacron.models.registry import find_family
-from novacron.parallel.communicator import Communicator
+from novacron.parallel.communicator import CollectiveCommunicator, Communicator
 from novacron.parallel.groups import ParallelGroup
 from novacron.testing.reference import load_decoder, logits_in_chunks
 from novacron.testing.tiny_models import make_tiny_model
@@ -27,11 +27,12 @@ CPU = torch.device("cpu")
 Result = TypeVar("Result")
 
 
-class ThreadCommunicator:
+class ThreadCommunicator(CollectiveCommunicator):
     """Ranks are threads that meet at a barrier and leave their tensors in a shared list."""
 
     def __init__(self, rank: int, tensors: list[Tensor], barrier: threading.Barrier) -> None:
-        self._rank, self._tensors, self._barrier = rank, tensors, barrier
+        super().__init__(rank)
+        self._tensors, self._barrier = tensors, barrier
 
     def _exchange(self, x: Tensor) -> list[Tensor]:
         self._tensors[self._rank] = x.clone()
@@ -42,9 +43,6 @@ class ThreadCommunicator:
 
     def all_reduce(self, x: Tensor) -> Tensor:
         return torch.stack(self._exchange(x)).sum(0)
-
-    def all_gather(self, x: Tensor, dim: int) -> Tensor:
-        return torch.cat(self._exchange(x), dim)
 
 
 def on_ranks(size: int, work: Callable[[ParallelGroup, Communicator], Result]) -> list[Result]:

@@ -6,8 +6,8 @@ Shapes: T tokens, D hidden size, E experts, C experts chosen per token.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Array
-from typing import cast
+from ctypes import Array, pointer
+from typing import NamedTuple, cast
 
 from torch import Tensor
 
@@ -16,12 +16,21 @@ from novacron.kernels.linear import Linear
 from novacron.kernels.native.library import (
     ACTIVATIONS,
     DATA_TYPES,
+    AddPartialsCall,
     ExpertsCall,
     LinearCall,
     NativeContext,
 )
 from novacron.kernels.native.linear import NativeLinear
 from novacron.kernels.torch_ops import Activation
+
+
+class RankPartials(NamedTuple):
+    """Where a rank leaves its partial sums, with a row for each pair of a token and an expert, and
+    how those of all ranks become one. `join` must stay where it is."""
+
+    own_RD: Tensor
+    join: AddPartialsCall
 
 
 class NativeExperts:
@@ -39,7 +48,8 @@ class NativeExperts:
     ) -> None:
         self._context = context
         self._linears = cast(tuple[Sequence[NativeLinear], ...], (gate_up, down))  # keeps weights
-        self._gate_up, self._down = map(_products, self._linears)
+        self._gate_up, self._down = _products(self._linears[0]), _products(self._linears[1])
+        self._own_down: Array[LinearCall] | None = None
         self._experts_per_token = experts_per_token
         self._call = ExpertsCall(
             gate_up=self._gate_up,
@@ -57,7 +67,10 @@ class NativeExperts:
         scores_TE: Tensor,
         shared: SharedExpert | None = None,
         add_to: Tensor | None = None,
+        *,
+        partials: RankPartials | None = None,
     ) -> Tensor:
+        """With `partials`, each rank has a slice of every expert."""
         given = (x_TD, scores_TE, *(shared or ()), *(() if add_to is None else (add_to,)))
         assert all(tensor.is_contiguous() and tensor.dtype == x_TD.dtype for tensor in given)
         stream, call = self._context.stream, self._call
@@ -77,10 +90,17 @@ class NativeExperts:
         call.out = out.data_ptr()
         call.rows_of_pairs, call.gate_up_of_pairs = rows.data_ptr(), gate_up.data_ptr()
         call.activated_of_pairs = activated.data_ptr()
+        call.down, call.partials, call.own_partials = self._down, None, None
+        if partials is not None:
+            if self._own_down is None:
+                self._own_down = _products(self._linears[1], partials.join.ranks)
+            call.down, call.own_partials = self._own_down, partials.own_RD.data_ptr()
+            call.partials = pointer(partials.join)
         call.rows, call.size, call.type = num_tokens, size, DATA_TYPES[x_TD.dtype]
         stream.submit(call)
         return out
 
 
-def _products(linears: Sequence[NativeLinear]) -> Array[LinearCall]:
-    return (LinearCall * len(linears))(*(linear.call_between_rows() for linear in linears))
+def _products(linears: Sequence[NativeLinear], ranks: int = 1) -> Array[LinearCall]:
+    calls = (linear.call_between_rows(ranks=ranks) for linear in linears)
+    return (LinearCall * len(linears))(*calls)

@@ -13,6 +13,7 @@ from ctypes import (
     Structure,
     byref,
     c_char_p,
+    c_double,
     c_float,
     c_int32,
     c_int64,
@@ -30,7 +31,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 8
+_ABI_VERSION = 10
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -52,6 +53,10 @@ ROWS, REQUESTS = 0, 1
 
 class NativeUnavailable(Exception):
     """Why there are no native kernels here, as a sentence."""
+
+
+class GroupLost(Exception):
+    """An operation that ranks do together did not succeed: RankGroup.loss tells why."""
 
 
 class Call(Structure):
@@ -142,7 +147,7 @@ class LookupCall(Call):
     kind, sizes = 5, {"rows": ROWS}
     _fields_ = (
         *((name, c_void_p) for name in ("table", "ids", "out")),
-        *((name, c_int64) for name in ("rows", "size")),
+        *((name, c_int64) for name in ("rows", "size", "first_id", "num_ids")),
         *((name, c_int32) for name in ("type", "weight_type", "group", "is_packed")),
     )
 
@@ -151,9 +156,27 @@ class MapCall(Call):
     kind, sizes = 6, {"rows": ROWS}
     _fields_ = (
         ("x", c_void_p),
-        *((name, c_int64) for name in ("rows", "size")),
+        *((name, c_int64) for name in ("rows", "size", "stride")),
         ("operand", c_float),
         *((name, c_int32) for name in ("type", "function")),
+    )
+
+
+class AddPartialsCall(Call):
+    kind, sizes = 8, {"rows": ROWS}
+    _fields_ = (
+        *((name, c_void_p) for name in ("group", "partials", "bias", "residual", "out")),
+        *((name, c_int64) for name in ("rows", "size")),
+        *((name, c_int64) for name in ("rank_stride", "residual_stride", "out_stride")),
+        *((name, c_int32) for name in ("type", "ranks")),
+    )
+
+
+class MeetCall(Call):
+    kind, sizes = 9, {"rows": ROWS}
+    _fields_ = (
+        *((name, c_void_p) for name in ("group", "source", "target")),
+        *((name, c_int64) for name in ("rows", "row_bytes")),
     )
 
 
@@ -164,6 +187,8 @@ class ExpertsCall(Call):
         *((name, POINTER(LinearCall)) for name in ("gate_up", "down")),
         *((name, c_void_p) for name in ("shared", "shared_logits", "residual", "out")),
         *((name, c_void_p) for name in ("rows_of_pairs", "gate_up_of_pairs", "activated_of_pairs")),
+        ("partials", POINTER(AddPartialsCall)),
+        ("own_partials", c_void_p),
         *((name, c_int64) for name in ("rows", "size", "ffn_size")),
         *((name, c_int64) for name in ("num_experts", "experts_per_token")),
         *((name, c_int32) for name in ("type", "activation", "renormalize")),
@@ -201,6 +226,7 @@ class ProgramStruct(Structure):
     )
 
 
+# What each operation is called; those of _CAN_FAIL return 1 if the group of ranks is lost.
 _OPERATIONS: dict[type[Call], str] = {
     LinearCall: "novacron_linear",
     NormCall: "novacron_rms_norm",
@@ -210,7 +236,10 @@ _OPERATIONS: dict[type[Call], str] = {
     LookupCall: "novacron_lookup",
     MapCall: "novacron_map",
     ExpertsCall: "novacron_mix_experts",
+    AddPartialsCall: "novacron_add_partials",
+    MeetCall: "novacron_meet",
 }
+_CAN_FAIL = (ExpertsCall, AddPartialsCall, MeetCall)
 
 _FUNCTIONS = {
     "novacron_abi_version": (c_int32, ()),
@@ -222,8 +251,16 @@ _FUNCTIONS = {
     "novacron_copy_blocks": (None, (c_void_p, POINTER(CopyCall))),
     "novacron_packed_bytes": (c_int64, (c_int32, c_int32, c_int64, c_int64)),
     "novacron_pack": (None, (c_void_p, POINTER(PackCall))),
-    "novacron_run": (None, (c_void_p, POINTER(ProgramStruct), POINTER(c_int64))),
-    **{name: (None, (c_void_p, POINTER(call))) for call, name in _OPERATIONS.items()},
+    "novacron_run": (c_int32, (c_void_p, POINTER(ProgramStruct), POINTER(c_int64))),
+    "novacron_group_bytes": (c_int64, (c_int32,)),
+    "novacron_join": (c_void_p, (c_void_p, c_int32, c_int32, c_double)),
+    "novacron_leave": (None, (c_void_p,)),
+    "novacron_give_up": (None, (c_void_p,)),
+    "novacron_loss": (c_int32, (c_void_p, POINTER(c_int32))),
+    **{
+        name: (c_int32 if call in _CAN_FAIL else None, (c_void_p, POINTER(call)))
+        for call, name in _OPERATIONS.items()
+    },
 }
 
 
@@ -278,7 +315,8 @@ class _Immediate:
         self._functions = {call: getattr(library, name) for call, name in _OPERATIONS.items()}
 
     def submit(self, call: Call) -> None:
-        self._functions[type(call)](self._pointer, byref(call))
+        if self._functions[type(call)](self._pointer, byref(call)):
+            raise GroupLost
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype)

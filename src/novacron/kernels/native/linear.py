@@ -30,10 +30,7 @@ SEGMENTS = 4  # of the inputs, each summed for itself: what up to four ranks can
 
 
 class NativeLinear:
-    """Packs a copy of `weight_OI`, float32 or bfloat16: as it is, or rounded by `quantization`.
-
-    A rank that holds a part of the inputs takes the `segments` that fall to it.
-    """
+    """Packs a copy of `weight_OI`, float32 or bfloat16: as it is, or rounded by `quantization`."""
 
     def __init__(
         self,
@@ -41,7 +38,6 @@ class NativeLinear:
         weight_OI: Tensor,
         quantization: Quantization | None = None,
         *,
-        segments: int = SEGMENTS,
         packed: Tensor | None = None,
     ) -> None:
         """`packed` is what another one made of that very weight, which is then not looked into."""
@@ -63,7 +59,7 @@ class NativeLinear:
             type=self._type,
             weight_type=self._weight_type,
             group=self._group,
-            segments=segments,
+            segments=SEGMENTS,
         )
 
     def __call__(
@@ -92,11 +88,28 @@ class NativeLinear:
         self._context.stream.submit(call)
         return out
 
-    def call_between_rows(self) -> LinearCall:
-        """The product of rows without gaps, of the weight's own type; but for x, out and rows."""
+    def into(self, x: Tensor, out: Tensor, *, ranks: int = 1) -> None:
+        """The product as `out`, [rows, O] of float32 or the weight's own type. Where the weight is
+        that of one of `ranks` with a part of the inputs, its segments of the sum."""
+        assert (x.dtype, x.shape[-1], x.stride(1)) == (self._dtype, self.shape[1], 1)
+        assert (out.shape, out.stride(1)) == ((x.shape[0], self.shape[0]), 1)
         call = LinearCall.from_buffer_copy(self._call)
         call.bias = call.residual = None
-        call.x_stride, call.out_stride, call.out_type = self.shape[1], self.shape[0], self._type
+        call.x, call.rows, call.x_stride = x.data_ptr(), x.shape[0], x.stride(0)
+        call.out, call.out_stride, call.out_type = (
+            out.data_ptr(), out.stride(0), DATA_TYPES[out.dtype]
+        )  # fmt: skip
+        call.segments = SEGMENTS // ranks
+        self._context.stream.submit(call)
+
+    def call_between_rows(self, *, ranks: int = 1) -> LinearCall:
+        """The product of rows without gaps, of the weight's own type; but for x, out and rows. As
+        one of several `ranks`, in float32."""
+        call = LinearCall.from_buffer_copy(self._call)
+        call.bias = call.residual = None
+        call.x_stride, call.out_stride = self.shape[1], self.shape[0]
+        call.out_type = self._type if ranks == 1 else DATA_TYPES[torch.float32]
+        call.segments = SEGMENTS // ranks
         return call
 
     @property
@@ -105,14 +118,22 @@ class NativeLinear:
         return self._packed
 
     def rows(self, indices: Tensor) -> Tensor:
+        out = self._context.stream.empty((indices.shape[0], self.shape[1]), self._dtype)
+        return self.rows_into(indices, out)
+
+    def rows_into(self, ids: Tensor, out: Tensor, first_id: int = 0) -> Tensor:
+        """Those rows of the named ones that are here, if the first here has the number
+        `first_id`."""
         call = LookupCall(
             table=self._packed.data_ptr(),
             size=self.shape[1],
+            first_id=first_id,
+            num_ids=self.shape[0],
             weight_type=self._weight_type,
             group=self._group,
             is_packed=True,
         )
-        return _look_up(self._context, call, indices, self._dtype)
+        return _look_up(self._context, call, ids, out)
 
 
 class NativeTable:
@@ -125,13 +146,21 @@ class NativeTable:
 
     def rows(self, indices: Tensor) -> Tensor:
         weight = self._weight_OI
+        out = self._context.stream.empty((indices.shape[0], weight.shape[1]), weight.dtype)
+        return self.rows_into(indices, out)
+
+    def rows_into(self, ids: Tensor, out: Tensor, first_id: int = 0) -> Tensor:
+        """As that of NativeLinear."""
+        weight = self._weight_OI
         call = LookupCall(
             table=weight.data_ptr(),
             size=weight.shape[1],
+            first_id=first_id,
+            num_ids=weight.shape[0],
             weight_type=DATA_TYPES[weight.dtype],
             is_packed=False,
         )
-        return _look_up(self._context, call, indices, weight.dtype)
+        return _look_up(self._context, call, ids, out)
 
 
 def packed_bytes(
@@ -146,14 +175,13 @@ def packed_bytes(
     return size
 
 
-def _look_up(
-    context: NativeContext, call: LookupCall, indices: Tensor, dtype: torch.dtype
-) -> Tensor:
-    assert (indices.dtype, indices.dim()) == (torch.int64, 1)
-    assert indices.is_contiguous()
-    out = context.stream.empty((indices.shape[0], call.size), dtype)
-    call.ids, call.rows = indices.data_ptr(), indices.shape[0]
-    call.out, call.type = out.data_ptr(), DATA_TYPES[dtype]
+def _look_up(context: NativeContext, call: LookupCall, ids: Tensor, out: Tensor) -> Tensor:
+    assert (ids.dtype, ids.dim()) == (torch.int64, 1)
+    assert out.shape == (ids.shape[0], call.size)
+    assert ids.is_contiguous()
+    assert out.is_contiguous()
+    call.ids, call.rows = ids.data_ptr(), ids.shape[0]
+    call.out, call.type = out.data_ptr(), DATA_TYPES[out.dtype]
     context.stream.submit(call)
     return out
 

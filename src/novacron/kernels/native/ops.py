@@ -100,10 +100,11 @@ class _NativeMap:
     function: int
 
     def __call__(self, x: Tensor, operand: float) -> Tensor:
-        assert x.dim() == 2
-        assert x.is_contiguous()
+        assert (x.dim(), x.stride(1)) == (2, 1)
         self.context.stream.submit(
-            MapCall(x.data_ptr(), *x.shape, operand, DATA_TYPES[x.dtype], self.function)
+            MapCall(
+                x.data_ptr(), *x.shape, x.stride(0), operand, DATA_TYPES[x.dtype], self.function
+            )
         )
         return x
 

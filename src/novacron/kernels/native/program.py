@@ -26,6 +26,7 @@ from novacron.kernels.native.library import (
     REQUESTS,
     ROWS,
     Call,
+    GroupLost,
     NativeContext,
     Operation,
     ProgramStruct,
@@ -64,7 +65,8 @@ class NativeProgram:
 
     def run(self, num_rows: int, num_requests: int = 0) -> None:
         self._sizes[ROWS], self._sizes[REQUESTS] = num_rows, num_requests
-        self._run(self._context.pointer, self._program, self._sizes)
+        if self._run(self._context.pointer, self._program, self._sizes):
+            raise GroupLost
 
 
 def record(

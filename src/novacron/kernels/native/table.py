@@ -8,6 +8,7 @@ from torch import Tensor
 
 from novacron.kernels.linear import Quantization, Rounded
 from novacron.kernels.native.attention import NativeAttentionPlan
+from novacron.kernels.native.communicator import NativeRanks
 from novacron.kernels.native.experts import NativeExperts
 from novacron.kernels.native.library import NativeContext
 from novacron.kernels.native.linear import NativeLinear, NativeTable, packed_bytes
@@ -61,4 +62,5 @@ def native_kernels(context: NativeContext) -> Kernels:
         plan_attention=partial(NativeAttentionPlan, context),
         choose=NativeChoose(context),
         record=partial(record, context),
+        ranks=NativeRanks(context),
     )

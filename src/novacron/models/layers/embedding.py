@@ -1,14 +1,9 @@
-"""Token embeddings and output logits, split over ranks by vocabulary.
-
-The vocabulary is padded so that every rank holds as many rows; the padding is never looked up and
-its logits are cut off.
-"""
+"""Token embeddings and output logits, split over ranks by vocabulary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor, nn
 
 from novacron.models.layers.matrix import Matrix, Role
@@ -33,30 +28,22 @@ class VocabEmbedding(nn.Module):
         super().__init__()
         self.vocab_size = vocab_size
         self.communicator = communicator
-        self.is_split = group.size > 1
-        share = -(-vocab_size // group.size)
-        self.first = min(group.rank * share, vocab_size)
-        self.last = min(self.first + share, vocab_size)
+        self.own = group.range_of(vocab_size)
         self.hidden_size = hidden_size
-        self.matrix = Matrix(share, hidden_size, role)
+        self.matrix = Matrix(len(self.own), hidden_size, role)
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        if not self.is_split:
-            return self.matrix.table.rows(token_ids)
-        elsewhere = (token_ids < self.first) | (token_ids >= self.last)
-        local = (token_ids - self.first).masked_fill_(elsewhere, 0)
-        rows = self.matrix.table.rows(local).masked_fill_(elsewhere.unsqueeze(-1), 0)
-        return self.communicator.all_reduce(rows)
+        return self.communicator.look_up(self.matrix.table, token_ids, self.own)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of all tokens in float32, complete on every rank."""
-        local = self.matrix.product(hidden, out_dtype=torch.float32)
-        if not self.is_split:
-            return local
-        return self.communicator.all_gather(local, dim=-1)[..., : self.vocab_size]
+    def logits(self, hidden: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
+        """Scores of all tokens in float32, complete on rank 0; `finish` changes those of a rank in
+        place."""
+        return self.communicator.join_logits(
+            self.matrix.product, hidden, self.own, self.vocab_size, finish
+        )
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
-        target = self.matrix.weight.data[: self.last - self.first]
+        target = self.matrix.weight.data
         shape = (self.vocab_size, self.hidden_size)
-        index = (slice(self.first, self.last), slice(None))
+        index = (slice(self.own.start, self.own.stop), slice(None))
         yield WeightSlot(f"{prefix}.weight", target, shape, index, matrix=self.matrix)

@@ -15,8 +15,7 @@ from novacron.parallel.groups import ParallelGroup
 
 
 class FeedForward(nn.Module):
-    """down(activation(gate(x)) * up(x)). With `reduce` off, each rank returns its partial sum.
-    Given `add_to`, adds to that tensor in place."""
+    """down(activation(gate(x)) * up(x)). Given `add_to`, adds to that tensor in place."""
 
     def __init__(
         self,
@@ -28,7 +27,6 @@ class FeedForward(nn.Module):
         kernels: Kernels,
         *,
         bias: bool = False,
-        reduce: bool = True,
     ) -> None:
         super().__init__()
         rows = group.slice_of(ffn_size)
@@ -38,9 +36,7 @@ class FeedForward(nn.Module):
             [Columns("gate_proj", ffn_size, rows), Columns("up_proj", ffn_size, rows)],
             bias=bias,
         )
-        self.down_proj = RowLinear(
-            ffn_size, hidden_size, group, communicator, bias=bias, reduce=reduce
-        )
+        self.down_proj = RowLinear(ffn_size, hidden_size, group, communicator, bias=bias)
 
     def forward(self, x: Tensor, add_to: Tensor | None = None) -> Tensor:
         out: Tensor = self.down_proj(self.activate_and_mul(self.gate_up_proj(x)), add_to)

@@ -60,7 +60,7 @@ class FusedColumnLinear(nn.Module):
 
 
 class RowLinear(nn.Module):
-    """A matrix whose inputs are spread over ranks. With `reduce` off, outputs stay partial sums."""
+    """A matrix whose inputs are spread over ranks, and whose outputs every rank gets."""
 
     def __init__(
         self,
@@ -70,25 +70,17 @@ class RowLinear(nn.Module):
         communicator: Communicator,
         *,
         bias: bool = False,
-        reduce: bool = True,
     ) -> None:
         super().__init__()
-        assert reduce or not bias
         self.shape = (out_size, in_size)
         self.columns = group.slice_of(in_size)
-        self.all_reduce = communicator.all_reduce if reduce and group.size > 1 else None
-        share = group.share_of(in_size)
-        self.matrix = Matrix(out_size, share)
+        self.communicator = communicator
+        self.matrix = Matrix(out_size, group.share_of(in_size), parts=group.size)
         self.bias = nn.Parameter(torch.empty(out_size), requires_grad=False) if bias else None
 
     def forward(self, x: Tensor, add_to: Tensor | None = None) -> Tensor:
         """The product, or `add_to` with the product added to it in place."""
-        if self.all_reduce is None:
-            return self.matrix.product(x, self.bias, add_to=add_to)
-        out = self.all_reduce(self.matrix.product(x))
-        if self.bias is not None:
-            out += self.bias
-        return out if add_to is None else add_to.add_(out)
+        return self.communicator.row_product(self.matrix.product, x, self.bias, add_to)
 
     def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
         index = (slice(None), self.columns)

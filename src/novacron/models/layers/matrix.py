@@ -19,15 +19,19 @@ class Matrix(nn.Module):
 
     `product` multiplies with it, and `table` looks up its rows: with the tensor until `finish` is
     called, then with what the kernels made of it. `quantization` says how that is rounded, `names`
-    which matrices of a Llama checkpoint it is made of; the decoder sets both.
+    which matrices of a Llama checkpoint it is made of; the decoder sets both. The whole has `parts`
+    times as many inputs, on as many ranks.
     """
 
     product: Linear
     table: Table
 
-    def __init__(self, out_size: int, in_size: int, role: Role = "layer") -> None:
+    def __init__(
+        self, out_size: int, in_size: int, role: Role = "layer", *, parts: int = 1
+    ) -> None:
         super().__init__()
         self.role = role
+        self.parts = parts
         self.quantization: Quantization | None = None
         self.names: tuple[str, ...] = ()
         self.shape = (out_size, in_size)

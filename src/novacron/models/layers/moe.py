@@ -42,7 +42,7 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.config = config
         self.columns = group.slice_of(config.ffn_size)
-        self.all_reduce = communicator.all_reduce if group.size > 1 else None
+        self.mix = communicator.mix
         self.make_experts = partial(
             kernels.experts,
             activation=activation,
@@ -53,7 +53,7 @@ class MixtureOfExperts(nn.Module):
         experts, share = config.num_experts, group.share_of(config.ffn_size)
         self.router = Matrix(experts, hidden_size, "router")
         self.gate_up = tuple(Matrix(2 * share, hidden_size) for _ in range(experts))
-        self.down = tuple(Matrix(hidden_size, share) for _ in range(experts))
+        self.down = tuple(Matrix(hidden_size, share, parts=group.size) for _ in range(experts))
         self.registered_experts = nn.ModuleList((*self.gate_up, *self.down))
         self.shared_expert: FeedForward | None = None
         if config.shared_ffn_size:
@@ -64,7 +64,6 @@ class MixtureOfExperts(nn.Module):
                 group,
                 communicator,
                 kernels,
-                reduce=False,
             )
             self.shared_expert_gate = Matrix(1, hidden_size, "router")
 
@@ -74,10 +73,7 @@ class MixtureOfExperts(nn.Module):
         if self.shared_expert is not None:
             score_T1 = self.shared_expert_gate.product(x_TD)
             shared = SharedExpert(self.shared_expert(x_TD), score_T1)
-        if self.all_reduce is None:
-            return self._experts()(x_TD, scores_TE, shared, add_to)
-        out_TD = self.all_reduce(self._experts()(x_TD, scores_TE, shared))
-        return out_TD if add_to is None else add_to.add_(out_TD)
+        return self.mix(self._experts(), x_TD, scores_TE, shared, add_to)
 
     def _experts(self) -> Experts:
         """Of the products as they are now: they change when weights are finished."""

@@ -12,9 +12,8 @@ from torch import Tensor
 from novacron.kernels.float8_linear import TorchFloat8Linear
 from novacron.kernels.linear import FLOAT8, Rounded
 from novacron.kernels.native.library import NativeContext
-from novacron.kernels.native.linear import SEGMENTS, NativeLinear
+from novacron.kernels.native.linear import NativeLinear
 from novacron.kernels.native.rounded_packing import pack_rounded
-from novacron.kernels.torch_linear import round_in_parts
 
 DTYPES = [torch.float32, torch.bfloat16]
 FINITE = [code for code in range(256) if code & 0x7F != 0x7F]
@@ -84,27 +83,3 @@ def test_inputs_are_not_rounded(context: NativeContext) -> None:
     found = NativeLinear(context, weight, FLOAT8)(x)
     assert found.item() == 448.0 * (1.0 + 2.0**-20)
     assert TorchFloat8Linear(weight)(x).item() == found.item()
-
-
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_sums_of_ranks_add_up_to_the_whole(context: NativeContext, ranks: int) -> None:
-    """Each has some groups of a weight that was rounded as a whole."""
-    torch.manual_seed(0)
-    rounded = round_in_parts(torch.randn(70, 1024), FLOAT8)
-    x = torch.randn(9, 1024).bfloat16()
-
-    def product(groups: slice, inputs: Tensor, segments: int) -> Tensor:
-        part = Rounded(rounded.values_OGS[:, groups], rounded.scales_OG[:, groups])
-        weight = torch.empty(70, inputs.shape[1], dtype=torch.bfloat16)
-        packed = pack_rounded(part, FLOAT8)
-        linear = NativeLinear(context, weight, FLOAT8, segments=segments, packed=packed)
-        return linear(inputs.contiguous(), out_dtype=torch.float32)
-
-    share = 8 // ranks
-    sums = [
-        product(slice(rank * share, (rank + 1) * share), inputs, SEGMENTS // ranks)
-        for rank, inputs in enumerate(x.chunk(ranks, 1))
-    ]
-    while len(sums) > 1:
-        sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=True)]
-    assert torch.equal(sums[0], product(slice(None), x, SEGMENTS))

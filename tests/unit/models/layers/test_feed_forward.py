@@ -20,7 +20,7 @@ def test_ranks_add_up() -> None:
     total = torch.zeros(3, 6)
     for rank in range(4):
         layer = FeedForward(
-            6, 8, "silu", ParallelGroup(rank, 4), LocalCommunicator(), TORCH_KERNELS, reduce=False
+            6, 8, "silu", ParallelGroup(rank, 4), LocalCommunicator(), TORCH_KERNELS
         )
         for slot in layer.weight_slots("f"):
             slot.target.copy_(weights[slot.name][slot.index])

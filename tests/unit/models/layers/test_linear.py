@@ -5,14 +5,15 @@ import torch
 from torch import Tensor
 
 from novacron.models.layers.linear import Columns, FusedColumnLinear, RowLinear
-from novacron.parallel.communicator import LocalCommunicator
+from novacron.parallel.communicator import CollectiveCommunicator, LocalCommunicator
 from novacron.parallel.groups import SINGLE, ParallelGroup
 
 
-class RecordingCommunicator(LocalCommunicator):
+class OneOfSeveral(CollectiveCommunicator):
     """Stands for the other ranks, whose partial sums add up to `others`."""
 
     def __init__(self, others: Tensor) -> None:
+        super().__init__(rank=1)
         self.others = others
 
     def all_reduce(self, x: Tensor) -> Tensor:
@@ -62,13 +63,13 @@ def test_partial_sums_of_row_ranks_add_up(weights: dict[str, Tensor]) -> None:
     group = [ParallelGroup(rank, 4) for rank in range(4)]
     partial = []
     for member in group:
-        layer = RowLinear(12, 5, member, LocalCommunicator(), reduce=False)
+        layer = RowLinear(12, 5, member, LocalCommunicator())
         fill(layer, "m.down", weights)
         partial.append(layer(x[:, member.slice_of(12)]))
     expected = x @ weights["m.down.weight"].T
     torch.testing.assert_close(sum(partial), expected)
 
-    others = RecordingCommunicator(partial[0] + partial[2] + partial[3])
+    others = OneOfSeveral(partial[0] + partial[2] + partial[3])
     complete = RowLinear(12, 5, group[1], others, bias=True)
     fill(complete, "m.down", weights)
     found = complete(x[:, group[1].slice_of(12)])

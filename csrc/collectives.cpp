@@ -1,0 +1,21 @@
+#include "collectives.h"
+
+#include <cstring>
+
+#include "rank_group.h"
+
+namespace novacron {
+
+bool add_partials(Context& context, const AddPartialsCall& call) {
+  if (!call.group->wait()) return false;
+  context.level.add_partials(context.pool, call);
+  return true;
+}
+
+bool meet(const MeetCall& call) {
+  if (!call.group->wait()) return false;
+  if (call.to != nullptr) memcpy(call.to, call.from, call.rows * call.row_bytes);
+  return true;
+}
+
+}  // namespace novacron

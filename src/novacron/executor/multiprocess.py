@@ -1,0 +1,212 @@
+"""MultiprocessExecutor: several ranks of one host, each a process with a slice of the model.
+
+Rank 0 is this process: it alone knows requests and chooses tokens. The others compute what it tells
+them, on tensors that all of them share.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.errors import EngineDead
+from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.device_memory import measure_device_memory
+from novacron.executor.memory_plan import MemoryPlan, plan_memory
+from novacron.executor.placement import choose_num_threads, keep_freed_memory
+from novacron.executor.rank_memory import RankMemory
+from novacron.executor.rank_messages import RankArguments
+from novacron.executor.rank_team import RankTeam
+from novacron.executor.warm_up import warm_up
+from novacron.executor.worker import (
+    Phases,
+    Progress,
+    allocate_cache,
+    load_model,
+    make_batch,
+    model_spec,
+    version_of,
+)
+from novacron.kernels.native.library import GroupLost
+from novacron.kernels.ranks import RankLink
+from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.output import ModelSpec
+from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
+from novacron.runner.captured_step import capture_step
+from novacron.runner.led_step import LedBlocks, LedStep
+from novacron.runner.model_runner import ModelRunner
+
+_NO_SPECULATION = SpeculativeConfig()
+
+logger = logging.getLogger(__name__)
+
+
+def _ignore(message: str) -> None:
+    pass
+
+
+class MultiprocessExecutor:
+    """Loads the model in `model_path` when made, `tensor_parallel_size` ranks at once, and computes
+    steps. Implements Executor, without KV tiers and draft models.
+
+    Raises ModelLoadError, ConfigError, and EngineDead if a rank ends. `on_loss` gets a sentence,
+    from another thread, if one ends later; the next step, or that which is running, raises
+    EngineDead then.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        cache: CacheConfig,
+        scheduler: SchedulerConfig,
+        *,
+        model_path: Path,
+        progress: Progress,
+        speculative: SpeculativeConfig = _NO_SPECULATION,
+        on_loss: Callable[[str], None] = _ignore,
+    ) -> None:
+        phases = Phases(progress)
+        with phases.timed("config"):
+            num_ranks, num_threads = model.tensor_parallel_size, threads_of_rank(model)
+            blueprint = draw_blueprint(model, model_path, num_threads).of_rank(0, num_ranks)
+            torch.set_num_threads(num_threads)
+            keep_freed_memory()
+            plan = plan_memory(
+                blueprint.shape(),
+                measure_device_memory(blueprint.device, cache),
+                cache,
+                scheduler,
+                speculative,
+                max_model_len=model.max_model_len,
+            )
+            logger.info("memory: %s", plan.summary)
+            memory = RankMemory(
+                blueprint, scheduler, block_size=cache.block_size, max_model_len=plan.max_model_len
+            )
+        self._on_loss = on_loss
+        self._link: RankLink | None = None
+        self._team = RankTeam(
+            _arguments(model, cache, scheduler, model_path, num_threads, plan, memory),
+            self._see_loss,
+        )
+        try:
+            memory.shared.close_descriptor()
+            self._link = memory.join(self._team.meeting_point)
+            blueprint = blueprint.joined_by(self._link.communicator)
+            with phases.timed("weights"):
+                decoder, digest = load_model(
+                    blueprint, model, lambda fraction: progress("weights", fraction)
+                )
+                self._team.wait_until_ready()
+            if blueprint.kernels.has_threads:
+                torch.set_num_threads(1)  # two pools would wait for each other's cores
+            with phases.timed("kv_cache"):
+                kv_tensors = allocate_cache(blueprint, plan.num_blocks, cache)
+                decoder.set_context(plan.max_model_len)
+            batch = make_batch(
+                blueprint,
+                scheduler,
+                block_size=cache.block_size,
+                max_model_len=plan.max_model_len,
+                arrays=memory.arrays,
+            )
+            own = capture_step(decoder, kv_tensors.layers, batch)
+            self._runner = ModelRunner(
+                LedStep(own, self._team),
+                LedBlocks(kv_tensors, self._team),
+                batch,
+                eos_token_ids=blueprint.eos_token_ids,
+                choose=blueprint.kernels.choose,
+            )
+            with phases.timed("warm_up"):
+                warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
+        except BaseException:
+            self.shutdown()
+            raise
+        self._spec = model_spec(
+            blueprint,
+            plan,
+            model,
+            decoder,
+            kv_tensors,
+            version=version_of(digest, decoder, plan.max_model_len),
+            load_phases_s=phases.times_s,
+            rank_pids=self._team.pids,
+        )
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
+        raise AssertionError("no draft model was loaded")
+
+    def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
+        try:
+            return self._runner.execute(scheduler_output)
+        except GroupLost:
+            assert self._link is not None
+            raise EngineDead(f"The step cannot be computed: {self._link.loss}.") from None
+        except BaseException:
+            self._give_up()
+            raise
+
+    def move_blocks(self, orders: BlockOrders) -> None:
+        raise AssertionError("there are no KV tiers")
+
+    def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
+        return None
+
+    def shutdown(self) -> None:
+        """End the other ranks; this one's tensors go with this object."""
+        self._give_up()
+        self._team.close()
+
+    def _give_up(self) -> None:
+        if self._link is not None:
+            self._link.give_up()
+
+    def _see_loss(self, message: str) -> None:
+        self._give_up()
+        self._on_loss(message)
+
+
+def threads_of_rank(model: ModelConfig) -> int:
+    """Its share of those of all ranks, which compete for cores if there are more of them."""
+    num_ranks, num_threads = model.tensor_parallel_size, choose_num_threads(model)
+    if num_threads < num_ranks and len(os.sched_getaffinity(0)) < num_ranks:
+        logger.warning(
+            "tensor_parallel_size is %d, but there are %d cores: ranks wait for each other.",
+            num_ranks, len(os.sched_getaffinity(0)),
+        )  # fmt: skip
+    return max(1, num_threads // num_ranks)
+
+
+def _arguments(
+    model: ModelConfig,
+    cache: CacheConfig,
+    scheduler: SchedulerConfig,
+    model_path: Path,
+    num_threads: int,
+    plan: MemoryPlan,
+    memory: RankMemory,
+) -> RankArguments:
+    return RankArguments(
+        model=model,
+        cache=cache,
+        scheduler=scheduler,
+        model_path=str(model_path),
+        rank=1,
+        num_ranks=model.tensor_parallel_size,
+        num_threads=num_threads,
+        num_blocks=plan.num_blocks,
+        max_model_len=plan.max_model_len,
+        descriptor=memory.shared.descriptor,
+        socket=-1,
+        meeting_point="",
+    )

@@ -1,0 +1,55 @@
+"""One end of the connection between rank 0 and another rank: whole messages, in order.
+
+A message is eight bytes of length and its msgpack. A pair of stream sockets carries it: who reads
+sees at once when the other process is gone.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Generic, TypeVar
+
+import msgspec
+
+_LENGTH_BYTES = 8
+
+Sent = TypeVar("Sent")
+Received = TypeVar("Received")
+
+
+class RankConnection(Generic[Sent, Received]):
+    """`received` is the type of what the other end sends."""
+
+    def __init__(self, own: socket.socket, received: object) -> None:
+        self._socket = own
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(received)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: Sent) -> None:
+        """Raises OSError if the other process is gone."""
+        data = self._encoder.encode(message)
+        self._socket.sendall(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
+
+    def receive(self) -> Received:
+        """Waits for the next message. Raises EOFError if none can come any more."""
+        length = int.from_bytes(self._read(_LENGTH_BYTES), "little")
+        message: Received = self._decoder.decode(self._read(length))
+        return message
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _read(self, num_bytes: int) -> bytes:
+        data = b""
+        while len(data) < num_bytes:
+            try:
+                part = self._socket.recv(num_bytes - len(data))
+            except ConnectionError:
+                part = b""
+            if not part:
+                raise EOFError
+            data += part
+        return data

@@ -1,0 +1,81 @@
+"""What the ranks of a host share: the tensors of a step, and what their kernels exchange."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from novacron.config.engine import SchedulerConfig
+from novacron.executor.blueprint import Blueprint
+from novacron.kernels.ranks import ExchangeSize, RankLink
+from novacron.parallel.gloo import GlooCommunicator
+from novacron.parallel.shared_memory import Piece, SharedMemory
+from novacron.runner.input_batch import StepArrays
+
+PATIENCE_S = 30.0
+
+
+class RankMemory:
+    """The memory of the ranks of `blueprint`, mapped into this process. Each of them names the same
+    sizes. Without a `descriptor`, new memory."""
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        scheduler: SchedulerConfig,
+        *,
+        block_size: int,
+        max_model_len: int,
+        descriptor: int | None = None,
+    ) -> None:
+        self._blueprint = blueprint
+        shapes = StepArrays.shapes(
+            max_num_seqs=scheduler.max_num_seqs,
+            max_num_tokens=scheduler.max_num_batched_tokens,
+            max_model_len=max_model_len,
+            block_size=block_size,
+        )
+        pieces = {name: Piece(shape, torch.int64) for name, shape in shapes.items()}
+        kernels = blueprint.kernels.ranks
+        if kernels is not None:
+            size = _exchange_size(blueprint, scheduler.max_num_batched_tokens)
+            exchanged = kernels.memory(size, blueprint.group.size)
+            pieces |= {name: Piece(*piece) for name, piece in exchanged.items()}
+        self.shared = SharedMemory(pieces, descriptor)
+        tensors = self.shared.tensors
+        self.arrays = StepArrays(**{name: tensors[name].numpy() for name in shapes})
+
+    def join(self, meeting_point: Path) -> RankLink:
+        """The way to the other ranks. `meeting_point` is a file that is not there yet, for those
+        whose kernels have no way of their own; they wait for each other here."""
+        group, kernels = self._blueprint.group, self._blueprint.kernels.ranks
+        if kernels is not None:
+            return kernels.join(group.rank, group.size, self.shared.tensors)
+        return _GlooLink(
+            GlooCommunicator(meeting_point, group.rank, group.size, patience_s=PATIENCE_S)
+        )
+
+
+class _GlooLink:
+    """Implements RankLink. Who waits for a rank that is gone gets an exception from Gloo."""
+
+    loss = None
+
+    def __init__(self, communicator: GlooCommunicator) -> None:
+        self.communicator = communicator
+
+    def give_up(self) -> None:
+        pass
+
+
+def _exchange_size(blueprint: Blueprint, max_tokens: int) -> ExchangeSize:
+    config = blueprint.config
+    pairs = max(layer.moe.experts_per_token if layer.moe else 1 for layer in config.layers)
+    return ExchangeSize(
+        max_tokens=max_tokens,
+        partial_rows=max_tokens * pairs,
+        hidden_size=config.hidden_size,
+        vocab_size=config.vocab_size,
+        dtype=blueprint.dtype,
+    )

@@ -1,0 +1,134 @@
+"""RankTeam: the processes of the ranks other than 0, as rank 0 sees them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from novacron.errors import ConfigError, EngineDead, ModelLoadError
+from novacron.executor.rank_connection import RankConnection
+from novacron.executor.rank_messages import (
+    ComputeLogits,
+    FromRank,
+    RankArguments,
+    RankFailed,
+    RunStep,
+    ToRank,
+    ZeroBlocks,
+)
+from novacron.runner.input_batch import StepInput
+
+_ENDING_S: Final = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class RankTeam:
+    """Starts them when made; they load while rank 0 does. Implements Lead.
+
+    `on_loss` is called once, from another thread, with a sentence, if one of them ends before
+    `close`.
+    """
+
+    def __init__(self, arguments: RankArguments, on_loss: Callable[[str], None]) -> None:
+        """`arguments` are those of rank 1, but for the socket and the meeting point."""
+        self._on_loss = on_loss
+        self._is_closed = self._is_lost = False
+        self._lock = threading.Lock()
+        self._folder = Path(tempfile.mkdtemp(prefix="novacron-ranks-"))
+        self.meeting_point = self._folder / "meeting-point"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._connections: list[RankConnection[ToRank, FromRank]] = []
+        for rank in range(1, arguments.num_ranks):
+            self._start(msgspec.structs.replace(arguments, rank=rank))
+        for rank in range(1, arguments.num_ranks):
+            threading.Thread(
+                target=self._watch, args=(rank,), daemon=True, name=f"rank-{rank}-watch"
+            ).start()
+
+    def _start(self, arguments: RankArguments) -> None:
+        own, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "novacron.executor.rank_process"],
+                stdin=subprocess.PIPE,
+                pass_fds=(arguments.descriptor, theirs.fileno()),
+            )
+            told = msgspec.structs.replace(
+                arguments, socket=theirs.fileno(), meeting_point=str(self.meeting_point)
+            )
+        assert process.stdin is not None
+        with process.stdin:
+            process.stdin.write(msgspec.json.encode(told) + b"\n")
+        self._processes.append(process)
+        self._connections.append(RankConnection(own, FromRank))
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(process.pid for process in self._processes)
+
+    def wait_until_ready(self) -> None:
+        """Raises what kept a rank from loading: ConfigError, ModelLoadError or EngineDead."""
+        for rank, connection in enumerate(self._connections, 1):
+            try:
+                answer = connection.receive()
+            except EOFError:
+                raise EngineDead(
+                    f"Rank {rank} of the model ended while it loaded its part."
+                ) from None
+            if isinstance(answer, RankFailed):
+                kind = ConfigError if answer.kind == ConfigError.__name__ else ModelLoadError
+                raise kind(answer.message)
+
+    def run_step(self, inputs: StepInput, places: Sequence[int]) -> None:
+        self._tell(
+            RunStep(inputs.num_tokens, inputs.num_requests, inputs.num_blocks, tuple(places))
+        )
+
+    def compute_logits(self, places: Sequence[int]) -> None:
+        self._tell(ComputeLogits(tuple(places)))
+
+    def zero_blocks(self, block_ids: Collection[int]) -> None:
+        self._tell(ZeroBlocks(tuple(block_ids)))
+
+    def close(self) -> None:
+        """End them. Harmless when called again."""
+        with self._lock:
+            self._is_closed = True
+        for connection in self._connections:
+            connection.close()
+        for process in self._processes:
+            try:
+                process.wait(_ENDING_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _tell(self, message: ToRank) -> None:
+        for rank, connection in enumerate(self._connections, 1):
+            try:
+                connection.send(message)
+            except OSError:
+                raise EngineDead(f"Rank {rank} of the model has ended.") from None
+
+    def _watch(self, rank: int) -> None:
+        process = self._processes[rank - 1]
+        code = process.wait()
+        with self._lock:
+            is_news = not self._is_closed and not self._is_lost
+            self._is_lost = True
+        if is_news:
+            message = f"Rank {rank} of the model (process {process.pid}) ended with code {code}."
+            logger.error("%s", message)
+            self._on_loss(message)

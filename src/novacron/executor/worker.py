@@ -1,0 +1,145 @@
+"""What every rank does to be ready, in the order in which it is done: for all executors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.executor.blueprint import Blueprint
+from novacron.executor.memory_plan import MemoryPlan
+from novacron.executor.packed_weights import load_or_map_weights, packed_cache
+from novacron.kernels.kv_format import choose_kv_formats
+from novacron.models.decoder import Decoder
+from novacron.models.decoder_config import DynamicScaling, LongRopeScaling
+from novacron.models.model_version import model_version
+from novacron.records.output import DraftModelSpec, ModelSpec, TierSpec
+from novacron.runner.input_batch import InputBatch, StepArrays
+from novacron.runner.kv_tensors import KVTensors
+
+Progress = Callable[[str, float], None]
+
+
+class Phases:
+    """Names, reports and times the parts of start-up."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.times_s: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        self._progress(phase, 0.0)
+        start_s = time.perf_counter()
+        yield
+        self.times_s[phase] = time.perf_counter() - start_s
+        self._progress(phase, 1.0)
+
+
+def load_model(
+    blueprint: Blueprint, model: ModelConfig, progress: Callable[[float], None]
+) -> tuple[Decoder, str]:
+    """The rank's decoder with its weights, and the digest of its checkpoint. Raises
+    ModelLoadError."""
+    with ThreadPoolExecutor(1) as background:
+        digest = background.submit(model_version, blueprint.checkpoint)
+        decoder = blueprint.build(blueprint.device)
+        load_or_map_weights(
+            decoder,
+            blueprint.checkpoint,
+            blueprint.family,
+            progress,
+            cache=packed_cache(model),
+            version=digest.result,
+            group=blueprint.group,
+        )
+        return decoder, digest.result()
+
+
+def allocate_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfig) -> KVTensors:
+    return KVTensors(
+        blueprint.config,
+        blueprint.group,
+        num_blocks=num_blocks,
+        block_size=cache.block_size,
+        formats=choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision),
+        device=blueprint.device,
+    )
+
+
+def make_batch(
+    blueprint: Blueprint,
+    scheduler: SchedulerConfig,
+    *,
+    block_size: int,
+    max_model_len: int,
+    arrays: StepArrays | None = None,
+) -> InputBatch:
+    return InputBatch(
+        max_num_seqs=scheduler.max_num_seqs,
+        max_num_tokens=scheduler.max_num_batched_tokens,
+        max_model_len=max_model_len,
+        block_size=block_size,
+        device=blueprint.device,
+        arrays=arrays,
+    )
+
+
+def version_of(digest: str, decoder: Decoder, max_model_len: int) -> str:
+    """Of the weights as they compute: rounded ones make other keys and values. Where rope depends
+    on the context that is served, so do keys."""
+    version = "-".join(filter(None, (digest, decoder.precision_identity)))
+    depends = any(
+        isinstance(layer.rope.scaling, DynamicScaling | LongRopeScaling)
+        for layer in decoder.config.layers
+    )
+    return f"{version}-{max_model_len}" if depends else version
+
+
+def kv_identity_of(blueprint: Blueprint, plan: MemoryPlan) -> str:
+    layout = blueprint.kernels.kv_layout
+    return f"{blueprint.dtype_name} model, {plan.capacity.kv_dtype} cache, {layout}"
+
+
+def model_spec(
+    blueprint: Blueprint,
+    plan: MemoryPlan,
+    model: ModelConfig,
+    decoder: Decoder,
+    kv_tensors: KVTensors,
+    *,
+    version: str,
+    load_phases_s: dict[str, float],
+    draft_model: DraftModelSpec | None = None,
+    kv_tiers: tuple[TierSpec, ...] = (),
+    rank_pids: tuple[int, ...] = (),
+) -> ModelSpec:
+    """What everyone else learns of a model that is loaded, all its ranks together."""
+    config, num_ranks = blueprint.config, blueprint.group.size
+    return ModelSpec(
+        name=model.served_model_name[0] if model.served_model_name else blueprint.path.name,
+        model_version=version,
+        architecture=blueprint.architecture,
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        max_model_len=plan.max_model_len,
+        eos_token_ids=blueprint.eos_token_ids,
+        dtype=blueprint.dtype_name,
+        quantization=decoder.precision,
+        device=str(blueprint.device),
+        num_parameters=blueprint.num_parameters,
+        weight_bytes=decoder.weight_bytes * num_ranks,
+        num_blocks=kv_tensors.num_blocks,
+        block_size=kv_tensors.block_size,
+        kv_cache_bytes=kv_tensors.num_bytes * num_ranks,
+        kv_precision=plan.capacity.kv_dtype,
+        kv_identity=kv_identity_of(blueprint, plan),
+        load_phases_s=load_phases_s,
+        draft_model=draft_model,
+        kv_tiers=kv_tiers,
+        device_free_bytes=plan.device.free_bytes,
+        tensor_parallel_size=num_ranks,
+        rank_pids=rank_pids,
+    )

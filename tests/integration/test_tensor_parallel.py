@@ -1,0 +1,126 @@
+"""Ranks that are processes: the numbers of one, and no wait for ever when one of them is gone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.errors import ConfigError, EngineDead
+from novacron.executor.multiprocess import MultiprocessExecutor
+from novacron.executor.warm_up import warm_up
+from novacron.kernels.native.library import NativeUnavailable, native_levels
+from novacron.records.request import SamplingParams
+from novacron.testing.reference import Engine
+from novacron.testing.server_process import ServerProcess, wait_until
+from novacron.testing.tiny_models import make_tiny_model
+
+CPU = torch.device("cpu")
+PROMPTS = [random.Random(seed).choices(range(5, 380), k=20 * seed) for seed in (1, 2, 5, 3)]
+SEEDED = SamplingParams(
+    temperature=0.8, max_tokens=20, ignore_eos=True, seed=5, logprobs=3, prompt_logprobs=2
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def needs_native_kernels() -> None:
+    try:
+        native_levels()
+    except NativeUnavailable:
+        pytest.skip("no native kernels")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model("llama", tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> Iterator[Engine]:
+    engine = Engine(folder, CPU, max_num_batched_tokens=48, tensor_parallel_size=2)
+    yield engine
+    engine.executor.shutdown()
+
+
+def test_two_processes_answer_as_one(pair: Engine, folder: Path) -> None:
+    one = Engine(folder, CPU, max_num_batched_tokens=48)
+    assert pair.run(PROMPTS, SEEDED) == one.run(PROMPTS, SEEDED)
+    assert pair.executor.spec.model_version == one.executor.spec.model_version
+    assert pair.executor.spec.num_parameters == one.executor.spec.num_parameters
+
+
+def test_four_processes_with_experts_in_int8_answer_as_one(tmp_path: Path) -> None:
+    folder = make_tiny_model("qwen3_moe", tmp_path, hidden_size=128, moe_intermediate_size=128)
+    settings = {"quantization": "int8", "quantization_group_size": 32}
+    four = Engine(folder, CPU, dtype="bfloat16", tensor_parallel_size=4, **settings)
+    try:
+        found = four.run(PROMPTS, SEEDED)
+    finally:
+        four.executor.shutdown()
+    assert found == Engine(folder, CPU, dtype="bfloat16", **settings).run(PROMPTS, SEEDED)
+
+
+def test_ranks_that_torch_computes_answer_nearly_as_one(folder: Path) -> None:
+    pair = Engine(folder, CPU, kernels="torch", tensor_parallel_size=2)
+    try:
+        found = pair.greedy(PROMPTS, 12)
+    finally:
+        pair.executor.shutdown()
+    assert found == Engine(folder, CPU, kernels="torch").greedy(PROMPTS, 12)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_end_of_a_rank_ends_the_step(folder: Path, how: signal.Signals) -> None:
+    losses: list[str] = []
+    executor = MultiprocessExecutor(
+        ModelConfig(dtype="float32", device="cpu", num_threads=1, tensor_parallel_size=2),
+        CacheConfig(kv_cache_memory=2**22),
+        SchedulerConfig(max_num_seqs=4),
+        model_path=folder,
+        progress=lambda phase, fraction: None,
+        on_loss=losses.append,
+    )
+    os.kill(executor.spec.rank_pids[0], how)
+    with pytest.raises(EngineDead):
+        warm_up(executor, max_model_len=64, block_size=16)
+    wait_until(lambda: losses)
+    executor.shutdown()
+    assert not psutil.pid_exists(executor.spec.rank_pids[0])
+
+
+def test_a_model_that_cannot_be_shared_out_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"32 inputs of .*, but 64 of them share a scale; set"):
+        Engine(
+            folder,
+            CPU,
+            tensor_parallel_size=2,
+            quantization="int8",
+            quantization_group_size=64,
+        )
+
+
+def test_a_server_outlives_its_ranks(folder: Path, tmp_path: Path) -> None:
+    with ServerProcess(
+        str(folder), "-tp", "2", "--num-threads", "1", log_file=tmp_path / "log"
+    ) as server:
+        server.wait_ready()
+        body = {"prompt": "a b c", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+        model = server.get("/v1/models").json()["data"][0]["id"]
+        before = server.post("/v1/completions", {"model": model, **body}).json()["choices"]
+        workers = server.get("/api/v1/llm/cluster/status").json()["workers"]
+        assert [worker["rank"] for worker in workers] == [0, 1]
+        rank = psutil.Process(workers[1]["pid"])
+        assert "novacron.executor.rank_process" in rank.cmdline()
+        rank.kill()
+        wait_until(lambda: not server.is_ready())
+        wait_until(server.is_ready)
+        after = server.post("/v1/completions", {"model": model, **body}).json()["choices"]
+        assert after == before
+    wait_until(lambda: not rank.is_running())
