@@ -16,7 +16,11 @@ from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
 from novacron.executor.packed_weights import cache_folder
 from novacron.executor.remote_tiers import open_remote_tiers
-from novacron.kv_tiers.block_mover import BlockMemory, BlockMover
+from novacron.kernels.native.block_copies import NativeCopies
+from novacron.kernels.native.library import NativeContext, NativeUnavailable
+from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
+from novacron.kv_tiers.block_memory import BlockMemory
+from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.guarded_tier import GuardedTier
@@ -33,6 +37,7 @@ _DISK_BYTES: Final = 20 * 2**30
 _SHARE_OF_FREE_DISK: Final = 10
 _BREAKER_OF_DISK: Final = BreakerConfig(failures=1, first_rest_s=10.0, longest_rest_s=60.0)
 _SHARE_OF_CORES: Final = 0.015  # for stores while steps follow each other
+_MOST_LOADERS: Final = 4
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +89,12 @@ def open_tiers(
     identity = identity_of(
         model_version=model_version, kv_identity=kv_identity, block_size=memory.block_size
     )
+    copies = _open_copies()
     opened: dict[str, _Opened] = {}
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
-        opened["ram"] = _Opened(TierSpec(kind="ram", capacity_bytes=of_ram), RamTier(of_ram, size))
+        spec = TierSpec(kind="ram", capacity_bytes=of_ram)
+        opened["ram"] = _Opened(spec, RamTier(of_ram, size, copies))
     folder = Path(cache.kv_disk_path).expanduser() if cache.kv_disk_path else None
     disk = _open_disk(cache, folder or cache_folder(model) / "kv", size, identity)
     if disk is not None:
@@ -100,10 +107,24 @@ def open_tiers(
         return None
     tiers = [opened[kind] for kind in tier_order(cache) if kind in opened]
     logger.info("KV tiers: %s", ", ".join(_describe(one.spec) for one in tiers))
-    share = min(1.0, _SHARE_OF_CORES * (psutil.cpu_count() or 1))
-    found = [TierKeys(index, one.found) for index, one in enumerate(tiers) if one.found]
-    mover = BlockMover(memory, [one.tier for one in tiers], identity, found=found, share=share)
+    num_cores = psutil.cpu_count() or 1
+    mover = BlockMover(
+        memory,
+        [one.tier for one in tiers],
+        identity,
+        found=[TierKeys(index, one.found) for index, one in enumerate(tiers) if one.found],
+        share=min(1.0, _SHARE_OF_CORES * num_cores),
+        copies=copies,
+        num_loaders=min(_MOST_LOADERS, num_cores),
+    )
     return OpenTiers(tuple(one.spec for one in tiers), mover)
+
+
+def _open_copies() -> BlockCopies:
+    try:
+        return NativeCopies(NativeContext(1))
+    except NativeUnavailable:  # said when the kernels were chosen
+        return PlainCopies()
 
 
 def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> DiskTier | None:

@@ -7,12 +7,11 @@ know of yet is news like any other. `far` is a GuardedTier with a deadline.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from novacron.kv_tiers.guarded_tier import GuardedTier
+from novacron.kv_tiers.guarded_tier import GuardedTier, is_far
 from novacron.kv_tiers.tier import KVTier
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockNews, LoadBlocks, LookUp, TierKeys
@@ -29,15 +28,13 @@ class FarTiers:
         self,
         tiers: Sequence[KVTier],
         tell: Callable[[BlockNews], None],
-        clock: Callable[[], float],
     ) -> None:
         self._far = {
             index: tier
             for index, tier in enumerate(tiers)
-            if isinstance(tier, GuardedTier) and tier.deadline_s is not None
+            if isinstance(tier, GuardedTier) and is_far(tier)
         }
         self._tell = tell
-        self._clock = clock
         self._changed = threading.Condition()
         self._lookups: deque[LookUp] = deque()
         self._is_closed = False
@@ -55,17 +52,13 @@ class FarTiers:
         for thread in self._threads:
             thread.start()
 
-    def is_far(self, index: int) -> bool:
-        return index in self._far
+    @property
+    def patience_s(self) -> dict[int, float]:
+        """How long an order may wait for blocks of each: as long as for one call."""
+        return {index: tier.deadline_s or 0.0 for index, tier in self._far.items()}
 
     def has_part_in(self, load: LoadBlocks) -> bool:
         return bool(self._far) and any(block.tier in self._far for block in load.blocks)
-
-    def until_s(self, load: LoadBlocks) -> float:
-        """When to stop bringing its blocks from afar, if that begins now: whoever waits for them
-        has waited as long as for one call."""
-        deadlines = {self._deadline_s(block.tier) for block in load.blocks}
-        return self._clock() + min(deadlines, default=math.inf)
 
     def look_up(self, lookups: Iterable[LookUp]) -> None:
         """Have these answered."""
@@ -81,10 +74,6 @@ class FarTiers:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(_CLOSING_S)
-
-    def _deadline_s(self, index: int) -> float:
-        tier = self._far.get(index)
-        return math.inf if tier is None or tier.deadline_s is None else tier.deadline_s
 
     def _run_lookups(self) -> None:
         while True:

@@ -21,7 +21,16 @@ import numpy as np
 
 from novacron.kv_tiers.circuit_breaker import Breaker, BreakerConfig, BreakerState
 from novacron.kv_tiers.lane import Lane
-from novacron.kv_tiers.tier import Bytes, KVTier, ListedTier, Put, Record, SharedTier
+from novacron.kv_tiers.record import HEADER_BYTES
+from novacron.kv_tiers.tier import (
+    Bytes,
+    KVTier,
+    ListedTier,
+    Put,
+    ReadsParts,
+    Record,
+    SharedTier,
+)
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import TierTotals
 
@@ -171,13 +180,28 @@ class GuardedTier:
         return self._stores.call(lambda: self._tier.put(records))
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
-        if not self._is_copying:
-            return self._loads.call(lambda: self._tier.get(keys, into))
-        buffers = self._take_scratch(into)
+        headers = [buffer[:HEADER_BYTES] for buffer in into]
+        return self._get(keys, headers, [buffer[HEADER_BYTES:] for buffer in into])
+
+    def get_parts(
+        self, keys: Sequence[BlockHash], headers: Bytes, blocks: Sequence[Bytes]
+    ) -> list[bool]:
+        """See ReadsParts."""
+        if isinstance(self._tier, ReadsParts) and not self._is_copying:
+            tier = self._tier
+            return self._loads.call(lambda: tier.get_parts(keys, headers, blocks))
+        return self._get(keys, list(headers), blocks)
+
+    def _get(
+        self, keys: Sequence[BlockHash], headers: Sequence[Bytes], blocks: Sequence[Bytes]
+    ) -> list[bool]:
+        """Through buffers of our own, so that a late call writes to nobody else's."""
+        buffers = self._take_scratch([HEADER_BYTES + len(block) for block in blocks])
         found = self._loads.call(lambda: self._tier.get(keys, buffers))
-        for is_there, buffer, target in zip(found, buffers, into, strict=True):
+        for is_there, buffer, header, block in zip(found, buffers, headers, blocks, strict=True):
             if is_there:
-                np.copyto(target, buffer)
+                np.copyto(header, buffer[:HEADER_BYTES])
+                np.copyto(block, buffer[HEADER_BYTES:])
         with self._scratch_lock:  # not after an error: a late call may still write to them
             self._scratch += buffers
         return found
@@ -218,10 +242,11 @@ class GuardedTier:
         if all([self._loads.close(), self._stores.close()]):
             self._tier.close()
 
-    def _take_scratch(self, like: Sequence[Bytes]) -> list[Bytes]:
+    def _take_scratch(self, sizes: Sequence[int]) -> list[Bytes]:
+        """A buffer for each record; all are of one size."""
         with self._scratch_lock:
-            taken, self._scratch = self._scratch[: len(like)], self._scratch[len(like) :]
-        return taken + [np.empty_like(buffer) for buffer in like[len(taken) :]]
+            taken, self._scratch = self._scratch[: len(sizes)], self._scratch[len(sizes) :]
+        return taken + [np.empty(size, np.uint8) for size in sizes[len(taken) :]]
 
 
 def with_breakers(totals: TierTotals, tier: KVTier) -> TierTotals:
@@ -230,3 +255,8 @@ def with_breakers(totals: TierTotals, tier: KVTier) -> TierTotals:
         return totals
     load, store = tier.states
     return msgspec.structs.replace(totals, load_breaker=load.value, store_breaker=store.value)
+
+
+def is_far(tier: KVTier) -> bool:
+    """Whether it is of another machine: it may take long, and others put blocks into it."""
+    return isinstance(tier, GuardedTier) and tier.deadline_s is not None

@@ -98,3 +98,16 @@ class ListedTier(KVTier, Protocol):
     def refresh(self) -> None:
         """Look again. May take long."""
         ...
+
+
+@runtime_checkable
+class ReadsParts(Protocol):
+    """A tier that can bring headers and blocks to different places, so that a block needs no copy
+    on its way to the device."""
+
+    def get_parts(
+        self, keys: Sequence[BlockHash], headers: Bytes, blocks: Sequence[Bytes]
+    ) -> list[bool]:
+        """As `get`, but the header goes to [records][HEADER_BYTES] and the rest to `blocks`. Where
+        False is returned, they may hold anything."""
+        ...

@@ -422,7 +422,8 @@ class Scheduler:
         if part.draft_token_ids:  # wrong guesses do not count
             end -= 1 + len(part.draft_token_ids) - len(result.token_ids)
         state.num_computed_tokens = end
-        self._tiers.offer(state)
+        if state.blocks.num_settled > state.num_offered_blocks:
+            self._tiers.offer(state)
         if part.start < state.num_prompt_tokens:
             self._num_prompt_tokens += min(end, state.num_prompt_tokens) - part.start
         prompt_logprobs = self._new_prompt_logprobs(state, part, result.prompt_logprobs)

@@ -57,6 +57,9 @@ class Memory:
     def fill(self, block_id: int, number: int) -> None:
         self.blocks[block_id] = block_content(number)
 
+    def host_block(self, block_id: int) -> Bytes | None:
+        return None
+
     def read_block(self, block_id: int, into: Bytes) -> None:
         half = BLOCK_BYTES // 2
         into[:half] = self.blocks[block_id, :half]
@@ -331,7 +334,9 @@ def test_while_steps_run_stores_take_a_small_share_of_the_time() -> None:
         now_s[0] += 1.0
 
     memory.in_the_middle = take_a_second
-    mover = BlockMover(memory, [tier], IDENTITY, share=0.1, clock=lambda: now_s[0])
+    mover = BlockMover(
+        memory, [tier], IDENTITY, share=0.1, clock=lambda: now_s[0], cpu_clock=lambda: now_s[0]
+    )
     try:
         mover.begin_step(SchedulerOutput(1, (), (), (), ()))  # and it does not end
         mover.order(store(*range(20)))

@@ -1,0 +1,73 @@
+"""TierDesk: what the threads that move blocks share: the tiers, what they did, and what failed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from novacron.kv_tiers.guarded_tier import TierResting, with_breakers
+from novacron.kv_tiers.tier import KVTier
+from novacron.records.block_moves import BlockNews, TierKeys, TierTotals
+
+logger = logging.getLogger(__name__)
+
+
+class TierDesk:
+    """`found` are the blocks that the tiers had from the beginning. From any thread."""
+
+    def __init__(
+        self,
+        tiers: Sequence[KVTier],
+        found: Sequence[TierKeys] = (),
+    ) -> None:
+        self.tiers = tuple(tiers)
+        self._has_news = threading.Condition()
+        self._news: list[BlockNews] = [BlockNews(added=tuple(found))] if found else []
+        self._totals = [TierTotals() for _ in tiers]
+
+    def tell(self, news: BlockNews) -> None:
+        with self._has_news:
+            self._news.append(news)
+            self._has_news.notify()
+
+    def news(self, wait_s: float, num_stores_dropped: Callable[[], int]) -> BlockNews | None:
+        """What happened since the last call; waits up to so long for something to happen."""
+        if not self._news and wait_s == 0.0:
+            return None
+        with self._has_news:
+            if not self._news:
+                self._has_news.wait(wait_s)
+            news, self._news = self._news, []
+            if not news:
+                return None
+            return BlockNews(
+                added=tuple(part for one in news for part in one.added),
+                removed=tuple(part for one in news for part in one.removed),
+                settled=tuple(key for one in news for key in one.settled),
+                loaded=tuple(part for one in news for part in one.loaded),
+                num_stores_dropped=num_stores_dropped(),
+                totals=tuple(map(with_breakers, self._totals, self.tiers)),
+                looked_up=tuple(key for one in news for key in one.looked_up),
+            )
+
+    def count(self, index: int, **more: float) -> None:
+        """Add to a tier's totals."""
+        used_bytes = self.tiers[index].used_bytes
+        with self._has_news:
+            totals = self._totals[index]
+            sums = {name: getattr(totals, name) + value for name, value in more.items()}
+            self._totals[index] = msgspec.structs.replace(totals, **sums, used_bytes=used_bytes)
+
+    def see_error(self, index: int, error: Exception) -> None:
+        """Whatever it is, requests can do without a tier. Its guard logs what keeps happening."""
+        if not isinstance(error, TierResting):
+            self.count(index, num_errors=1)
+        if not isinstance(error, OSError):
+            logger.warning("A KV tier failed: %r.", error, exc_info=error)
+
+    def close(self) -> None:
+        for tier in self.tiers:
+            tier.close()
