@@ -1,8 +1,8 @@
-"""Learned: of three orders, the one that would have found most of late.
+"""Learned: of four orders, the one that would have found most of late.
 
 Return times (returns.py) tell apart what others cannot, but estimates are noisy: where the time of
 the last use, or the number of uses, says it all, a plain rule does better. So each order keeps a
-small tier of names (shadow.py) that sees the same sample of blocks, and the order whose tier found
+small tier of names (shadow.py), all see the same sample of blocks, and the order whose tier found
 most decides. Another takes over only if it is clearly ahead.
 
 Source: choosing by a sample, as set duelling does for processors' caches (Qureshi et al., "Adaptive
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from novacron.kv_tiers.eviction.arc import ArcOrder
 from novacron.kv_tiers.eviction.lfu import LfuOrder
 from novacron.kv_tiers.eviction.lru import LruOrder
 from novacron.kv_tiers.eviction.policy import Block, LeafOrder, MayGo
@@ -31,18 +32,19 @@ class LearnedOrder:
     """Implements LeafOrder, for a tier of `num_blocks`."""
 
     def __init__(self, num_blocks: int) -> None:
-        times = ReturnTimes()
-        self._orders: tuple[LeafOrder, ...] = (
-            LruOrder(),
-            LfuOrder(),
-            ReturnOrder(times, learns=True),
-        )
+        times, arc = ReturnTimes(), ArcOrder(num_blocks)
+        self._orders: tuple[LeafOrder, ...] = (LruOrder(), LfuOrder(), arc, ReturnOrder(times))
         fraction = min(0.5, _SHADOW_BLOCKS / num_blocks)
         self._num_sampled = int(fraction * _SAMPLE_OF)
         size = max(1, int(fraction * num_blocks))
         self._shadows = tuple(
             ShadowTier(size, order)
-            for order in (LruOrder(), LfuOrder(), ReturnOrder(times, learns=False))
+            for order in (
+                LruOrder(),
+                LfuOrder(),
+                ArcOrder(size, leader=arc),
+                ReturnOrder(times, learns=False),
+            )
         )
         self._compare_every = 2 * size  # sampled uses
         self._num_seen = 0

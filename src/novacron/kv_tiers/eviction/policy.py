@@ -30,8 +30,9 @@ class Block:
     gap_s: float = 0.0  # between uses, of late; until there are two, that of what it builds upon
     is_orphan: bool = False  # what it builds upon was not there when it came
     num_children: int = 0  # blocks here that build upon it
-    group: int = 0  # this and the rank are of the order's own making
+    group: int = 0  # these three belong to the orders: return times, LFU, ARC
     rank: float = 0.0
+    was_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

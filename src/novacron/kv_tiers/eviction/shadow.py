@@ -25,7 +25,9 @@ class ShadowTier:
             self._order.touch(mine, idle_s, now_s)
             self._order.enter(mine, now_s)
             return True
-        mine = self._blocks[block.key] = replace(block, num_children=0, group=0, rank=0.0)
+        mine = self._blocks[block.key] = replace(
+            block, num_children=0, group=0, rank=0.0, was_again=False
+        )
         self._order.insert(mine, now_s)
         self._order.enter(mine, now_s)
         if len(self._blocks) > self._num_blocks:
