@@ -23,7 +23,7 @@ from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.disk_tier import DiskTier
-from novacron.kv_tiers.eviction.choice import PolicyConfig, make_policy
+from novacron.kv_tiers.eviction.choice import PolicyConfig
 from novacron.kv_tiers.eviction.cost import CostConfig
 from novacron.kv_tiers.eviction.score import Weights
 from novacron.kv_tiers.guarded_tier import GuardedPartsTier
@@ -96,8 +96,7 @@ def open_tiers(
     copies = open_copies()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
-        policy = make_policy(_policy_of(cache), of_ram // size)
-        tier = RamTier(of_ram, size, policy, copies)
+        tier = RamTier(of_ram, size, copies, policy=_policy_of(cache))
         opened["ram"] = _Opened(TierSpec(kind="ram", capacity_bytes=of_ram), tier)
     folder = Path(cache.kv_disk_path).expanduser() if cache.kv_disk_path else None
     disk = _open_disk(cache, folder or cache_folder(model) / "kv", size, identity)

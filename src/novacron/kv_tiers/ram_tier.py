@@ -1,8 +1,8 @@
-"""RamTier: records in the host's memory. Which of them leave, its policy decides.
+"""RamTier: records in the host's memory.
 
 No copy is made under the lock, so that a load does not wait for stores. A record that is not
 finished is not there yet, and one whose slot was given to another while it was read is not there
-any more.
+any more. Which records leave, the policy decides.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Final
 import numpy as np
 
 from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
-from novacron.kv_tiers.eviction.choice import PolicyConfig, make_policy
-from novacron.kv_tiers.eviction.policy import EvictionPolicy
+from novacron.kv_tiers.eviction.chained import never
+from novacron.kv_tiers.eviction.choice import LRU, PolicyConfig, make_policy
+from novacron.kv_tiers.eviction.policy import MayGo
 from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
@@ -28,15 +29,16 @@ _MAP_NORESERVE: Final = 0x4000  # Linux; in the module mmap from Python 3.13 on
 
 class RamTier:
     """An arena of `capacity_bytes` at most, which takes memory as it fills. Implements KVTier and
-    ReadsParts. Without a policy the record used longest ago leaves first.
-    """
+    ReadsParts. Records for which `is_protected` holds do not leave to make room."""
 
     def __init__(
         self,
         capacity_bytes: int,
         record_bytes: int,
-        policy: EvictionPolicy | None = None,
         copies: BlockCopies | None = None,
+        *,
+        policy: PolicyConfig = LRU,
+        is_protected: MayGo = never,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._record_bytes = record_bytes
@@ -48,10 +50,10 @@ class RamTier:
         self._arena = np.frombuffer(pages, np.uint8).reshape(num_slots, record_bytes)
         self._free = list(range(num_slots - 1, -1, -1))
         self._slots: dict[BlockHash, int] = {}
-        self._unfinished: set[BlockHash] = set()
-        if policy is None:
-            policy = make_policy(PolicyConfig(name="lru"), num_slots)
-        self._policy = policy
+        self._unfinished: set[BlockHash] = set()  # somebody copies to their slots
+        self._policy = make_policy(
+            policy, num_slots, lambda key: key in self._unfinished or is_protected(key)
+        )
         self._clock = clock
         self._num_regretted = 0
         self._lock = threading.Lock()
@@ -61,41 +63,44 @@ class RamTier:
         return len(self._slots) * self._record_bytes
 
     def put(self, records: Sequence[Record]) -> Put:
-        now_s = self._clock()
-        taken: list[tuple[Record, Bytes]] = []
-        refused: set[BlockHash] = set()
         with self._lock:
-            dropped = self._policy.expired(now_s)
-            self._free += [self._slots.pop(key) for key in dropped]
-            for record in records:
-                slot = None
-                if record.origin.parent not in refused:  # of no use without it
-                    slot = self._slot_for(record, dropped, now_s)
-                if slot is None:
-                    refused.add(record.key)
-                    continue
-                self._slots[record.key] = slot
-                self._unfinished.add(record.key)
-                taken.append((record, self._arena[slot]))
-        self._copies.copy([record.data for record, _ in taken], [target for _, target in taken])
+            dropped = self._make_places(records)
+            new = [record for record in records if record.key in self._slots]
+            targets = [self._arena[self._slots[record.key]] for record in new]
+            self._unfinished.update(record.key for record in new)
+        self._copies.copy([record.data for record in new], targets)
         with self._lock:
-            self._unfinished.difference_update(record.key for record, _ in taken)
+            self._unfinished.difference_update(record.key for record in new)
             put = Put.of([record.key for record in records], dropped, self._slots)
             return replace(put, num_regretted=self._new_regrets())
 
-    def _slot_for(self, record: Record, dropped: list[BlockHash], now_s: float) -> int | None:
-        """Its own, a free one, or that of a record which leaves. None: the new one is worth the
-        least, or all others are protected."""
-        slot = self._slots.get(record.key)
-        if slot is not None:
-            return slot
-        self._policy.insert(record.key, record.origin, now_s)
-        if self._free:
-            return self._free.pop()
+    def _make_places(self, records: Sequence[Record]) -> list[BlockHash]:
+        """Slots for those that are worth it. Returns what leaves for them."""
+        now_s = self._clock()
+        dropped = self._policy.expired(now_s)
+        self._free += [self._slots.pop(key) for key in dropped]
+        refused: set[BlockHash] = set()
+        for key, _, origin in records:
+            if key in self._slots:
+                continue
+            if origin.parent in refused:  # of no use without it
+                refused.add(key)
+                continue
+            self._policy.insert(key, origin, now_s)
+            slot = self._free.pop() if self._free else self._slot_for(key, dropped, now_s)
+            if slot is None:
+                refused.add(key)
+            else:
+                self._slots[key] = slot
+        return dropped
+
+    def _slot_for(self, key: BlockHash, dropped: list[BlockHash], now_s: float) -> int | None:
+        """That of a record which leaves. None: the new one is worth the least, or all others are
+        protected."""
         victim = self._policy.evict(now_s)
         if victim is None:
-            self._policy.remove(record.key)
-        if victim is None or victim == record.key:
+            self._policy.remove(key)
+        if victim is None or victim == key:
             return None
         dropped.append(victim)
         return self._slots.pop(victim)

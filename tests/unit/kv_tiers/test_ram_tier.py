@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novacron.kv_tiers.eviction.choice import POLICY_NAMES, PolicyConfig, PolicyName, make_policy
+from novacron.kv_tiers.block_copies import PlainCopies
+from novacron.kv_tiers.eviction.choice import POLICY_NAMES, PolicyConfig, PolicyName
 from novacron.kv_tiers.ram_tier import RamTier
+from novacron.kv_tiers.tier import Bytes, Put
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockOrigin
 from novacron.testing.kv_records import RECORD_BYTES, held, key_of, make_record
@@ -33,8 +37,8 @@ def test_what_it_tells_is_what_it_holds(
     name: PolicyName, calls: list[tuple[str, list[int]]]
 ) -> None:
     now_s = [0.0]
-    policy = make_policy(PolicyConfig(name=name, ttl_s=20.0), 5)
-    tier = RamTier(5 * RECORD_BYTES, RECORD_BYTES, policy, clock=lambda: now_s[0])
+    policy = PolicyConfig(name=name, ttl_s=20.0)
+    tier = RamTier(5 * RECORD_BYTES, RECORD_BYTES, policy=policy, clock=lambda: now_s[0])
     told: set[BlockHash] = set()
     for what, numbers in calls:
         now_s[0] += 1.0
@@ -53,8 +57,7 @@ def test_what_it_tells_is_what_it_holds(
 
 
 def test_a_full_tier_of_protected_blocks_takes_nothing() -> None:
-    policy = make_policy(PolicyConfig(name="lru"), 2, lambda key: key != key_of(9))
-    tier = RamTier(2 * RECORD_BYTES, RECORD_BYTES, policy)
+    tier = RamTier(2 * RECORD_BYTES, RECORD_BYTES, is_protected=lambda key: key != key_of(9))
     assert tier.put([make_record(1), make_record(2)]).stored == (key_of(1), key_of(2))
     put = tier.put([make_record(3)])
     assert (put.stored, put.dropped) == ((), ())
@@ -71,8 +74,38 @@ def test_it_tells_of_regrets_once() -> None:
 
 
 def test_what_builds_upon_a_refused_block_is_refused() -> None:
-    policy = make_policy(PolicyConfig(name="lru"), 1)
-    tier = RamTier(RECORD_BYTES, RECORD_BYTES, policy)
+    tier = RamTier(RECORD_BYTES, RECORD_BYTES)
     chain = [make_record(1), *(make_record(n, BlockOrigin(key_of(n - 1), n)) for n in (2, 3))]
     assert tier.put(chain).stored == (key_of(1),)
     assert held(tier, (1, 2, 3)) == [1]
+
+
+class Interrupted(PlainCopies):
+    """Another thread puts while records are copied, once."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], object] | None = None
+
+    def copy(self, sources: Sequence[Bytes], targets: Sequence[Bytes]) -> None:
+        assert len({target.ctypes.data for target in targets}) == len(targets), "one place for two"
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        super().copy(sources, targets)
+
+
+def test_nobody_gets_a_place_that_is_being_copied_to() -> None:
+    copies = Interrupted()
+    tier = RamTier(2 * RECORD_BYTES, RECORD_BYTES, copies)
+    puts: list[Put] = []
+    copies.meanwhile = lambda: puts.append(tier.put([make_record(3)]))
+    assert tier.put([make_record(1), make_record(2)]).stored == (key_of(1), key_of(2))
+    assert puts == [Put()]
+    assert held(tier, (1, 2, 3)) == [1, 2]
+
+
+def test_of_more_records_than_places_each_kept_one_has_a_place_of_its_own() -> None:
+    tier = RamTier(2 * RECORD_BYTES, RECORD_BYTES, Interrupted())
+    put = tier.put([make_record(number) for number in range(1, 6)])
+    assert put.stored == (key_of(4), key_of(5))
+    assert held(tier, range(1, 6)) == [4, 5]

@@ -36,6 +36,9 @@ class PolicyConfig:
             raise ConfigError(f"The time to live is {self.ttl_s!r} s: give a positive one.")
 
 
+LRU: Final = PolicyConfig(name="lru")
+
+
 def make_policy(
     config: PolicyConfig, num_blocks: int, is_protected: MayGo = never
 ) -> ChainedPolicy:
