@@ -70,8 +70,10 @@ async def measure_cost(
 
 
 def _watching(engine: LocalEngine, share: float) -> LocalEngine:
+    """Without KV tiers: what they store after a turn would take time from the next one's engine."""
     watch = replace(engine.config.watch, quality_watch=share)
-    return replace(engine, config=replace(engine.config, watch=watch))
+    cache = replace(engine.config.cache, kv_ram_size=0, kv_disk_size=0)
+    return replace(engine, config=replace(engine.config, watch=watch, cache=cache))
 
 
 async def _turn(

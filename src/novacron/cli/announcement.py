@@ -21,6 +21,7 @@ _POLL_S = 0.05
 _PHASES = {
     "start": "starting the engine",
     "weights": "reading the weights",
+    "compilation": "compiling",
     "kv_cache": "reserving the KV cache",
     "warm_up": "warming up",
 }

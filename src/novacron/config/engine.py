@@ -105,6 +105,12 @@ class ModelConfig:
         "auto",
         "what computes on CPU: our native kernels or PyTorch; auto: native where they are built",
     )
+    compilation: str = setting(
+        "off",
+        "where PyTorch computes (a GPU, kernels=torch): compile the feed-forward part of layers at "
+        "start; torch: with torch.compile's inductor; or the name of an installed plug-in, such as "
+        "openvino or tensorrt; takes seconds to minutes at every start",
+    )
 
     def __post_init__(self) -> None:
         require(

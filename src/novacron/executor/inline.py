@@ -18,6 +18,7 @@ from novacron.config.engine import (
 )
 from novacron.config.remote_tiers import require_extras
 from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.compilation import OFF, compile_decoder
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
 from novacron.executor.mapped_reference import map_reference
@@ -101,6 +102,9 @@ class InlineExecutor:
             decoder, digest = load_model(
                 blueprint, model, lambda fraction: progress("weights", fraction)
             )
+        if model.compilation != OFF:
+            with phases.timed("compilation"):
+                compile_decoder(decoder, model.compilation)
         draft_model: DraftModel | None = None
         if draft is not None:
             with phases.timed("draft_weights"):

@@ -18,6 +18,7 @@ def refuse_with_ranks(config: EngineConfig) -> None:
         "variants": bool(config.model.variants or config.shared.others),
         "speculative_method draft": config.speculative.speculative_method == "draft",
         "quality_watch": config.watch.quality_watch > 0,
+        "compilation": config.model.compilation != "off",
         "device cuda": config.model.device == "cuda",
         "kv_ram_size": bool(config.cache.kv_ram_size),
         "kv_disk_size": bool(config.cache.kv_disk_size),

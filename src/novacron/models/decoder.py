@@ -75,6 +75,10 @@ class DecoderLayer(nn.Module):
         else:
             seen = self.attention(normed, rotate, plan, cache)
             self.attention_post_norm(seen, add_to=x_TD)
+        return self.feed(x_TD)
+
+    def feed(self, x_TD: Tensor) -> Tensor:
+        """The second half, of each token for itself."""
         normed = self.feed_forward_norm(x_TD)
         if self.feed_forward_post_norm is None:
             self.feed_forward(normed, add_to=x_TD)

@@ -35,7 +35,7 @@ def sound_run(seed: int = 0) -> SoundRun:
 def test_a_trial_ends_at_the_request_that_raised_the_alarm() -> None:
     run = sound_run()
     trial = run.trial("layers.0", answers(random.Random(1), 20, mean=3.0))
-    assert trial.noticed_after == 20 * 6  # each counts as 3 - 0.75, and 12 must be passed
+    assert trial.noticed_after == 20 * 7  # each counts as 3 - 0.75, and 14 must be passed
     assert trial.shift == pytest.approx(10, rel=0.1)
     assert trial.kl == pytest.approx(0.001)
 
@@ -56,7 +56,7 @@ def test_rows_and_goals_say_what_was_noticed() -> None:
     rows = planted_rows([good, bad, good], 400)
     assert [row.labels["case"] for row in rows] == ["layers.0", "layers.1"]
     assert [row.metrics["noticed"].summary.mean for row in rows] == [1.0, 0.0]
-    assert rows[0].metrics["noticed_after"].samples == (120.0, 120.0)
+    assert rows[0].metrics["noticed_after"].samples == (140.0, 140.0)
     assert "noticed_after" not in rows[1].metrics
     alarms, worst = goals_of([run], rows, 400)
     assert (alarms.value, alarms.met) == (0, True)
