@@ -75,8 +75,9 @@ def small_model(base: Path) -> Path:
 
 
 def mixture(base: Path) -> Path:
-    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
-    folder = make_tiny_model("mixtral", base / "mixtral", **sizes)
+    folder = make_tiny_model(
+        "mixtral", base / "mixtral", hidden_size=64, intermediate_size=64, num_hidden_layers=2
+    )
     return write_gguf(folder, base / "mixtral.gguf")
 
 
