@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from novacron.kv_tiers.record import block_of, is_sound, record_bytes, seal
-from novacron.kv_tiers.tier import Bytes, KVTier
+from novacron.kv_tiers.tier import Bytes, KVTier, Record
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
     BlockNews,
@@ -262,7 +262,9 @@ class BlockMover:
         added, removed = [], []
         for index, tier in enumerate(self._tiers):
             wanted = [
-                (store.order.key, buffer) for store, buffer in records if index in store.order.tiers
+                Record(store.order.key, buffer, store.order.origin)
+                for store, buffer in records
+                if index in store.order.tiers
             ]
             if not wanted or self._clock() < self._rests_until_s[index]:
                 continue

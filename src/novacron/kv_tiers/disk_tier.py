@@ -26,7 +26,7 @@ from typing import Final
 
 from novacron.kv_tiers import segment
 from novacron.kv_tiers.segment import SegmentShape
-from novacron.kv_tiers.tier import Bytes, Put
+from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
 _SUFFIX: Final = ".kvseg"
@@ -97,14 +97,14 @@ class DiskTier:
         """All that was found or stored and not dropped since."""
         return tuple(self._place_of)
 
-    def put(self, records: Sequence[tuple[BlockHash, Bytes]]) -> Put:
+    def put(self, records: Sequence[Record]) -> Put:
         stored: list[BlockHash] = []
         dropped: list[BlockHash] = []
         with self._lock:
-            for key, record in records:
+            for key, data, _ in records:
                 try:
                     if key not in self._place_of:
-                        self._append(self._writable(dropped), key, record)
+                        self._append(self._writable(dropped), key, data)
                 except OSError:
                     if not (stored or dropped):
                         raise

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from novacron.kv_tiers.tier import Bytes, Put
+from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
 _MAP_NORESERVE: Final = 0x4000  # Linux; in the module mmap from Python 3.13 on
@@ -34,19 +34,19 @@ class RamTier:
     def used_bytes(self) -> int:
         return len(self._slots) * self._record_bytes
 
-    def put(self, records: Sequence[tuple[BlockHash, Bytes]]) -> Put:
+    def put(self, records: Sequence[Record]) -> Put:
         dropped = []
         with self._lock:
-            for key, record in records:
+            for key, data, _ in records:
                 slot = self._slots.pop(key, None)
                 if slot is None and not self._free:
                     oldest, slot = self._slots.popitem(last=False)
                     dropped.append(oldest)
                 elif slot is None:
                     slot = self._free.pop()
-                np.copyto(self._arena[slot], record)
+                np.copyto(self._arena[slot], data)
                 self._slots[key] = slot
-            return Put.of([key for key, _ in records], dropped, self._slots)
+            return Put.of([record.key for record in records], dropped, self._slots)
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
         found = []

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from novacron.records.block import BlockHash
+from novacron.records.block_moves import NO_ORIGIN, BlockOrigin
 
 Bytes = NDArray[np.uint8]
+
+
+class Record(NamedTuple):
+    """A sealed record (record.py) on its way to a tier, which copies what it keeps."""
+
+    key: BlockHash
+    data: Bytes
+    origin: BlockOrigin = NO_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,7 @@ class KVTier(Protocol):
     @property
     def used_bytes(self) -> int: ...
 
-    def put(self, records: Sequence[tuple[BlockHash, Bytes]]) -> Put:
+    def put(self, records: Sequence[Record]) -> Put:
         """Keep copies of these records; drops what was used longest ago at need."""
         ...
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from novacron.records.block import BlockHash
-from novacron.records.block_moves import BlockNews, BlockOrders, LoadBlocks, StoreBlock
+from novacron.records.block_moves import (
+    NO_ORIGIN,
+    BlockNews,
+    BlockOrders,
+    BlockOrigin,
+    LoadBlocks,
+    StoreBlock,
+)
 
 
 class TierIndex:
@@ -40,14 +47,14 @@ class TierIndex:
         bits = self._tiers_of.get(key, 0)
         return tuple(tier for tier in range(self._num_tiers) if bits >> tier & 1)
 
-    def offer(self, key: BlockHash, block_id: int) -> None:
+    def offer(self, key: BlockHash, block_id: int, origin: BlockOrigin = NO_ORIGIN) -> None:
         """A device block holds this now: store it where it is not yet."""
         missing = self._all & ~self._tiers_of.get(key, 0)
         if missing == 0 or key in self._storing:
             return
         self._storing.add(key)
         tiers = tuple(tier for tier in range(self._num_tiers) if missing >> tier & 1)
-        self._stores.append(StoreBlock(key, block_id, tiers))
+        self._stores.append(StoreBlock(key, block_id, tiers, origin))
 
     def load(self, order: LoadBlocks) -> None:
         self._loads.append(order)

@@ -6,9 +6,27 @@ wherever they lie, and by their number where they lie on the device.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from novacron.records.block import BlockHash
+
+
+class BlockOrigin(msgspec.Struct, frozen=True, array_like=True):
+    """Where a block stands among others: what a tier may know of it when it chooses what to drop.
+
+    `depth` blocks lie before it in its chain, `parent` right before it (None: it is the first).
+    `session` and `scope` are digests of who made it; empty: not known.
+    """
+
+    parent: BlockHash | None
+    depth: int
+    session: bytes = b""
+    scope: bytes = b""
+
+
+NO_ORIGIN: Final = BlockOrigin(None, 0)
 
 
 class StoreBlock(msgspec.Struct, frozen=True, array_like=True):
@@ -17,6 +35,7 @@ class StoreBlock(msgspec.Struct, frozen=True, array_like=True):
     key: BlockHash
     block_id: int
     tiers: tuple[int, ...]
+    origin: BlockOrigin = NO_ORIGIN
 
 
 class LoadBlock(msgspec.Struct, frozen=True, array_like=True):

@@ -21,6 +21,7 @@ from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
     BlockNews,
     BlockOrders,
+    BlockOrigin,
     LoadBlock,
     LoadBlocks,
     LoadedBlocks,
@@ -177,7 +178,8 @@ class TieredPrefixes:
         table = state.blocks
         num_full = min(num_full, table.num_settled)
         for place in range(state.num_offered_blocks, num_full):
-            self.index.offer(table.hashes[place], table.block_ids[place])
+            origin = BlockOrigin(table.hashes[place - 1] if place else None, place)
+            self.index.offer(table.hashes[place], table.block_ids[place], origin)
         state.num_offered_blocks = num_full
 
     def use(self, state: RequestState) -> None:

@@ -16,6 +16,7 @@ from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
     BlockNews,
     BlockOrders,
+    BlockOrigin,
     LoadBlocks,
     LoadedBlocks,
     StoreBlock,
@@ -51,6 +52,7 @@ class FakeTiers:
         self._sizes = num_blocks
         self._is_lost = is_lost
         self.kept = list(kept) or [OrderedDict() for _ in num_blocks]
+        self.origins: dict[BlockHash, BlockOrigin] = {}
         self._stores: dict[int, StoreBlock] = {}
         self._loads: list[LoadBlocks] = []
         self._news: list[BlockNews] = []
@@ -71,6 +73,7 @@ class FakeTiers:
         for store in orders.stores:
             assert store.block_id not in self._stores, "a block with two contents"
             self._stores[store.block_id] = store
+            self.origins[store.key] = store.origin
         self._loads += orders.loads
         for key in orders.forgotten:
             for content in self.kept:

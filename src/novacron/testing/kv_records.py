@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from novacron.kv_tiers.record import block_of, identity_of, is_sound, record_bytes, seal
-from novacron.kv_tiers.tier import Bytes, KVTier
+from novacron.kv_tiers.tier import Bytes, KVTier, Record
 from novacron.records.block import BlockHash
+from novacron.records.block_moves import NO_ORIGIN, BlockOrigin
 
 BLOCK_BYTES = 200
 RECORD_BYTES = record_bytes(BLOCK_BYTES)
@@ -23,11 +24,11 @@ def block_content(number: int) -> Bytes:
     return np.random.default_rng(number).integers(0, 256, BLOCK_BYTES, np.uint8)
 
 
-def make_record(number: int) -> tuple[BlockHash, Bytes]:
-    record = np.zeros(RECORD_BYTES, np.uint8)
-    block_of(record)[:] = block_content(number)
-    seal(record, IDENTITY, key_of(number))
-    return key_of(number), record
+def make_record(number: int, origin: BlockOrigin = NO_ORIGIN) -> Record:
+    data = np.zeros(RECORD_BYTES, np.uint8)
+    block_of(data)[:] = block_content(number)
+    seal(data, IDENTITY, key_of(number))
+    return Record(key_of(number), data, origin)
 
 
 def put(tier: KVTier, *numbers: int) -> list[int]:

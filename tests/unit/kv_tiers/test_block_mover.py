@@ -14,11 +14,12 @@ import pytest
 from novacron.kv_tiers.block_mover import BlockMover, written_blocks
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.ram_tier import RamTier
-from novacron.kv_tiers.tier import Bytes, KVTier, Put
+from novacron.kv_tiers.tier import Bytes, KVTier, Put, Record
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
     BlockNews,
     BlockOrders,
+    BlockOrigin,
     LoadBlock,
     LoadBlocks,
     LoadedBlocks,
@@ -129,6 +130,28 @@ def test_blocks_go_to_all_tiers_and_come_back(tmp_path: Path) -> None:
             memory.blocks[20:] = 0
 
 
+class ListeningTier(RamTier):
+    """Keeps what it is told of where blocks stand."""
+
+    def __init__(self) -> None:
+        super().__init__(10 * RECORD_BYTES, RECORD_BYTES)
+        self.origins: list[BlockOrigin] = []
+
+    def put(self, records: Sequence[Record]) -> Put:
+        self.origins += [record.origin for record in records]
+        return super().put(records)
+
+
+def test_a_tier_is_told_where_a_block_stands() -> None:
+    tier = ListeningTier()
+    origins = [BlockOrigin(None, 0, b"session", b"scope"), BlockOrigin(key_of(0), 1)]
+    orders = tuple(StoreBlock(key_of(n), n, (0,), origin) for n, origin in enumerate(origins))
+    with moving(Memory(2), tier) as mover:
+        mover.order(BlockOrders(stores=orders))
+        settled(mover, 2)
+    assert tier.origins == origins
+
+
 def test_a_block_that_is_given_up_before_its_turn_is_not_stored() -> None:
     memory, tier = Memory(2), ram()
     memory.fill(0, 0)
@@ -195,9 +218,9 @@ def test_torn_copies_never_get_out_whatever_the_steps_do() -> None:
 def test_a_record_that_does_not_check_is_a_miss_and_goes() -> None:
     memory, tier = Memory(4), ram()
     put(tier, 1, 2)
-    key, wrong = make_record(3)
-    wrong[-1] ^= 1
-    tier.put([(key, wrong), (key_of(4), make_record(5)[1])])  # and one under another's name
+    wrong = make_record(3)
+    wrong.data[-1] ^= 1
+    tier.put([wrong, Record(key_of(4), make_record(5).data)])  # and one under another's name
     with moving(memory, tier) as mover:
         mover.order(load(0, (1, 0), (3, 1), (4, 2), (2, 3)))
         [news] = news_until(mover, lambda all: any(one.loaded for one in all))[-1:]
@@ -221,7 +244,7 @@ class BrokenTier:
         self.num_calls += 1
         raise self.error
 
-    def put(self, records: Sequence[tuple[BlockHash, Bytes]]) -> Put:
+    def put(self, records: Sequence[Record]) -> Put:
         self._fail()
         raise AssertionError
 

@@ -159,7 +159,7 @@ def test_whatever_becomes_of_a_file_no_wrong_block_is_told_of_as_sound(
             content[start : start + 64] = content[-64:]
     path.write_bytes(content)
     tier = open_tier(folder)
-    buffers = [make_record(0)[1] * 0 for _ in range(10)]
+    buffers = [make_record(0).data * 0 for _ in range(10)]
     tier.get([key_of(number) for number in range(10)], buffers)
     for number, buffer in enumerate(buffers):
         if is_sound(buffer, IDENTITY, key_of(number)):

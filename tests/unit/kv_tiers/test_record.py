@@ -9,7 +9,7 @@ from novacron.testing.kv_records import IDENTITY, RECORD_BYTES, key_of, make_rec
 
 
 def test_a_record_is_sound_as_what_it_was_sealed_for() -> None:
-    key, record = make_record(1)
+    key, record, _ = make_record(1)
     assert is_sound(record, IDENTITY, key)
     assert not is_sound(record, IDENTITY, key_of(2))
     for other in (
@@ -25,14 +25,14 @@ def test_a_record_is_sound_as_what_it_was_sealed_for() -> None:
 
 @given(st.integers(0, RECORD_BYTES * 8 - 1))
 def test_every_flipped_bit_shows(bit: int) -> None:
-    key, record = make_record(1)
+    key, record, _ = make_record(1)
     record[bit // 8] ^= 1 << bit % 8
     assert not is_sound(record, IDENTITY, key)
 
 
 @given(st.integers(0, RECORD_BYTES - 1), st.sampled_from([0, 255]))
 def test_a_record_that_was_cut_or_torn_shows(length: int, filling: int) -> None:
-    key, record = make_record(1)
+    key, record, _ = make_record(1)
     torn = np.full_like(record, filling)
     torn[:length] = record[:length]
     assert is_sound(torn, IDENTITY, key) == bool((torn == record).all())

@@ -86,6 +86,20 @@ def test_after_a_restart_the_prefix_is_there() -> None:
     assert second.scheduler.stats().prompt_tokens == 1
 
 
+def test_tiers_are_told_where_in_its_chain_a_block_stands() -> None:
+    driver = make_driver()
+    ask(driver, make_request("a"))
+    assert driver.executor.tiers is not None
+    origins = driver.executor.tiers.origins
+    assert sorted(origin.depth for origin in origins.values()) == list(range(9))
+    for origin in origins.values():
+        if origin.depth == 0:
+            assert origin.parent is None
+        else:
+            assert origin.parent is not None
+            assert origins[origin.parent].depth == origin.depth - 1
+
+
 def test_what_the_device_evicted_comes_back() -> None:
     driver = make_driver(num_blocks=12)
     others = [make_request(f"o{n}", tuple(range(50 + n, 90 + n))) for n in range(3)]
