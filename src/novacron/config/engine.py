@@ -160,6 +160,14 @@ class CacheConfig:
     kv_disk_path: str = setting(
         "", "folder for KV blocks, which servers may share; empty: novacron/kv in cache_dir"
     )
+    kv_pin_share: float = setting(
+        0.5, "most of the smallest KV tier that pinned prefixes may take; 0: nothing can be pinned"
+    )
+    kv_scope_share: float = setting(
+        0.5,
+        "most that one API key of several, or one cache_salt, may take of the pins, and of a KV "
+        "tier while others want room there; 1: no limit",
+    )
 
     def __post_init__(self) -> None:
         size = self.block_size
@@ -172,6 +180,9 @@ class CacheConfig:
             self.kv_cache_memory is None or self.kv_cache_memory > 0,
             "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
         )  # fmt: skip
+        for key in ("kv_pin_share", "kv_scope_share"):
+            share = getattr(self, key)
+            require(0 <= share <= 1, key, share, "give a fraction from 0 to 1")
         for key in ("kv_ram_size", "kv_disk_size"):
             size_bytes = getattr(self, key)
             require(

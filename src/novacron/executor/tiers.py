@@ -53,6 +53,13 @@ def disk_bytes(cache: CacheConfig, free_bytes: int, own_bytes: int) -> int:
     return min(_DISK_BYTES, (free_bytes + own_bytes) // _SHARE_OF_FREE_DISK)
 
 
+def kv_folder(model: ModelConfig, cache: CacheConfig) -> Path:
+    """Where the disk tier lies."""
+    if cache.kv_disk_path:
+        return Path(cache.kv_disk_path).expanduser()
+    return cache_folder(model) / "kv"
+
+
 def open_tiers(
     model: ModelConfig,
     cache: CacheConfig,
@@ -76,8 +83,7 @@ def open_tiers(
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
         tiers.append(RamTier(of_ram, size))
         specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
-    folder = Path(cache.kv_disk_path).expanduser() if cache.kv_disk_path else None
-    disk = _open_disk(cache, folder or cache_folder(model) / "kv", size, identity)
+    disk = _open_disk(cache, kv_folder(model, cache), size, identity)
     if disk is not None:
         found.append(TierKeys(len(tiers), disk.keys))
         tiers.append(disk)

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 import msgspec
 import numpy as np
 
+from novacron.kv_tiers.pinned_blocks import PinnedBlocks
 from novacron.kv_tiers.record import block_of, is_sound, record_bytes, seal
 from novacron.kv_tiers.tier import Bytes, KVTier, Record
 from novacron.records.block import BlockHash
@@ -88,7 +89,8 @@ class BlockMover:
     and do not wait for a copy.
 
     `found` are the blocks that the tiers had from the beginning. `share` is that of one core's time
-    that stores may take while steps follow each other; with 1 they do not wait for pauses.
+    that stores may take while steps follow each other; with 1 they do not wait for pauses. `pinned`
+    is what the tiers look at, and gets what is ordered.
     """
 
     def __init__(
@@ -98,12 +100,14 @@ class BlockMover:
         identity: bytes,
         *,
         found: Sequence[TierKeys] = (),
+        pinned: PinnedBlocks | None = None,
         share: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._memory = memory
         self._tiers = tuple(tiers)
         self._identity = identity
+        self._pinned = PinnedBlocks() if pinned is None else pinned
         self._share = share
         self._clock = clock
         self._lock = threading.Lock()
@@ -147,6 +151,14 @@ class BlockMover:
                 self._has_loads.notify()
         for tier in self._tiers if orders.forgotten else ():
             tier.delete(orders.forgotten)
+        if orders.pinned is not None:
+            self._pinned.replace(orders.pinned)
+        if orders.dropped:  # whole segments, perhaps: nothing that a step should wait for
+            thread = threading.Thread(
+                target=self._drop, args=(orders.dropped,), name="drop-blocks", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
 
     def give_up(self, block_ids: Iterable[int]) -> None:
         """These blocks are about to be written to. To be called before that."""
@@ -185,6 +197,7 @@ class BlockMover:
                 loaded=tuple(part for one in news for part in one.loaded),
                 num_stores_dropped=self._num_stores_dropped,
                 totals=tuple(self._totals),
+                num_drops=sum(one.num_drops for one in news),
             )
 
     def close(self, patience_s: float = 0.0) -> None:
@@ -282,6 +295,15 @@ class BlockMover:
     def _mark_used(self, used: Sequence[BlockHash]) -> None:
         for tier in self._tiers if used else ():
             tier.contains(used)
+
+    def _drop(self, dropped: Sequence[TierKeys]) -> None:
+        for change in dropped:
+            try:
+                self._tiers[change.tier].delete(change.keys)
+            except Exception as error:
+                self._see_error(change.tier, error)
+            self._count(change.tier)
+        self._tell(BlockNews(num_drops=len(dropped)))
 
     # Loading
 

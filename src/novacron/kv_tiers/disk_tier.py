@@ -147,24 +147,43 @@ class DiskTier:
 
     def delete(self, keys: Iterable[BlockHash]) -> None:
         with self._lock:
+            lost: dict[Path, tuple[_Segment, list[tuple[int, BlockHash]]]] = {}
             for key in keys:
                 where = self._place_of.pop(key, None)
-                if where is None:
-                    continue
-                one, place = where
-                one.places.pop(key, None)
-                with contextlib.suppress(OSError):
-                    fd = os.open(one.path, os.O_RDWR | os.O_CLOEXEC)
-                    try:
-                        segment.erase(fd, place, key)
-                    finally:
-                        os.close(fd)
+                if where is not None:
+                    one, place = where
+                    one.places.pop(key, None)
+                    lost.setdefault(one.path, (one, []))[1].append((place, key))
+            for one, lines in lost.values():
+                self._erase(one, lines)
 
     def close(self) -> None:
         with self._lock:
             self._end_writing()
             self._place_of.clear()
             self._segments.clear()
+
+    def _erase(self, one: _Segment, lines: Iterable[tuple[int, BlockHash]]) -> None:
+        """Clear these lines, or remove the file if nothing that we know of is left in it."""
+        with contextlib.suppress(OSError):  # gone already
+            if not one.places and self._remove_emptied(one):
+                return
+            fd = os.open(one.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                for place, key in lines:
+                    segment.erase(fd, place, key)
+            finally:
+                os.close(fd)
+
+    def _remove_emptied(self, one: _Segment) -> bool:
+        if self._writing is not None and self._writing.segment is one:
+            self._end_writing()
+        with self._folder_locked():
+            if not _remove(one.path):  # another process fills it
+                return False
+            self._segments.pop(one.path, None)
+            self._used_bytes = self._total_bytes()
+        return True
 
     # Writing
 

@@ -6,7 +6,7 @@ and the index hears of it. Each tier keeps within its own size and tells what it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
@@ -16,6 +16,7 @@ from novacron.records.block_moves import (
     BlockOrigin,
     LoadBlocks,
     StoreBlock,
+    TierKeys,
 )
 
 
@@ -27,16 +28,25 @@ class TierIndex:
         self._all = (1 << num_tiers) - 1
         self._tiers_of: dict[BlockHash, int] = {}  # a bit for each tier that has the block
         self._storing: set[BlockHash] = set()
+        self._num_dropping = 0
         self.num_blocks = [0] * num_tiers
 
         self._stores: list[StoreBlock] = []
         self._loads: list[LoadBlocks] = []
         self._used: list[BlockHash] = []
         self._forgotten: list[BlockHash] = []
+        self._dropped: list[TierKeys] = []
+        self._kept: frozenset[BlockHash] = frozenset()
+        self._pins_are_new = False
 
     @property
     def has_blocks(self) -> bool:
         return bool(self._tiers_of)
+
+    @property
+    def awaits_news(self) -> bool:
+        """Whether something was ordered to be stored or dropped that nothing was heard of yet."""
+        return bool(self._storing) or self._num_dropping > 0
 
     def tier_of(self, key: BlockHash) -> int | None:
         """The fastest tier that has the block."""
@@ -70,14 +80,38 @@ class TierIndex:
             self._remove(key, self._all)
             self._forgotten.append(key)
 
+    def keep(self, keys: frozenset[BlockHash]) -> None:
+        """Tiers shall not drop these by themselves, and may drop all others."""
+        self._pins_are_new |= keys != self._kept
+        self._kept = keys
+
+    def keys_except(self, tier: int, keep: Container[BlockHash]) -> list[BlockHash]:
+        """What the tier has, some left out."""
+        return [k for k, bits in self._tiers_of.items() if bits >> tier & 1 and k not in keep]
+
+    def drop(self, tier: int, keys: Sequence[BlockHash]) -> None:
+        """These shall go from one tier."""
+        for key in keys:
+            self._remove(key, 1 << tier)
+        if keys:
+            self._dropped.append(TierKeys(tier, tuple(keys)))
+            self._num_dropping += 1
+
     def take_orders(self) -> BlockOrders | None:
         """What ranks shall do, given once; None if there is nothing."""
-        if not (self._stores or self._loads or self._used or self._forgotten):
+        collections = (self._stores, self._loads, self._used, self._forgotten, self._dropped)
+        if not any(collections) and not self._pins_are_new:
             return None
         orders = BlockOrders(
-            tuple(self._stores), tuple(self._loads), tuple(self._used), tuple(self._forgotten)
+            tuple(self._stores),
+            tuple(self._loads),
+            tuple(self._used),
+            tuple(self._forgotten),
+            dropped=tuple(self._dropped),
+            pinned=tuple(self._kept) if self._pins_are_new else None,
         )
-        for collected in (self._stores, self._loads, self._used, self._forgotten):
+        self._pins_are_new = False
+        for collected in collections:
             collected.clear()
         return orders
 
@@ -92,6 +126,7 @@ class TierIndex:
             for key in change.keys:
                 self._remove(key, 1 << change.tier)
         self._storing.difference_update(news.settled)
+        self._num_dropping -= news.num_drops
 
     def check_integrity(self) -> None:
         """Recount the slow way. Raises AssertionError on a bug of ours."""

@@ -53,20 +53,24 @@ class LoadBlocks(msgspec.Struct, frozen=True, array_like=True):
     blocks: tuple[LoadBlock, ...]
 
 
-class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
-    """What ranks shall do beside the steps. `used` were needed just now, the first the least."""
-
-    stores: tuple[StoreBlock, ...] = ()
-    loads: tuple[LoadBlocks, ...] = ()
-    used: tuple[BlockHash, ...] = ()
-    forgotten: tuple[BlockHash, ...] = ()
-
-
 class TierKeys(msgspec.Struct, frozen=True, array_like=True):
     """Blocks in, or no longer in, a tier."""
 
     tier: int
     keys: tuple[BlockHash, ...]
+
+
+class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
+    """What ranks shall do beside the steps. `used` were needed just now, the first the least.
+    `dropped` are not wanted any more in one tier. `pinned` are all that tiers must not drop by
+    themselves from now on; None: the same as before."""
+
+    stores: tuple[StoreBlock, ...] = ()
+    loads: tuple[LoadBlocks, ...] = ()
+    used: tuple[BlockHash, ...] = ()
+    forgotten: tuple[BlockHash, ...] = ()
+    dropped: tuple[TierKeys, ...] = ()
+    pinned: tuple[BlockHash, ...] | None = None
 
 
 class LoadedBlocks(msgspec.Struct, frozen=True, array_like=True):
@@ -98,3 +102,4 @@ class BlockNews(msgspec.Struct, frozen=True, array_like=True):
     loaded: tuple[LoadedBlocks, ...] = ()
     num_stores_dropped: int = 0  # in all: their blocks were needed for something else before
     totals: tuple[TierTotals, ...] = ()
+    num_drops: int = 0  # of BlockOrders.dropped that are done

@@ -68,6 +68,17 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float = 0.0  # reading, checking and copying
 
 
+class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Conversations: how many are remembered, and totals of their turns. A return is a turn after
+    the first; its tokens are those of its prompt, hits those of them that were cached."""
+
+    num_sessions: int = 0
+    num_turns: int = 0
+    num_returns: int = 0
+    return_tokens: int = 0
+    return_hit_tokens: int = 0
+
+
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """State and totals of the engine after a step. Totals only grow while the engine lives."""
 
@@ -96,6 +107,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_tier_waits: int = 0  # times that a request waited for blocks from a tier
     tier_wait_s: float = 0.0  # total of these
     tier_lookup_s: float = 0.0  # total of looking for prefixes in tiers
+    sessions: SessionStats = SessionStats()
+    num_pinned_blocks: int = 0  # that tiers keep whatever comes
 
     def after_the_end(self) -> EngineStats:
         """Those of an engine that is gone: its totals, and nothing that runs or is held."""
@@ -107,6 +120,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
             num_used_blocks=0,
             num_cached_blocks=0,
             num_loading=0,
+            num_pinned_blocks=0,
         )
 
 
@@ -118,7 +132,7 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
     numbers = {
         name: sum(getattr(one, name) for one in stats)
         for name in EngineStats.__struct_fields__
-        if name not in ("watch", "speculative_method", "kv_tiers")
+        if name not in ("watch", "speculative_method", "kv_tiers", "sessions")
     }
     tiers: dict[str, list[TierStats]] = {}
     for tier in (tier for one in stats for tier in one.kv_tiers):
@@ -126,8 +140,14 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
     return EngineStats(
         speculative_method=stats[0].speculative_method,
         kv_tiers=tuple(map(_sum_of_tiers, tiers.values())),
+        sessions=_sum_of_sessions([one.sessions for one in stats]),
         **numbers,
     )
+
+
+def _sum_of_sessions(sessions: Sequence[SessionStats]) -> SessionStats:
+    names = SessionStats.__struct_fields__
+    return SessionStats(**{name: sum(getattr(one, name) for one in sessions) for name in names})
 
 
 def _sum_of_tiers(tiers: Sequence[TierStats]) -> TierStats:

@@ -9,13 +9,14 @@ nothing here depends on who asked for a load, or on whether it is still there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
 from novacron.kv_cache.kv_cache_manager import KVCacheManager, PrefixHit
+from novacron.kv_tiers.pins import PinLimits, Pins
 from novacron.kv_tiers.tier_index import TierIndex
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
@@ -33,6 +34,11 @@ from novacron.scheduler.request_state import RequestState, RequestStatus
 
 class Tiers(Protocol):
     """What the scheduler asks and tells."""
+
+    @property
+    def public_keys(self) -> frozenset[BlockHash]:
+        """Blocks that requests of all salts share."""
+        ...
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
         """Have the part of its prefix brought that follows the hit, if it lies in a tier, and there
@@ -61,9 +67,17 @@ class Tiers(Protocol):
 
     def add_to(self, stats: EngineStats) -> EngineStats: ...
 
+    @property
+    def awaits_news(self) -> bool:
+        """Whether there will be news without another step."""
+        ...
+
 
 class NoTiers:
     """The device is all there is."""
+
+    public_keys: frozenset[BlockHash] = frozenset()
+    awaits_news = False
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
         return []
@@ -103,11 +117,16 @@ class TieredPrefixes:
         kv_cache: KVCacheManager,
         tiers: Sequence[TierSpec],
         clock: Callable[[], float] = time.monotonic,
+        pins: Pins | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.index = TierIndex(len(tiers))
         self._kv_cache = kv_cache
         self._specs = tuple(tiers)
         self._clock = clock
+        self._now = now
+        self.pins = Pins(PinLimits(0, 0)) if pins is None else pins
+        self.tell_pins()
         self._loads: dict[int, _Load] = {}
         self._load_of: dict[BlockHash, _Load] = {}
         self._num_loads = 0
@@ -118,6 +137,41 @@ class TieredPrefixes:
         self._num_stores_dropped = 0
         self._num_waits = 0
         self._wait_s = self._lookup_s = 0.0
+
+    @property
+    def public_keys(self) -> frozenset[BlockHash]:
+        return self.pins.public_keys
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(spec.kind for spec in self._specs)
+
+    @property
+    def awaits_news(self) -> bool:
+        return self.index.awaits_news
+
+    def tell_pins(self) -> None:
+        """Have the tiers keep what is pinned now, and nothing else."""
+        self.index.keep(self.pins.keys)
+
+    def num_stored(self, keys: Sequence[BlockHash]) -> dict[str, int]:
+        """How many of these blocks each tier has, by its kind."""
+        tiers = [tier for key in keys for tier in self.index.tiers_of(key)]
+        return {spec.kind: tiers.count(tier) for tier, spec in enumerate(self._specs)}
+
+    def count_except(self, kinds: Sequence[str], keep: Container[BlockHash]) -> dict[str, int]:
+        """How many blocks tiers of these kinds have, some left out."""
+        return {
+            spec.kind: len(self.index.keys_except(tier, keep))
+            for tier, spec in enumerate(self._specs)
+            if spec.kind in kinds
+        }
+
+    def drop_except(self, kinds: Sequence[str], keep: Container[BlockHash]) -> None:
+        """Drop what `count_except` counts. A load that is on its way finds nothing, or ends."""
+        for tier, spec in enumerate(self._specs):
+            if spec.kind in kinds:
+                self.index.drop(tier, self.index.keys_except(tier, keep))
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
         if state.has_loaded or not self.index.has_blocks:
@@ -178,7 +232,9 @@ class TieredPrefixes:
         table = state.blocks
         num_full = min(num_full, table.num_settled)
         for place in range(state.num_offered_blocks, num_full):
-            origin = BlockOrigin(table.hashes[place - 1] if place else None, place)
+            scope = state.request.cache_scope if place >= table.num_public else b""
+            parent = table.hashes[place - 1] if place else None
+            origin = BlockOrigin(parent, place, state.request.session, scope)
             self.index.offer(table.hashes[place], table.block_ids[place], origin)
         state.num_offered_blocks = num_full
 
@@ -219,6 +275,8 @@ class TieredPrefixes:
         return ready
 
     def take_orders(self) -> BlockOrders | None:
+        if self.pins and self.pins.expire(self._now()):
+            self.tell_pins()
         return self.index.take_orders()
 
     def add_to(self, stats: EngineStats) -> EngineStats:
@@ -247,6 +305,7 @@ class TieredPrefixes:
             num_loading=len(self._loading),
             num_tier_stores_dropped=self._num_stores_dropped,
             num_tier_waits=self._num_waits,
+            num_pinned_blocks=len(self.pins.keys),
             tier_wait_s=self._wait_s,
             tier_lookup_s=self._lookup_s,
         )

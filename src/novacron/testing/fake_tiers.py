@@ -40,8 +40,8 @@ Content = dict[int, Slot]  # by offset in a block
 
 
 class FakeTiers:
-    """`num_blocks` for each tier; the oldest blocks leave first. `is_lost` decides of every block
-    that is to be loaded whether it has been lost."""
+    """`num_blocks` for each tier; the oldest blocks that are not pinned leave first. `is_lost`
+    decides of every block that is to be loaded whether it has been lost."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class FakeTiers:
         self._is_lost = is_lost
         self.kept = list(kept) or [OrderedDict() for _ in num_blocks]
         self.origins: dict[BlockHash, BlockOrigin] = {}
+        self.pinned: frozenset[BlockHash] = frozenset()
         self._stores: dict[int, StoreBlock] = {}
         self._loads: list[LoadBlocks] = []
         self._news: list[BlockNews] = []
@@ -78,6 +79,13 @@ class FakeTiers:
         for key in orders.forgotten:
             for content in self.kept:
                 content.pop(key, None)
+        for change in orders.dropped:
+            for key in change.keys:
+                self.kept[change.tier].pop(key, None)
+        if orders.dropped:
+            self._news.append(BlockNews(num_drops=len(orders.dropped)))
+        if orders.pinned is not None:
+            self.pinned = frozenset(orders.pinned)
 
     def begin_step(self, step: SchedulerOutput) -> None:
         self._give_up(written_blocks(step, self._block_size))
@@ -109,7 +117,9 @@ class FakeTiers:
             self.kept[tier][store.key] = content
             added.append(TierKeys(tier, (store.key,)))
             if len(self.kept[tier]) > self._sizes[tier]:
-                removed.append(TierKeys(tier, (self.kept[tier].popitem(last=False)[0],)))
+                oldest = next(key for key in self.kept[tier] if key not in self.pinned)
+                del self.kept[tier][oldest]
+                removed.append(TierKeys(tier, (oldest,)))
         self._news.append(BlockNews(tuple(added), tuple(removed), (store.key,)))
 
     def _load(self, load: LoadBlocks) -> None:

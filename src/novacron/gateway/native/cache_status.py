@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from novacron.observability.metrics import hit_rate, hit_rates
-from novacron.records.output import EngineStats, TierStats
+from novacron.records.output import EngineStats, SessionStats, TierStats
 
 
 class DeviceCache(Struct, frozen=True, kw_only=True):
@@ -46,6 +46,16 @@ class CacheLoads(Struct, frozen=True, kw_only=True):
     lookup_seconds: float
 
 
+class CacheSessions(Struct, frozen=True, kw_only=True):
+    """Conversations, by `session_id`: those remembered, their turns, the turns after a first one,
+    and the share of the prompts of these that was cached (null before any)."""
+
+    known: int
+    turns: int
+    returns: int
+    hit_rate: float | None
+
+
 class CacheStatus(Struct, frozen=True, kw_only=True):
     """The KV cache, fastest level first. `overall_hit_rate` is null before any prompt came;
     `stores_dropped` are blocks that were overwritten before a tier had them."""
@@ -55,6 +65,8 @@ class CacheStatus(Struct, frozen=True, kw_only=True):
     tiers: tuple[CacheTier, ...]
     loads: CacheLoads
     stores_dropped: int
+    pinned_blocks: int
+    sessions: CacheSessions
 
 
 def cache_status(stats: EngineStats) -> CacheStatus:
@@ -76,6 +88,18 @@ def cache_status(stats: EngineStats) -> CacheStatus:
             lookup_seconds=stats.tier_lookup_s,
         ),
         stores_dropped=stats.num_tier_stores_dropped,
+        pinned_blocks=stats.num_pinned_blocks,
+        sessions=_sessions(stats.sessions),
+    )
+
+
+def _sessions(sessions: SessionStats) -> CacheSessions:
+    tokens = sessions.return_tokens
+    return CacheSessions(
+        known=sessions.num_sessions,
+        turns=sessions.num_turns,
+        returns=sessions.num_returns,
+        hit_rate=round(sessions.return_hit_tokens / tokens, 4) if tokens else None,
     )
 
 
