@@ -166,7 +166,7 @@ class CacheConfig:
     kv_scope_share: float = setting(
         0.5,
         "most that one API key of several, or one cache_salt, may take of the pins, and of a KV "
-        "tier while others want room there; 1: no limit",
+        "tier while others want room there, who have equal shares at least",
     )
 
     def __post_init__(self) -> None:

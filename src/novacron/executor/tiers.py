@@ -16,6 +16,8 @@ from novacron.executor.memory_plan import size_text
 from novacron.executor.packed_weights import cache_folder
 from novacron.kv_tiers.block_mover import BlockMemory, BlockMover
 from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.pinned_blocks import PinnedBlocks
+from novacron.kv_tiers.protection import Protection
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import KVTier
@@ -79,11 +81,13 @@ def open_tiers(
     specs: list[TierSpec] = []
     tiers: list[KVTier] = []
     found: list[TierKeys] = []
+    pinned = PinnedBlocks()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
-        tiers.append(RamTier(of_ram, size))
+        protection = Protection(pinned, of_ram // size, cache.kv_scope_share)
+        tiers.append(RamTier(of_ram, size, protection))
         specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
-    disk = _open_disk(cache, kv_folder(model, cache), size, identity)
+    disk = _open_disk(cache, kv_folder(model, cache), size, identity, pinned)
     if disk is not None:
         found.append(TierKeys(len(tiers), disk.keys))
         tiers.append(disk)
@@ -92,10 +96,13 @@ def open_tiers(
         return None
     logger.info("KV tiers: %s", ", ".join(map(_describe, specs)))
     share = min(1.0, _SHARE_OF_CORES * (psutil.cpu_count() or 1))
-    return OpenTiers(tuple(specs), BlockMover(memory, tiers, identity, found=found, share=share))
+    mover = BlockMover(memory, tiers, identity, found=found, pinned=pinned, share=share)
+    return OpenTiers(tuple(specs), mover)
 
 
-def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> DiskTier | None:
+def _open_disk(
+    cache: CacheConfig, folder: Path, size: int, identity: bytes, pinned: PinnedBlocks
+) -> DiskTier | None:
     if cache.kv_disk_size == 0:
         return None
     try:
@@ -104,7 +111,8 @@ def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> 
         capacity = disk_bytes(cache, shutil.disk_usage(folder).free, own)
         if not _is_wanted("kv_disk_size", capacity, cache.kv_disk_size, 2 * size):
             return None
-        return DiskTier(folder, capacity, size, identity)
+        protection = Protection(pinned, capacity // size, cache.kv_scope_share)
+        return DiskTier(folder, capacity, size, identity, protection)
     except OSError as error:
         if cache.kv_disk_path or cache.kv_disk_size:
             raise ConfigError(

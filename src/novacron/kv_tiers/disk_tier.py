@@ -2,7 +2,8 @@
 
 Processes share a folder: each writes to a segment of its own, under a lock on that file, and reads
 them all. A new segment is made under a lock on the folder, after as many of those used longest ago
-have gone as its whole size takes; so the files never exceed the limit. Segments of other models,
+have gone as its whole size takes; so the files never exceed the limit. What is protected in a
+segment that goes is written again into the new one. Segments of other models,
 of other formats and of processes that died count towards it and go like the rest. A crash frees its
 locks with the process, and the next one fills the segment further.
 
@@ -24,7 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from novacron.kv_tiers import segment
+from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.segment import SegmentShape
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
@@ -67,13 +71,20 @@ class DiskTier:
     """
 
     def __init__(
-        self, folder: Path, capacity_bytes: int, record_bytes: int, identity: bytes
+        self,
+        folder: Path,
+        capacity_bytes: int,
+        record_bytes: int,
+        identity: bytes,
+        protection: Protection | None = None,
     ) -> None:
         self._folder = folder
         self._capacity_bytes = capacity_bytes
         self._shape = SegmentShape.within(
             min(_MOST_SEGMENT_BYTES, capacity_bytes // _FEWEST_SEGMENTS), record_bytes, identity
         )
+        num_places = capacity_bytes // record_bytes
+        self._protection = protection or Protection(NO_PINS, num_places)
         self._lock = threading.Lock()
         self._place_of: dict[BlockHash, tuple[_Segment, int]] = {}
         self._segments: dict[Path, _Segment] = {}
@@ -101,16 +112,20 @@ class DiskTier:
         stored: list[BlockHash] = []
         dropped: list[BlockHash] = []
         with self._lock:
-            for key, data, _ in records:
+            for key, data, origin in records:
                 try:
                     if key not in self._place_of:
                         self._append(self._writable(dropped), key, data)
+                        self._protection.add(key, origin.scope)
                 except OSError:
                     if not (stored or dropped):
                         raise
                     break
                 stored.append(key)
-        return Put.of(stored, dropped, self._place_of)
+            done = Put.of(stored, dropped, self._place_of)
+            for key in done.dropped:
+                self._protection.remove(key)
+        return done
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
         found = [False] * len(keys)
@@ -153,6 +168,7 @@ class DiskTier:
                 if where is not None:
                     one, place = where
                     one.places.pop(key, None)
+                    self._protection.remove(key)
                     lost.setdefault(one.path, (one, []))[1].append((place, key))
             for one, lines in lost.values():
                 self._erase(one, lines)
@@ -206,7 +222,8 @@ class DiskTier:
         return self._writing
 
     def _new_segment(self, dropped: list[BlockHash]) -> _Writing:
-        dropped += self._make_room(self._shape.file_bytes)
+        rescued: list[tuple[BlockHash, Bytes]] = []
+        dropped += self._make_room(self._shape.file_bytes, rescued)
         if self._total_bytes() + self._shape.file_bytes > self._capacity_bytes:
             raise OSError(errno.EDQUOT, "other processes fill all that the tier may take")
         path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
@@ -214,7 +231,11 @@ class DiskTier:
         locked = _try_lock(fd)
         assert locked, "nobody else knows a segment that was just made"
         one = self._segments[path] = _Segment(path, self._shape, {})
-        return _Writing(one, fd, 0)
+        writing = _Writing(one, fd, 0)
+        for key, record in rescued:
+            if not writing.is_full:
+                self._append(writing, key, record)
+        return writing
 
     def _adopt(self) -> _Writing | None:
         """A segment of ours that is not full and that no process fills."""
@@ -237,19 +258,48 @@ class DiskTier:
             os.close(self._writing.fd)  # which unlocks it
             self._writing = None
 
-    def _make_room(self, num_bytes: int) -> list[BlockHash]:
+    def _make_room(self, num_bytes: int, rescued: list[tuple[BlockHash, Bytes]]) -> list[BlockHash]:
         """Remove files, those used longest ago first, until so many bytes more are within the
-        limit. Those that a process fills stay."""
+        limit. Those that a process fills stay, and those of which more than half is protected go
+        last. What is protected in the others is added to `rescued`, up to half a segment."""
         dropped: list[BlockHash] = []
         files = sorted(self._files())
         excess = sum(size for _, size, _ in files) + num_bytes - self._capacity_bytes
-        for _, size, path in files:
+        for _, size, path in sorted(files, key=lambda file: self._is_mostly_protected(file[2])):
             if excess <= 0:
                 break
+            kept = self._read_protected(path, self._shape.num_places // 2 - len(rescued))
             if _remove(path):
                 excess -= size
                 dropped += self._forget(path)
+                rescued += kept
         return dropped
+
+    def _is_mostly_protected(self, path: Path) -> bool:
+        one = self._segments.get(path)
+        if one is None or not one.places:
+            return False
+        return 2 * self._protection.num_protected(one.places) > len(one.places)
+
+    def _read_protected(self, path: Path, most: int) -> list[tuple[BlockHash, Bytes]]:
+        """The protected records of a segment of ours, the pinned ones first."""
+        one = self._segments.get(path)
+        if one is None:
+            return []
+        wanted = [key for key in one.places if self._protection.is_protected(key)]
+        wanted.sort(key=lambda key: not self._protection.is_pinned(key))
+        kept: list[tuple[BlockHash, Bytes]] = []
+        fd = self._open(one) if wanted else None
+        if fd is None:
+            return []
+        try:
+            for key in wanted[: max(0, most)]:
+                record = np.empty(one.shape.record_bytes, np.uint8)
+                if segment.read_record(fd, one.shape, one.places[key], record):
+                    kept.append((key, record))
+        finally:
+            os.close(fd)
+        return kept
 
     # What is there
 
@@ -292,6 +342,7 @@ class DiskTier:
         for key, place in places.items():
             one.places[key] = place
             self._place_of.setdefault(key, (one, place))
+            self._protection.add(key, b"")  # whose it is, the file does not tell
 
     def _open(self, one: _Segment, mode: int = os.O_RDONLY) -> int | None:
         """None if it is gone: another process needed the room."""

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
@@ -17,9 +18,14 @@ _MAP_NORESERVE: Final = 0x4000  # Linux; in the module mmap from Python 3.13 on
 
 
 class RamTier:
-    """An arena of `capacity_bytes` at most, which takes memory as it fills. Implements KVTier."""
+    """An arena of `capacity_bytes` at most, which takes memory as it fills. Implements KVTier.
 
-    def __init__(self, capacity_bytes: int, record_bytes: int) -> None:
+    Drops what was used longest ago and is not protected.
+    """
+
+    def __init__(
+        self, capacity_bytes: int, record_bytes: int, protection: Protection | None = None
+    ) -> None:
         self._record_bytes = record_bytes
         num_slots = capacity_bytes // record_bytes
         assert num_slots > 0, "a tier without room for one record"
@@ -28,6 +34,7 @@ class RamTier:
         self._arena = np.frombuffer(pages, np.uint8).reshape(num_slots, record_bytes)
         self._free = list(range(num_slots - 1, -1, -1))
         self._slots: OrderedDict[BlockHash, int] = OrderedDict()  # used longest ago first
+        self._protection = protection or Protection(NO_PINS, num_slots)
         self._lock = threading.Lock()
 
     @property
@@ -37,16 +44,31 @@ class RamTier:
     def put(self, records: Sequence[Record]) -> Put:
         dropped = []
         with self._lock:
-            for key, data, _ in records:
+            for key, data, origin in records:
                 slot = self._slots.pop(key, None)
                 if slot is None and not self._free:
-                    oldest, slot = self._slots.popitem(last=False)
+                    oldest = self._oldest()
+                    if oldest is None:
+                        break
+                    slot = self._slots.pop(oldest)
+                    self._protection.remove(oldest)
                     dropped.append(oldest)
                 elif slot is None:
                     slot = self._free.pop()
                 np.copyto(self._arena[slot], data)
                 self._slots[key] = slot
+                self._protection.add(key, origin.scope)
             return Put.of([record.key for record in records], dropped, self._slots)
+
+    def _oldest(self) -> BlockHash | None:
+        """The one that leaves next; None if all are pinned. Protected ones that stand before it go
+        to the end of the queue, so that they are looked at once in a round."""
+        for _ in range(len(self._slots)):
+            key = next(iter(self._slots))
+            if not self._protection.is_protected(key):
+                return key
+            self._slots.move_to_end(key)
+        return next((key for key in self._slots if not self._protection.is_pinned(key)), None)
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
         found = []
@@ -72,6 +94,7 @@ class RamTier:
             for key in keys:
                 slot = self._slots.pop(key, None)
                 if slot is not None:
+                    self._protection.remove(key)
                     self._free.append(slot)
 
     def close(self) -> None:

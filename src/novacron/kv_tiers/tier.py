@@ -53,7 +53,8 @@ class KVTier(Protocol):
     def used_bytes(self) -> int: ...
 
     def put(self, records: Sequence[Record]) -> Put:
-        """Keep copies of these records; drops what was used longest ago at need."""
+        """Keep copies of these records; drops others at need, but no pinned ones. What finds no
+        room is left out."""
         ...
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
