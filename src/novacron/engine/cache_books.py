@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 from novacron.config.engine import CacheConfig, EngineConfig
-from novacron.executor.tiers import kv_folder
+from novacron.config.folders import kv_folder
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.kv_tiers.pin_file import PinFile
 from novacron.kv_tiers.pins import PinLimits, kept_within

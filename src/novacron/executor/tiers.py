@@ -11,11 +11,12 @@ from typing import Final
 import psutil
 
 from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.folders import kv_folder
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
-from novacron.executor.packed_weights import cache_folder
 from novacron.kv_tiers.block_mover import BlockMemory, BlockMover
 from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.model_label import ModelLabel, write_label
 from novacron.kv_tiers.pinned_blocks import PinnedBlocks
 from novacron.kv_tiers.protection import Protection
 from novacron.kv_tiers.ram_tier import RamTier
@@ -55,13 +56,6 @@ def disk_bytes(cache: CacheConfig, free_bytes: int, own_bytes: int) -> int:
     return min(_DISK_BYTES, (free_bytes + own_bytes) // _SHARE_OF_FREE_DISK)
 
 
-def kv_folder(model: ModelConfig, cache: CacheConfig) -> Path:
-    """Where the disk tier lies."""
-    if cache.kv_disk_path:
-        return Path(cache.kv_disk_path).expanduser()
-    return cache_folder(model) / "kv"
-
-
 def open_tiers(
     model: ModelConfig,
     cache: CacheConfig,
@@ -89,6 +83,13 @@ def open_tiers(
         specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
     disk = _open_disk(cache, kv_folder(model, cache), size, identity, pinned)
     if disk is not None:
+        label = ModelLabel(
+            model=Path(model.model).name or "bundled",
+            model_version=model_version,
+            kv_identity=kv_identity,
+            block_size=memory.block_size,
+        )
+        _write_label(kv_folder(model, cache), identity, label)
         found.append(TierKeys(len(tiers), disk.keys))
         tiers.append(disk)
         specs.append(TierSpec(kind="disk", capacity_bytes=disk.capacity_bytes))
@@ -121,6 +122,13 @@ def _open_disk(
             ) from None
         logger.warning("KV blocks are not kept on disk: %s: %s.", folder, error)
         return None
+
+
+def _write_label(folder: Path, identity: bytes, label: ModelLabel) -> None:
+    try:
+        write_label(folder, identity, label)
+    except OSError as error:  # it is for people only
+        logger.warning("The label of the KV blocks cannot be written: %s.", error)
 
 
 def _is_wanted(key: str, capacity_bytes: int, asked_for: int | None, least_bytes: int) -> bool:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -30,11 +29,10 @@ import numpy as np
 from novacron.kv_tiers import segment
 from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.segment import SegmentShape
+from novacron.kv_tiers.segment_files import SUFFIX, folder_locked, remove_segment, try_lock
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
-_SUFFIX: Final = ".kvseg"
-_LOCK: Final = "lock"
 _MOST_SEGMENT_BYTES: Final = 64 * 2**20
 _FEWEST_SEGMENTS: Final = 8  # a tier gives up one at a time
 _TOUCH_EVERY_S: Final = 10.0
@@ -90,7 +88,7 @@ class DiskTier:
         self._segments: dict[Path, _Segment] = {}
         self._writing: _Writing | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        with self._lock, self._folder_locked():
+        with self._lock, folder_locked(self._folder):
             self._read_new_segments()
             self._used_bytes = self._total_bytes()
 
@@ -194,8 +192,8 @@ class DiskTier:
     def _remove_emptied(self, one: _Segment) -> bool:
         if self._writing is not None and self._writing.segment is one:
             self._end_writing()
-        with self._folder_locked():
-            if not _remove(one.path):  # another process fills it
+        with folder_locked(self._folder):
+            if not remove_segment(one.path):  # another process fills it
                 return False
             self._segments.pop(one.path, None)
             self._used_bytes = self._total_bytes()
@@ -215,7 +213,7 @@ class DiskTier:
         Raises OSError if there can be none."""
         if self._writing is None or self._writing.is_full:
             self._end_writing()
-            with self._folder_locked():
+            with folder_locked(self._folder):
                 self._read_new_segments()
                 self._writing = self._adopt() or self._new_segment(dropped)
                 self._used_bytes = self._total_bytes()
@@ -226,9 +224,9 @@ class DiskTier:
         dropped += self._make_room(self._shape.file_bytes, rescued)
         if self._total_bytes() + self._shape.file_bytes > self._capacity_bytes:
             raise OSError(errno.EDQUOT, "other processes fill all that the tier may take")
-        path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        path = self._folder / f"{uuid.uuid4().hex}{SUFFIX}"
         fd = segment.create(path, self._shape)
-        locked = _try_lock(fd)
+        locked = try_lock(fd)
         assert locked, "nobody else knows a segment that was just made"
         one = self._segments[path] = _Segment(path, self._shape, {})
         writing = _Writing(one, fd, 0)
@@ -245,7 +243,7 @@ class DiskTier:
             fd = self._open(one, os.O_RDWR)
             if fd is None:
                 continue
-            if _try_lock(fd):
+            if try_lock(fd):
                 places, num_taken = segment.read_table(fd, one.shape)
                 self._take_in(one, places)
                 if num_taken < one.shape.num_places:
@@ -269,7 +267,7 @@ class DiskTier:
             if excess <= 0:
                 break
             kept = self._read_protected(path, self._shape.num_places // 2 - len(rescued))
-            if _remove(path):
+            if remove_segment(path):
                 excess -= size
                 dropped += self._forget(path)
                 rescued += kept
@@ -307,7 +305,7 @@ class DiskTier:
         """(last use, size, path) of whatever takes room in the folder."""
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                if entry.name.endswith((_SUFFIX, ".tmp")):
+                if entry.name.endswith((SUFFIX, ".tmp")):
                     with contextlib.suppress(FileNotFoundError):
                         stat = entry.stat()
                         yield stat.st_mtime, stat.st_size, Path(entry.path)
@@ -318,7 +316,7 @@ class DiskTier:
     def _read_new_segments(self) -> None:
         """Take in the segments of our shape that were not there before."""
         for _, _, path in list(self._files()):
-            if path in self._segments or path.suffix != _SUFFIX:
+            if path in self._segments or path.suffix != SUFFIX:
                 continue
             with contextlib.suppress(OSError):
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -359,36 +357,3 @@ class DiskTier:
         for key in mine:
             del self._place_of[key]
         return mine
-
-    @contextlib.contextmanager
-    def _folder_locked(self) -> Iterator[None]:
-        """No other process makes or removes segments meanwhile."""
-        fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _remove(path: Path) -> bool:
-    """Delete a segment unless a process fills it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        if not _try_lock(fd):
-            return False
-        path.unlink(missing_ok=True)
-        return True
-    finally:
-        os.close(fd)
