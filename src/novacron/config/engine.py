@@ -160,6 +160,16 @@ class CacheConfig:
     kv_disk_path: str = setting(
         "", "folder for KV blocks, which servers may share; empty: novacron/kv in cache_dir"
     )
+    kv_prefetch: Literal["off", "conservative", "aggressive", "adaptive"] = setting(
+        "off",
+        "bring blocks from disk into an eighth of kv_ram_size before they are needed; "
+        "conservative: those of waiting requests, and pinned ones at start; "
+        "aggressive: also of sessions whose next turn is due; "
+        "adaptive: of these only while enough of them were used",
+    )
+    kv_prefetch_bandwidth: int = setting(
+        256 * 2**20, "most bytes a second that are fetched ahead", unit="bytes"
+    )
     kv_pin_share: float = setting(
         0.5, "most of the smallest KV tier that pinned prefixes may take; 0: nothing can be pinned"
     )
@@ -179,6 +189,10 @@ class CacheConfig:
         require(
             self.kv_cache_memory is None or self.kv_cache_memory > 0,
             "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
+        )  # fmt: skip
+        require(
+            self.kv_prefetch_bandwidth > 0, "kv_prefetch_bandwidth", self.kv_prefetch_bandwidth,
+            "give a size such as 256Mi",
         )  # fmt: skip
         for key in ("kv_pin_share", "kv_scope_share"):
             share = getattr(self, key)

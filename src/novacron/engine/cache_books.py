@@ -11,8 +11,9 @@ from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.kv_tiers.pin_file import PinFile
 from novacron.kv_tiers.pins import PinLimits, kept_within
 from novacron.kv_tiers.record import identity_of, record_bytes
-from novacron.records.output import ModelSpec
+from novacron.records.output import PREFETCH_BUFFER, ModelSpec
 from novacron.scheduler.cache_desk import CacheDesk
+from novacron.scheduler.prefetch import Prefetcher, PrefetchLimits
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.tiered_prefixes import TieredPrefixes
 
@@ -36,7 +37,11 @@ def build_cache_desk(
         pin_limits(config.cache, spec, block_bytes),
         lambda pin: pin.expires_s is None or pin.expires_s > now_s,
     )
-    tiers = TieredPrefixes(kv_cache, spec.kv_tiers, pins=pins)
+    prefetcher = _prefetcher(config.cache, spec, block_bytes, sessions)
+    tiers = TieredPrefixes(kv_cache, spec.kv_tiers, pins=pins, prefetcher=prefetcher)
+    if prefetcher is not None:
+        for pin in pins.all:
+            prefetcher.want(pin.keys)
     return tiers, CacheDesk(
         kv_cache, tiers, sessions, block_bytes=block_bytes, write_pins=file.write
     )
@@ -44,6 +49,22 @@ def build_cache_desk(
 
 def pin_limits(cache: CacheConfig, spec: ModelSpec, block_bytes: int) -> PinLimits:
     """Pins are kept in every tier, so the smallest one bounds them."""
-    smallest = min(tier.capacity_bytes for tier in spec.kv_tiers)
+    kept = [tier for tier in spec.kv_tiers if tier.kind != PREFETCH_BUFFER]
+    smallest = min(tier.capacity_bytes for tier in kept)
     most_blocks = int(cache.kv_pin_share * smallest) // block_bytes
     return PinLimits(most_blocks, int(cache.kv_scope_share * most_blocks))
+
+
+def _prefetcher(
+    cache: CacheConfig, spec: ModelSpec, block_bytes: int, sessions: Sessions
+) -> Prefetcher | None:
+    """None unless prefetch is on and has a buffer."""
+    kinds = [tier.kind for tier in spec.kv_tiers]
+    if cache.kv_prefetch == "off" or PREFETCH_BUFFER not in kinds:
+        return None
+    buffer = kinds.index(PREFETCH_BUFFER)
+    limits = PrefetchLimits(
+        buffer_blocks=spec.kv_tiers[buffer].capacity_bytes // block_bytes,
+        blocks_per_s=cache.kv_prefetch_bandwidth / block_bytes,
+    )
+    return Prefetcher(cache.kv_prefetch, buffer, limits, sessions.likely_to_return)

@@ -63,8 +63,11 @@ class EngineCore:
         return self._scheduler.awaits_block_news
 
     def take_block_news(self) -> bool:
-        """Look what KV tiers did, where no step does so. Whether there was something."""
-        return self._take_block_news()
+        """Look what KV tiers did, where no step does so, and give them what there is to do. Whether
+        there was something."""
+        has_news = self._take_block_news()
+        self._order_blocks()
+        return has_news
 
     def ask(self, order: CacheOrder) -> CacheAnswer:
         """Something about the KV cache itself."""

@@ -23,12 +23,13 @@ from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import KVTier
 from novacron.records.block_moves import TierKeys
-from novacron.records.output import TierSpec
+from novacron.records.output import PREFETCH_BUFFER, TierSpec
 
 _RAM_BYTES: Final = 4 * 2**30
 _SHARE_OF_FREE_RAM: Final = 8
 _DISK_BYTES: Final = 20 * 2**30
 _SHARE_OF_FREE_DISK: Final = 10
+_PREFETCH_SHARE: Final = 8  # of the RAM tier
 _SHARE_OF_CORES: Final = 0.015  # for stores while steps follow each other
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,13 @@ def disk_bytes(cache: CacheConfig, free_bytes: int, own_bytes: int) -> int:
     return min(_DISK_BYTES, (free_bytes + own_bytes) // _SHARE_OF_FREE_DISK)
 
 
+def prefetch_bytes(cache: CacheConfig, of_ram: int, record_bytes: int) -> int:
+    """How much of the RAM is for what is fetched ahead of its use."""
+    wanted = of_ram // _PREFETCH_SHARE
+    has_source = cache.kv_disk_size != 0
+    return wanted if cache.kv_prefetch != "off" and has_source and wanted >= record_bytes else 0
+
+
 def open_tiers(
     model: ModelConfig,
     cache: CacheConfig,
@@ -78,9 +86,14 @@ def open_tiers(
     pinned = PinnedBlocks()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
+        ahead = prefetch_bytes(cache, of_ram, size)
+        of_ram -= ahead
         protection = Protection(pinned, of_ram // size, cache.kv_scope_share)
         tiers.append(RamTier(of_ram, size, protection))
         specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
+        if ahead:
+            tiers.append(RamTier(ahead, size))
+            specs.append(TierSpec(kind=PREFETCH_BUFFER, capacity_bytes=ahead))
     disk = _open_disk(cache, kv_folder(model, cache), size, identity, pinned)
     if disk is not None:
         label = ModelLabel(

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from novacron.kv_tiers.pinned_blocks import PinnedBlocks
+from novacron.kv_tiers.promoter import Promoter
 from novacron.kv_tiers.record import block_of, is_sound, record_bytes, seal
 from novacron.kv_tiers.tier import Bytes, KVTier, Record
 from novacron.records.block import BlockHash
@@ -132,6 +133,8 @@ class BlockMover:
         ]
         for thread in self._threads:
             thread.start()
+        size = record_bytes(memory.block_bytes)
+        self._promoter = Promoter(self._tiers, identity, size, self._tell_promoted)
 
     # From the thread of the steps
 
@@ -153,6 +156,8 @@ class BlockMover:
             tier.delete(orders.forgotten)
         if orders.pinned is not None:
             self._pinned.replace(orders.pinned)
+        if orders.promotions:
+            self._promoter.order(orders.promotions)
         if orders.dropped:  # whole segments, perhaps: nothing that a step should wait for
             thread = threading.Thread(
                 target=self._drop, args=(orders.dropped,), name="drop-blocks", daemon=True
@@ -198,6 +203,7 @@ class BlockMover:
                 num_stores_dropped=self._num_stores_dropped,
                 totals=tuple(self._totals),
                 num_drops=sum(one.num_drops for one in news),
+                promoted=tuple(key for one in news for key in one.promoted),
             )
 
     def close(self, patience_s: float = 0.0) -> None:
@@ -206,6 +212,7 @@ class BlockMover:
             self._closing_at_s = self._clock() + patience_s
             self._has_stores.notify()
             self._has_loads.notify()
+        self._promoter.close(patience_s + 10.0)
         for thread in self._threads:
             thread.join(patience_s + 10.0)
         for tier in self._tiers:
@@ -304,6 +311,10 @@ class BlockMover:
                 self._see_error(change.tier, error)
             self._count(change.tier)
         self._tell(BlockNews(num_drops=len(dropped)))
+
+    def _tell_promoted(self, news: BlockNews, target: int, num_stored: int) -> None:
+        self._count(target, num_stored=num_stored)
+        self._tell(news)
 
     # Loading
 

@@ -15,20 +15,25 @@ from novacron.records.block_moves import (
     BlockOrders,
     BlockOrigin,
     LoadBlocks,
+    PromoteBlocks,
     StoreBlock,
     TierKeys,
 )
 
 
 class TierIndex:
-    """For `num_tiers` tiers, fastest first. Collects orders until `take_orders`."""
+    """For `num_tiers` tiers, fastest first. Collects orders until `take_orders`. What a step has
+    filled is not stored in the tier `buffer`, which gets blocks from others only."""
 
-    def __init__(self, num_tiers: int) -> None:
+    def __init__(self, num_tiers: int, buffer: int | None = None) -> None:
         self._num_tiers = num_tiers
         self._all = (1 << num_tiers) - 1
+        self._stored = self._all if buffer is None else self._all & ~(1 << buffer)
         self._tiers_of: dict[BlockHash, int] = {}  # a bit for each tier that has the block
         self._storing: set[BlockHash] = set()
         self._num_dropping = 0
+        self._promoting: set[BlockHash] = set()
+        self._promotions: list[PromoteBlocks] = []
         self.num_blocks = [0] * num_tiers
 
         self._stores: list[StoreBlock] = []
@@ -46,7 +51,7 @@ class TierIndex:
     @property
     def awaits_news(self) -> bool:
         """Whether something was ordered to be stored or dropped that nothing was heard of yet."""
-        return bool(self._storing) or self._num_dropping > 0
+        return bool(self._storing or self._promoting) or self._num_dropping > 0
 
     def tier_of(self, key: BlockHash) -> int | None:
         """The fastest tier that has the block."""
@@ -59,7 +64,7 @@ class TierIndex:
 
     def offer(self, key: BlockHash, block_id: int, origin: BlockOrigin = NO_ORIGIN) -> None:
         """A device block holds this now: store it where it is not yet."""
-        missing = self._all & ~self._tiers_of.get(key, 0)
+        missing = self._stored & ~self._tiers_of.get(key, 0)
         if missing == 0 or key in self._storing:
             return
         self._storing.add(key)
@@ -80,6 +85,13 @@ class TierIndex:
             self._remove(key, self._all)
             self._forgotten.append(key)
 
+    def is_promoting(self, key: BlockHash) -> bool:
+        return key in self._promoting
+
+    def promote(self, order: PromoteBlocks) -> None:
+        self._promoting.update(order.keys)
+        self._promotions.append(order)
+
     def keep(self, keys: frozenset[BlockHash]) -> None:
         """Tiers shall not drop these by themselves, and may drop all others."""
         self._pins_are_new |= keys != self._kept
@@ -99,7 +111,9 @@ class TierIndex:
 
     def take_orders(self) -> BlockOrders | None:
         """What ranks shall do, given once; None if there is nothing."""
-        collections = (self._stores, self._loads, self._used, self._forgotten, self._dropped)
+        collections = (
+            self._stores, self._loads, self._used, self._forgotten, self._dropped, self._promotions
+        )  # fmt: skip
         if not any(collections) and not self._pins_are_new:
             return None
         orders = BlockOrders(
@@ -109,6 +123,7 @@ class TierIndex:
             tuple(self._forgotten),
             dropped=tuple(self._dropped),
             pinned=tuple(self._kept) if self._pins_are_new else None,
+            promotions=tuple(self._promotions),
         )
         self._pins_are_new = False
         for collected in collections:
@@ -127,6 +142,7 @@ class TierIndex:
                 self._remove(key, 1 << change.tier)
         self._storing.difference_update(news.settled)
         self._num_dropping -= news.num_drops
+        self._promoting.difference_update(news.promoted)
 
     def check_integrity(self) -> None:
         """Recount the slow way. Raises AssertionError on a bug of ours."""

@@ -60,6 +60,14 @@ class TierKeys(msgspec.Struct, frozen=True, array_like=True):
     keys: tuple[BlockHash, ...]
 
 
+class PromoteBlocks(msgspec.Struct, frozen=True, array_like=True):
+    """Copy blocks from a tier into a faster one; nobody waits for them."""
+
+    source: int
+    target: int
+    keys: tuple[BlockHash, ...]
+
+
 class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     """What ranks shall do beside the steps. `used` were needed just now, the first the least.
     `dropped` are not wanted any more in one tier. `pinned` are all that tiers must not drop by
@@ -71,6 +79,7 @@ class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     forgotten: tuple[BlockHash, ...] = ()
     dropped: tuple[TierKeys, ...] = ()
     pinned: tuple[BlockHash, ...] | None = None
+    promotions: tuple[PromoteBlocks, ...] = ()
 
 
 class LoadedBlocks(msgspec.Struct, frozen=True, array_like=True):
@@ -103,3 +112,4 @@ class BlockNews(msgspec.Struct, frozen=True, array_like=True):
     num_stores_dropped: int = 0  # in all: their blocks were needed for something else before
     totals: tuple[TierTotals, ...] = ()
     num_drops: int = 0  # of BlockOrders.dropped that are done
+    promoted: tuple[BlockHash, ...] = ()  # or could not be

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -44,10 +45,13 @@ class WatchStats(msgspec.Struct, frozen=True, kw_only=True):
     is_alarmed: bool = False
 
 
+PREFETCH_BUFFER: Final = "prefetch"  # the kind of a tier that holds what was fetched ahead
+
+
 class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A place for blocks below the device. It never takes more than `capacity_bytes`."""
 
-    kind: str  # ram, disk
+    kind: str  # ram, prefetch, disk
     capacity_bytes: int
 
 

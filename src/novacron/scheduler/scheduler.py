@@ -173,6 +173,7 @@ class Scheduler:
         self._num_added += 1
         self._live[request.request_id] = state
         self._waiting.add(state)
+        self._tiers.expect(state)
         if request.output_token_ids:
             stop = conditions.after(request.output_token_ids[-1], len(request.output_token_ids))
             if stop is not None:

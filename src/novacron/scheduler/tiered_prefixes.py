@@ -29,6 +29,7 @@ from novacron.records.block_moves import (
     TierTotals,
 )
 from novacron.records.output import EngineStats, TierSpec, TierStats
+from novacron.scheduler.prefetch import Effect, Prefetcher
 from novacron.scheduler.request_state import RequestState, RequestStatus
 
 
@@ -38,6 +39,10 @@ class Tiers(Protocol):
     @property
     def public_keys(self) -> frozenset[BlockHash]:
         """Blocks that requests of all salts share."""
+        ...
+
+    def expect(self, state: RequestState) -> None:
+        """The request has come, and will start sooner or later."""
         ...
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
@@ -79,6 +84,9 @@ class NoTiers:
     public_keys: frozenset[BlockHash] = frozenset()
     awaits_news = False
 
+    def expect(self, state: RequestState) -> None:
+        pass
+
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
         return []
 
@@ -119,8 +127,11 @@ class TieredPrefixes:
         clock: Callable[[], float] = time.monotonic,
         pins: Pins | None = None,
         now: Callable[[], float] = time.time,
+        prefetcher: Prefetcher | None = None,
     ) -> None:
-        self.index = TierIndex(len(tiers))
+        buffer = None if prefetcher is None else prefetcher.buffer
+        self.index = TierIndex(len(tiers), buffer)
+        self._prefetcher = prefetcher
         self._kv_cache = kv_cache
         self._specs = tuple(tiers)
         self._clock = clock
@@ -148,7 +159,8 @@ class TieredPrefixes:
 
     @property
     def awaits_news(self) -> bool:
-        return self.index.awaits_news
+        watches = self._prefetcher is not None and self._prefetcher.is_watching
+        return watches or self.index.awaits_news
 
     def tell_pins(self) -> None:
         """Have the tiers keep what is pinned now, and nothing else."""
@@ -172,6 +184,24 @@ class TieredPrefixes:
         for tier, spec in enumerate(self._specs):
             if spec.kind in kinds:
                 self.index.drop(tier, self.index.keys_except(tier, keep))
+
+    def expect(self, state: RequestState) -> None:
+        if self._prefetcher is not None:
+            self._prefetcher.expect(lambda: self._chain_of_waiting(state))
+
+    def _chain_of_waiting(self, state: RequestState) -> list[BlockHash] | None:
+        if state.status is not RequestStatus.WAITING or state.needs_whole_prompt:
+            return None
+        return self._kv_cache.chain(state.blocks, state.token_ids)
+
+    def _prefetch(self, prefetcher: Prefetcher) -> None:
+        buffer = prefetcher.buffer
+        effect = Effect(
+            self._totals[buffer].num_stored, self._hit_tokens[buffer] // self._kv_cache.block_size
+        )
+        is_on_device = self._kv_cache.is_cached
+        for order in prefetcher.choose(self._clock(), self.index, is_on_device, effect):
+            self.index.promote(order)
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
         if state.has_loaded or not self.index.has_blocks:
@@ -277,6 +307,8 @@ class TieredPrefixes:
     def take_orders(self) -> BlockOrders | None:
         if self.pins and self.pins.expire(self._now()):
             self.tell_pins()
+        if self._prefetcher is not None:
+            self._prefetch(self._prefetcher)
         return self.index.take_orders()
 
     def add_to(self, stats: EngineStats) -> EngineStats:

@@ -19,6 +19,7 @@ from novacron.records.block_moves import (
     BlockOrigin,
     LoadBlocks,
     LoadedBlocks,
+    PromoteBlocks,
     StoreBlock,
     TierKeys,
 )
@@ -84,6 +85,8 @@ class FakeTiers:
                 self.kept[change.tier].pop(key, None)
         if orders.dropped:
             self._news.append(BlockNews(num_drops=len(orders.dropped)))
+        for order in orders.promotions:
+            self._promote(order)
         if orders.pinned is not None:
             self.pinned = frozenset(orders.pinned)
 
@@ -121,6 +124,21 @@ class FakeTiers:
                 del self.kept[tier][oldest]
                 removed.append(TierKeys(tier, (oldest,)))
         self._news.append(BlockNews(tuple(added), tuple(removed), (store.key,)))
+
+    def _promote(self, order: PromoteBlocks) -> None:
+        source, target = self.kept[order.source], self.kept[order.target]
+        added = tuple(key for key in order.keys if key in source)
+        target.update({key: source[key] for key in added})
+        gone = [
+            target.popitem(last=False)[0] for _ in range(len(target) - self._sizes[order.target])
+        ]
+        self._news.append(
+            BlockNews(
+                added=(TierKeys(order.target, added),),
+                removed=(TierKeys(order.target, tuple(gone)),),
+                promoted=order.keys,
+            )
+        )
 
     def _load(self, load: LoadBlocks) -> None:
         ok, removed = [], []

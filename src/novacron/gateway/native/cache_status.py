@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from novacron.observability.metrics import hit_rate, hit_rates
-from novacron.records.output import EngineStats, SessionStats, TierStats
+from novacron.records.output import PREFETCH_BUFFER, EngineStats, SessionStats, TierStats
 
 
 class DeviceCache(Struct, frozen=True, kw_only=True):
@@ -56,6 +56,15 @@ class CacheSessions(Struct, frozen=True, kw_only=True):
     hit_rate: float | None
 
 
+class CachePrefetch(Struct, frozen=True, kw_only=True):
+    """Blocks brought into the prefetch buffer, how many were loaded from there, and the share that
+    is (null before any)."""
+
+    fetched: int
+    used: int
+    effectiveness: float | None
+
+
 class CacheStatus(Struct, frozen=True, kw_only=True):
     """The KV cache, fastest level first. `overall_hit_rate` is null before any prompt came;
     `stores_dropped` are blocks that were overwritten before a tier had them."""
@@ -67,6 +76,7 @@ class CacheStatus(Struct, frozen=True, kw_only=True):
     stores_dropped: int
     pinned_blocks: int
     sessions: CacheSessions
+    prefetch: CachePrefetch | None
 
 
 def cache_status(stats: EngineStats) -> CacheStatus:
@@ -90,6 +100,7 @@ def cache_status(stats: EngineStats) -> CacheStatus:
         stores_dropped=stats.num_tier_stores_dropped,
         pinned_blocks=stats.num_pinned_blocks,
         sessions=_sessions(stats.sessions),
+        prefetch=_prefetch(stats),
     )
 
 
@@ -101,6 +112,16 @@ def _sessions(sessions: SessionStats) -> CacheSessions:
         returns=sessions.num_returns,
         hit_rate=round(sessions.return_hit_tokens / tokens, 4) if tokens else None,
     )
+
+
+def _prefetch(stats: EngineStats) -> CachePrefetch | None:
+    """None where nothing is prefetched."""
+    buffers = [tier for tier in stats.kv_tiers if tier.kind == PREFETCH_BUFFER]
+    if not buffers:
+        return None
+    fetched, used = buffers[0].num_stored, buffers[0].num_loaded
+    share = round(min(1.0, used / fetched), 4) if fetched else None
+    return CachePrefetch(fetched=fetched, used=used, effectiveness=share)
 
 
 def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
