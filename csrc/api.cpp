@@ -17,7 +17,7 @@
 namespace novacron {
 namespace {
 
-constexpr int32_t kAbiVersion = 7;
+constexpr int32_t kAbiVersion = 8;
 
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -134,4 +134,8 @@ void novacron_map(Context* context, const novacron::MapCall* call) {
 
 void novacron_mix_experts(Context* context, const novacron::ExpertsCall* call) {
   novacron::mix_experts(*context, *call);
+}
+
+void novacron_copy_blocks(Context* context, const novacron::CopyCall* call) {
+  context->level.copy_blocks(*call);
 }

@@ -187,6 +187,17 @@ struct SampleCall {
   int64_t num_rows, vocab_size, stride;
 };
 
+// Copies blocks, source by source to its target, which may be the same. With `sums`, not null, also
+// the first 16 bytes of BLAKE3 of each head and its copy: `heads` is [count][head_bytes], at most
+// 1,024 each, and `sums` [count][16]. Computed by the calling thread alone.
+struct CopyCall {
+  const uint8_t* const* sources;
+  uint8_t* const* targets;
+  const uint8_t* heads;
+  uint8_t* sums;
+  int64_t count, block_bytes, head_bytes;
+};
+
 // A recorded sequence of calls, run as often as wanted for steps of different sizes. `calls` holds
 // the call structs, which are changed in place: of each sizing, the 8 bytes at `offset` become
 // sizes[size] of the step. All pointers in them must stay valid.
@@ -232,6 +243,8 @@ NOVACRON_API void novacron_map(novacron::Context* context, const novacron::MapCa
 NOVACRON_API void novacron_mix_experts(novacron::Context* context,
                                        const novacron::ExpertsCall* call);
 NOVACRON_API void novacron_sample(novacron::Context* context, const novacron::SampleCall* call);
+NOVACRON_API void novacron_copy_blocks(novacron::Context* context,
+                                       const novacron::CopyCall* call);
 // The operations in order. The pool's threads stay awake from the first to the last.
 NOVACRON_API void novacron_run(novacron::Context* context, const novacron::Program* program,
                                const int64_t* sizes);

@@ -9,6 +9,7 @@ namespace novacron {
 constexpr int64_t kPanel = 64;  // outputs that lie side by side in packed weights
 constexpr int64_t kCellBytes = 4;
 constexpr int64_t kLargestGroup = 128;
+constexpr int64_t kSumBytes = 16;
 
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -28,6 +29,7 @@ struct Level {
   Peak (*find_peak)(const float* x, int64_t size);
   void (*find_weights)(const float* x, int64_t size, float peak, double temperature,
                        int64_t* weights);
+  void (*copy_blocks)(const CopyCall&);
 };
 
 extern const Level kPortableLevel;

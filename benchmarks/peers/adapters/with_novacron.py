@@ -60,6 +60,8 @@ class NovaCronAdapter:
             "max_model_len": limits.tokens_per_stream,
             "max_num_seqs": limits.streams,
             "kv_cache_memory": int(traffic.kv_bytes_per_token * kv_tokens * _SPARE),
+            "kv_ram_size": 0,
+            "kv_disk_size": 0,  # an earlier run had the same prompts
             **SETTINGS[precision],
             **limits.options,
         }

@@ -15,6 +15,7 @@ from typing import Any, Generic
 from novacron.bench import (
     accuracy,
     cache,
+    cache_policy,
     latency,
     resources,
     result,
@@ -23,6 +24,7 @@ from novacron.bench import (
     startup,
     throughput,
 )
+from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
 from novacron.bench.report import Grid, goals_grid, markdown
 from novacron.bench.result import BenchResult
@@ -90,6 +92,11 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         "Time to first token with and without a cached prefix.",
         CacheScenario,
         _on_target(cache.run),
+    ),
+    "cache-policy": Benchmark(
+        "Eviction policies on made-up traces, beside the optimum. No server.",
+        CachePolicyScenario,
+        cache_policy.run,
     ),
     "speculation": Benchmark(
         "Tokens per second with guesses and without, on the same questions.",

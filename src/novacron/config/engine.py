@@ -151,6 +151,17 @@ class CacheConfig:
         "more than an eighth of the free RAM",
         unit="bytes",
     )
+    kv_eviction_policy: Literal["lru", "lfu", "ttl", "arc", "cost", "learned"] = setting(
+        "learned",
+        "which KV blocks leave a full RAM tier first: used longest ago, least often, not for an "
+        "hour (whether it is full or not), ARC, by several factors, or by what was learned of "
+        "when blocks come back",
+    )
+    kv_eviction_weights: str = setting(
+        "",
+        "with the policy cost: what each factor counts, as temporal=0.5,prediction=0.5, of "
+        "temporal, frequency, prediction, size, recompute and context; empty: its own",
+    )
     kv_disk_size: int | None = setting(
         None,
         "most bytes on disk for KV blocks, which a later start finds again; 0: none; empty: 20Gi, "
@@ -220,6 +231,11 @@ class SchedulerConfig:
         True, "compute long prompts in parts beside running requests"
     )
     max_queued_requests: int = setting(1024, "most requests waiting; more are refused with 503")
+    preemption_mode: Literal["swap", "recompute"] = setting(
+        "swap",
+        "a request whose KV blocks are needed for others: its tokens go to the KV tier in RAM, or "
+        "are computed again",
+    )
 
     def __post_init__(self) -> None:
         for key in ("max_num_seqs", "max_num_batched_tokens", "max_queued_requests"):

@@ -2,7 +2,8 @@
 
     kv_tiers: [{kind: ram, size: 4Gi}, {kind: disk, path: /var/cache/kv, size: 20Gi}]
 
-says the same as kv_ram_size, kv_disk_path and kv_disk_size. A kind that is not in it is off.
+says the same as kv_ram_size, kv_disk_path and kv_disk_size. A kind that is not in it is off. The
+policy and weights of RAM are kv_eviction_policy and kv_eviction_weights.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from novacron.errors import ConfigError
 
 _ORDER: Final = ("ram", "disk")
 _KEYS: Final = {
-    "ram": {"size": "kv_ram_size"},
+    "ram": {
+        "size": "kv_ram_size",
+        "policy": "kv_eviction_policy",
+        "weights": "kv_eviction_weights",
+    },
     "disk": {"size": "kv_disk_size", "path": "kv_disk_path"},
 }
 

@@ -13,6 +13,7 @@ from novacron.kv_tiers.pins import PinLimits, kept_within
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.records.output import PREFETCH_BUFFER, ModelSpec
 from novacron.scheduler.cache_desk import CacheDesk
+from novacron.scheduler.fetch_choice import MeasuredFetchChoice
 from novacron.scheduler.prefetch import Prefetcher, PrefetchLimits
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.tiered_prefixes import TieredPrefixes
@@ -38,7 +39,13 @@ def build_cache_desk(
         lambda pin: pin.expires_s is None or pin.expires_s > now_s,
     )
     prefetcher = _prefetcher(config.cache, spec, block_bytes, sessions)
-    tiers = TieredPrefixes(kv_cache, spec.kv_tiers, pins=pins, prefetcher=prefetcher)
+    choice = MeasuredFetchChoice(
+        spec.kv_tiers,
+        block_bytes=spec.kv_cache_bytes // spec.num_blocks,
+        block_size=spec.block_size,
+        tokens_per_step=config.scheduler.max_num_batched_tokens,
+    )
+    tiers = TieredPrefixes(kv_cache, spec.kv_tiers, choice=choice, pins=pins, prefetcher=prefetcher)
     if prefetcher is not None:
         for pin in pins.all:
             prefetcher.want(pin.keys)

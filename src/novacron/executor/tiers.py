@@ -14,8 +14,15 @@ from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.config.folders import kv_folder
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
-from novacron.kv_tiers.block_mover import BlockMemory, BlockMover
+from novacron.kernels.native.block_copies import NativeCopies
+from novacron.kernels.native.library import NativeContext, NativeUnavailable
+from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
+from novacron.kv_tiers.block_memory import BlockMemory
+from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.eviction.choice import PolicyConfig, make_policy
+from novacron.kv_tiers.eviction.cost import CostConfig
+from novacron.kv_tiers.eviction.score import Weights
 from novacron.kv_tiers.model_label import ModelLabel, write_label
 from novacron.kv_tiers.pinned_blocks import PinnedBlocks
 from novacron.kv_tiers.protection import Protection
@@ -30,7 +37,8 @@ _SHARE_OF_FREE_RAM: Final = 8
 _DISK_BYTES: Final = 20 * 2**30
 _SHARE_OF_FREE_DISK: Final = 10
 _PREFETCH_SHARE: Final = 8  # of the RAM tier
-_SHARE_OF_CORES: Final = 0.015  # for stores while steps follow each other
+_SHARE_OF_CORES: Final = 0.0075  # for stores while steps follow each other
+_MOST_LOADERS: Final = 4
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +91,16 @@ def open_tiers(
     specs: list[TierSpec] = []
     tiers: list[KVTier] = []
     found: list[TierKeys] = []
+    copies = _open_copies()
     pinned = PinnedBlocks()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
         ahead = prefetch_bytes(cache, of_ram, size)
         of_ram -= ahead
-        protection = Protection(pinned, of_ram // size, cache.kv_scope_share)
-        tiers.append(RamTier(of_ram, size, protection))
+        num_blocks = of_ram // size
+        protection = Protection(pinned, num_blocks, cache.kv_scope_share)
+        policy = make_policy(_policy_of(cache), num_blocks, protection.is_protected)
+        tiers.append(RamTier(of_ram, size, policy, copies, protection=protection))
         specs.append(TierSpec(kind="ram", capacity_bytes=of_ram))
         if ahead:
             tiers.append(RamTier(ahead, size))
@@ -109,9 +120,26 @@ def open_tiers(
     if not tiers:
         return None
     logger.info("KV tiers: %s", ", ".join(map(_describe, specs)))
-    share = min(1.0, _SHARE_OF_CORES * (psutil.cpu_count() or 1))
-    mover = BlockMover(memory, tiers, identity, found=found, pinned=pinned, share=share)
+    num_cores = psutil.cpu_count() or 1
+    mover = BlockMover(
+        memory,
+        tiers,
+        identity,
+        found=found,
+        pinned=pinned,
+        share=min(1.0, _SHARE_OF_CORES * num_cores),
+        park_in=next((place for place, spec in enumerate(specs) if spec.kind == "ram"), None),
+        copies=copies,
+        num_loaders=min(_MOST_LOADERS, num_cores),
+    )
     return OpenTiers(tuple(specs), mover)
+
+
+def _open_copies() -> BlockCopies:
+    try:
+        return NativeCopies(NativeContext(1))
+    except NativeUnavailable:  # said when the kernels were chosen
+        return PlainCopies()
 
 
 def _open_disk(
@@ -142,6 +170,21 @@ def _write_label(folder: Path, identity: bytes, label: ModelLabel) -> None:
         write_label(folder, identity, label)
     except OSError as error:  # it is for people only
         logger.warning("The label of the KV blocks cannot be written: %s.", error)
+
+
+def _policy_of(cache: CacheConfig) -> PolicyConfig:
+    if not cache.kv_eviction_weights:
+        return PolicyConfig(name=cache.kv_eviction_policy)
+    if cache.kv_eviction_policy != "cost":
+        raise ConfigError(
+            f"kv_eviction_weights is for the policy cost, but kv_eviction_policy is "
+            f"{cache.kv_eviction_policy}. Leave the weights out, or set that."
+        )
+    try:
+        weights = Weights.parse(cache.kv_eviction_weights)
+    except ConfigError as error:
+        raise ConfigError(f"kv_eviction_weights: {error}") from None
+    return PolicyConfig(name="cost", cost=CostConfig(weights=weights))
 
 
 def _is_wanted(key: str, capacity_bytes: int, asked_for: int | None, least_bytes: int) -> bool:

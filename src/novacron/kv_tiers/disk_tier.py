@@ -28,6 +28,7 @@ import numpy as np
 
 from novacron.kv_tiers import segment
 from novacron.kv_tiers.protection import NO_PINS, Protection
+from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.segment import SegmentShape
 from novacron.kv_tiers.segment_files import SUFFIX, folder_locked, remove_segment, try_lock
 from novacron.kv_tiers.tier import Bytes, Put, Record
@@ -62,7 +63,8 @@ class _Writing:
 
 
 class DiskTier:
-    """Segments in `folder`, together at most `capacity_bytes`. Implements KVTier.
+    """Segments in `folder`, together at most `capacity_bytes`. Implements KVTier and
+    ReadsParts.
 
     Opening reads the tables of all segments with this identity: some 50 KB for each 64 MiB. Raises
     OSError if the folder cannot be made or written to.
@@ -110,41 +112,46 @@ class DiskTier:
         stored: list[BlockHash] = []
         dropped: list[BlockHash] = []
         with self._lock:
-            for key, data, origin in records:
+            new = list({one.key: one for one in records if one.key not in self._place_of}.values())
+            stored += [one.key for one in records if one.key in self._place_of]
+            while new:
                 try:
-                    if key not in self._place_of:
-                        self._append(self._writable(dropped), key, data)
-                        self._protection.add(key, origin.scope)
+                    count = self._append(self._writable(dropped), new)
                 except OSError:
                     if not (stored or dropped):
                         raise
                     break
-                stored.append(key)
+                for one in new[:count]:
+                    self._protection.add(one.key, one.origin.scope)
+                stored += [one.key for one in new[:count]]
+                del new[:count]
             done = Put.of(stored, dropped, self._place_of)
             for key in done.dropped:
                 self._protection.remove(key)
         return done
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
+        headers = np.empty((len(keys), HEADER_BYTES), np.uint8)
+        found = self.get_parts(keys, headers, [record[HEADER_BYTES:] for record in into])
+        for record, header in zip(into, headers, strict=True):
+            record[:HEADER_BYTES] = header
+        return found
+
+    def get_parts(
+        self, keys: Sequence[BlockHash], headers: Bytes, blocks: Sequence[Bytes]
+    ) -> list[bool]:
         found = [False] * len(keys)
-        with self._lock:
-            wanted = [self._place_of.get(key) for key in keys]
-        files: dict[Path, int | None] = {}
-        try:
-            for index, where in enumerate(wanted):
-                if where is None:
-                    continue
-                one, place = where
-                if one.path not in files:
-                    files[one.path] = self._open(one)
-                fd = files[one.path]
-                found[index] = fd is not None and segment.read_record(
-                    fd, one.shape, place, into[index]
-                )
-        finally:
-            for fd in files.values():
-                if fd is not None:
-                    os.close(fd)
+        # Without the lock, which is held for as long as records are written.
+        wanted = [self._place_of.get(key) for key in keys]
+        for one, place, rows in _runs(wanted):
+            fd = self._open(one)
+            if fd is None:
+                continue
+            try:
+                num_read = segment.read_records(fd, one.shape, place, headers[rows], blocks[rows])
+            finally:
+                os.close(fd)
+            found[rows.start : rows.start + num_read] = [True] * num_read
         return found
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
@@ -201,12 +208,19 @@ class DiskTier:
 
     # Writing
 
-    def _append(self, writing: _Writing, key: BlockHash, record: Bytes) -> None:
-        place = writing.num_taken
-        writing.num_taken += 1  # also if it fails: half a record may lie there
-        segment.write_record(writing.fd, writing.segment.shape, place, key, record)
-        writing.segment.places[key] = place
-        self._place_of[key] = (writing.segment, place)
+    def _append(self, writing: _Writing, records: Sequence[Record]) -> int:
+        """Write the first of these, as many as there are places for, and tell how many."""
+        one, place = writing.segment, writing.num_taken
+        records = records[: one.shape.num_places - place]
+        writing.num_taken += len(records)  # also if it fails: half a record may lie there
+        keys = [record.key for record in records]
+        segment.write_records(
+            writing.fd, one.shape, place, keys, [record.data for record in records]
+        )
+        for index, key in enumerate(keys):
+            one.places[key] = place + index
+            self._place_of[key] = (one, place + index)
+        return len(records)
 
     def _writable(self, dropped: list[BlockHash]) -> _Writing:
         """A segment with a place for a record. Blocks that had to go for it are added to `dropped`.
@@ -220,7 +234,7 @@ class DiskTier:
         return self._writing
 
     def _new_segment(self, dropped: list[BlockHash]) -> _Writing:
-        rescued: list[tuple[BlockHash, Bytes]] = []
+        rescued: list[Record] = []
         dropped += self._make_room(self._shape.file_bytes, rescued)
         if self._total_bytes() + self._shape.file_bytes > self._capacity_bytes:
             raise OSError(errno.EDQUOT, "other processes fill all that the tier may take")
@@ -230,9 +244,8 @@ class DiskTier:
         assert locked, "nobody else knows a segment that was just made"
         one = self._segments[path] = _Segment(path, self._shape, {})
         writing = _Writing(one, fd, 0)
-        for key, record in rescued:
-            if not writing.is_full:
-                self._append(writing, key, record)
+        if rescued:
+            self._append(writing, rescued)
         return writing
 
     def _adopt(self) -> _Writing | None:
@@ -256,7 +269,7 @@ class DiskTier:
             os.close(self._writing.fd)  # which unlocks it
             self._writing = None
 
-    def _make_room(self, num_bytes: int, rescued: list[tuple[BlockHash, Bytes]]) -> list[BlockHash]:
+    def _make_room(self, num_bytes: int, rescued: list[Record]) -> list[BlockHash]:
         """Remove files, those used longest ago first, until so many bytes more are within the
         limit. Those that a process fills stay, and those of which more than half is protected go
         last. What is protected in the others is added to `rescued`, up to half a segment."""
@@ -279,14 +292,14 @@ class DiskTier:
             return False
         return 2 * self._protection.num_protected(one.places) > len(one.places)
 
-    def _read_protected(self, path: Path, most: int) -> list[tuple[BlockHash, Bytes]]:
+    def _read_protected(self, path: Path, most: int) -> list[Record]:
         """The protected records of a segment of ours, the pinned ones first."""
         one = self._segments.get(path)
         if one is None:
             return []
         wanted = [key for key in one.places if self._protection.is_protected(key)]
         wanted.sort(key=lambda key: not self._protection.is_pinned(key))
-        kept: list[tuple[BlockHash, Bytes]] = []
+        kept: list[Record] = []
         fd = self._open(one) if wanted else None
         if fd is None:
             return []
@@ -294,7 +307,7 @@ class DiskTier:
             for key in wanted[: max(0, most)]:
                 record = np.empty(one.shape.record_bytes, np.uint8)
                 if segment.read_record(fd, one.shape, one.places[key], record):
-                    kept.append((key, record))
+                    kept.append(Record(key, record))
         finally:
             os.close(fd)
         return kept
@@ -357,3 +370,20 @@ class DiskTier:
         for key in mine:
             del self._place_of[key]
         return mine
+
+
+def _runs(
+    wanted: Sequence[tuple[_Segment, int] | None],
+) -> Iterator[tuple[_Segment, int, slice]]:
+    """Of wanted records, those that lie side by side in their order: where the first lies, and
+    which rows they are."""
+    row = 0
+    while row < len(wanted):
+        where, first = wanted[row], row
+        row += 1
+        if where is None:
+            continue
+        one, place = where
+        while row < len(wanted) and wanted[row] == (one, place + row - first):
+            row += 1
+        yield one, place, slice(first, row)

@@ -12,6 +12,7 @@ A record that does not check is worth nothing, for whatever reason: to its reade
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import blake3
@@ -39,6 +40,29 @@ def record_bytes(block_bytes: int) -> int:
 def block_of(record: Bytes) -> Bytes:
     """The part of a record that is the block."""
     return record[HEADER_BYTES:]
+
+
+def heads_of(block_bytes: int, identity: bytes, keys: Sequence[BlockHash]) -> Bytes:
+    """What the headers of records of these blocks begin with, up to the checksum: [records][48].
+    The checksum is that of such a head followed by the block."""
+    start = _MARK + block_bytes.to_bytes(8, "little") + identity
+    heads = np.frombuffer(b"".join(start + key for key in keys), np.uint8)
+    return heads.reshape(len(keys), _CHECKED_BYTES)
+
+
+def write_headers(records: Bytes, heads: Bytes, checksums: Bytes) -> None:
+    """Make [records][record_bytes], whose blocks are in place, sound."""
+    records[:, :_CHECKED_BYTES] = heads
+    records[:, _CHECKED_BYTES:HEADER_BYTES] = checksums
+
+
+def sound_ones(headers: Bytes, heads: Bytes, checksums: Bytes) -> list[bool]:
+    """Which of the records are what they should be: [records][HEADER_BYTES] were read, the others
+    are expected and computed from what was read."""
+    is_sound = (headers[:, :_CHECKED_BYTES] == heads).all(1) & (
+        headers[:, _CHECKED_BYTES:] == checksums
+    ).all(1)
+    return [bool(one) for one in is_sound]
 
 
 def seal(record: Bytes, identity: bytes, key: BlockHash) -> None:

@@ -14,12 +14,14 @@ bounded by counting files.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 import blake3
 
+from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.tier import Bytes
 from novacron.records.block import BlockHash
 
@@ -28,6 +30,8 @@ _HEADER_BYTES: Final = 48
 _PAGE_BYTES: Final = 4096
 _LINE_BYTES: Final = 32
 _KEY_BYTES: Final = 16
+_PIECES_PER_CALL: Final = 1024  # what Linux takes at least
+_RECORDS_PER_CALL: Final = _PIECES_PER_CALL // 2
 _NOTHING: Final = bytes(_LINE_BYTES)
 
 
@@ -92,11 +96,18 @@ def create(path: Path, shape: SegmentShape) -> int:
     return fd
 
 
-def write_record(fd: int, shape: SegmentShape, place: int, key: BlockHash, record: Bytes) -> None:
-    """Fill a place: the record first, then its line."""
+def write_records(
+    fd: int,
+    shape: SegmentShape,
+    place: int,
+    keys: Sequence[BlockHash],
+    records: Sequence[Bytes],
+) -> None:
+    """Fill neighbouring places: the records first, then their lines."""
     start = shape.records_start + place * shape.record_bytes
-    _write_all(fd, record.data, start)
-    _write_all(fd, memoryview(_line(key, place)), _PAGE_BYTES + place * _LINE_BYTES)
+    _write_all(fd, [record.data for record in records], start)
+    lines = b"".join(_line(key, place + index) for index, key in enumerate(keys))
+    _write_all(fd, [memoryview(lines)], _PAGE_BYTES + place * _LINE_BYTES)
 
 
 def erase(fd: int, place: int, key: BlockHash) -> None:
@@ -106,10 +117,27 @@ def erase(fd: int, place: int, key: BlockHash) -> None:
         os.pwrite(fd, b"\xff" * _LINE_BYTES, where)
 
 
-def read_record(fd: int, shape: SegmentShape, place: int, into: Bytes) -> bool:
-    """Whether all of the record could be read. What it is worth, its reader finds out."""
+def read_records(
+    fd: int, shape: SegmentShape, place: int, headers: Bytes, blocks: Sequence[Bytes]
+) -> int:
+    """Read records of neighbouring places, the begin of each to a row of `headers` and the rest to
+    a block. Returns how many could be read. What they are worth, their reader finds out."""
     start = shape.records_start + place * shape.record_bytes
-    return os.preadv(fd, [into.data], start) == shape.record_bytes
+    num_read = 0
+    for first in range(0, len(blocks), _RECORDS_PER_CALL):
+        part = range(first, min(first + _RECORDS_PER_CALL, len(blocks)))
+        pieces = [piece for row in part for piece in (headers[row].data, blocks[row].data)]
+        read = os.preadv(fd, pieces, start + first * shape.record_bytes)
+        num_read += read // shape.record_bytes
+        if read < len(part) * shape.record_bytes:
+            break
+    return num_read
+
+
+def read_record(fd: int, shape: SegmentShape, place: int, into: Bytes) -> bool:
+    """Whether all of one record could be read."""
+    head, block = into[:HEADER_BYTES], into[HEADER_BYTES:]
+    return read_records(fd, shape, place, head.reshape(1, -1), [block]) == 1
 
 
 def read_table(fd: int, shape: SegmentShape) -> tuple[dict[BlockHash, int], int]:
@@ -134,8 +162,17 @@ def _line(key: BlockHash, place: int) -> bytes:
     return key + check
 
 
-def _write_all(fd: int, data: memoryview, where: int) -> None:
+def _write_all(fd: int, pieces: Sequence[memoryview], where: int) -> None:
     """A full disk may take a part."""
-    while len(data) > 0:
-        written = os.pwrite(fd, data, where)
-        data, where = data[written:], where + written
+    for first in range(0, len(pieces), _PIECES_PER_CALL):
+        part = pieces[first : first + _PIECES_PER_CALL]
+        written = os.pwritev(fd, part, where)
+        num_bytes = sum(len(piece) for piece in part)
+        if written < num_bytes:
+            left = memoryview(b"".join(part))[written:]
+            where += written
+            while len(left) > 0:
+                written = os.pwrite(fd, left, where)
+                left, where = left[written:], where + written
+        else:
+            where += written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class Put:
 
     stored: tuple[BlockHash, ...] = ()
     dropped: tuple[BlockHash, ...] = ()
+    num_regretted: int = 0  # asked for since the last time, after they had been dropped
 
     @classmethod
     def of(
@@ -53,8 +54,8 @@ class KVTier(Protocol):
     def used_bytes(self) -> int: ...
 
     def put(self, records: Sequence[Record]) -> Put:
-        """Keep copies of these records; drops others at need, but no pinned ones. What finds no
-        room is left out."""
+        """Keep copies of these records; drops others at need, but no pinned ones. Some may not
+        be taken."""
         ...
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
@@ -62,7 +63,7 @@ class KVTier(Protocol):
         ...
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
-        """Which of them are there. These count as used now, the last one last."""
+        """Which of them are there. They count as used now: requests found them here or above."""
         ...
 
     def delete(self, keys: Iterable[BlockHash]) -> None:
@@ -71,4 +72,17 @@ class KVTier(Protocol):
 
     def close(self) -> None:
         """Let go of memory and files. What a tier keeps beyond the process stays."""
+        ...
+
+
+@runtime_checkable
+class ReadsParts(Protocol):
+    """A tier that can bring headers and blocks to different places, so that a block needs no copy
+    on its way to the device."""
+
+    def get_parts(
+        self, keys: Sequence[BlockHash], headers: Bytes, blocks: Sequence[Bytes]
+    ) -> list[bool]:
+        """As `get`, but the header goes to [records][HEADER_BYTES] and the rest to `blocks`. Where
+        False is returned, they may hold anything."""
         ...

@@ -43,6 +43,7 @@ class TierIndex:
         self._dropped: list[TierKeys] = []
         self._kept: frozenset[BlockHash] = frozenset()
         self._pins_are_new = False
+        self._parked: list[int] = []
 
     @property
     def has_blocks(self) -> bool:
@@ -71,12 +72,18 @@ class TierIndex:
         tiers = tuple(tier for tier in range(self._num_tiers) if missing >> tier & 1)
         self._stores.append(StoreBlock(key, block_id, tiers, origin))
 
+    def park(self, key: BlockHash, block_id: int) -> None:
+        """The block was offered before, and is about to be taken from work that shall go on: if no
+        tier has it, store it before it is written to."""
+        if key not in self._tiers_of:
+            self._parked.append(block_id)
+
     def load(self, order: LoadBlocks) -> None:
         self._loads.append(order)
 
     def use(self, chain: Iterable[BlockHash]) -> None:
-        """The blocks of a prefix were needed, in order. Those that others build upon shall be kept
-        longest."""
+        """A request found the blocks of this prefix, in order. Those that others build upon shall
+        be kept longest."""
         self._used.extend(reversed([key for key in chain if key in self._tiers_of]))
 
     def forget(self, keys: Iterable[BlockHash]) -> None:
@@ -111,23 +118,25 @@ class TierIndex:
 
     def take_orders(self) -> BlockOrders | None:
         """What ranks shall do, given once; None if there is nothing."""
-        collections = (
-            self._stores, self._loads, self._used, self._forgotten, self._dropped, self._promotions
+        collected = (
+            self._stores, self._loads, self._used, self._forgotten, self._parked, self._dropped,
+            self._promotions,
         )  # fmt: skip
-        if not any(collections) and not self._pins_are_new:
+        if not any(collected) and not self._pins_are_new:
             return None
         orders = BlockOrders(
             tuple(self._stores),
             tuple(self._loads),
             tuple(self._used),
             tuple(self._forgotten),
+            tuple(self._parked),
             dropped=tuple(self._dropped),
             pinned=tuple(self._kept) if self._pins_are_new else None,
             promotions=tuple(self._promotions),
         )
         self._pins_are_new = False
-        for collected in collections:
-            collected.clear()
+        for orders_of_a_kind in collected:
+            orders_of_a_kind.clear()
         return orders
 
     def see(self, news: BlockNews) -> None:

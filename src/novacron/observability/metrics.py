@@ -148,11 +148,13 @@ _TABLE = (
     _counter("novacron_kv_tier_hit_tokens", "Prompt tokens brought from a KV tier.", "tier"),
     _counter(
         "novacron_kv_tier_blocks",
-        "KV blocks by what became of them in a tier: stored, loaded, missing, mismatch.",
+        "KV blocks by what became of them in a tier: stored, parked, loaded, missing, mismatch.",
         "tier",
         "event",
     ),
     _counter("novacron_kv_tier_errors", "Times that a KV tier itself failed.", "tier"),
+    _counter("novacron_kv_tier_evictions", "KV blocks that left a tier to make room.", "tier"),
+    _counter("novacron_kv_tier_regrets", "Of these, asked for again not long after.", "tier"),
     _counter("novacron_kv_tier_loaded_bytes", "Bytes brought from a KV tier.", "tier"),
     _counter("novacron_kv_tier_load_seconds", "Time that this took.", "tier"),
     _gauge("novacron_kv_pinned_blocks", "KV blocks that tiers keep whatever comes."),
@@ -168,6 +170,10 @@ _TABLE = (
     ),
     _counter("novacron_kv_load_waits", "Times that a request waited for blocks from a tier."),
     _counter("novacron_kv_load_wait_seconds", "Time that requests waited so."),
+    _counter(
+        "novacron_kv_recomputed_instead",
+        "Times that blocks of a tier were computed, because fetching them takes longer.",
+    ),
     _counter("novacron_kv_lookup_seconds", "Time of looking for prefixes in tiers."),
     _gauge("novacron_startup_phase_seconds", "Duration of a phase of start-up.", "phase"),
 )
@@ -479,12 +485,15 @@ def _tier_values(stats: EngineStats) -> _Values:
             for tier in tiers
             for event, count in (
                 ("stored", tier.num_stored),
+                ("parked", tier.num_parked),
                 ("loaded", tier.num_loaded),
                 ("missing", tier.num_missing),
                 ("mismatch", tier.num_mismatches),
             )
         ],
         "novacron_kv_tier_errors": [((tier.kind,), tier.num_errors) for tier in tiers],
+        "novacron_kv_tier_evictions": [((tier.kind,), tier.num_evicted) for tier in tiers],
+        "novacron_kv_tier_regrets": [((tier.kind,), tier.num_regretted) for tier in tiers],
         "novacron_kv_tier_loaded_bytes": [((tier.kind,), tier.loaded_bytes) for tier in tiers],
         "novacron_kv_tier_load_seconds": [((tier.kind,), tier.load_s) for tier in tiers],
         "novacron_kv_pinned_blocks": _one(stats.num_pinned_blocks),
@@ -492,6 +501,7 @@ def _tier_values(stats: EngineStats) -> _Values:
         "novacron_kv_stores_dropped": _one(stats.num_tier_stores_dropped),
         "novacron_kv_load_waits": _one(stats.num_tier_waits),
         "novacron_kv_load_wait_seconds": _one(stats.tier_wait_s),
+        "novacron_kv_recomputed_instead": _one(stats.num_recomputed_instead),
         "novacron_kv_lookup_seconds": _one(stats.tier_lookup_s),
     }
 

@@ -1,7 +1,8 @@
 """What crosses between the scheduler and the ranks about KV tiers. Frozen values; no torch.
 
 A tier is named by its place in `ModelSpec.kv_tiers`, fastest first. Blocks are named by their hash
-wherever they lie, and by their number where they lie on the device.
+wherever they lie, and by their number where they lie on the device. Those that there is one of for
+each block are kept from the garbage collector, as they cannot be part of a cycle.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 from novacron.records.block import BlockHash
 
 
-class BlockOrigin(msgspec.Struct, frozen=True, array_like=True):
+class BlockOrigin(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where a block stands among others: what a tier may know of it when it chooses what to drop.
 
     `depth` blocks lie before it in its chain, `parent` right before it (None: it is the first).
@@ -29,7 +30,7 @@ class BlockOrigin(msgspec.Struct, frozen=True, array_like=True):
 NO_ORIGIN: Final = BlockOrigin(None, 0)
 
 
-class StoreBlock(msgspec.Struct, frozen=True, array_like=True):
+class StoreBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Keep what the device block holds in these tiers, unless the block is written to before."""
 
     key: BlockHash
@@ -38,7 +39,7 @@ class StoreBlock(msgspec.Struct, frozen=True, array_like=True):
     origin: BlockOrigin = NO_ORIGIN
 
 
-class LoadBlock(msgspec.Struct, frozen=True, array_like=True):
+class LoadBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Bring a block from a tier into the device block, which is reserved for it."""
 
     key: BlockHash
@@ -70,6 +71,8 @@ class PromoteBlocks(msgspec.Struct, frozen=True, array_like=True):
 
 class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     """What ranks shall do beside the steps. `used` were needed just now, the first the least.
+    `parked` are device blocks of interrupted work: one that waits to be stored is stored before it
+    is written to.
     `dropped` are not wanted any more in one tier. `pinned` are all that tiers must not drop by
     themselves from now on; None: the same as before."""
 
@@ -77,6 +80,7 @@ class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     loads: tuple[LoadBlocks, ...] = ()
     used: tuple[BlockHash, ...] = ()
     forgotten: tuple[BlockHash, ...] = ()
+    parked: tuple[int, ...] = ()
     dropped: tuple[TierKeys, ...] = ()
     pinned: tuple[BlockHash, ...] | None = None
     promotions: tuple[PromoteBlocks, ...] = ()
@@ -94,10 +98,13 @@ class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
 
     used_bytes: int = 0
     num_stored: int = 0
+    num_parked: int = 0  # among them, while a step waited
     num_loaded: int = 0
     num_missing: int = 0  # were not there any more
     num_mismatches: int = 0  # were not what they should be
     num_errors: int = 0  # of the tier itself: a full or broken disk
+    num_evicted: int = 0  # left to make room
+    num_regretted: int = 0  # of these, asked for again not long after
     load_s: float = 0.0
     loaded_bytes: int = 0
 

@@ -64,10 +64,13 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     num_blocks: int = 0  # that requests of this model can find
     hit_tokens: int = 0  # of prompts, brought from here
     num_stored: int = 0  # blocks, like the next ones
+    num_parked: int = 0  # among them, of interrupted work, while a step waited
     num_loaded: int = 0
     num_missing: int = 0  # were expected and gone
     num_mismatches: int = 0  # did not check, and were dropped
     num_errors: int = 0  # times that the tier itself failed
+    num_evicted: int = 0  # left to make room
+    num_regretted: int = 0  # of these, asked for again not long after
     loaded_bytes: int = 0
     load_s: float = 0.0  # reading, checking and copying
 
@@ -110,6 +113,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_tier_stores_dropped: int = 0  # blocks whose place was needed before they were stored
     num_tier_waits: int = 0  # times that a request waited for blocks from a tier
     tier_wait_s: float = 0.0  # total of these
+    num_recomputed_instead: int = 0  # times that a prefix was computed because that is quicker
     tier_lookup_s: float = 0.0  # total of looking for prefixes in tiers
     sessions: SessionStats = SessionStats()
     num_pinned_blocks: int = 0  # that tiers keep whatever comes

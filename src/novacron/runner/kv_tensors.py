@@ -56,6 +56,7 @@ class KVTensors:
         self.layers = tuple(
             KVLayer(next(parts), next(parts), layer, block_size) for layer in formats
         )
+        self._host_blocks = self._blocks.numpy() if device.type == "cpu" else None
         self._tainted: set[int] = set()
 
     @property
@@ -74,6 +75,10 @@ class KVTensors:
     def block_bytes(self) -> int:
         return self._blocks.shape[1]
 
+    def host_block(self, block_id: int) -> NDArray[np.uint8] | None:
+        """The block's own memory on CPU. Who has filled it calls `see_filled`."""
+        return None if self._host_blocks is None else self._host_blocks[block_id]
+
     def read_block(self, block_id: int, into: NDArray[np.uint8]) -> None:
         """Copy all that a block holds, from any thread."""
         torch.from_numpy(into).copy_(self._blocks[block_id])
@@ -81,6 +86,10 @@ class KVTensors:
     def write_block(self, block_id: int, data: NDArray[np.uint8]) -> None:
         """Replace all that a block holds, from any thread. Nobody may read it meanwhile."""
         self._blocks[block_id].copy_(torch.from_numpy(data))
+        self.see_filled(block_id)
+
+    def see_filled(self, block_id: int) -> None:
+        """The `host_block` holds values again that are finite."""
         self._tainted.discard(block_id)
 
     def taint(self, block_ids: Iterable[int]) -> None:

@@ -262,6 +262,7 @@ class Scheduler:
         """Take in the result of the step that `schedule` decided last; returns the news."""
         assert scheduler_output.step == runner_output.step == self._num_steps
         states, self._in_flight = self._in_flight, []
+        self._tiers.end_step()
         self._speculation.observe(scheduler_output.scheduled, states, runner_output.results)
         outputs = self._take_outputs()
         for state, part, result in zip(
@@ -384,10 +385,12 @@ class Scheduler:
         self._advance(state, plan, hit.block_ids)
 
     def _preempt(self, state: RequestState) -> None:
-        """Take the last running request's blocks away; it is computed again when it next starts,
-        from the prefix that is then still cached."""
+        """Take the last running request's blocks away. When it next starts, it goes on from what is
+        then still cached or lies in a tier, and computes the rest again."""
         assert self._running[-1] is state
         self._running.pop()
+        if self._config.preemption_mode == "swap":
+            self._tiers.park(state)
         self._release(state)
         state.status = RequestStatus.WAITING
         state.num_computed_tokens = 0
@@ -415,6 +418,8 @@ class Scheduler:
             return SchedulerOutput(self._num_steps, (), (), (), ())
         drafting = self._speculation.extend(plan.parts, self._running, plan.num_tokens_left)
         self._in_flight = self._running.copy()
+        num_tokens = self._config.max_num_batched_tokens - plan.num_tokens_left
+        self._tiers.begin_step(num_tokens, len(plan.parts))
         output = SchedulerOutput(
             step=self._num_steps,
             new_requests=tuple(plan.new_requests),
@@ -439,7 +444,8 @@ class Scheduler:
         if part.draft_token_ids:  # wrong guesses do not count
             end -= 1 + len(part.draft_token_ids) - len(result.token_ids)
         state.num_computed_tokens = end
-        self._tiers.offer(state)
+        if state.blocks.num_settled > state.num_offered_blocks:
+            self._tiers.offer(state)
         if part.start < state.num_prompt_tokens:
             self._num_prompt_tokens += min(end, state.num_prompt_tokens) - part.start
         prompt_logprobs = self._new_prompt_logprobs(state, part, result.prompt_logprobs)

@@ -9,7 +9,7 @@ nothing here depends on who asked for a load, or on whether it is still there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +29,8 @@ from novacron.records.block_moves import (
     TierTotals,
 )
 from novacron.records.output import EngineStats, TierSpec, TierStats
+from novacron.scheduler.fetch_choice import AlwaysFetch, FetchChoice
+from novacron.scheduler.fetch_or_compute import FREE
 from novacron.scheduler.prefetch import Effect, Prefetcher
 from novacron.scheduler.request_state import RequestState, RequestStatus
 
@@ -55,9 +57,19 @@ class Tiers(Protocol):
         """The request has computed up to `num_computed_tokens`."""
         ...
 
+    def park(self, state: RequestState) -> None:
+        """The request is preempted: what it has computed shall not be lost."""
+        ...
+
     def use(self, state: RequestState) -> None:
         """The request ends, or stops for now."""
         ...
+
+    def begin_step(self, num_tokens: int, num_parts: int) -> None:
+        """A step of so many tokens, of so many requests, is going to be computed."""
+        ...
+
+    def end_step(self) -> None: ...
 
     def forget(self, state: RequestState) -> None:
         """Computing the request went wrong, perhaps because of one of its blocks."""
@@ -93,7 +105,16 @@ class NoTiers:
     def offer(self, state: RequestState) -> None:
         pass
 
+    def park(self, state: RequestState) -> None:
+        pass
+
     def use(self, state: RequestState) -> None:
+        pass
+
+    def begin_step(self, num_tokens: int, num_parts: int) -> None:
+        pass
+
+    def end_step(self) -> None:
         pass
 
     def forget(self, state: RequestState) -> None:
@@ -114,6 +135,7 @@ class _Load:
     """Blocks on their way, and the requests that wait for them."""
 
     order: LoadBlocks
+    ordered_s: float
     waiting: list[RequestState] = field(default_factory=list)
 
 
@@ -125,6 +147,7 @@ class TieredPrefixes:
         kv_cache: KVCacheManager,
         tiers: Sequence[TierSpec],
         clock: Callable[[], float] = time.monotonic,
+        choice: FetchChoice | None = None,
         pins: Pins | None = None,
         now: Callable[[], float] = time.time,
         prefetcher: Prefetcher | None = None,
@@ -135,6 +158,8 @@ class TieredPrefixes:
         self._kv_cache = kv_cache
         self._specs = tuple(tiers)
         self._clock = clock
+        self._choice = choice or AlwaysFetch()
+        self.begin_step, self.end_step = self._choice.begin_step, self._choice.end_step
         self._now = now
         self.pins = Pins(PinLimits(0, 0)) if pins is None else pins
         self.tell_pins()
@@ -146,7 +171,7 @@ class TieredPrefixes:
         self._totals: tuple[TierTotals, ...] = (TierTotals(),) * len(tiers)
         self._hit_tokens = [0] * len(tiers)
         self._num_stores_dropped = 0
-        self._num_waits = 0
+        self._num_waits = self._num_recomputed_instead = 0
         self._wait_s = self._lookup_s = 0.0
 
     @property
@@ -207,11 +232,20 @@ class TieredPrefixes:
         if state.has_loaded or not self.index.has_blocks:
             return []
         started_s = self._clock()
-        missing, joined = self._missing(state, hit)
+        chain = self._chain(state, hit)
+        num_more_tokens = len(state.token_ids) - hit.num_tokens
+        num_more_tokens -= len(chain) * self._kv_cache.block_size
+        cut = self._choice.cut([tier for _, tier in chain], num_more_tokens)
+        missing = [(key, tier) for key, tier in chain[:cut] if tier is not None]
+        joined = self._loads_of(key for key, _ in chain[:cut])
         self._lookup_s += self._clock() - started_s
-        if not missing and not joined:
+        waits = bool(missing or joined)
+        if waits and not self._kv_cache.has_room(len(state.token_ids), hit, num_spare_blocks):
             return []
-        if not self._kv_cache.has_room(len(state.token_ids), hit, num_spare_blocks):
+        if any(tier is not None for _, tier in chain[cut:]):
+            self._num_recomputed_instead += 1
+            state.has_loaded = True  # else the next step would ask again
+        if not waits:
             return []
         self._kv_cache.adopt(state.blocks, hit)  # so that nobody evicts it meanwhile
         block_ids = self._kv_cache.reserve(len(missing))
@@ -224,31 +258,28 @@ class TieredPrefixes:
         self._loading[state.request.request_id] = started_s
         return block_ids
 
-    def _missing(
-        self, state: RequestState, hit: PrefixHit
-    ) -> tuple[list[tuple[BlockHash, int]], list[_Load]]:
-        """The blocks to bring, with their tiers, and the loads that bring others already."""
-        missing: list[tuple[BlockHash, int]] = []
-        joined: dict[int, _Load] = {}
+    def _chain(self, state: RequestState, hit: PrefixHit) -> list[tuple[BlockHash, int | None]]:
+        """The blocks that go on from the hit, with their tiers. FREE: the device has it or will."""
+        chain: list[tuple[BlockHash, int | None]] = []
         for key in self._kv_cache.missing_keys(state.blocks, state.token_ids, hit):
-            load = self._load_of.get(key)
-            tier = self.index.tier_of(key)
-            if load is not None:
-                joined[load.order.load_id] = load
-            elif self._kv_cache.is_cached(key):
-                continue
-            elif tier is not None:
-                missing.append((key, tier))
-            else:
+            is_free = key in self._load_of or self._kv_cache.is_cached(key)
+            tier = FREE if is_free else self.index.tier_of(key)
+            if tier is None and not is_free:
                 break
-        return missing, list(joined.values())
+            chain.append((key, tier))
+        return chain
+
+    def _loads_of(self, keys: Iterable[BlockHash]) -> list[_Load]:
+        """The loads that bring some of these already."""
+        loads = (self._load_of[key] for key in keys if key in self._load_of)
+        return list({load.order.load_id: load for load in loads}.values())
 
     def _order(self, missing: Sequence[tuple[BlockHash, int]], block_ids: Sequence[int]) -> _Load:
         blocks = tuple(
             LoadBlock(key, block_id, tier)
             for (key, tier), block_id in zip(missing, block_ids, strict=True)
         )
-        load = _Load(LoadBlocks(self._num_loads, blocks))
+        load = _Load(LoadBlocks(self._num_loads, blocks), self._clock())
         self._num_loads += 1
         self._loads[load.order.load_id] = load
         self._load_of |= dict.fromkeys((key for key, _ in missing), load)
@@ -268,9 +299,15 @@ class TieredPrefixes:
             self.index.offer(table.hashes[place], table.block_ids[place], origin)
         state.num_offered_blocks = num_full
 
+    def park(self, state: RequestState) -> None:
+        table = state.blocks
+        for place in range(state.num_offered_blocks):
+            self.index.park(table.hashes[place], table.block_ids[place])
+
     def use(self, state: RequestState) -> None:
         self._loading.pop(state.request.request_id, None)
-        self.index.use(state.blocks.hashes[: state.num_offered_blocks])
+        num_found = state.num_cached_tokens // self._kv_cache.block_size
+        self.index.use(state.blocks.hashes[: min(num_found, state.num_offered_blocks)])
         state.num_offered_blocks = 0
 
     def forget(self, state: RequestState) -> None:
@@ -286,6 +323,7 @@ class TieredPrefixes:
     def _end(self, loaded: LoadedBlocks) -> list[RequestState]:
         """Let what has come be found, and the requests go on that wait for nothing else."""
         load = self._loads.pop(loaded.load_id)
+        self._see_time_of(load)
         keys: list[BlockHash | None] = []
         for block, ok in zip(load.order.blocks, loaded.ok, strict=True):
             del self._load_of[block.key]
@@ -304,6 +342,12 @@ class TieredPrefixes:
             ready.append(state)
         return ready
 
+    def _see_time_of(self, load: _Load) -> None:
+        tiers = {block.tier for block in load.order.blocks}
+        if len(tiers) == 1:  # else nobody knows which took how long
+            seconds = self._clock() - load.ordered_s
+            self._choice.see_load(tiers.pop(), len(load.order.blocks), seconds)
+
     def take_orders(self) -> BlockOrders | None:
         if self.pins and self.pins.expire(self._now()):
             self.tell_pins()
@@ -320,10 +364,13 @@ class TieredPrefixes:
                 num_blocks=num_blocks,
                 hit_tokens=hit_tokens,
                 num_stored=totals.num_stored,
+                num_parked=totals.num_parked,
                 num_loaded=totals.num_loaded,
                 num_missing=totals.num_missing,
                 num_mismatches=totals.num_mismatches,
                 num_errors=totals.num_errors,
+                num_evicted=totals.num_evicted,
+                num_regretted=totals.num_regretted,
                 loaded_bytes=totals.loaded_bytes,
                 load_s=totals.load_s,
             )
@@ -338,6 +385,7 @@ class TieredPrefixes:
             num_tier_stores_dropped=self._num_stores_dropped,
             num_tier_waits=self._num_waits,
             num_pinned_blocks=len(self.pins.keys),
+            num_recomputed_instead=self._num_recomputed_instead,
             tier_wait_s=self._wait_s,
             tier_lookup_s=self._lookup_s,
         )

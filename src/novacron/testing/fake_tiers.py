@@ -8,7 +8,7 @@ it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from novacron.kv_tiers.block_mover import written_blocks
@@ -25,6 +25,7 @@ from novacron.records.block_moves import (
 )
 from novacron.records.output import TierSpec
 from novacron.records.step import SchedulerOutput
+from novacron.scheduler.fetch_choice import AlwaysFetch
 
 
 @dataclass(slots=True)
@@ -56,9 +57,10 @@ class FakeTiers:
         self.origins: dict[BlockHash, BlockOrigin] = {}
         self.pinned: frozenset[BlockHash] = frozenset()
         self._stores: dict[int, StoreBlock] = {}
+        self._parked: set[int] = set()
         self._loads: list[LoadBlocks] = []
         self._news: list[BlockNews] = []
-        self.num_given_up = 0
+        self.num_given_up = self.num_parked = 0
         found = [TierKeys(tier, tuple(content)) for tier, content in enumerate(self.kept)]
         self._news.append(BlockNews(added=tuple(found)))
 
@@ -70,12 +72,13 @@ class FakeTiers:
         self._memory, self._block_size = memory, block_size
 
     def order(self, orders: BlockOrders) -> None:
-        for load in orders.loads:
-            self._give_up(block.block_id for block in load.blocks)
         for store in orders.stores:
             assert store.block_id not in self._stores, "a block with two contents"
             self._stores[store.block_id] = store
             self.origins[store.key] = store.origin
+        self._parked.update(self._stores.keys() & orders.parked)
+        for load in orders.loads:
+            self._give_up(block.block_id for block in load.blocks)
         self._loads += orders.loads
         for key in orders.forgotten:
             for content in self.kept:
@@ -107,11 +110,15 @@ class FakeTiers:
     def _give_up(self, block_ids: Iterable[int]) -> None:
         for block_id in block_ids:
             store = self._stores.pop(block_id, None)
-            if store is not None:
+            if block_id in self._parked and store is not None:
+                self.num_parked += 1
+                self._store(store)
+            elif store is not None:
                 self.num_given_up += 1
                 self._news.append(BlockNews(settled=(store.key,)))
 
     def _store(self, store: StoreBlock) -> None:
+        self._parked.discard(store.block_id)
         content = {
             offset: self._memory[store.block_id, offset] for offset in range(self._block_size)
         }
@@ -154,3 +161,13 @@ class FakeTiers:
             ok.append(True)
         loaded = LoadedBlocks(load.load_id, tuple(ok))
         self._news.append(BlockNews(removed=tuple(removed), loaded=(loaded,)))
+
+
+class FetchFirst(AlwaysFetch):
+    """A FetchChoice that has so many blocks fetched, and the rest of a prefix computed."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self._num_blocks = num_blocks
+
+    def cut(self, chain: Sequence[int | None], num_more_tokens: int) -> int:
+        return min(self._num_blocks, len(chain))

@@ -11,6 +11,7 @@ from novacron.records.request import FinishReason, Request
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.scheduler.adaptive_speculation import AdaptiveSpeculation
 from novacron.scheduler.draft_speculation import DraftModelSpeculation
+from novacron.scheduler.fetch_choice import FetchChoice
 from novacron.scheduler.guesser import Drafter
 from novacron.scheduler.prefetch import Prefetcher
 from novacron.scheduler.scheduler import Scheduler
@@ -41,6 +42,7 @@ class SchedulerDriver:
         new_drafter: Callable[[], Drafter] | None = None,
         has_draft_model: bool = False,
         prefetcher: Prefetcher | None = None,
+        choice: FetchChoice | None = None,
     ) -> None:
         self.config = config
         self.executor = executor
@@ -57,7 +59,11 @@ class SchedulerDriver:
         self.kv_tiers: TieredPrefixes | None = None
         if executor.tiers is not None:
             self.kv_tiers = TieredPrefixes(
-                self.kv_cache, executor.tiers.specs, self.clock, prefetcher=prefetcher
+                self.kv_cache,
+                executor.tiers.specs,
+                self.clock,
+                choice,
+                prefetcher=prefetcher,
             )
         self.scheduler = Scheduler(
             config,

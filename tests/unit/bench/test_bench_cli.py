@@ -66,7 +66,10 @@ def test_a_bad_list_is_a_usage_error(value: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    "latency throughput accuracy resources startup cache speculation serve suite compare".split(),
+    (
+        "latency throughput accuracy resources startup cache cache-policy speculation serve suite "
+        "compare"
+    ).split(),
 )
 def test_every_benchmark_has_help(command: str) -> None:
     outcome = _invoke(command, "--help")

@@ -270,6 +270,39 @@ def test_settings_reach_engine_and_server_alike() -> None:
     assert engine.plan.environment == {"A": "b", "NOVACRON_NUM_THREADS": "1"}
 
 
+async def test_cache_policy(tmp_path: Path) -> None:
+    result = await run(
+        "cache-policy",
+        TargetOptions(environment={}),
+        tmp_path,
+        workloads=("chat", "loop"),
+        shares=(0.1,),
+        num_requests=300,
+        repeats=2,
+    )
+    chat = {
+        row.labels["policy"]: row.metrics for row in result.rows if "chat" in row.labels.values()
+    }
+    assert list(chat) == ["lru", "lfu", "arc", "learned", "optimum"]
+    best = chat["optimum"]["hit_rate"].samples
+    assert len(best) == 2
+    for name, metrics in chat.items():
+        assert all(a <= b for a, b in zip(metrics["hit_rate"].samples, best, strict=True)), name
+    assert [goal.name for goal in result.goals] == [
+        "learned of the best plain policy: chat, size 0.1",
+        "learned of the optimum: chat, size 0.1",
+    ]
+
+
+async def test_cache_policy_refuses_what_there_is_not(tmp_path: Path) -> None:
+    for settings, reason in (
+        ({"workloads": ("dance",)}, "no workload 'dance'"),
+        ({"policies": ("magic",)}, "no eviction policy 'magic'"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            await run("cache-policy", TargetOptions(environment={}), tmp_path, **settings)
+
+
 @pytest.mark.usefixtures("fake_process")
 async def test_speculation(tmp_path: Path) -> None:
     result = await run(
@@ -311,6 +344,7 @@ async def test_the_suite_runs_in_order_and_compares(tmp_path: Path) -> None:
         "resources": {"idle-seconds": 0.1, "num-streams": 2, "output-tokens": 2, "repeats": 1},
         "startup": {"repeats": 1},
         "cache": {"prefix-tokens": [8], "repeats": 1},
+        "cache-policy": {"workloads": ["chat"], "num-requests": 60, "repeats": 1},
         "speculation": {"num-streams": [2], "repeats": 1},
         "serve": {"rates": [1000.0], "num-requests": 2, "prefix-tokens": 0},
     }

@@ -12,10 +12,11 @@ model.packed_cache_size model.cache_dir
 model.device model.max_model_len model.seed model.num_threads model.kernels
 cache.block_size cache.kv_cache_dtype cache.kv_cache_dtype_layers cache.kv_cache_memory
 cache.gpu_memory_utilization cache.cpu_memory_utilization cache.enable_prefix_caching
-cache.kv_ram_size cache.kv_disk_size cache.kv_disk_path
+cache.kv_ram_size cache.kv_eviction_policy cache.kv_eviction_weights
+cache.kv_disk_size cache.kv_disk_path
 cache.kv_prefetch cache.kv_prefetch_bandwidth cache.kv_pin_share cache.kv_scope_share
 scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_policy
-scheduler.enable_chunked_prefill scheduler.max_queued_requests
+scheduler.enable_chunked_prefill scheduler.max_queued_requests scheduler.preemption_mode
 speculative.speculative_method speculative.speculative_model
 speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max

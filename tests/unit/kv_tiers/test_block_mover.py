@@ -56,6 +56,9 @@ class Memory:
     def fill(self, block_id: int, number: int) -> None:
         self.blocks[block_id] = block_content(number)
 
+    def host_block(self, block_id: int) -> Bytes | None:
+        return None
+
     def read_block(self, block_id: int, into: Bytes) -> None:
         half = BLOCK_BYTES // 2
         into[:half] = self.blocks[block_id, :half]
@@ -71,8 +74,10 @@ def ram(num_records: int = 100) -> RamTier:
 
 
 @contextmanager
-def moving(memory: Memory, *tiers: KVTier, share: float = 1.0) -> Iterator[BlockMover]:
-    mover = BlockMover(memory, tiers, IDENTITY, share=share)
+def moving(
+    memory: Memory, *tiers: KVTier, share: float = 1.0, park_in: int | None = None
+) -> Iterator[BlockMover]:
+    mover = BlockMover(memory, tiers, IDENTITY, share=share, park_in=park_in)
     try:
         yield mover
     finally:
@@ -173,6 +178,35 @@ def test_a_block_that_is_given_up_before_its_turn_is_not_stored() -> None:
         [*_, news] = settled(mover, 2)
         assert held(tier, (0, 1)) == [0]
         assert news.num_stores_dropped == 1
+
+
+@pytest.mark.parametrize("park_in", [0, None], ids=["parked", "nowhere_to_park"])
+def test_a_parked_block_is_stored_at_the_latest_when_it_is_given_up(park_in: int | None) -> None:
+    memory, tier, disk = Memory(20), ram(), ram()
+    for number in range(20):
+        memory.fill(number, number)
+    copying, go_on = threading.Event(), threading.Event()
+
+    def wait(block_id: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            copying.set()
+            go_on.wait(PATIENCE_S)
+
+    memory.in_the_middle = wait
+    with moving(memory, tier, disk, park_in=park_in) as mover:
+        mover.order(store(*range(20), tiers=(0, 1)))
+        assert copying.wait(PATIENCE_S)
+        mover.order(BlockOrders(parked=tuple(range(15))))
+        mover.give_up(range(10))  # one of them is being copied
+        for number in range(10):
+            memory.fill(number, 99)
+        assert held(tier, range(20)) == (list(range(10)) if park_in == 0 else [])
+        go_on.set()
+        news = settled(mover, 20)
+        assert held(tier, range(20)) == list(range(0 if park_in == 0 else 10, 20))
+        assert held(disk, range(20)) == list(range(10, 20))
+        assert news[-1].num_stores_dropped == (0 if park_in == 0 else 10)
+        assert news[-1].totals[0].num_parked == (10 if park_in == 0 else 0)
 
 
 def test_a_block_that_is_given_up_while_it_is_copied_is_thrown_away() -> None:
@@ -318,7 +352,9 @@ def test_while_steps_run_stores_take_a_small_share_of_the_time() -> None:
         now_s[0] += 1.0
 
     memory.in_the_middle = take_a_second
-    mover = BlockMover(memory, [tier], IDENTITY, share=0.1, clock=lambda: now_s[0])
+    mover = BlockMover(
+        memory, [tier], IDENTITY, share=0.1, clock=lambda: now_s[0], cpu_clock=lambda: now_s[0]
+    )
     try:
         mover.begin_step(SchedulerOutput(1, (), (), (), ()))  # and it does not end
         mover.order(store(*range(20)))

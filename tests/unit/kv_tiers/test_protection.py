@@ -27,7 +27,8 @@ OpenTier = Callable[[PinnedBlocks], KVTier]
 
 
 def small_ram(pinned: PinnedBlocks, num_places: int = 12) -> RamTier:
-    return RamTier(num_places * RECORD_BYTES, RECORD_BYTES, Protection(pinned, num_places))
+    protection = Protection(pinned, num_places)
+    return RamTier(num_places * RECORD_BYTES, RECORD_BYTES, protection=protection)
 
 
 @pytest.fixture(params=["ram", "disk"])

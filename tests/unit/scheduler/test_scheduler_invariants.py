@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 from novacron.config.engine import SchedulerConfig
 from novacron.records.request import FinishReason, Request, SamplingParams
 from novacron.testing.fake_executor import FakeExecutor, fake_spec, hashed_token
-from novacron.testing.fake_tiers import FakeTiers
+from novacron.testing.fake_tiers import FakeTiers, FetchFirst
 from novacron.testing.scheduler_driver import SchedulerDriver, expected_tokens
 
 MAX_MODEL_LEN = 40
@@ -83,6 +83,7 @@ class AnyLoad(RuleBasedStateMachine):
         ),
         tier_sizes=st.sampled_from([(), (6,), (3, 40), (100,)]),
         lost_every=st.sampled_from([1, 3, 10_000, 10_000]),
+        most_fetched=st.sampled_from([0, 1, 2, 10_000, 10_000]),
     )
     def start(
         self,
@@ -98,6 +99,7 @@ class AnyLoad(RuleBasedStateMachine):
         fail_at: dict[str, int],
         tier_sizes: tuple[int, ...],
         lost_every: int,
+        most_fetched: int,
     ) -> None:
         self.tiers = None
         if tier_sizes:
@@ -132,6 +134,7 @@ class AnyLoad(RuleBasedStateMachine):
             enable_prefix_caching=caching,
             new_drafter=None if is_drafting else period and (lambda: Oracle(period)),
             has_draft_model=is_drafting,
+            choice=FetchFirst(most_fetched),
         )
 
     @rule(

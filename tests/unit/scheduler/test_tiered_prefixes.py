@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from novacron.config.engine import SchedulerConfig
 from novacron.records.block import BlockHash
 from novacron.records.request import FinishReason, Request, SamplingParams
+from novacron.scheduler.fetch_choice import FetchChoice
 from novacron.testing.fake_executor import FakeExecutor, fake_spec
-from novacron.testing.fake_tiers import Content, FakeTiers
+from novacron.testing.fake_tiers import Content, FakeTiers, FetchFirst
 from novacron.testing.scheduler_driver import SchedulerDriver, expected_tokens
 
 BLOCK_SIZE = 4
@@ -26,7 +28,9 @@ def make_driver(
     tier_sizes: tuple[int, ...] = (100,),
     is_lost: Callable[[BlockHash], bool] = lambda key: False,
     policy: str = "fcfs",
+    preemption_mode: str = "swap",
     fail_at: dict[str, int] | None = None,
+    choice: FetchChoice | None = None,
 ) -> SchedulerDriver:
     tiers = FakeTiers(*tier_sizes, is_lost=is_lost, kept=kept or ())
     spec = fake_spec(num_blocks=num_blocks, block_size=BLOCK_SIZE, max_model_len=80)
@@ -34,8 +38,9 @@ def make_driver(
         max_num_seqs=4,
         max_num_batched_tokens=64,
         scheduling_policy=policy,  # type: ignore[arg-type]
+        preemption_mode=preemption_mode,  # type: ignore[arg-type]
     )
-    return SchedulerDriver(config, FakeExecutor(spec, tiers=tiers, fail_at=fail_at))
+    return SchedulerDriver(config, FakeExecutor(spec, tiers=tiers, fail_at=fail_at), choice=choice)
 
 
 def make_request(
@@ -84,6 +89,34 @@ def test_after_a_restart_the_prefix_is_there() -> None:
     assert stats.kv_tiers[0].hit_tokens == 32
     assert (stats.num_tier_waits, stats.prefix_hits_tokens) == (1, 32)
     assert second.scheduler.stats().prompt_tokens == 1
+
+
+@pytest.mark.parametrize("num_fetched", [0, 3])
+def test_what_is_quicker_computed_is_not_waited_for(num_fetched: int) -> None:
+    first = make_driver()
+    ask(first, make_request("a"))
+    driver = make_driver(kept=kept_of(first), choice=FetchFirst(num_fetched))
+    assert ask(driver, make_request("b")) == num_fetched * BLOCK_SIZE
+    stats = driver.scheduler.stats()
+    assert stats.num_recomputed_instead == 1
+    assert stats.num_tier_waits == (num_fetched > 0)
+    assert ask(driver, make_request("c")) == 32, "the device has all of it now"
+    assert driver.scheduler.stats().num_recomputed_instead == 1
+
+
+def test_a_request_without_room_is_counted_once() -> None:
+    first = make_driver()
+    ask(first, make_request("a"))
+    driver = make_driver(num_blocks=12, kept=kept_of(first), choice=FetchFirst(2))
+    long, waits = make_request("long", tuple(range(60, 91))), make_request("waits")
+    driver.scheduler.add(long)
+    driver.scheduler.add(waits)
+    for _ in range(4):  # the first one leaves no room for the other
+        driver.step()
+    assert driver.scheduler.stats().num_recomputed_instead == 0
+    driver.run()
+    check(driver, waits)
+    assert driver.scheduler.stats().num_recomputed_instead == 1
 
 
 def test_tiers_are_told_where_in_its_chain_a_block_stands() -> None:
@@ -208,6 +241,31 @@ def test_of_two_tiers_the_first_is_asked() -> None:
     assert ram.hit_tokens + disk.hit_tokens == 32
 
 
+@pytest.mark.parametrize("mode", ["swap", "recompute"])
+def test_a_preempted_request_goes_on_from_where_it_was(mode: str) -> None:
+    """Its blocks were not stored before others needed them."""
+    driver = make_driver(num_blocks=20, policy="priority", preemption_mode=mode)
+    low, high = make_request("low", priority=1), make_request("high", tuple(range(40, 100)))
+    driver.scheduler.add(low)
+    driver.step()
+    driver.step()
+    driver.scheduler.add(high)
+    while driver.scheduler.stats().num_preemptions == 0:
+        driver.step()
+    parts = [part for decision in driver.run() for part in decision.scheduled]
+    check(driver, low)
+    check(driver, high)
+    num_computed_again = len(PROMPT) - min(part.start for part in parts if part.request_id == "low")
+    tiers = driver.executor.tiers
+    assert tiers is not None
+    if mode == "swap":
+        assert tiers.num_parked > 0
+        assert num_computed_again <= BLOCK_SIZE
+    else:
+        assert tiers.num_parked == 0
+        assert num_computed_again > BLOCK_SIZE
+
+
 histories = st.lists(
     st.tuples(
         st.sampled_from(
@@ -229,6 +287,7 @@ histories = st.lists(
     st.sampled_from([(5,), (3, 40), (200,)]),
     st.sampled_from([1, 2, 5, 10**9]),
     st.sampled_from(["fcfs", "priority"]),
+    st.sampled_from(["swap", "swap", "recompute"]),
 )
 @settings(max_examples=150, deadline=None)
 def test_tokens_never_depend_on_what_tiers_do(
@@ -237,6 +296,7 @@ def test_tokens_never_depend_on_what_tiers_do(
     tier_sizes: tuple[int, ...],
     lost_every: int,
     policy: str,
+    preemption_mode: str,
 ) -> None:
     """Few prompts over a small device, restarts between, blocks that get lost."""
 
@@ -244,7 +304,13 @@ def test_tokens_never_depend_on_what_tiers_do(
         return int.from_bytes(key) % lost_every == 0
 
     kept: list[OrderedDict[BlockHash, Content]] | None = None
-    driver = make_driver(num_blocks=num_blocks, tier_sizes=tier_sizes, is_lost=is_lost)
+    driver = make_driver(
+        num_blocks=num_blocks,
+        tier_sizes=tier_sizes,
+        is_lost=is_lost,
+        policy=policy,
+        preemption_mode=preemption_mode,
+    )
     asked: list[Request] = []
 
     def end() -> None:
@@ -268,6 +334,7 @@ def test_tokens_never_depend_on_what_tiers_do(
                 is_lost=is_lost,
                 kept=kept,
                 policy=policy,
+                preemption_mode=preemption_mode,
             )
         request = make_request(f"r{number}", prompt, salt=salt, priority=number % 2)
         asked.append(request)

@@ -21,6 +21,9 @@ _COMMANDS: Mapping[str, _Entry] = {
     "clear": _Entry("novacron.cli.cache.clear:clear", "Drop blocks."),
     "warm": _Entry("novacron.cli.cache.prefixes:warm", "Compute a prefix ahead of its use."),
     "pin": _Entry("novacron.cli.cache.prefixes:pin", "Keep a prefix."),
+    "trace": _Entry("novacron.cli.cache_trace:trace", "Make up a trace of requests."),
+    "simulate": _Entry("novacron.cli.cache_simulate:simulate", "Try settings on a trace."),
+    "tune": _Entry("novacron.cli.cache_tune:tune", "Find better settings for a trace."),
     "unpin": _Entry("novacron.cli.cache.prefixes:unpin", "Let a pinned prefix leave."),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from novacron.kv_tiers.eviction.pressure import pressure_of
 from novacron.observability.metrics import hit_rate, hit_rates
 from novacron.records.output import PREFETCH_BUFFER, EngineStats, SessionStats, TierStats
 
@@ -20,7 +21,8 @@ class DeviceCache(Struct, frozen=True, kw_only=True):
 
 class CacheTier(Struct, frozen=True, kw_only=True):
     """A tier below the device. `hit_rate` is the share of prompt tokens that were brought from it;
-    counts are of blocks. `load_seconds` are reading, checking and copying."""
+    counts are of blocks. `regretted` were asked for not long after they were evicted; `pressure` is
+    low, medium, high or critical. `load_seconds` are reading, checking and copying."""
 
     kind: str
     capacity_bytes: int
@@ -29,10 +31,14 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     hit_tokens: int
     hit_rate: float
     stored: int
+    parked: int
     loaded: int
     missing: int
     mismatches: int
     errors: int
+    evicted: int
+    regretted: int
+    pressure: str
     loaded_bytes: int
     load_seconds: float
 
@@ -133,10 +139,14 @@ def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
         hit_tokens=tier.hit_tokens,
         hit_rate=hit_rate,
         stored=tier.num_stored,
+        parked=tier.num_parked,
         loaded=tier.num_loaded,
         missing=tier.num_missing,
         mismatches=tier.num_mismatches,
         errors=tier.num_errors,
+        evicted=tier.num_evicted,
+        regretted=tier.num_regretted,
+        pressure=pressure_of(tier.kind, tier.used_bytes, tier.capacity_bytes),
         loaded_bytes=tier.loaded_bytes,
         load_seconds=tier.load_s,
     )

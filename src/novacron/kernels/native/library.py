@@ -30,7 +30,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 7
+_ABI_VERSION = 8
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -177,6 +177,13 @@ class SampleCall(Structure):
     )
 
 
+class CopyCall(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("sources", "targets", "heads", "sums")),
+        *((name, c_int64) for name in ("count", "block_bytes", "head_bytes")),
+    )
+
+
 class Operation(Structure):
     _fields_ = (("kind", c_int64), ("offset", c_int64))
 
@@ -212,6 +219,7 @@ _FUNCTIONS = {
     "novacron_close": (None, (c_void_p,)),
     "novacron_kv_block_bytes": (c_int64, (c_int32, c_int64, c_int64)),
     "novacron_sample": (None, (c_void_p, POINTER(SampleCall))),
+    "novacron_copy_blocks": (None, (c_void_p, POINTER(CopyCall))),
     "novacron_packed_bytes": (c_int64, (c_int32, c_int32, c_int64, c_int64)),
     "novacron_pack": (None, (c_void_p, POINTER(PackCall))),
     "novacron_run": (None, (c_void_p, POINTER(ProgramStruct), POINTER(c_int64))),

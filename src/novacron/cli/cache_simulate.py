@@ -1,0 +1,120 @@
+"""novacron cache simulate: what tiers would find of a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from novacron.cache_simulator.belady import best_hit_rate
+from novacron.cache_simulator.replay import Outcome, TierConfig, replay
+from novacron.cli.cache_options import SIZE, costs_of, read, trace_options
+from novacron.cli.wording import size
+from novacron.errors import ConfigError
+from novacron.kv_tiers.eviction.choice import POLICY_NAMES, PolicyConfig, PolicyName
+from novacron.kv_tiers.eviction.cost import CostConfig
+from novacron.kv_tiers.eviction.score import Weights
+
+_SPEEDS = {"device": 1e12, "ram": 8e9, "disk": 1e9}  # bytes a second
+
+
+@click.command()
+@trace_options
+@click.option("--device", type=SIZE, default="0", help="KV cache on the device. [default: none]")
+@click.option("--ram", type=SIZE, default="4Gi", show_default=True, help="RAM tier; 0: none.")
+@click.option("--disk", type=SIZE, default="0", help="Disk tier. [default: none]")
+@click.option(
+    "--policy", type=click.Choice(POLICY_NAMES), default="learned", show_default=True,
+    help="Which blocks leave RAM first. Device and disk: used longest ago.",
+)  # fmt: skip
+@click.option("--ttl", default=3600.0, show_default=True, help="Seconds, for ttl.")
+@click.option("--weights", default="", help="For cost: temporal=0.5,prediction=0.5.")
+@click.option("--compare", is_flag=True, help="Every policy; with RAM alone Belady's optimum, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def simulate(
+    *,
+    trace_file: Path,
+    limit: int | None,
+    bytes_per_token: int,
+    prefill_tokens_per_s: float,
+    device: int,
+    ram: int,
+    disk: int,
+    policy: PolicyName,
+    ttl: float,
+    weights: str,
+    compare: bool,
+    as_json: bool,
+) -> None:
+    """Replay a trace against tiers: where prompts would be found, and what that saves.
+
+    Requests do not overlap in a replay, so hits are an upper bound. It runs the policies that the
+    server has, not copies of them.
+    """
+    trace = read(trace_file, limit)
+    costs = costs_of(bytes_per_token, prefill_tokens_per_s)
+    cost = CostConfig(weights=Weights.parse(weights)) if weights else CostConfig()
+    sizes = {"device": device, "ram": ram, "disk": disk}
+    if not any(sizes.values()):
+        raise ConfigError("There is no tier: give --device, --ram or --disk.")
+    outcomes: dict[str, Outcome] = {}
+    for name in POLICY_NAMES if compare else (policy,):
+        chosen = PolicyConfig(name=name, ttl_s=ttl, cost=cost)
+        tiers = [
+            TierConfig(
+                kind=kind,
+                capacity_bytes=taken,
+                policy=chosen if kind == "ram" else PolicyConfig(name="lru"),
+                bytes_per_s=_SPEEDS[kind],
+            )
+            for kind, taken in sizes.items()
+            if taken > 0
+        ]
+        outcomes[name] = replay(trace, tiers, costs)
+    best = None
+    if compare and not device and not disk:
+        best = best_hit_rate(trace, ram // (trace.block_tokens * bytes_per_token))
+    if as_json:
+        told = {"policies": outcomes, "belady_hit_rate": best}
+        click.echo(msgspec.json.format(msgspec.json.encode(told), indent=1).decode())
+        return
+    Console().print(_table(outcomes))
+    if best is not None:
+        click.echo(f"Belady's optimum, which knows the future: {best:.1%} of prompt tokens")
+    some = next(iter(outcomes.values()))
+    click.echo(f"{some.num_requests} requests, {some.prompt_tokens} prompt tokens")
+
+
+def _table(outcomes: dict[str, Outcome]) -> Table:
+    table = Table(header_style="bold")
+    for name in ("policy", "tier", "hit rate", "brought", "stored", "evicted", "regretted"):
+        table.add_column(name, justify="left" if name in ("policy", "tier") else "right")
+    table.add_column("saved a request", justify="right")
+    for policy, outcome in outcomes.items():
+        for line in _lines(policy, outcome):
+            table.add_row(*line)
+    return table
+
+
+def _lines(policy: str, outcome: Outcome) -> Sequence[tuple[str, ...]]:
+    lines = [
+        (
+            policy,
+            tier.kind,
+            f"{tier.hit_rate:.1%}",
+            size(tier.loaded_bytes),
+            size(tier.stored_bytes),
+            str(tier.counts.num_evicted + tier.counts.num_expired),
+            str(tier.counts.num_regretted),
+            f"{1000 * outcome.saved_s:.0f} ms" if len(outcome.tiers) == 1 else "",
+        )
+        for tier in outcome.tiers
+    ]
+    if len(lines) > 1:
+        saved = f"{1000 * outcome.saved_s:.0f} ms"
+        lines.append((policy, "all", f"{outcome.hit_rate:.1%}", "", "", "", "", saved))
+    return lines

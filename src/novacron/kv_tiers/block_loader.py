@@ -1,0 +1,215 @@
+"""BlockLoader: threads that bring blocks from the tiers into device blocks reserved for them.
+
+An order is cut into parts, so that several threads serve one request. A record goes straight into
+its block where the host can reach that, and is checked there: nobody finds a reserved block before
+all is told, and what does not check is wiped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from novacron.kv_tiers.block_copies import BlockCopies
+from novacron.kv_tiers.block_memory import BlockMemory
+from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, sound_ones
+from novacron.kv_tiers.tier import Bytes, ReadsParts
+from novacron.kv_tiers.tier_desk import TierDesk
+from novacron.records.block_moves import BlockNews, LoadBlock, LoadBlocks, LoadedBlocks, TierKeys
+
+logger = logging.getLogger(__name__)
+
+_BLOCKS_AT_ONCE: Final = 16
+
+
+@dataclass(eq=False, slots=True)
+class _Load:
+    """An order that parts are still worked at."""
+
+    order: LoadBlocks
+    num_parts_left: int
+    ok: list[bool]
+    removed: list[TierKeys] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some blocks of an order, all of one tier. `places` are those in the order."""
+
+    load: _Load
+    tier: int
+    places: Sequence[int]
+
+    @property
+    def blocks(self) -> list[LoadBlock]:
+        return [self.load.order.blocks[place] for place in self.places]
+
+
+class BlockLoader:
+    """Owns `num_threads` threads from `start` to `close`."""
+
+    def __init__(
+        self,
+        memory: BlockMemory,
+        desk: TierDesk,
+        identity: bytes,
+        copies: BlockCopies,
+        *,
+        num_threads: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._memory = memory
+        self._desk = desk
+        self._identity = identity
+        self._copies = copies
+        self._clock = clock
+        self._parts: deque[_Part] = deque()
+        self._has_parts = threading.Condition()
+        self._is_closing = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"load-blocks-{index}", daemon=True)
+            for index in range(num_threads)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def order(self, orders: Sequence[LoadBlocks]) -> None:
+        """Have these loaded. Waits for none of them."""
+        parts = [part for order in orders for part in _cut(order)]
+        with self._has_parts:
+            self._parts.extend(parts)
+            self._has_parts.notify(min(len(parts), len(self._threads)))
+
+    def close(self, patience_s: float) -> None:
+        """End the threads. Loads that are not done are not told of."""
+        with self._has_parts:
+            self._is_closing = True
+            self._has_parts.notify_all()
+        for thread in self._threads:
+            thread.join(patience_s)
+
+    def _run(self) -> None:
+        shape = (_BLOCKS_AT_ONCE, record_bytes(self._memory.block_bytes))
+        records = np.empty(shape, np.uint8)  # takes memory only where it is written to
+        while True:
+            with self._has_parts:
+                while not self._parts and not self._is_closing:
+                    self._has_parts.wait()
+                if self._is_closing:
+                    return
+                part = self._parts.popleft()
+            ok = [False] * len(part.places)
+            try:
+                ok = self._load(part, records)
+            except Exception:  # somebody waits for these
+                logger.exception("Blocks could not be loaded.")
+            self._end(part, ok)
+
+    def _end(self, part: _Part, ok: Sequence[bool]) -> None:
+        load = part.load
+        with self._has_parts:
+            gone = []
+            for place, is_there in zip(part.places, ok, strict=True):
+                load.ok[place] = is_there
+                if not is_there:
+                    gone.append(load.order.blocks[place].key)
+            if gone:
+                load.removed.append(TierKeys(part.tier, tuple(gone)))
+            load.num_parts_left -= 1
+            if load.num_parts_left > 0:
+                return
+        loaded = LoadedBlocks(load.order.load_id, tuple(load.ok))
+        self._desk.tell(BlockNews(removed=tuple(load.removed), loaded=(loaded,)))
+
+    def _load(self, part: _Part, records: Bytes) -> list[bool]:
+        started_s = self._clock()
+        blocks, tier = part.blocks, self._desk.tiers[part.tier]
+        keys = [block.key for block in blocks]
+        targets = [
+            record[HEADER_BYTES:] if own is None else own
+            for record, own in zip(
+                records, (self._memory.host_block(block.block_id) for block in blocks), strict=False
+            )
+        ]
+        headers, found = records[: len(blocks), :HEADER_BYTES], [False] * len(blocks)
+        try:
+            if isinstance(tier, ReadsParts):
+                headers = np.empty((len(blocks), HEADER_BYTES), np.uint8)
+                found = tier.get_parts(keys, headers, targets)
+                sources: Sequence[Bytes] = targets
+            else:
+                found = tier.get(keys, list(records[: len(blocks)]))
+                sources = [record[HEADER_BYTES:] for record in records[: len(blocks)]]
+        except Exception as error:
+            self._desk.see_error(part.tier, error)
+            found, sources = [False] * len(blocks), targets
+        ok = self._check(blocks, found, headers, sources, targets)
+        self._finish(blocks, targets, ok)
+        mismatches = [key for key, there, good in zip(keys, found, ok, strict=True) if there > good]
+        if mismatches:
+            tier.delete(mismatches)
+            logger.warning("%d blocks of a KV tier do not check and are dropped.", len(mismatches))
+        num_loaded = sum(ok)
+        self._desk.count(
+            part.tier,
+            num_loaded=num_loaded,
+            num_missing=len(ok) - num_loaded - len(mismatches),
+            num_mismatches=len(mismatches),
+            load_s=self._clock() - started_s,
+            loaded_bytes=num_loaded * self._memory.block_bytes,
+        )
+        return ok
+
+    def _check(
+        self,
+        blocks: Sequence[LoadBlock],
+        found: Sequence[bool],
+        headers: Bytes,
+        sources: Sequence[Bytes],
+        targets: Sequence[Bytes],
+    ) -> list[bool]:
+        """Which of the blocks are what they should be, in their targets now."""
+        rows = [row for row, is_there in enumerate(found) if is_there]
+        ok = [False] * len(blocks)
+        if rows:
+            keys = [blocks[row].key for row in rows]
+            heads = heads_of(self._memory.block_bytes, self._identity, keys)
+            sums = self._copies.copy_and_sum(
+                [sources[row] for row in rows], [targets[row] for row in rows], heads
+            )
+            for row, is_sound in zip(rows, sound_ones(headers[rows], heads, sums), strict=True):
+                ok[row] = is_sound
+        return ok
+
+    def _finish(
+        self, blocks: Sequence[LoadBlock], targets: Sequence[Bytes], ok: Sequence[bool]
+    ) -> None:
+        for block, target, is_sound in zip(blocks, targets, ok, strict=True):
+            is_own = self._memory.host_block(block.block_id) is not None
+            if is_sound and is_own:
+                self._memory.see_filled(block.block_id)
+            elif is_sound:
+                self._memory.write_block(block.block_id, target)
+            elif is_own:
+                target[:] = 0  # numbers of nobody may be NaN
+
+
+def _cut(order: LoadBlocks) -> Iterator[_Part]:
+    pieces = [
+        (tier, places[start : start + _BLOCKS_AT_ONCE])
+        for tier in sorted({block.tier for block in order.blocks})
+        for places in [[i for i, block in enumerate(order.blocks) if block.tier == tier]]
+        for start in range(0, len(places), _BLOCKS_AT_ONCE)
+    ]
+    load = _Load(order, len(pieces), [False] * len(order.blocks))
+    for tier, places in pieces:
+        yield _Part(load, tier, places)

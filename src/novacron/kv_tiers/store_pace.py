@@ -1,0 +1,62 @@
+"""StorePace: when blocks may be stored. Knows no blocks and starts nothing.
+
+In pauses of the engine always; while steps follow each other for a share of the time, in turns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+_PAUSE_S: Final = 0.02  # without a step: the engine has nothing to do
+_LONGEST_SLEEP_S: Final = 0.05  # then there may be a pause
+
+
+class StorePace:
+    """`share` is that of one core that stores may take while steps follow each other, measured as
+    what the storing thread computes (`cpu_clock`), which may wait for a core for long. With 1 they
+    need not wait for pauses. `begin_step` and `end_step` come from the thread of the steps, the
+    rest from the one that stores."""
+
+    def __init__(
+        self,
+        share: float,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._share = share
+        self._clock = clock
+        self._cpu_clock = cpu_clock
+        self._is_computing = False
+        self._last_step_s = -_PAUSE_S
+        self._next_turn_s = 0.0
+        self._turn_began_s = 0.0
+
+    def begin_step(self) -> None:
+        self._is_computing = True
+
+    def end_step(self) -> None:
+        self._is_computing = False
+        self._last_step_s = self._clock()
+
+    @property
+    def is_time(self) -> bool:
+        return self._is_paused or self._clock() >= self._next_turn_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long to sleep before looking again."""
+        return min(_LONGEST_SLEEP_S, max(_PAUSE_S, self._next_turn_s - self._clock()))
+
+    def begin_turn(self) -> None:
+        self._turn_began_s = self._cpu_clock()
+
+    def end_turn(self) -> None:
+        if self._share < 1:
+            took_s = self._cpu_clock() - self._turn_began_s
+            self._next_turn_s = self._clock() + took_s / self._share
+
+    @property
+    def _is_paused(self) -> bool:
+        return not self._is_computing and self._clock() - self._last_step_s >= _PAUSE_S

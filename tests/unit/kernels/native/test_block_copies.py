@@ -1,0 +1,63 @@
+"""Copies and their BLAKE3 checksums, against the blake3 package."""
+
+from __future__ import annotations
+
+import blake3
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from novacron.kernels.native.block_copies import NativeCopies
+from novacron.kernels.native.library import NativeContext, NativeUnavailable, native_levels
+from novacron.kv_tiers.block_copies import PlainCopies
+from novacron.kv_tiers.tier import Bytes
+
+
+def _levels() -> tuple[str, ...]:
+    try:
+        return native_levels()
+    except NativeUnavailable:
+        return ()
+
+
+def draw(seed: int, *shape: int) -> Bytes:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize("level", _levels())
+@given(
+    num_bytes=st.integers(0, 300)
+    | st.integers(900, 1100)
+    | st.integers(15_000, 36_000)
+    | st.sampled_from([1024 * n - 48 for n in (1, 2, 3, 16, 17, 31, 32, 33, 64, 96)]),
+    head_bytes=st.sampled_from([0, 1, 48, 1024]),
+    count=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_checksums_are_those_of_blake3(
+    level: str, num_bytes: int, head_bytes: int, count: int, seed: int
+) -> None:
+    blocks, heads = draw(seed, count, num_bytes), draw(seed + 1, count, head_bytes)
+    targets = np.zeros_like(blocks)
+    sums = NativeCopies(NativeContext(1, level)).copy_and_sum(list(blocks), list(targets), heads)
+    assert (targets == blocks).all()
+    for head, block, found in zip(heads, blocks, sums, strict=True):
+        assert found.tobytes() == blake3.blake3(head.tobytes() + block.tobytes()).digest(16)
+
+
+@pytest.mark.parametrize("level", _levels())
+def test_what_lies_in_place_is_summed_and_nothing_else_is_touched(level: str) -> None:
+    rows = draw(1, 8, 5000)
+    before, heads = rows.copy(), draw(2, 3, 48)
+    copies = NativeCopies(NativeContext(1, level))
+    picked = [rows[place] for place in (5, 0, 2)]
+    assert (
+        copies.copy_and_sum(picked, picked, heads)
+        == PlainCopies().copy_and_sum(picked, picked, heads)
+    ).all()
+    assert (rows == before).all()
+    copies.copy([rows[0], rows[1]], [rows[6], rows[7]])
+    assert (rows[6:] == before[:2]).all()
+    assert (rows[:6] == before[:6]).all()
+    copies.copy([], [])
