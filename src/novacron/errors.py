@@ -19,6 +19,9 @@
       Unauthenticated         no valid key was sent                           not retryable
       OriginNotAllowed        a web page of another origin is calling         not retryable
       HostNotAllowed          the server was called by an unknown name        not retryable
+      Forbidden               the key does not allow this                     not retryable
+      PinLimit                more would be pinned than may be                not retryable
+      PinNotFound             nothing is pinned under this name               not retryable
 
 The message says what happened, why, and what to do. HTTP codes live in gateway/error_mapping.py.
 """
@@ -173,3 +176,15 @@ class HostNotAllowed(NovaCronError):
             f"This server does not go by the name '{host[:200]}'. Call it by its address or as "
             "localhost, or name the host in allowed_hosts (--allowed-hosts)."
         )
+
+
+class Forbidden(NovaCronError):
+    """The caller is known, and may not do this. The message says who may."""
+
+
+class PinLimit(NovaCronError):
+    """Pinning this would take more of the KV tiers than pins may. The message has both numbers."""
+
+
+class PinNotFound(NovaCronError):
+    """Nothing is pinned under this name by this caller."""

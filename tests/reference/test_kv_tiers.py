@@ -83,3 +83,20 @@ def test_what_a_small_device_evicts_comes_back_from_ram(monkeypatch: pytest.Monk
     assert tiered == expected
     assert cached[:3] == [0, 0, 0]
     assert sum(cached[3:]) > 0
+
+
+@pytest.mark.parametrize("mode", ["conservative", "adaptive"])
+def test_what_was_fetched_ahead_changes_no_token(tmp_path: Path, mode: str) -> None:
+    prompts = [draw_prompt(seed, 300) for seed in (7, 8, 9)]
+    expected, _ = answers(prompts, **NO_TIERS)
+    on_disk = {"kv_ram_size": 2**26, "kv_disk_size": 2**30, "kv_disk_path": str(tmp_path)}
+    answers(prompts, **on_disk)
+    llm = LLM(**on_disk, kv_prefetch=mode, max_num_seqs=1)  # so the others wait for their turn
+    try:
+        outputs = llm.generate(prompts, GREEDY)
+        buffer = llm._core.stats().kv_tiers[1]
+    finally:
+        llm.close()
+    assert [output.token_ids for output in outputs] == expected
+    assert [output.num_cached_tokens for output in outputs] == [288] * 3
+    assert buffer.kind == "prefetch"

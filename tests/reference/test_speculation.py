@@ -23,11 +23,13 @@ from novacron.records.output import EngineOutput
 from novacron.records.request import Request, SamplingParams, StructuredOutput
 from novacron.records.step import DraftOutput, DraftPart, PositionLogprobs
 from novacron.scheduler.adaptive_speculation import AdaptiveSpeculation
+from novacron.scheduler.cache_desk import CacheDesk
 from novacron.scheduler.draft_speculation import DraftModelSpeculation
 from novacron.scheduler.guesser import Drafter
 from novacron.scheduler.prompt_lookup import PromptLookup
 from novacron.scheduler.request_state import RequestState
 from novacron.scheduler.scheduler import Scheduler
+from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation import NoSpeculation, Speculation
 from novacron.testing.clock import FakeClock
 from novacron.testing.deeper_models import make_deeper_model
@@ -138,6 +140,7 @@ class Engine:
             executor,
             scheduler,
             lambda: GrammarCompiler(self._tokenizer.json_text, spec.vocab_size, spec.eos_token_ids),
+            CacheDesk(kv_cache, None, Sessions()),
         )
         for request in requests:
             core.add(request)

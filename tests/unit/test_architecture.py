@@ -24,6 +24,7 @@ HAND_THE_ENVIRONMENT_ON = {
     "cli/target.py",  # to config/load.py
     "bench/cli.py",  # to config/load.py, and to the servers it starts
     "engine/engine_process.py",  # to the engine process
+    "executor/compilation.py",  # PyTorch reads CXX: whether there is such a compiler
     "testing/server_process.py",  # to the servers that tests start
 }
 

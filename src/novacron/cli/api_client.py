@@ -60,6 +60,9 @@ class ApiClient:
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Json:
         return self._json("POST", path, body)
 
+    def delete(self, path: str) -> Json:
+        return self._json("DELETE", path, None)
+
     def first_model(self) -> str:
         """The name of the server's main model."""
         models = self.get("/v1/models").get("data")

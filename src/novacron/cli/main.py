@@ -37,7 +37,9 @@ _COMMANDS: Mapping[str, _Entry] = {
     "quantize-plan": _Entry(
         "novacron.cli.quantize_plan:quantize_plan", "Choose the precision of each matrix."
     ),
-    "cache": _Entry("novacron.cli.cache:cache", "Try settings of the KV cache on traces."),
+    "cache": _Entry(
+        "novacron.cli.cache.group:cache", "Look into the KV cache, and try its settings on traces."
+    ),
     "doctor": _Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
     "validate": _Entry("novacron.cli.validate:validate", "Check that a running server works."),
     "version": _Entry("novacron.cli.version:version", "Show the versions of what is installed."),

@@ -234,6 +234,24 @@ class CacheConfig:
         TIER_KINDS,
         "KV tiers from the fastest to the slowest: a block is taken from the first that has it",
     )
+    kv_prefetch: Literal["off", "conservative", "aggressive", "adaptive"] = setting(
+        "off",
+        "bring blocks from disk into an eighth of kv_ram_size before they are needed; "
+        "conservative: those of waiting requests, and pinned ones at start; "
+        "aggressive: also of sessions whose next turn is due; "
+        "adaptive: of these only while enough of them were used",
+    )
+    kv_prefetch_bandwidth: int = setting(
+        256 * 2**20, "most bytes a second that are fetched ahead", unit="bytes"
+    )
+    kv_pin_share: float = setting(
+        0.5, "most of the smallest KV tier that pinned prefixes may take; 0: nothing can be pinned"
+    )
+    kv_scope_share: float = setting(
+        0.5,
+        "most that one API key of several, or one cache_salt, may take of the pins, and of a KV "
+        "tier while others want room there, who have equal shares at least",
+    )
 
     def __post_init__(self) -> None:
         size = self.block_size
@@ -247,6 +265,13 @@ class CacheConfig:
             "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
         )  # fmt: skip
         check_remote_tiers(self)
+        require(
+            self.kv_prefetch_bandwidth > 0, "kv_prefetch_bandwidth", self.kv_prefetch_bandwidth,
+            "give a size such as 256Mi",
+        )  # fmt: skip
+        for key in ("kv_pin_share", "kv_scope_share"):
+            share = getattr(self, key)
+            require(0 <= share <= 1, key, share, "give a fraction from 0 to 1")
         for key in ("kv_ram_size", "kv_disk_size", "kv_redis_size", "kv_object_size"):
             size_bytes = getattr(self, key)
             require(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import NotReady
+from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import Request
 
@@ -93,6 +94,14 @@ class EngineClient(Protocol):
 
     async def abort(self, request_id: str) -> bool:
         """End a request with FinishReason.ABORT. False if it is not running (any more)."""
+        ...
+
+    async def ask(self, order: CacheOrder, variant: str = "") -> CacheAnswer:
+        """Something about the KV cache of a variant (empty: of the one that new requests go to).
+
+        Raises what the engine refuses it with (PinLimit, PinNotFound, InvalidRequest, Unsupported),
+        NotReady and EngineDead.
+        """
         ...
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None: ...

@@ -15,9 +15,11 @@ import msgspec
 from novacron.engine.structured_output import GrammarCompiler, GrammarState
 from novacron.errors import NovaCronError
 from novacron.executor.executor import Executor
+from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineOutput, EngineStats
 from novacron.records.request import FinishReason, Request
 from novacron.records.step import ModelRunnerOutput, ScheduledTokens, SchedulerOutput
+from novacron.scheduler.cache_desk import CacheDesk
 from novacron.scheduler.scheduler import Scheduler
 
 _LOADING_PATIENCE_S = 0.001  # then somebody may have written to us
@@ -34,9 +36,11 @@ class EngineCore:
         executor: Executor,
         scheduler: Scheduler,
         make_grammar_compiler: Callable[[], GrammarCompiler],
+        desk: CacheDesk,
     ) -> None:
         self._executor = executor
         self._scheduler = scheduler
+        self._desk = desk
         self._grammars = _Grammars(make_grammar_compiler)
         self._refused: list[EngineOutput] = []
         self.num_steps = 0  # that computed something
@@ -52,6 +56,25 @@ class EngineCore:
     def is_loading(self) -> bool:
         """Whether `step` waits by itself, for a short time, if there is nothing to compute."""
         return self._scheduler.is_loading
+
+    @property
+    def awaits_block_news(self) -> bool:
+        """Whether KV tiers still work, though there may be nothing to compute."""
+        return self._scheduler.awaits_block_news
+
+    def take_block_news(self) -> bool:
+        """Look what KV tiers did, where no step does so, and give them what there is to do. Whether
+        there was something."""
+        has_news = self._take_block_news()
+        self._order_blocks()
+        return has_news
+
+    def ask(self, order: CacheOrder) -> CacheAnswer:
+        """Something about the KV cache itself."""
+        self._take_block_news()
+        answer = self._desk.answer(order)
+        self._order_blocks()
+        return answer
 
     def add(self, request: Request) -> None:
         """Take a request, which will get exactly one final output from `step` or `abort`."""
@@ -130,10 +153,11 @@ class EngineCore:
         if orders is not None:
             self._executor.move_blocks(orders)
 
-    def _take_block_news(self, wait_s: float = 0.0) -> None:
+    def _take_block_news(self, wait_s: float = 0.0) -> bool:
         news = self._executor.block_news(wait_s)
         if news is not None:
             self._scheduler.see_block_news(news)
+        return news is not None
 
     def _draft(self, decision: SchedulerOutput) -> tuple[SchedulerOutput, float]:
         """The decision with the guesses that it asks for, and the seconds they took."""

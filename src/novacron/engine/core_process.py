@@ -22,6 +22,7 @@ import psutil
 import zmq
 
 from novacron.config.engine import EngineConfig
+from novacron.engine.cache_books import build_cache_desk
 from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
@@ -39,16 +40,16 @@ from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.observability.logs import configure_logging
 from novacron.quality.document import Document
 from novacron.records import wire
-from novacron.records.output import EngineOutput, ModelSpec, WatchStats
+from novacron.records.output import EngineOutput, WatchStats
 from novacron.records.request import Request
-from novacron.scheduler.fetch_choice import MeasuredFetchChoice
 from novacron.scheduler.scheduler import Scheduler
+from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation_choice import build_speculation
-from novacron.scheduler.tiered_prefixes import TieredPrefixes
 
 EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
 _WATCH_POLL_MS = 50
+_NEWS_POLL_MS = 50
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         kv_dtype=spec.kv_identity,
         enable_prefix_caching=config.cache.enable_prefix_caching,
     )
+    sessions = Sessions()
+    tiers, desk = build_cache_desk(config, spec, kv_cache, sessions)
     scheduler = Scheduler(
         config.scheduler,
         kv_cache,
@@ -110,28 +113,15 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
             max_num_seqs=config.scheduler.max_num_seqs,
             draft_context_length=spec.draft_model.context_length if spec.draft_model else 0,
         ),
-        tiers=_build_tiers(config, spec, kv_cache),
+        tiers=tiers,
+        sessions=sessions,
     )
 
     def make_grammar_compiler() -> GrammarCompiler:
         tokenizer = Tokenizer.load(tokenizer_path)
         return GrammarCompiler(tokenizer.json_text, spec.vocab_size, spec.eos_token_ids)
 
-    return EngineCore(executor, scheduler, make_grammar_compiler)
-
-
-def _build_tiers(
-    config: EngineConfig, spec: ModelSpec, kv_cache: KVCacheManager
-) -> TieredPrefixes | None:
-    if not spec.kv_tiers:
-        return None
-    choice = MeasuredFetchChoice(
-        spec.kv_tiers,
-        block_bytes=spec.kv_cache_bytes // spec.num_blocks,
-        block_size=spec.block_size,
-        tokens_per_step=config.scheduler.max_num_batched_tokens,
-    )
-    return TieredPrefixes(kv_cache, spec.kv_tiers, choice=choice)
+    return EngineCore(executor, scheduler, make_grammar_compiler, desk)
 
 
 class _Mailbox:
@@ -244,6 +234,9 @@ class _Loop:
                         self._put(self._core.abort(request_ids))
                     case wire.Score(token_ids, first_scored):
                         self._watch.offer(Document(token_ids, first_scored))
+                    case wire.Ask(number, order):
+                        self._mailbox.send(wire.Answer(number, self._core.ask(order)))
+                        self._send(())
                     case wire.Shutdown():
                         self._pacer.put(self._core.abort_all())
                         self._publish_all()
@@ -258,14 +251,15 @@ class _Loop:
                 self._publish_all()  # the next step may be a long way off
             num_scored = self._watch.num_scored
             self._is_scoring = self._watch.work(is_idle=not self._core.has_work)
-            if self._watch.num_scored != num_scored:
-                self._send(())
+            has_news = not self._core.has_work and self._core.take_block_news()
+            if has_news or self._watch.num_scored != num_scored:
+                self._send(())  # which nobody would hear of before the next request
 
     def _patience_ms(self, progressed: bool) -> int | None:
         """How long to wait for messages: not at all while steps compute something."""
         if not self._core.has_work:
             if not self._watch.has_work:
-                return None
+                return _NEWS_POLL_MS if self._core.awaits_block_news else None
             return 0 if self._is_scoring else _WATCH_POLL_MS
         return 0 if progressed or self._core.is_loading else _COMPILING_POLL_MS
 

@@ -24,11 +24,13 @@ from novacron.config.engine import EngineConfig
 from novacron.engine.admission import admit
 from novacron.engine.client import EngineState, VariantStatus, status_of
 from novacron.engine.engine_process import EngineProcess
+from novacron.engine.questions import Questions, error_named, raise_if_refused
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.quality.document import Document
 from novacron.records import wire
+from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import Request
 
@@ -64,6 +66,7 @@ class ProcessClient:
         self._grammar_thread = ThreadPoolExecutor(1, thread_name_prefix="grammar")
         self._stats = EngineStats()
         self._streams = RequestStreams()
+        self._questions = Questions()
         self._num_compiling = 0  # requests whose grammar is being checked
         self._seeds = random.Random(config.model.seed)
         self._max_live = config.scheduler.max_num_seqs + config.scheduler.max_queued_requests
@@ -161,6 +164,16 @@ class ProcessClient:
         if live and self._engine is not None:
             self._abort_in(self._engine, (request_id,))
         return live
+
+    async def ask(self, order: CacheOrder, variant: str = "") -> CacheAnswer:
+        engine = self._engine
+        if engine is None or self._state is not EngineState.READY:
+            raise self._refusal()
+        number, answer = self._questions.open()
+        if not engine.send(wire.Ask(number, order)):
+            answer.cancel()
+            raise errors.EngineDead("The engine has just ended. The order can be given again.")
+        return raise_if_refused(await answer)
 
     def score(self, answer: Document) -> None:
         """Have the watch over quality score an answer that another variant gave. Nothing happens
@@ -302,13 +315,14 @@ class ProcessClient:
             case wire.Outputs(outputs, stats):
                 self._stats = stats
                 self._abort_in(engine, self._streams.deliver(outputs))
+            case wire.Answer(number, answer):
+                self._questions.settle(number, answer)
             case wire.Loading(phase, fraction):
                 self._progress = (phase, fraction)
             case wire.Ready(version, spec):
                 self._become_ready(version, spec)
             case wire.Failed(kind, text):
-                error_class = getattr(errors, kind, errors.ModelLoadError)
-                self._give_up(_as_error(error_class, text))
+                self._give_up(error_named(kind, text, errors.ModelLoadError))
 
     def _become_ready(self, version: int, spec: ModelSpec) -> None:
         if version != wire.WIRE_VERSION:
@@ -325,7 +339,7 @@ class ProcessClient:
 
     def _give_up(self, failure: errors.NovaCronError) -> None:
         self._failure = failure
-        self._streams.fail_all(failure)
+        self._fail_all(failure)
         self._enter(EngineState.DEAD)
 
     async def _await_death(self, engine: EngineProcess) -> None:
@@ -336,7 +350,7 @@ class ProcessClient:
         self._deaths_in_a_row += 1
         cause = f"The engine process ended unexpectedly (exit code {exit_code})."
         logger.error("%s", cause)
-        self._streams.fail_all(errors.EngineDead(f"{cause} The request can be sent again."))
+        self._fail_all(errors.EngineDead(f"{cause} The request can be sent again."))
         engine.close()
         if self._is_unloading:
             return
@@ -352,6 +366,10 @@ class ProcessClient:
             self._num_restarts += 1
             self._respawn()
 
+    def _fail_all(self, error: errors.NovaCronError) -> None:
+        self._streams.fail_all(error)
+        self._questions.fail_all(error)
+
     def _respawn(self) -> None:
         self._progress = ("start", 0.0)
         self._enter(EngineState.LOADING)
@@ -366,7 +384,7 @@ class ProcessClient:
     async def _end_engine(self, *, at_once: bool = False) -> None:
         """`at_once`: while it loads, it does not listen, and it has nothing to lose."""
         engine, self._engine = self._engine, None
-        self._streams.fail_all(errors.EngineDead("The engine was shut down."))
+        self._fail_all(errors.EngineDead("The engine was shut down."))
         if engine is None:
             return
         if at_once:
@@ -380,10 +398,3 @@ def _name_of(quantization: str, spec: ModelSpec | None) -> str:
         return quantization
     held = "none" if spec is None else spec.quantization
     return held.partition(" ")[0].rstrip(":,")
-
-
-def _as_error(error_class: type[errors.NovaCronError], text: str) -> errors.NovaCronError:
-    """An error of the class that the engine process named, with the engine's words."""
-    error = error_class.__new__(error_class)
-    Exception.__init__(error, text)
-    return error

@@ -22,6 +22,7 @@ from novacron.engine.variant_switch import Reading, VariantSwitch, serving
 from novacron.engine.watched_answers import WatchedAnswers
 from novacron.errors import InvalidRequest, NotReady, NovaCronError
 from novacron.quality.document import Document
+from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import (
     EngineOutput,
     EngineStats,
@@ -135,6 +136,9 @@ class VariantsClient:
             if await client.abort(request_id):
                 return True
         return False
+
+    async def ask(self, order: CacheOrder, variant: str = "") -> CacheAnswer:
+        return await self._client_of(variant or self._default()).ask(order)
 
     async def drain(self, timeout_s: float) -> bool:
         drained = (client.drain(timeout_s) for client in tuple(self._clients.values()))

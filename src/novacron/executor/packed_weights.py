@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from novacron.config.engine import ModelConfig
+from novacron.config.folders import cache_folder
 from novacron.models.decoder import Decoder
 from novacron.models.loading import fits, load_weights, packed_weights
 from novacron.models.packed_cache import PackedCache
 from novacron.models.registry import Family
 from novacron.models.weight_files import WeightFiles
 from novacron.parallel.groups import SINGLE, ParallelGroup
-
-_DEFAULT_CACHE = Path("~/.cache")
-
-
-def cache_folder(model: ModelConfig) -> Path:
-    """Where what can be made again is kept."""
-    base = Path(model.cache_dir) if model.cache_dir else _DEFAULT_CACHE.expanduser()
-    return base / "novacron"
 
 
 def packed_cache(model: ModelConfig) -> PackedCache:

@@ -11,10 +11,10 @@ from typing import Final
 import psutil
 
 from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.folders import kv_folder
 from novacron.config.remote_tiers import tier_order
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
-from novacron.executor.packed_weights import cache_folder
 from novacron.executor.remote_tiers import open_remote_tiers
 from novacron.kernels.native.block_copies import NativeCopies
 from novacron.kernels.native.library import NativeContext, NativeUnavailable
@@ -27,18 +27,23 @@ from novacron.kv_tiers.eviction.choice import PolicyConfig
 from novacron.kv_tiers.eviction.cost import CostConfig
 from novacron.kv_tiers.eviction.score import Weights
 from novacron.kv_tiers.guarded_tier import GuardedPartsTier
+from novacron.kv_tiers.model_label import ModelLabel, write_label
+from novacron.kv_tiers.pinned_blocks import PinnedBlocks
+from novacron.kv_tiers.protection import Protection
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import KVTier
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import TierKeys
-from novacron.records.output import TierSpec
+from novacron.records.output import PREFETCH_BUFFER, TierSpec
 
 _RAM_BYTES: Final = 4 * 2**30
 _SHARE_OF_FREE_RAM: Final = 8
 _DISK_BYTES: Final = 20 * 2**30
 _SHARE_OF_FREE_DISK: Final = 10
 _BREAKER_OF_DISK: Final = BreakerConfig(failures=1, first_rest_s=10.0, longest_rest_s=60.0)
+_PREFETCH_SHARE: Final = 8  # of the RAM tier
+_TIERS_OF: Final = {"ram": ("ram", PREFETCH_BUFFER)}  # what a kind in the settings comes to
 _SHARE_OF_CORES: Final = 0.0075  # for stores while steps follow each other
 _MOST_LOADERS: Final = 4
 
@@ -76,6 +81,13 @@ def disk_bytes(cache: CacheConfig, free_bytes: int, own_bytes: int) -> int:
     return min(_DISK_BYTES, (free_bytes + own_bytes) // _SHARE_OF_FREE_DISK)
 
 
+def prefetch_bytes(cache: CacheConfig, of_ram: int, record_bytes: int) -> int:
+    """How much of the RAM is for what is fetched ahead of its use."""
+    wanted = of_ram // _PREFETCH_SHARE
+    has_source = cache.kv_disk_size != 0
+    return wanted if cache.kv_prefetch != "off" and has_source and wanted >= record_bytes else 0
+
+
 def open_tiers(
     model: ModelConfig,
     cache: CacheConfig,
@@ -94,13 +106,27 @@ def open_tiers(
     )
     opened: dict[str, _Opened] = {}
     copies = open_copies()
+    pinned = PinnedBlocks()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
     if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
-        tier = RamTier(of_ram, size, copies, policy=_policy_of(cache))
-        opened["ram"] = _Opened(TierSpec(kind="ram", capacity_bytes=of_ram), tier)
-    folder = Path(cache.kv_disk_path).expanduser() if cache.kv_disk_path else None
-    disk = _open_disk(cache, folder or cache_folder(model) / "kv", size, identity)
+        ahead = prefetch_bytes(cache, of_ram, size)
+        of_ram -= ahead
+        protection = Protection(pinned, of_ram // size, cache.kv_scope_share)
+        ram = RamTier(of_ram, size, copies, policy=_policy_of(cache), protection=protection)
+        opened["ram"] = _Opened(TierSpec(kind="ram", capacity_bytes=of_ram), ram)
+        if ahead:
+            spec = TierSpec(kind=PREFETCH_BUFFER, capacity_bytes=ahead)
+            opened[PREFETCH_BUFFER] = _Opened(spec, RamTier(ahead, size, copies))
+    folder = kv_folder(model, cache)
+    disk = _open_disk(cache, folder, size, identity, pinned)
     if disk is not None:
+        label = ModelLabel(
+            model=Path(model.model).name or "bundled",
+            model_version=model_version,
+            kv_identity=kv_identity,
+            block_size=memory.block_size,
+        )
+        _write_label(folder, identity, label)
         spec = TierSpec(kind="disk", capacity_bytes=disk.capacity_bytes)
         guarded = GuardedPartsTier(disk, "disk", deadline_s=None, breaker=_BREAKER_OF_DISK)
         opened["disk"] = _Opened(spec, guarded, disk.keys)
@@ -108,7 +134,8 @@ def open_tiers(
         opened[spec.kind] = _Opened(spec, remote)
     if not opened:
         return None
-    tiers = [opened[kind] for kind in tier_order(cache) if kind in opened]
+    kinds = [name for kind in tier_order(cache) for name in _TIERS_OF.get(kind, (kind,))]
+    tiers = [opened[kind] for kind in kinds if kind in opened]
     specs = tuple(one.spec for one in tiers)
     logger.info("KV tiers: %s", ", ".join(map(_describe, specs)))
     num_cores = psutil.cpu_count() or 1
@@ -117,6 +144,7 @@ def open_tiers(
         [one.tier for one in tiers],
         identity,
         found=[TierKeys(index, one.found) for index, one in enumerate(tiers) if one.found],
+        pinned=pinned,
         share=min(1.0, _SHARE_OF_CORES * num_cores),
         park_in=next((place for place, spec in enumerate(specs) if spec.kind == "ram"), None),
         copies=copies,
@@ -133,7 +161,9 @@ def open_copies() -> BlockCopies:
         return PlainCopies()
 
 
-def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> DiskTier | None:
+def _open_disk(
+    cache: CacheConfig, folder: Path, size: int, identity: bytes, pinned: PinnedBlocks
+) -> DiskTier | None:
     if cache.kv_disk_size == 0:
         return None
     try:
@@ -142,7 +172,8 @@ def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> 
         capacity = disk_bytes(cache, shutil.disk_usage(folder).free, own)
         if not _is_wanted("kv_disk_size", capacity, cache.kv_disk_size, 2 * size):
             return None
-        return DiskTier(folder, capacity, size, identity)
+        protection = Protection(pinned, capacity // size, cache.kv_scope_share)
+        return DiskTier(folder, capacity, size, identity, protection)
     except OSError as error:
         if cache.kv_disk_path or cache.kv_disk_size:
             raise ConfigError(
@@ -151,6 +182,13 @@ def _open_disk(cache: CacheConfig, folder: Path, size: int, identity: bytes) -> 
             ) from None
         logger.warning("KV blocks are not kept on disk: %s: %s.", folder, error)
         return None
+
+
+def _write_label(folder: Path, identity: bytes, label: ModelLabel) -> None:
+    try:
+        write_label(folder, identity, label)
+    except OSError as error:  # it is for people only
+        logger.warning("The label of the KV blocks cannot be written: %s.", error)
 
 
 def _policy_of(cache: CacheConfig) -> PolicyConfig:

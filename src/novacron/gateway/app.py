@@ -20,6 +20,8 @@ from novacron.gateway.calls import Calls
 from novacron.gateway.error_handlers import install_error_handlers
 from novacron.gateway.host_check import HostCheck
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
+from novacron.gateway.native.cache_report import CacheHistory
+from novacron.gateway.native.cache_routes import cache_routes
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.history import SAMPLE_INTERVAL_S, History
 from novacron.gateway.native.model_routes import model_routes
@@ -57,12 +59,13 @@ def build_app(
         worker_pids=worker_pids,
     )
     history = History(service)
+    cache_history = CacheHistory(lambda: client.stats)
     our_version = version("novacron")
     app = FastAPI(
         title="NovaCron LLM",
         version=our_version,
         middleware=_middleware(config),
-        lifespan=_sampling(history),
+        lifespan=_sampling(history.sample, cache_history.sample),
     )
     schemas = AnswerSchemas()
     generations = Generations(service)
@@ -71,6 +74,7 @@ def build_app(
         native_routes(service, generations, schemas),
         model_routes(service, schemas),
         status_routes(service, history, schemas),
+        cache_routes(service, cache_history, schemas),
         websocket_routes(service, generations),
         system_routes(service, schemas, our_version),
     ):
@@ -80,13 +84,16 @@ def build_app(
     return app
 
 
-def _sampling(history: History) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _sampling(
+    *samplers: Callable[[], None],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Look at the metrics regularly while the application runs."""
 
     async def sample_for_ever() -> None:
         while True:
             await asyncio.sleep(SAMPLE_INTERVAL_S)
-            history.sample()
+            for sample in samplers:
+                sample()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError, RequestFailed
+from novacron.gateway.cache_scope import EVERYONE, Caller
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
 from novacron.records.request import FinishReason, Request
@@ -33,6 +34,7 @@ class CallOrigin:
     arrival_time_s: float
     variant: str = ""  # which one computes; empty: the engine's default
     warnings: tuple[str, ...] = ()
+    caller: Caller = EVERYONE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

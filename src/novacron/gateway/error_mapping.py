@@ -43,6 +43,9 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.Unauthenticated: HttpError(401, _INVALID, "invalid_api_key"),
     errors.OriginNotAllowed: HttpError(403, _INVALID, "origin_not_allowed"),
     errors.HostNotAllowed: HttpError(403, _INVALID, "host_not_allowed"),
+    errors.Forbidden: HttpError(403, _INVALID, "forbidden"),
+    errors.PinLimit: HttpError(409, _INVALID, "pin_limit"),
+    errors.PinNotFound: HttpError(404, _INVALID, "pin_not_found"),
 }
 
 

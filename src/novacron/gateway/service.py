@@ -15,6 +15,8 @@ from starlette.responses import Response
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient, EngineState
 from novacron.errors import InvalidRequest, NovaCronError
+from novacron.gateway.auth import sent_key
+from novacron.gateway.cache_scope import Caller, caller_of
 from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.gateway.error_mapping import error_body
 from novacron.gateway.middleware import request_id_of
@@ -102,7 +104,12 @@ class Service:
             arrival_time_s=time.monotonic(),
             variant=choice.variant,
             warnings=choice.warnings,
+            caller=self.caller(connection),
         )
+
+    def caller(self, connection: HTTPConnection) -> Caller:
+        """Who calls, once the key was checked."""
+        return caller_of(sent_key(connection.headers), self.config.api_key)
 
     async def whole(self, request: Request, call: Call) -> tuple[Choice, ...]:
         """Run the call to its end, or until the client goes away."""

@@ -14,7 +14,7 @@ Source: reference counts plus a hash table over an eviction list, as in vLLM v1 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from novacron.records.block import BlockHash
 
@@ -91,17 +91,25 @@ class BlockPool:
         if self._block_of.setdefault(block_hash, block_id) == block_id:
             self._hash_of[block_id] = block_hash
 
-    def forget(self, block_ids: Iterable[int]) -> None:
-        """Nobody shall find these blocks by content again. Their holders keep them."""
+    def known_except(self, keep: Container[BlockHash]) -> list[int]:
+        """Blocks that can be found by content, and not by one of these."""
+        return [block_id for key, block_id in self._block_of.items() if key not in keep]
+
+    def forget(self, block_ids: Iterable[int]) -> int:
+        """Nobody shall find these blocks by content again. Their holders keep them. Returns
+        how many could be found before."""
+        num_forgotten = 0
         for block_id in block_ids:
             block_hash = self._hash_of[block_id]
             if block_hash is None:
                 continue
             del self._block_of[block_hash]
             self._hash_of[block_id] = None
+            num_forgotten += 1
             if self._num_holders[block_id] == 0:
                 del self._cached[block_id]
                 self._free.append(block_id)
+        return num_forgotten
 
     def check_integrity(self) -> None:
         """Recount everything the slow way. Raises AssertionError on a bug of ours."""

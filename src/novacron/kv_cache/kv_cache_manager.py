@@ -9,7 +9,7 @@ Source: paged KV from PagedAttention (SOSP 2023); prefix caching as in vLLM v1 (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from novacron.kv_cache.block_pool import BlockPool
@@ -22,13 +22,15 @@ class BlockTable:
 
     `hashes` are those of the request's first full blocks, each computed once in its life; they stay
     when the blocks are freed. Of the blocks held, the first `num_settled` are full, and were
-    offered to the pool or taken from it.
+    offered to the pool or taken from it. The first `num_public` belong to a public prefix; the
+    request's own blocks go on from `root`.
     """
 
     root: BlockHash
     block_ids: list[int] = field(default_factory=list)
     hashes: list[BlockHash] = field(default_factory=list)
     num_settled: int = 0
+    num_public: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,33 @@ class KVCacheManager:
         """How many blocks `num_tokens` tokens of one request take."""
         return -(-num_tokens // self.block_size)
 
-    def open_table(self, cache_salt: str) -> BlockTable:
-        """An empty table for a new request."""
-        root = root_hash(
-            model_version=self._model_version,
-            kv_dtype=self._kv_dtype,
-            block_size=self.block_size,
-            salt=cache_salt,
-        )
-        return BlockTable(root)
+    def open_table(
+        self,
+        cache_salt: str,
+        token_ids: Sequence[int] = (),
+        public_keys: Container[BlockHash] = frozenset(),
+    ) -> BlockTable:
+        """An empty table for a new request.
+
+        As far as `token_ids` run along a public prefix, whose blocks are in `public_keys`, the
+        request shares those blocks whatever its salt; what follows is apart by the salt.
+        """
+        if not (cache_salt and public_keys):
+            return BlockTable(self._root(cache_salt))
+        public: list[BlockHash] = []
+        key = self._root("")
+        for start in range(0, len(token_ids) - self.block_size + 1, self.block_size):
+            key = block_hash(key, token_ids[start : start + self.block_size])
+            if key not in public_keys:
+                break
+            public.append(key)
+        salt = f"{cache_salt}\x00{public[-1].hex()}" if public else cache_salt
+        return BlockTable(self._root(salt), hashes=public, num_public=len(public))
+
+    def chain(self, table: BlockTable, token_ids: Sequence[int]) -> list[BlockHash]:
+        """The hashes of all full blocks of these tokens."""
+        num_full = len(token_ids) // self.block_size
+        return [self._hash(table, token_ids, index) for index in range(num_full)]
 
     def find_prefix(self, table: BlockTable, token_ids: Sequence[int]) -> PrefixHit:
         """Longest run of full cached blocks that starts `token_ids`, the request's known tokens.
@@ -186,9 +206,25 @@ class KVCacheManager:
         """
         self._pool.forget(table.block_ids)
 
+    def clear(self, keep: Container[BlockHash]) -> int:
+        """Let nobody find any block but those of `keep`. Returns how many will not be found."""
+        return self._pool.forget(self._pool.known_except(keep))
+
+    def num_known_except(self, keep: Container[BlockHash]) -> int:
+        """What `clear` would return."""
+        return len(self._pool.known_except(keep))
+
     def check_integrity(self) -> None:
         """Raises AssertionError if free + used + cached blocks are not all blocks."""
         self._pool.check_integrity()
+
+    def _root(self, salt: str) -> BlockHash:
+        return root_hash(
+            model_version=self._model_version,
+            kv_dtype=self._kv_dtype,
+            block_size=self.block_size,
+            salt=salt,
+        )
 
     def _settle(self, table: BlockTable, token_ids: Sequence[int], num_full: int) -> None:
         for index in range(table.num_settled, num_full):
@@ -199,7 +235,7 @@ class KVCacheManager:
         """The hash of block `index`; those of the blocks before it are known or asked for first."""
         hashes = table.hashes
         if index == len(hashes):
-            parent = hashes[-1] if hashes else table.root
+            parent = hashes[-1] if index > table.num_public else table.root
             start = index * self.block_size
             hashes.append(block_hash(parent, token_ids[start : start + self.block_size]))
         return hashes[index]

@@ -9,6 +9,7 @@ stored then at the latest: copying them takes much less than computing them agai
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -18,6 +19,9 @@ from novacron.kv_tiers.block_loader import BlockLoader
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.block_storer import BlockStorer
 from novacron.kv_tiers.far_tiers import FarTiers
+from novacron.kv_tiers.pinned_blocks import PinnedBlocks
+from novacron.kv_tiers.promoter import Promoter
+from novacron.kv_tiers.record import record_bytes
 from novacron.kv_tiers.store_pace import StorePace
 from novacron.kv_tiers.tier import KVTier
 from novacron.kv_tiers.tier_desk import TierDesk
@@ -44,6 +48,7 @@ class BlockMover:
     `found` are the blocks that the tiers had from the beginning. Parked blocks go to the tier
     `park_in` at need, which must be quick, and let two threads put. `share` is that of one core's
     time that stores may take while steps follow each other; with 1 they do not wait for pauses.
+    `pinned` is what the tiers look at, and gets what is ordered.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class BlockMover:
         identity: bytes,
         *,
         found: Sequence[TierKeys] = (),
+        pinned: PinnedBlocks | None = None,
         share: float,
         park_in: int | None = None,
         copies: BlockCopies | None = None,
@@ -73,6 +79,11 @@ class BlockMover:
         )
         self._pending = self._storer.pending
         self._can_park = park_in is not None
+        self._pinned = PinnedBlocks() if pinned is None else pinned
+        self._droppers: list[threading.Thread] = []
+        self._promoter = Promoter(
+            self._desk.tiers, identity, record_bytes(memory.block_bytes), self._tell_promoted
+        )
         self._storer.start()
         self._loader.start()
 
@@ -86,6 +97,17 @@ class BlockMover:
         self._far.look_up(orders.lookups)
         for tier in self._desk.tiers if orders.forgotten else ():
             tier.delete(orders.forgotten)
+        if orders.pinned is not None:
+            self._pinned.replace(orders.pinned)
+        if orders.promotions:
+            self._promoter.order(orders.promotions)
+        if orders.dropped:  # whole segments, perhaps: nothing that a step should wait for
+            thread = threading.Thread(
+                target=self._drop, args=(orders.dropped,), name="drop-blocks", daemon=True
+            )
+            self._droppers = [one for one in self._droppers if one.is_alive()]
+            self._droppers.append(thread)
+            thread.start()
 
     def give_up(self, block_ids: Iterable[int]) -> None:
         """These blocks are about to be written to. To be called before that."""
@@ -108,7 +130,23 @@ class BlockMover:
 
     def close(self, patience_s: float = 0.0) -> None:
         """End all threads, and store for up to so long what still waits."""
+        self._promoter.close(_LOADERS_PATIENCE_S)
         self._loader.close(_LOADERS_PATIENCE_S)
         self._storer.close(patience_s)
         self._far.close()
+        for thread in self._droppers:
+            thread.join(_LOADERS_PATIENCE_S)
         self._desk.close()
+
+    def _drop(self, dropped: Sequence[TierKeys]) -> None:
+        for change in dropped:
+            try:
+                self._desk.tiers[change.tier].delete(change.keys)
+            except Exception as error:
+                self._desk.see_error(change.tier, error)
+            self._desk.count(change.tier)
+        self._desk.tell(BlockNews(num_drops=len(dropped)))
+
+    def _tell_promoted(self, news: BlockNews, target: int, num_stored: int) -> None:
+        self._desk.count(target, num_stored=num_stored)
+        self._desk.tell(news)

@@ -2,7 +2,8 @@
 
 Processes share a folder: each writes to a segment of its own, under a lock on that file, and reads
 them all. A new segment is made under a lock on the folder, after as many of those used longest ago
-have gone as its whole size takes; so the files never exceed the limit. Segments of other models,
+have gone as its whole size takes; so the files never exceed the limit. What is protected in a
+segment that goes is written again into the new one. Segments of other models,
 of other formats and of processes that died count towards it and go like the rest. A crash frees its
 locks with the process, and the next one fills the segment further.
 
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -27,13 +27,13 @@ from typing import Final
 import numpy as np
 
 from novacron.kv_tiers import segment
+from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.segment import SegmentShape
+from novacron.kv_tiers.segment_files import SUFFIX, folder_locked, remove_segment, try_lock
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
-_SUFFIX: Final = ".kvseg"
-_LOCK: Final = "lock"
 _MOST_SEGMENT_BYTES: Final = 64 * 2**20
 _FEWEST_SEGMENTS: Final = 8  # a tier gives up one at a time
 _TOUCH_EVERY_S: Final = 10.0
@@ -71,19 +71,26 @@ class DiskTier:
     """
 
     def __init__(
-        self, folder: Path, capacity_bytes: int, record_bytes: int, identity: bytes
+        self,
+        folder: Path,
+        capacity_bytes: int,
+        record_bytes: int,
+        identity: bytes,
+        protection: Protection | None = None,
     ) -> None:
         self._folder = folder
         self._capacity_bytes = capacity_bytes
         self._shape = SegmentShape.within(
             min(_MOST_SEGMENT_BYTES, capacity_bytes // _FEWEST_SEGMENTS), record_bytes, identity
         )
+        num_places = capacity_bytes // record_bytes
+        self._protection = protection or Protection(NO_PINS, num_places)
         self._lock = threading.Lock()
         self._place_of: dict[BlockHash, tuple[_Segment, int]] = {}
         self._segments: dict[Path, _Segment] = {}
         self._writing: _Writing | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        with self._lock, self._folder_locked():
+        with self._lock, folder_locked(self._folder):
             self._read_new_segments()
             self._used_bytes = self._total_bytes()
 
@@ -114,9 +121,14 @@ class DiskTier:
                     if not (stored or dropped):
                         raise
                     break
+                for one in new[:count]:
+                    self._protection.add(one.key, one.origin.scope)
                 stored += [one.key for one in new[:count]]
                 del new[:count]
-        return Put.of(stored, dropped, self._place_of)
+            done = Put.of(stored, dropped, self._place_of)
+            for key in done.dropped:
+                self._protection.remove(key)
+        return done
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
         headers = np.empty((len(keys), HEADER_BYTES), np.uint8)
@@ -155,24 +167,44 @@ class DiskTier:
 
     def delete(self, keys: Iterable[BlockHash]) -> None:
         with self._lock:
+            lost: dict[Path, tuple[_Segment, list[tuple[int, BlockHash]]]] = {}
             for key in keys:
                 where = self._place_of.pop(key, None)
-                if where is None:
-                    continue
-                one, place = where
-                one.places.pop(key, None)
-                with contextlib.suppress(OSError):
-                    fd = os.open(one.path, os.O_RDWR | os.O_CLOEXEC)
-                    try:
-                        segment.erase(fd, place, key)
-                    finally:
-                        os.close(fd)
+                if where is not None:
+                    one, place = where
+                    one.places.pop(key, None)
+                    self._protection.remove(key)
+                    lost.setdefault(one.path, (one, []))[1].append((place, key))
+            for one, lines in lost.values():
+                self._erase(one, lines)
 
     def close(self) -> None:
         with self._lock:
             self._end_writing()
             self._place_of.clear()
             self._segments.clear()
+
+    def _erase(self, one: _Segment, lines: Iterable[tuple[int, BlockHash]]) -> None:
+        """Clear these lines, or remove the file if nothing that we know of is left in it."""
+        with contextlib.suppress(OSError):  # gone already
+            if not one.places and self._remove_emptied(one):
+                return
+            fd = os.open(one.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                for place, key in lines:
+                    segment.erase(fd, place, key)
+            finally:
+                os.close(fd)
+
+    def _remove_emptied(self, one: _Segment) -> bool:
+        if self._writing is not None and self._writing.segment is one:
+            self._end_writing()
+        with folder_locked(self._folder):
+            if not remove_segment(one.path):  # another process fills it
+                return False
+            self._segments.pop(one.path, None)
+            self._used_bytes = self._total_bytes()
+        return True
 
     # Writing
 
@@ -195,22 +227,26 @@ class DiskTier:
         Raises OSError if there can be none."""
         if self._writing is None or self._writing.is_full:
             self._end_writing()
-            with self._folder_locked():
+            with folder_locked(self._folder):
                 self._read_new_segments()
                 self._writing = self._adopt() or self._new_segment(dropped)
                 self._used_bytes = self._total_bytes()
         return self._writing
 
     def _new_segment(self, dropped: list[BlockHash]) -> _Writing:
-        dropped += self._make_room(self._shape.file_bytes)
+        rescued: list[Record] = []
+        dropped += self._make_room(self._shape.file_bytes, rescued)
         if self._total_bytes() + self._shape.file_bytes > self._capacity_bytes:
             raise OSError(errno.EDQUOT, "other processes fill all that the tier may take")
-        path = self._folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+        path = self._folder / f"{uuid.uuid4().hex}{SUFFIX}"
         fd = segment.create(path, self._shape)
-        locked = _try_lock(fd)
+        locked = try_lock(fd)
         assert locked, "nobody else knows a segment that was just made"
         one = self._segments[path] = _Segment(path, self._shape, {})
-        return _Writing(one, fd, 0)
+        writing = _Writing(one, fd, 0)
+        if rescued:
+            self._append(writing, rescued)
+        return writing
 
     def _adopt(self) -> _Writing | None:
         """A segment of ours that is not full and that no process fills."""
@@ -220,7 +256,7 @@ class DiskTier:
             fd = self._open(one, os.O_RDWR)
             if fd is None:
                 continue
-            if _try_lock(fd):
+            if try_lock(fd):
                 places, num_taken = segment.read_table(fd, one.shape)
                 self._take_in(one, places)
                 if num_taken < one.shape.num_places:
@@ -233,19 +269,48 @@ class DiskTier:
             os.close(self._writing.fd)  # which unlocks it
             self._writing = None
 
-    def _make_room(self, num_bytes: int) -> list[BlockHash]:
+    def _make_room(self, num_bytes: int, rescued: list[Record]) -> list[BlockHash]:
         """Remove files, those used longest ago first, until so many bytes more are within the
-        limit. Those that a process fills stay."""
+        limit. Those that a process fills stay, and those of which more than half is protected go
+        last. What is protected in the others is added to `rescued`, up to half a segment."""
         dropped: list[BlockHash] = []
         files = sorted(self._files())
         excess = sum(size for _, size, _ in files) + num_bytes - self._capacity_bytes
-        for _, size, path in files:
+        for _, size, path in sorted(files, key=lambda file: self._is_mostly_protected(file[2])):
             if excess <= 0:
                 break
-            if _remove(path):
+            kept = self._read_protected(path, self._shape.num_places // 2 - len(rescued))
+            if remove_segment(path):
                 excess -= size
                 dropped += self._forget(path)
+                rescued += kept
         return dropped
+
+    def _is_mostly_protected(self, path: Path) -> bool:
+        one = self._segments.get(path)
+        if one is None or not one.places:
+            return False
+        return 2 * self._protection.num_protected(one.places) > len(one.places)
+
+    def _read_protected(self, path: Path, most: int) -> list[Record]:
+        """The protected records of a segment of ours, the pinned ones first."""
+        one = self._segments.get(path)
+        if one is None:
+            return []
+        wanted = [key for key in one.places if self._protection.is_protected(key)]
+        wanted.sort(key=lambda key: not self._protection.is_pinned(key))
+        kept: list[Record] = []
+        fd = self._open(one) if wanted else None
+        if fd is None:
+            return []
+        try:
+            for key in wanted[: max(0, most)]:
+                record = np.empty(one.shape.record_bytes, np.uint8)
+                if segment.read_record(fd, one.shape, one.places[key], record):
+                    kept.append(Record(key, record))
+        finally:
+            os.close(fd)
+        return kept
 
     # What is there
 
@@ -253,7 +318,7 @@ class DiskTier:
         """(last use, size, path) of whatever takes room in the folder."""
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                if entry.name.endswith((_SUFFIX, ".tmp")):
+                if entry.name.endswith((SUFFIX, ".tmp")):
                     with contextlib.suppress(FileNotFoundError):
                         stat = entry.stat()
                         yield stat.st_mtime, stat.st_size, Path(entry.path)
@@ -264,7 +329,7 @@ class DiskTier:
     def _read_new_segments(self) -> None:
         """Take in the segments of our shape that were not there before."""
         for _, _, path in list(self._files()):
-            if path in self._segments or path.suffix != _SUFFIX:
+            if path in self._segments or path.suffix != SUFFIX:
                 continue
             with contextlib.suppress(OSError):
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -288,6 +353,7 @@ class DiskTier:
         for key, place in places.items():
             one.places[key] = place
             self._place_of.setdefault(key, (one, place))
+            self._protection.add(key, b"")  # whose it is, the file does not tell
 
     def _open(self, one: _Segment, mode: int = os.O_RDONLY) -> int | None:
         """None if it is gone: another process needed the room."""
@@ -305,16 +371,6 @@ class DiskTier:
             del self._place_of[key]
         return mine
 
-    @contextlib.contextmanager
-    def _folder_locked(self) -> Iterator[None]:
-        """No other process makes or removes segments meanwhile."""
-        fd = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
-
 
 def _runs(
     wanted: Sequence[tuple[_Segment, int] | None],
@@ -331,26 +387,3 @@ def _runs(
         while row < len(wanted) and wanted[row] == (one, place + row - first):
             row += 1
         yield one, place, slice(first, row)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _remove(path: Path) -> bool:
-    """Delete a segment unless a process fills it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        if not _try_lock(fd):
-            return False
-        path.unlink(missing_ok=True)
-        return True
-    finally:
-        os.close(fd)

@@ -17,9 +17,8 @@ from typing import Final
 import numpy as np
 
 from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
-from novacron.kv_tiers.eviction.chained import never
 from novacron.kv_tiers.eviction.choice import LRU, PolicyConfig, make_policy
-from novacron.kv_tiers.eviction.policy import MayGo
+from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
@@ -29,7 +28,8 @@ _MAP_NORESERVE: Final = 0x4000  # Linux; in the module mmap from Python 3.13 on
 
 class RamTier:
     """An arena of `capacity_bytes` at most, which takes memory as it fills. Implements KVTier and
-    ReadsParts. Records for which `is_protected` holds do not leave to make room."""
+    ReadsParts. Records that `protection` keeps do not leave to make room; it hears here of what
+    comes and goes."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class RamTier:
         copies: BlockCopies | None = None,
         *,
         policy: PolicyConfig = LRU,
-        is_protected: MayGo = never,
+        protection: Protection | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._record_bytes = record_bytes
@@ -51,9 +51,8 @@ class RamTier:
         self._free = list(range(num_slots - 1, -1, -1))
         self._slots: dict[BlockHash, int] = {}
         self._unfinished: set[BlockHash] = set()  # somebody copies to their slots
-        self._policy = make_policy(
-            policy, num_slots, lambda key: key in self._unfinished or is_protected(key)
-        )
+        self._protection = protection or Protection(NO_PINS, num_slots)
+        self._policy = make_policy(policy, num_slots, self._stays)
         self._clock = clock
         self._num_regretted = 0
         self._lock = threading.Lock()
@@ -78,7 +77,7 @@ class RamTier:
         """Slots for those that are worth it. Returns what leaves for them."""
         now_s = self._clock()
         dropped = self._policy.expired(now_s)
-        self._free += [self._slots.pop(key) for key in dropped]
+        self._free += [self._taken_from(key) for key in dropped]
         refused: set[BlockHash] = set()
         for key, _, origin in records:
             if key in self._slots:
@@ -92,7 +91,11 @@ class RamTier:
                 refused.add(key)
             else:
                 self._slots[key] = slot
+                self._protection.add(key, origin.scope)
         return dropped
+
+    def _stays(self, key: BlockHash) -> bool:
+        return key in self._unfinished or self._protection.is_protected(key)
 
     def _slot_for(self, key: BlockHash, dropped: list[BlockHash], now_s: float) -> int | None:
         """That of a record which leaves. None: the new one is worth the least, or all others are
@@ -103,7 +106,12 @@ class RamTier:
         if victim is None or victim == key:
             return None
         dropped.append(victim)
-        return self._slots.pop(victim)
+        return self._taken_from(victim)
+
+    def _taken_from(self, key: BlockHash) -> int:
+        """The slot of a record that is gone."""
+        self._protection.remove(key)
+        return self._slots.pop(key)
 
     def _new_regrets(self) -> int:
         before, self._num_regretted = self._num_regretted, self._policy.counts.num_regretted
@@ -143,6 +151,7 @@ class RamTier:
                 slot = self._slots.pop(key, None)
                 if slot is not None:
                     self._policy.remove(key)
+                    self._protection.remove(key)
                     self._free.append(slot)
 
     def close(self) -> None:

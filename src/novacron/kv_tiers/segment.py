@@ -21,6 +21,7 @@ from typing import Final, Self
 
 import blake3
 
+from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.tier import Bytes
 from novacron.records.block import BlockHash
 
@@ -131,6 +132,12 @@ def read_records(
         if read < len(part) * shape.record_bytes:
             break
     return num_read
+
+
+def read_record(fd: int, shape: SegmentShape, place: int, into: Bytes) -> bool:
+    """Whether all of one record could be read."""
+    head, block = into[:HEADER_BYTES], into[HEADER_BYTES:]
+    return read_records(fd, shape, place, head.reshape(1, -1), [block]) == 1
 
 
 def read_table(fd: int, shape: SegmentShape) -> tuple[dict[BlockHash, int], int]:

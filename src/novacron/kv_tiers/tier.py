@@ -54,7 +54,8 @@ class KVTier(Protocol):
     def used_bytes(self) -> int: ...
 
     def put(self, records: Sequence[Record]) -> Put:
-        """Keep copies of these records; drops others at need, or does not take one."""
+        """Keep copies of these records; drops others at need, but no pinned ones. Some may not
+        be taken."""
         ...
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:

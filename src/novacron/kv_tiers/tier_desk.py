@@ -51,6 +51,8 @@ class TierDesk:
                 num_stores_dropped=num_stores_dropped(),
                 totals=tuple(map(with_breakers, self._totals, self.tiers)),
                 looked_up=tuple(key for one in news for key in one.looked_up),
+                num_drops=sum(one.num_drops for one in news),
+                promoted=tuple(key for one in news for key in one.promoted),
             )
 
     def count(self, index: int, **more: float) -> None:

@@ -6,7 +6,7 @@ and the index hears of it. Each tier keeps within its own size and tells what it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
 from novacron.records.block import BlockHash
@@ -17,7 +17,9 @@ from novacron.records.block_moves import (
     BlockOrigin,
     LoadBlocks,
     LookUp,
+    PromoteBlocks,
     StoreBlock,
+    TierKeys,
 )
 
 _MOST_KNOWN: Final = 2**18  # some 40 MB
@@ -27,30 +29,48 @@ class TierIndex:
     """For `num_tiers` tiers, fastest first. Collects orders until `take_orders`.
 
     Those in `shared` lose blocks without telling: of each the last `most_known` that it was seen to
-    have are remembered.
+    have are remembered. What a step has filled is not stored in the tier `buffer`, which gets
+    blocks from others only.
     """
 
     def __init__(
-        self, num_tiers: int, shared: Iterable[int] = (), most_known: int = _MOST_KNOWN
+        self,
+        num_tiers: int,
+        shared: Iterable[int] = (),
+        *,
+        buffer: int | None = None,
+        most_known: int = _MOST_KNOWN,
     ) -> None:
         self._known: dict[int, dict[BlockHash, None]] = {tier: {} for tier in shared}
         self._most_known = most_known
         self._num_tiers = num_tiers
         self._all = (1 << num_tiers) - 1
+        self._stored = self._all if buffer is None else self._all & ~(1 << buffer)
         self._tiers_of: dict[BlockHash, int] = {}  # a bit for each tier that has the block
         self._storing: set[BlockHash] = set()
+        self._num_dropping = 0
+        self._promoting: set[BlockHash] = set()
+        self._promotions: list[PromoteBlocks] = []
         self.num_blocks = [0] * num_tiers
 
         self._stores: list[StoreBlock] = []
         self._loads: list[LoadBlocks] = []
         self._used: list[BlockHash] = []
         self._forgotten: list[BlockHash] = []
+        self._dropped: list[TierKeys] = []
+        self._kept: frozenset[BlockHash] = frozenset()
+        self._pins_are_new = False
         self._parked: list[int] = []
         self._lookups: list[LookUp] = []
 
     @property
     def has_blocks(self) -> bool:
         return bool(self._tiers_of)
+
+    @property
+    def awaits_news(self) -> bool:
+        """Whether something was ordered to be stored or dropped that nothing was heard of yet."""
+        return bool(self._storing or self._promoting) or self._num_dropping > 0
 
     def tier_of(self, key: BlockHash) -> int | None:
         """The fastest tier that has the block."""
@@ -63,7 +83,7 @@ class TierIndex:
 
     def offer(self, key: BlockHash, block_id: int, origin: BlockOrigin = NO_ORIGIN) -> None:
         """A device block holds this now: store it where it is not yet."""
-        missing = self._all & ~self._tiers_of.get(key, 0)
+        missing = self._stored & ~self._tiers_of.get(key, 0)
         if missing == 0 or key in self._storing:
             return
         self._storing.add(key)
@@ -93,17 +113,37 @@ class TierIndex:
             self._remove(key, self._all)
             self._forgotten.append(key)
 
+    def is_promoting(self, key: BlockHash) -> bool:
+        return key in self._promoting
+
+    def promote(self, order: PromoteBlocks) -> None:
+        self._promoting.update(order.keys)
+        self._promotions.append(order)
+
+    def keep(self, keys: frozenset[BlockHash]) -> None:
+        """Tiers shall not drop these by themselves, and may drop all others."""
+        self._pins_are_new |= keys != self._kept
+        self._kept = keys
+
+    def keys_except(self, tier: int, keep: Container[BlockHash]) -> list[BlockHash]:
+        """What the tier has, some left out."""
+        return [k for k, bits in self._tiers_of.items() if bits >> tier & 1 and k not in keep]
+
+    def drop(self, tier: int, keys: Sequence[BlockHash]) -> None:
+        """These shall go from one tier."""
+        for key in keys:
+            self._remove(key, 1 << tier)
+        if keys:
+            self._dropped.append(TierKeys(tier, tuple(keys)))
+            self._num_dropping += 1
+
     def take_orders(self) -> BlockOrders | None:
         """What ranks shall do, given once; None if there is nothing."""
         collected = (
-            self._stores,
-            self._loads,
-            self._used,
-            self._forgotten,
-            self._parked,
-            self._lookups,
-        )
-        if not any(collected):
+            self._stores, self._loads, self._used, self._forgotten, self._parked, self._lookups,
+            self._dropped, self._promotions,
+        )  # fmt: skip
+        if not any(collected) and not self._pins_are_new:
             return None
         orders = BlockOrders(
             tuple(self._stores),
@@ -111,8 +151,12 @@ class TierIndex:
             tuple(self._used),
             tuple(self._forgotten),
             tuple(self._parked),
-            tuple(self._lookups),
+            lookups=tuple(self._lookups),
+            dropped=tuple(self._dropped),
+            pinned=tuple(self._kept) if self._pins_are_new else None,
+            promotions=tuple(self._promotions),
         )
+        self._pins_are_new = False
         for orders_of_a_kind in collected:
             orders_of_a_kind.clear()
         return orders
@@ -130,6 +174,8 @@ class TierIndex:
             for key in change.keys:
                 self._remove(key, 1 << change.tier)
         self._storing.difference_update(news.settled)
+        self._num_dropping -= news.num_drops
+        self._promoting.difference_update(news.promoted)
 
     def _remember(self, key: BlockHash, tier: int) -> None:
         known = self._known[tier]

@@ -24,7 +24,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from novacron.records.output import BREAKERS, EngineStats, ModelSpec, RequestOutput
+from novacron.records.output import (
+    BREAKERS,
+    EngineStats,
+    ModelSpec,
+    RequestOutput,
+    SessionStats,
+)
 
 # From one step of a tiny model on a laptop to a long queue before a large one.
 _SECONDS = (
@@ -163,6 +169,14 @@ _TABLE = (
     ),
     _counter("novacron_kv_tier_loaded_bytes", "Bytes brought from a KV tier.", "tier"),
     _counter("novacron_kv_tier_load_seconds", "Time that this took.", "tier"),
+    _gauge("novacron_kv_pinned_blocks", "KV blocks that tiers keep whatever comes."),
+    _gauge("novacron_kv_sessions", "Conversations that are remembered."),
+    _counter("novacron_kv_session_returns", "Turns of a conversation after its first."),
+    _counter(
+        "novacron_kv_session_tokens",
+        "Prompt tokens of such turns, by whether they were cached: yes, no.",
+        "cached",
+    ),
     _counter(
         "novacron_kv_stores_dropped", "KV blocks overwritten before they were stored in a tier."
     ),
@@ -501,11 +515,22 @@ def _tier_values(stats: EngineStats) -> _Values:
         "novacron_kv_tier_regrets": [((tier.kind,), tier.num_regretted) for tier in tiers],
         "novacron_kv_tier_loaded_bytes": [((tier.kind,), tier.loaded_bytes) for tier in tiers],
         "novacron_kv_tier_load_seconds": [((tier.kind,), tier.load_s) for tier in tiers],
+        "novacron_kv_pinned_blocks": _one(stats.num_pinned_blocks),
+        **_session_values(stats.sessions),
         "novacron_kv_stores_dropped": _one(stats.num_tier_stores_dropped),
         "novacron_kv_load_waits": _one(stats.num_tier_waits),
         "novacron_kv_load_wait_seconds": _one(stats.tier_wait_s),
         "novacron_kv_recomputed_instead": _one(stats.num_recomputed_instead),
         "novacron_kv_lookup_seconds": _one(stats.tier_lookup_s),
+    }
+
+
+def _session_values(sessions: SessionStats) -> _Values:
+    uncached = sessions.return_tokens - sessions.return_hit_tokens
+    return {
+        "novacron_kv_sessions": _one(sessions.num_sessions),
+        "novacron_kv_session_returns": _one(sessions.num_returns),
+        "novacron_kv_session_tokens": [(("yes",), sessions.return_hit_tokens), (("no",), uncached)],
     }
 
 

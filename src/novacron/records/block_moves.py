@@ -62,10 +62,26 @@ class LookUp(msgspec.Struct, frozen=True, array_like=True):
     keys: tuple[BlockHash, ...]
 
 
+class TierKeys(msgspec.Struct, frozen=True, array_like=True):
+    """Blocks in, or no longer in, a tier."""
+
+    tier: int
+    keys: tuple[BlockHash, ...]
+
+
+class PromoteBlocks(msgspec.Struct, frozen=True, array_like=True):
+    """Copy blocks from a tier into a faster one; nobody waits for them."""
+
+    source: int
+    target: int
+    keys: tuple[BlockHash, ...]
+
+
 class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     """What ranks shall do beside the steps. `used` were needed just now, the first the least.
     `parked` are device blocks of interrupted work: one that waits to be stored is stored before it
-    is written to."""
+    is written to. `dropped` are not wanted any more in one tier. `pinned` are all that tiers must
+    not drop by themselves from now on; None: the same as before."""
 
     stores: tuple[StoreBlock, ...] = ()
     loads: tuple[LoadBlocks, ...] = ()
@@ -73,13 +89,9 @@ class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     forgotten: tuple[BlockHash, ...] = ()
     parked: tuple[int, ...] = ()
     lookups: tuple[LookUp, ...] = ()
-
-
-class TierKeys(msgspec.Struct, frozen=True, array_like=True):
-    """Blocks in, or no longer in, a tier."""
-
-    tier: int
-    keys: tuple[BlockHash, ...]
+    dropped: tuple[TierKeys, ...] = ()
+    pinned: tuple[BlockHash, ...] | None = None
+    promotions: tuple[PromoteBlocks, ...] = ()
 
 
 class LoadedBlocks(msgspec.Struct, frozen=True, array_like=True):
@@ -117,3 +129,5 @@ class BlockNews(msgspec.Struct, frozen=True, array_like=True):
     num_stores_dropped: int = 0  # in all: their blocks were needed for something else before
     totals: tuple[TierTotals, ...] = ()
     looked_up: tuple[int, ...] = ()  # lookups that ended; what they found is in `added`
+    num_drops: int = 0  # of BlockOrders.dropped that are done
+    promoted: tuple[BlockHash, ...] = ()  # or could not be

@@ -45,12 +45,15 @@ class WatchStats(msgspec.Struct, frozen=True, kw_only=True):
     is_alarmed: bool = False
 
 
+PREFETCH_BUFFER: Final = "prefetch"  # the kind of a tier that holds what was fetched ahead
+
+
 class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A place for blocks below the device. It never takes more than `capacity_bytes` (0: what is
     there to take is the business of the server that it is on). A shared one is asked for what
     others have put there."""
 
-    kind: str  # ram, disk, redis, object
+    kind: str  # ram, prefetch, disk, redis, object
     capacity_bytes: int
     is_shared: bool = False
 
@@ -78,6 +81,17 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float = 0.0  # reading, checking and copying
     load_breaker: str = "closed"  # half_open, open: it failed, and is left alone for a while
     store_breaker: str = "closed"
+
+
+class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Conversations: how many are remembered, and totals of their turns. A return is a turn after
+    the first; its tokens are those of its prompt, hits those of them that were cached."""
+
+    num_sessions: int = 0
+    num_turns: int = 0
+    num_returns: int = 0
+    return_tokens: int = 0
+    return_hit_tokens: int = 0
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +123,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     tier_wait_s: float = 0.0  # total of these
     num_recomputed_instead: int = 0  # times that a prefix was computed because that is quicker
     tier_lookup_s: float = 0.0  # total of looking for prefixes in tiers
+    sessions: SessionStats = SessionStats()
+    num_pinned_blocks: int = 0  # that tiers keep whatever comes
 
     def after_the_end(self) -> EngineStats:
         """Those of an engine that is gone: its totals, and nothing that runs or is held."""
@@ -120,6 +136,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
             num_used_blocks=0,
             num_cached_blocks=0,
             num_loading=0,
+            num_pinned_blocks=0,
         )
 
 
@@ -131,7 +148,7 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
     numbers = {
         name: sum(getattr(one, name) for one in stats)
         for name in EngineStats.__struct_fields__
-        if name not in ("watch", "speculative_method", "kv_tiers")
+        if name not in ("watch", "speculative_method", "kv_tiers", "sessions")
     }
     tiers: dict[str, list[TierStats]] = {}
     for tier in (tier for one in stats for tier in one.kv_tiers):
@@ -139,8 +156,14 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
     return EngineStats(
         speculative_method=stats[0].speculative_method,
         kv_tiers=tuple(map(_sum_of_tiers, tiers.values())),
+        sessions=_sum_of_sessions([one.sessions for one in stats]),
         **numbers,
     )
+
+
+def _sum_of_sessions(sessions: Sequence[SessionStats]) -> SessionStats:
+    names = SessionStats.__struct_fields__
+    return SessionStats(**{name: sum(getattr(one, name) for one in sessions) for name in names})
 
 
 def _sum_of_tiers(tiers: Sequence[TierStats]) -> TierStats:

@@ -81,7 +81,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One sequence to be computed. `n` completions of a prompt are n Requests that share blocks.
 
     `pooling` set: an embedding is wanted instead of tokens. `cache_salt` separates tenants: blocks
-    are shared only between requests of the same salt. `priority`: lower runs earlier, as in vLLM.
+    are shared only between requests of the same salt. `cache_scope` and `session` are 8 bytes, or
+    none, that name whose blocks they are and which conversation the request goes on with.
+    `priority`: lower runs earlier, as in vLLM.
     `output_token_ids` are tokens generated before (a continued stream): they count as output for
     penalties, random numbers and limits, and are computed like a prompt. `variant`: which of the
     loaded precisions of the model computes it; empty: the one that new requests go to.
@@ -93,6 +95,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arrival_time_s: float  # time.monotonic()
     priority: int = 0
     cache_salt: str = ""
+    cache_scope: bytes = b""
+    session: bytes = b""
     pooling: Pooling | None = None
     output_token_ids: tuple[int, ...] = ()
     variant: str = ""

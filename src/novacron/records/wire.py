@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
+from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineOutput, EngineStats, ModelSpec
 from novacron.records.request import Request
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -29,11 +30,18 @@ class Score(msgspec.Struct, frozen=True, array_like=True, tag=True):
     first_scored: int
 
 
+class Ask(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Something about the KV cache. An Answer with the same number follows."""
+
+    number: int
+    order: CacheOrder
+
+
 class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """End the process. Running requests end with ABORT; draining is the client's business."""
 
 
-ToEngine = Submit | Abort | Score | Shutdown
+ToEngine = Submit | Abort | Score | Ask | Shutdown
 
 
 class Loading(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -60,7 +68,12 @@ class Outputs(msgspec.Struct, frozen=True, array_like=True, tag=True):
     stats: EngineStats
 
 
-FromEngine = Loading | Ready | Failed | Outputs
+class Answer(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    number: int
+    answer: CacheAnswer
+
+
+FromEngine = Loading | Ready | Failed | Outputs | Answer
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode

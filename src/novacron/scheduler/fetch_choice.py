@@ -13,6 +13,7 @@ from novacron.scheduler.linear_times import LinearTimes
 # Latency, and bytes per second, that are expected of a tier before it was used.
 _EXPECTED: Final[Mapping[str, tuple[float, float]]] = {
     "ram": (0.0005, 1e9),
+    "prefetch": (0.0005, 1e9),
     "disk": (0.002, 3e8),
 }
 _EXPECTED_OF_OTHERS: Final = (0.02, 5e7)

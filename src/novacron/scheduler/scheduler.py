@@ -33,6 +33,7 @@ from novacron.records.step import (
     StepResult,
 )
 from novacron.scheduler.request_state import RequestState, RequestStatus
+from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation import NoSpeculation, Speculation, with_drafts
 from novacron.scheduler.stopping import Stop, StopConditions
 from novacron.scheduler.tiered_prefixes import NoTiers, Tiers
@@ -72,6 +73,7 @@ class Scheduler:
         eos_token_ids: frozenset[int],
         speculation: Speculation | None = None,
         tiers: Tiers | None = None,
+        sessions: Sessions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -80,6 +82,7 @@ class Scheduler:
         self._eos_token_ids = eos_token_ids
         self._speculation = speculation or NoSpeculation()
         self._tiers = tiers or NoTiers()
+        self._sessions = Sessions() if sessions is None else sessions
         self._clock = clock
 
         self._live: dict[str, RequestState] = {}
@@ -138,6 +141,7 @@ class Scheduler:
             num_draft_tokens=speculation.num_draft_tokens,
             num_accepted_tokens=speculation.num_accepted_tokens,
             speculative_method=speculation.method,
+            sessions=self._sessions.stats(),
         )
         return self._tiers.add_to(stats)
 
@@ -156,16 +160,20 @@ class Scheduler:
             max_model_len=self._max_model_len,
             eos_token_ids=self._eos_token_ids,
         )
+        token_ids = [*request.prompt_token_ids, *request.output_token_ids]
         state = RequestState(
             request=request,
             arrival_index=self._num_added,
-            token_ids=[*request.prompt_token_ids, *request.output_token_ids],
-            blocks=self._kv_cache.open_table(request.cache_salt),
+            token_ids=token_ids,
+            blocks=self._kv_cache.open_table(
+                request.cache_salt, token_ids, self._tiers.public_keys
+            ),
             stop_conditions=conditions,
         )
         self._num_added += 1
         self._live[request.request_id] = state
         self._waiting.add(state)
+        self._tiers.expect(state)
         if request.output_token_ids:
             stop = conditions.after(request.output_token_ids[-1], len(request.output_token_ids))
             if stop is not None:
@@ -186,6 +194,11 @@ class Scheduler:
         ]
 
     # Blocks below the device
+
+    @property
+    def awaits_block_news(self) -> bool:
+        """Whether tiers still do something that no step waits for."""
+        return self._tiers.awaits_news
 
     def take_block_orders(self) -> BlockOrders | None:
         """What ranks shall store and load beside the steps, since the last call. Loads are ordered
@@ -356,6 +369,10 @@ class Scheduler:
             state.num_cached_tokens = hit.num_tokens
             self._prefix_queries_tokens += len(state.token_ids)
             self._prefix_hits_tokens += hit.num_tokens
+            if state.request.session:
+                self._sessions.start(
+                    state.request.session, len(state.token_ids), hit.num_tokens, self._clock()
+                )
         plan.new_requests.append(
             NewRequest(
                 request_id=state.request.request_id,
@@ -525,6 +542,8 @@ class Scheduler:
         else:
             self._waiting.remove(request_id)
         state.status = RequestStatus.FINISHED
+        if state.request.session and state.first_scheduled_time_s is not None:
+            self._sessions.end(state.request.session, state.blocks.hashes, self._clock())
         if not (self._in_flight and is_running):  # else update() does, once the blocks are written
             self._release(state, failed=failed)
 

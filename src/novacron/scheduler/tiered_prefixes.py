@@ -9,7 +9,7 @@ nothing here depends on who asked for a load, or on whether it is still there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from novacron.kv_cache.kv_cache_manager import KVCacheManager, PrefixHit
+from novacron.kv_tiers.pins import PinLimits, Pins
 from novacron.kv_tiers.tier_index import TierIndex
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
@@ -32,6 +33,7 @@ from novacron.records.block_moves import (
 from novacron.records.output import EngineStats, TierSpec, TierStats
 from novacron.scheduler.fetch_choice import AlwaysFetch, FetchChoice
 from novacron.scheduler.fetch_or_compute import FREE
+from novacron.scheduler.prefetch import Effect, Prefetcher
 from novacron.scheduler.request_state import RequestState, RequestStatus
 
 _FEWEST_LOOKED_UP: Final = 4  # blocks: fewer are computed sooner than asked for
@@ -40,6 +42,15 @@ _MOST_LOOKED_UP: Final = 2048
 
 class Tiers(Protocol):
     """What the scheduler asks and tells."""
+
+    @property
+    def public_keys(self) -> frozenset[BlockHash]:
+        """Blocks that requests of all salts share."""
+        ...
+
+    def expect(self, state: RequestState) -> None:
+        """The request has come, and will start sooner or later."""
+        ...
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
         """Have the part of its prefix brought that follows the hit, if it lies in a tier, and there
@@ -78,9 +89,20 @@ class Tiers(Protocol):
 
     def add_to(self, stats: EngineStats) -> EngineStats: ...
 
+    @property
+    def awaits_news(self) -> bool:
+        """Whether there will be news without another step."""
+        ...
+
 
 class NoTiers:
     """The device is all there is."""
+
+    public_keys: frozenset[BlockHash] = frozenset()
+    awaits_news = False
+
+    def expect(self, state: RequestState) -> None:
+        pass
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
         return []
@@ -131,14 +153,22 @@ class TieredPrefixes:
         tiers: Sequence[TierSpec],
         clock: Callable[[], float] = time.monotonic,
         choice: FetchChoice | None = None,
+        pins: Pins | None = None,
+        now: Callable[[], float] = time.time,
+        prefetcher: Prefetcher | None = None,
     ) -> None:
         self._shared = tuple(tier for tier, spec in enumerate(tiers) if spec.is_shared)
-        self.index = TierIndex(len(tiers), self._shared)
+        buffer = None if prefetcher is None else prefetcher.buffer
+        self.index = TierIndex(len(tiers), self._shared, buffer=buffer)
+        self._prefetcher = prefetcher
         self._kv_cache = kv_cache
         self._specs = tuple(tiers)
         self._clock = clock
         self._choice = choice or AlwaysFetch()
         self.begin_step, self.end_step = self._choice.begin_step, self._choice.end_step
+        self._now = now
+        self.pins = Pins(PinLimits(0, 0)) if pins is None else pins
+        self.tell_pins()
         self._loads: dict[int, _Load] = {}
         self._load_of: dict[BlockHash, _Load] = {}
         self._num_loads = 0
@@ -151,6 +181,60 @@ class TieredPrefixes:
         self._num_stores_dropped = 0
         self._num_waits = self._num_recomputed_instead = 0
         self._wait_s = self._lookup_s = 0.0
+
+    @property
+    def public_keys(self) -> frozenset[BlockHash]:
+        return self.pins.public_keys
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(spec.kind for spec in self._specs)
+
+    @property
+    def awaits_news(self) -> bool:
+        watches = self._prefetcher is not None and self._prefetcher.is_watching
+        return watches or self.index.awaits_news
+
+    def tell_pins(self) -> None:
+        """Have the tiers keep what is pinned now, and nothing else."""
+        self.index.keep(self.pins.keys)
+
+    def num_stored(self, keys: Sequence[BlockHash]) -> dict[str, int]:
+        """How many of these blocks each tier has, by its kind."""
+        tiers = [tier for key in keys for tier in self.index.tiers_of(key)]
+        return {spec.kind: tiers.count(tier) for tier, spec in enumerate(self._specs)}
+
+    def count_except(self, kinds: Sequence[str], keep: Container[BlockHash]) -> dict[str, int]:
+        """How many blocks tiers of these kinds have, some left out."""
+        return {
+            spec.kind: len(self.index.keys_except(tier, keep))
+            for tier, spec in enumerate(self._specs)
+            if spec.kind in kinds
+        }
+
+    def drop_except(self, kinds: Sequence[str], keep: Container[BlockHash]) -> None:
+        """Drop what `count_except` counts. A load that is on its way finds nothing, or ends."""
+        for tier, spec in enumerate(self._specs):
+            if spec.kind in kinds:
+                self.index.drop(tier, self.index.keys_except(tier, keep))
+
+    def expect(self, state: RequestState) -> None:
+        if self._prefetcher is not None:
+            self._prefetcher.expect(lambda: self._chain_of_waiting(state))
+
+    def _chain_of_waiting(self, state: RequestState) -> list[BlockHash] | None:
+        if state.status is not RequestStatus.WAITING or state.needs_whole_prompt:
+            return None
+        return self._kv_cache.chain(state.blocks, state.token_ids)
+
+    def _prefetch(self, prefetcher: Prefetcher) -> None:
+        buffer = prefetcher.buffer
+        effect = Effect(
+            self._totals[buffer].num_stored, self._hit_tokens[buffer] // self._kv_cache.block_size
+        )
+        is_on_device = self._kv_cache.is_cached
+        for order in prefetcher.choose(self._clock(), self.index, is_on_device, effect):
+            self.index.promote(order)
 
     def begin_load(self, state: RequestState, hit: PrefixHit, num_spare_blocks: int) -> list[int]:
         if state.has_loaded or not (self.index.has_blocks or self._shared):
@@ -240,7 +324,9 @@ class TieredPrefixes:
         table = state.blocks
         num_full = min(num_full, table.num_settled)
         for place in range(state.num_offered_blocks, num_full):
-            origin = BlockOrigin(table.hashes[place - 1] if place else None, place)
+            scope = state.request.cache_scope if place >= table.num_public else b""
+            parent = table.hashes[place - 1] if place else None
+            origin = BlockOrigin(parent, place, state.request.session, scope)
             self.index.offer(table.hashes[place], table.block_ids[place], origin)
         state.num_offered_blocks = num_full
 
@@ -306,6 +392,10 @@ class TieredPrefixes:
         return [state]
 
     def take_orders(self) -> BlockOrders | None:
+        if self.pins and self.pins.expire(self._now()):
+            self.tell_pins()
+        if self._prefetcher is not None:
+            self._prefetch(self._prefetcher)
         return self.index.take_orders()
 
     def add_to(self, stats: EngineStats) -> EngineStats:
@@ -339,6 +429,7 @@ class TieredPrefixes:
             num_loading=len(self._loading),
             num_tier_stores_dropped=self._num_stores_dropped,
             num_tier_waits=self._num_waits,
+            num_pinned_blocks=len(self.pins.keys),
             num_recomputed_instead=self._num_recomputed_instead,
             tier_wait_s=self._wait_s,
             tier_lookup_s=self._lookup_s,

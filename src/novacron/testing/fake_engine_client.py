@@ -16,18 +16,26 @@ from pathlib import Path
 from novacron import errors
 from novacron.engine.admission import admit
 from novacron.engine.client import EngineState, VariantStatus, status_of
+from novacron.engine.questions import raise_if_refused
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.tokenization import Tokenizer
+from novacron.kv_cache.kv_cache_manager import KVCacheManager
+from novacron.kv_tiers.pins import PinLimits, Pins
 from novacron.quality.document import Document
+from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import (
     EngineOutput,
     EngineStats,
     ModelSpec,
     RequestOutput,
+    TierSpec,
     WatchStats,
 )
 from novacron.records.request import FinishReason, Request
 from novacron.records.step import PositionLogprobs
+from novacron.scheduler.cache_desk import CacheDesk
+from novacron.scheduler.sessions import Sessions
+from novacron.scheduler.tiered_prefixes import TieredPrefixes
 from novacron.testing.tiny_tokenizers import byte_level, write_folder
 
 CHAT_TEMPLATE = (
@@ -89,6 +97,17 @@ def _logprobs(token_ids: tuple[int, ...], num_top: int | None) -> tuple[Position
     top = tuple(range(num_top))
     values = (-0.5, *(-1.0 - place for place in top))
     return tuple(PositionLogprobs((token_id, *top), values, 1) for token_id in token_ids)
+
+
+def _desk(spec: ModelSpec) -> CacheDesk:
+    """The engine's own books about its cache, over tiers that never get a block."""
+    kv_cache = KVCacheManager(
+        spec.num_blocks, spec.block_size, model_version=spec.model_version, kv_dtype="float32"
+    )
+    pins = Pins(PinLimits(most_blocks=64, most_blocks_of_scope=32))
+    tier = TierSpec(kind="ram", capacity_bytes=1 << 20)
+    tiers = TieredPrefixes(kv_cache, (tier,), pins=pins)
+    return CacheDesk(kv_cache, tiers, Sessions(), block_bytes=1024)
 
 
 class FakeEngineClient:
@@ -154,6 +173,7 @@ class FakeEngineClient:
             kv_cache_bytes=64 * _BLOCK_SIZE,
             load_phases_s={"weights": 0.25},
         )
+        self._desk = _desk(self._spec)
 
     @property
     def state(self) -> EngineState:
@@ -223,6 +243,11 @@ class FakeEngineClient:
         await self._settled.wait()
         if self._state is not EngineState.READY:
             raise self._failure or errors.NotReady(f"The engine is {self._state.value}.")
+
+    async def ask(self, order: CacheOrder, variant: str = "") -> CacheAnswer:
+        if self._state is not EngineState.READY:
+            raise self._failure or errors.NotReady(f"The engine is {self._state.value}.")
+        return raise_if_refused(self._desk.answer(order))
 
     async def drain(self, timeout_s: float) -> bool:
         self.enter(EngineState.DRAINING)

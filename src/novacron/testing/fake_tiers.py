@@ -21,6 +21,7 @@ from novacron.records.block_moves import (
     LoadBlocks,
     LoadedBlocks,
     LookUp,
+    PromoteBlocks,
     StoreBlock,
     TierKeys,
 )
@@ -43,9 +44,9 @@ Content = dict[int, Slot]  # by offset in a block
 
 
 class FakeTiers:
-    """`num_blocks` for each tier; the oldest blocks leave first. `is_lost` decides of every block
-    that is to be loaded whether it has been lost. What those in `shared` have is told to whoever
-    asks."""
+    """`num_blocks` for each tier; the oldest blocks that are not pinned leave first. `is_lost`
+    decides of every block that is to be loaded whether it has been lost. What those in `shared`
+    have is told to whoever asks."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class FakeTiers:
         self._is_lost = is_lost
         self.kept = list(kept) or [OrderedDict() for _ in num_blocks]
         self.origins: dict[BlockHash, BlockOrigin] = {}
+        self.pinned: frozenset[BlockHash] = frozenset()
         self._stores: dict[int, StoreBlock] = {}
         self._parked: set[int] = set()
         self._loads: list[LoadBlocks] = []
@@ -97,6 +99,15 @@ class FakeTiers:
         for key in orders.forgotten:
             for content in self.kept:
                 content.pop(key, None)
+        for change in orders.dropped:
+            for key in change.keys:
+                self.kept[change.tier].pop(key, None)
+        if orders.dropped:
+            self._news.append(BlockNews(num_drops=len(orders.dropped)))
+        for order in orders.promotions:
+            self._promote(order)
+        if orders.pinned is not None:
+            self.pinned = frozenset(orders.pinned)
 
     def begin_step(self, step: SchedulerOutput) -> None:
         self._give_up(written_blocks(step, self._block_size))
@@ -135,7 +146,9 @@ class FakeTiers:
             self.kept[tier][store.key] = content
             added.append(TierKeys(tier, (store.key,)))
             if len(self.kept[tier]) > self._sizes[tier]:
-                removed.append(TierKeys(tier, (self.kept[tier].popitem(last=False)[0],)))
+                oldest = next(key for key in self.kept[tier] if key not in self.pinned)
+                del self.kept[tier][oldest]
+                removed.append(TierKeys(tier, (oldest,)))
         self._news.append(BlockNews(tuple(added), tuple(removed), (store.key,)))
 
     def _look_up(self, lookup: LookUp) -> None:
@@ -143,6 +156,21 @@ class FakeTiers:
         found = tuple(takewhile(kept.__contains__, lookup.keys))
         added = (TierKeys(lookup.tier, found),) if found else ()
         self._news.append(BlockNews(added=added, looked_up=(lookup.lookup_id,)))
+
+    def _promote(self, order: PromoteBlocks) -> None:
+        source, target = self.kept[order.source], self.kept[order.target]
+        added = tuple(key for key in order.keys if key in source)
+        target.update({key: source[key] for key in added})
+        gone = [
+            target.popitem(last=False)[0] for _ in range(len(target) - self._sizes[order.target])
+        ]
+        self._news.append(
+            BlockNews(
+                added=(TierKeys(order.target, added),),
+                removed=(TierKeys(order.target, tuple(gone)),),
+                promoted=order.keys,
+            )
+        )
 
     def _load(self, load: LoadBlocks) -> None:
         ok, removed = [], []

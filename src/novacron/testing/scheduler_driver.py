@@ -13,6 +13,7 @@ from novacron.scheduler.adaptive_speculation import AdaptiveSpeculation
 from novacron.scheduler.draft_speculation import DraftModelSpeculation
 from novacron.scheduler.fetch_choice import FetchChoice
 from novacron.scheduler.guesser import Drafter
+from novacron.scheduler.prefetch import Prefetcher
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.speculation import NoSpeculation, Speculation
 from novacron.scheduler.stopping import StopConditions
@@ -40,6 +41,7 @@ class SchedulerDriver:
         enable_prefix_caching: bool = True,
         new_drafter: Callable[[], Drafter] | None = None,
         has_draft_model: bool = False,
+        prefetcher: Prefetcher | None = None,
         choice: FetchChoice | None = None,
     ) -> None:
         self.config = config
@@ -56,7 +58,13 @@ class SchedulerDriver:
         )
         self.kv_tiers: TieredPrefixes | None = None
         if executor.tiers is not None:
-            self.kv_tiers = TieredPrefixes(self.kv_cache, executor.tiers.specs, self.clock, choice)
+            self.kv_tiers = TieredPrefixes(
+                self.kv_cache,
+                executor.tiers.specs,
+                self.clock,
+                choice,
+                prefetcher=prefetcher,
+            )
         self.scheduler = Scheduler(
             config,
             self.kv_cache,

@@ -60,6 +60,9 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self._reply("GET")
 
+        def do_DELETE(self) -> None:
+            self._reply("DELETE")
+
         def do_POST(self) -> None:
             self._reply("POST")
 

@@ -12,7 +12,9 @@ from novacron.engine.tokenization import Tokenizer
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.output import EngineOutput
 from novacron.records.request import FinishReason, Request, SamplingParams, StructuredOutput
+from novacron.scheduler.cache_desk import CacheDesk
 from novacron.scheduler.scheduler import Scheduler
+from novacron.scheduler.sessions import Sessions
 from novacron.testing.fake_executor import FakeExecutor, fake_spec
 from novacron.testing.tiny_models import EOS_TOKEN_ID, VOCAB_SIZE, write_tiny_tokenizer
 
@@ -41,6 +43,7 @@ def make_core(tokenizer: Tokenizer) -> EngineCore:
         FakeExecutor(SPEC),
         scheduler,
         lambda: GrammarCompiler(tokenizer.json_text, SPEC.vocab_size, SPEC.eos_token_ids),
+        CacheDesk(kv_cache, None, Sessions()),
     )
 
 

@@ -23,8 +23,10 @@ from novacron.errors import (
     NotReady,
     NovaCronError,
     Overloaded,
+    PinLimit,
 )
 from novacron.records import wire
+from novacron.records.cache_orders import CacheAnswer, ListPins, PinList, Refused
 from novacron.records.output import EngineOutput, EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import FinishReason, Request, SamplingParams, StructuredOutput
 from novacron.records.step import PositionLogprobs
@@ -432,3 +434,53 @@ async def test_a_failed_start_is_told_to_everyone_in_the_engines_words(setting: 
 async def read_all_when_settled(client: ProcessClient) -> list[RequestOutput]:
     await client.wait_ready()
     return await read_all(client)
+
+
+async def ask(setting: Setting) -> asyncio.Task[CacheAnswer]:
+    """Returns once the engine has the question."""
+    task = asyncio.create_task(setting.client.ask(ListPins()))
+    await until(lambda: bool(questions_of(setting)), PATIENCE_S)
+    return task
+
+
+def questions_of(setting: Setting) -> list[wire.Ask]:
+    return [message for message in setting.engine.received if isinstance(message, wire.Ask)]
+
+
+async def test_a_question_gets_its_own_answer(ready: Setting) -> None:
+    tasks = [asyncio.create_task(ready.client.ask(ListPins(bytes([n]) * 8))) for n in range(3)]
+    await until(lambda: len(questions_of(ready)) == 3, PATIENCE_S)
+    for question in reversed(questions_of(ready)):
+        answer = PinList((), question.order.scope[0], 9, 1)  # type: ignore[union-attr]
+        ready.engine.say(wire.Answer(question.number, answer))
+    answers = await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
+    assert answers == [PinList((), n, 9, 1) for n in range(3)]
+
+
+async def test_what_the_engine_refuses_is_raised_as_what_it_is(ready: Setting) -> None:
+    for kind, expected in (("PinLimit", PinLimit), ("InvalidRequest", InvalidRequest)):
+        ready.engine.received.clear()
+        task = await ask(ready)
+        [question] = questions_of(ready)
+        ready.engine.say(wire.Answer(question.number, Refused(kind, "because")))
+        with pytest.raises(expected, match="because"):
+            await asyncio.wait_for(task, PATIENCE_S)
+
+
+async def test_nobody_waits_for_the_answer_of_a_dead_engine(ready: Setting) -> None:
+    task = await ask(ready)
+    ready.engine.die()
+    with pytest.raises(EngineDead):
+        await asyncio.wait_for(task, PATIENCE_S)
+    with pytest.raises(NotReady):
+        await ready.client.ask(ListPins())
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_is_passed_over(ready: Setting) -> None:
+    task = await ask(ready)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    [question] = questions_of(ready)
+    ready.engine.say(wire.Answer(question.number, PinList((), 0, 0, 0)))
+    ready.engine.say(wire.Outputs((), EngineStats(num_steps=3)))
+    await until(lambda: ready.client.stats.num_steps == 3, PATIENCE_S)

@@ -15,6 +15,7 @@ from novacron.kv_tiers.block_mover import BlockMover, written_blocks
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.guarded_tier import GuardedTier
+from novacron.kv_tiers.pinned_blocks import PinnedBlocks
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.tier import Bytes, KVTier, Put, Record
 from novacron.records.block import BlockHash
@@ -465,6 +466,32 @@ def test_forgotten_blocks_are_gone() -> None:
     with moving(memory, tier) as mover:
         mover.order(BlockOrders(forgotten=(key_of(1),)))
         assert held(tier, (1, 2)) == [2]
+
+
+def test_what_is_dropped_leaves_one_tier_and_is_told() -> None:
+    memory, first, second = Memory(3), ram(), ram()
+    for number in range(3):
+        memory.fill(number, number)
+    with moving(memory, first, second) as mover:
+        mover.order(store(0, 1, 2, tiers=(0, 1)))
+        settled(mover, 3)
+        mover.order(BlockOrders(dropped=(TierKeys(1, (key_of(0), key_of(2))),)))
+        news = news_until(mover, lambda all: any(one.num_drops for one in all))
+        assert [one.num_drops for one in news if one.num_drops] == [1]
+        assert news[-1].totals[1].used_bytes == RECORD_BYTES
+        assert (held(first, range(3)), held(second, range(3))) == ([0, 1, 2], [1])
+
+
+def test_tiers_see_what_is_pinned() -> None:
+    pinned = PinnedBlocks()
+    mover = BlockMover(Memory(1), (), IDENTITY, pinned=pinned, share=1.0)
+    mover.order(BlockOrders(pinned=(key_of(1),)))
+    assert [key_of(n) in pinned for n in (1, 2)] == [True, False]
+    mover.order(BlockOrders())
+    assert key_of(1) in pinned, "as before"
+    mover.order(BlockOrders(pinned=()))
+    assert key_of(1) not in pinned
+    mover.close()
 
 
 def test_what_a_step_writes_to() -> None:

@@ -256,3 +256,26 @@ def test_killed_at_any_moment_it_loses_at_most_the_block_it_was_writing(tmp_path
         tier = open_tier(tmp_path, limit)
         assert set(stored) <= set(held(tier, range(start + 1)))
         tier.close()
+
+
+def test_a_segment_of_which_all_is_deleted_goes(tmp_path: Path) -> None:
+    tier = open_tier(tmp_path)
+    count = SHAPE.num_places
+    put(tier, *range(2 * count + 3))  # two full ones, and one that is being filled
+    used = tier.used_bytes
+    tier.delete(map(key_of, range(1, 2 * count + 3)))
+    assert len(segments(tmp_path)) == 1
+    assert held(tier, range(2 * count + 3)) == [0]
+    assert tier.used_bytes == folder_bytes(tmp_path) < used
+    put(tier, 7000)
+    assert held(open_tier(tmp_path), [0, 1, 7000]) == [0, 7000]
+
+
+def test_a_segment_that_another_process_fills_is_emptied_line_by_line(tmp_path: Path) -> None:
+    writer = open_tier(tmp_path)
+    put(writer, 1, 2)
+    other = open_tier(tmp_path)
+    other.delete([key_of(1), key_of(2)])
+    assert len(segments(tmp_path)) == 1
+    put(writer, 3)
+    assert held(open_tier(tmp_path), [1, 2, 3]) == [3]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from novacron.kv_tiers.block_copies import PlainCopies
 from novacron.kv_tiers.eviction.choice import POLICY_NAMES, PolicyConfig, PolicyName
+from novacron.kv_tiers.protection import Protection
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.tier import Bytes, Put
 from novacron.records.block import BlockHash
@@ -57,7 +58,8 @@ def test_what_it_tells_is_what_it_holds(
 
 
 def test_a_full_tier_of_protected_blocks_takes_nothing() -> None:
-    tier = RamTier(2 * RECORD_BYTES, RECORD_BYTES, is_protected=lambda key: key != key_of(9))
+    pinned = Protection({key_of(1), key_of(2), key_of(3)}, 2)
+    tier = RamTier(2 * RECORD_BYTES, RECORD_BYTES, protection=pinned)
     assert tier.put([make_record(1), make_record(2)]).stored == (key_of(1), key_of(2))
     put = tier.put([make_record(3)])
     assert (put.stored, put.dropped) == ((), ())

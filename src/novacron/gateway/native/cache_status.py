@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from novacron.kv_tiers.eviction.pressure import pressure_of
 from novacron.observability.metrics import hit_rate, hit_rates
-from novacron.records.output import EngineStats, TierStats
+from novacron.records.output import PREFETCH_BUFFER, EngineStats, SessionStats, TierStats
 
 
 class DeviceCache(Struct, frozen=True, kw_only=True):
@@ -56,6 +56,25 @@ class CacheLoads(Struct, frozen=True, kw_only=True):
     lookup_seconds: float
 
 
+class CacheSessions(Struct, frozen=True, kw_only=True):
+    """Conversations, by `session_id`: those remembered, their turns, the turns after a first one,
+    and the share of the prompts of these that was cached (null before any)."""
+
+    known: int
+    turns: int
+    returns: int
+    hit_rate: float | None
+
+
+class CachePrefetch(Struct, frozen=True, kw_only=True):
+    """Blocks brought into the prefetch buffer, how many were loaded from there, and the share that
+    is (null before any)."""
+
+    fetched: int
+    used: int
+    effectiveness: float | None
+
+
 class CacheStatus(Struct, frozen=True, kw_only=True):
     """The KV cache, fastest level first. `overall_hit_rate` is null before any prompt came;
     `stores_dropped` are blocks that were overwritten before a tier had them."""
@@ -65,6 +84,9 @@ class CacheStatus(Struct, frozen=True, kw_only=True):
     tiers: tuple[CacheTier, ...]
     loads: CacheLoads
     stores_dropped: int
+    pinned_blocks: int
+    sessions: CacheSessions
+    prefetch: CachePrefetch | None
 
 
 def cache_status(stats: EngineStats) -> CacheStatus:
@@ -86,7 +108,30 @@ def cache_status(stats: EngineStats) -> CacheStatus:
             lookup_seconds=stats.tier_lookup_s,
         ),
         stores_dropped=stats.num_tier_stores_dropped,
+        pinned_blocks=stats.num_pinned_blocks,
+        sessions=_sessions(stats.sessions),
+        prefetch=_prefetch(stats),
     )
+
+
+def _sessions(sessions: SessionStats) -> CacheSessions:
+    tokens = sessions.return_tokens
+    return CacheSessions(
+        known=sessions.num_sessions,
+        turns=sessions.num_turns,
+        returns=sessions.num_returns,
+        hit_rate=round(sessions.return_hit_tokens / tokens, 4) if tokens else None,
+    )
+
+
+def _prefetch(stats: EngineStats) -> CachePrefetch | None:
+    """None where nothing is prefetched."""
+    buffers = [tier for tier in stats.kv_tiers if tier.kind == PREFETCH_BUFFER]
+    if not buffers:
+        return None
+    fetched, used = buffers[0].num_stored, buffers[0].num_loaded
+    share = round(min(1.0, used / fetched), 4) if fetched else None
+    return CachePrefetch(fetched=fetched, used=used, effectiveness=share)
 
 
 def _tier(tier: TierStats, hit_rate: float) -> CacheTier:

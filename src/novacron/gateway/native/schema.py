@@ -63,7 +63,6 @@ class NativeFields(GenerationBody):
     priority: Priority | None = None
 
     request_id: RequestIdText | None = None
-    session_id: str | None = None
     background: bool | None = None
     batch_size: int | None = None
 

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from novacron.errors import Unsupported
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.native import status
-from novacron.gateway.native.cache_status import CacheStatus, cache_status
 from novacron.gateway.native.history import History, InferenceMetrics
 from novacron.gateway.native.resources import ResourceMetrics, ResourceProbe
 from novacron.gateway.native.schema import ScaleBody
@@ -63,11 +62,6 @@ def status_routes(service: Service, history: History, schemas: AnswerSchemas) ->
         """Health by component; 503 if the engine will not come back."""
         report = status.health_report(service)
         return JsonResponse(report, 503 if report.status == "unhealthy" else 200)
-
-    @router.get("/cache/status", response_class=Response, responses=schemas.answers(CacheStatus))
-    async def cache_status_route() -> Response:
-        """How full the KV cache and its tiers are, and what they were good for."""
-        return JsonResponse(cache_status(service.client.stats))
 
     @router.get("/metrics", response_class=Response, responses=schemas.answers(AllMetrics))
     async def metrics() -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import uuid4
 
+from novacron.gateway.cache_scope import scope_of, session_tag
 from novacron.gateway.calls import CallOrigin
 from novacron.gateway.openai.schema import GenerationBody
 from novacron.records.request import Request, SamplingParams
@@ -18,8 +19,10 @@ def copies_of(
 ) -> tuple[Request, ...]:
     """`body.n` Requests that share their prompt's blocks but not their random numbers.
 
-    Engine ids are our own, so that clients who reuse theirs do not collide.
+    Engine ids are our own, so that clients who reuse theirs do not collide. Raises InvalidRequest
+    for fields about the cache that contradict each other.
     """
+    scope = scope_of(origin.caller, body.cache_salt, body.cache_scope)
     return tuple(
         Request(
             request_id=uuid4().hex,
@@ -27,7 +30,9 @@ def copies_of(
             sampling=sampling.for_copy(copy),
             arrival_time_s=origin.arrival_time_s,
             priority=body.priority or 0,
-            cache_salt=body.cache_salt or "",
+            cache_salt=scope.salt,
+            cache_scope=scope.tag,
+            session=session_tag(origin.caller, body.session_id),
             variant=origin.variant,
         )
         for copy in range(body.n or 1)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import InvalidRequest
+from novacron.gateway.cache_scope import scope_of
 from novacron.gateway.calls import Call, CallOrigin, Choice
 from novacron.gateway.openai.completions import prompt_token_ids
 from novacron.gateway.openai.responses import Embedding, EmbeddingList, EmbeddingUsage
@@ -33,6 +34,7 @@ def embedding_call(
         raise InvalidRequest(
             f"input has {len(inputs)} entries; at most {_MAX_INPUTS} are accepted.", param="input"
         )
+    scope = scope_of(origin.caller, body.cache_salt, body.cache_scope)
     return Call(
         origin=origin,
         requests=tuple(
@@ -42,7 +44,8 @@ def embedding_call(
                 sampling=SamplingParams(max_tokens=1),
                 arrival_time_s=origin.arrival_time_s,
                 priority=body.priority or 0,
-                cache_salt=body.cache_salt or "",
+                cache_salt=scope.salt,
+                cache_scope=scope.tag,
                 variant=origin.variant,
                 pooling=body.pooling or "mean",
             )

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from novacron.gateway.cache_scope import CacheSharing
+
 JsonObject = dict[str, Any]
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -58,7 +60,9 @@ class GenerationBody(Body):
     """Fields that chats and completions share.
 
     `quantization` and `quality_preference` are ours: they choose among the loaded variants of the
-    model. The answer has `warnings` if it was computed in another than was asked for.
+    model. The answer has `warnings` if it was computed in another than was asked for. Ours, too:
+    `session_id` names the conversation that a request is a turn of, and `cache_scope` "public"
+    shares what is cached of the prompt and the answer with callers that hold other keys.
     """
 
     model: str | None = None
@@ -86,6 +90,8 @@ class GenerationBody(Body):
     prompt_logprobs: NumLogprobs | None = None
     priority: Int32 | None = None
     cache_salt: str | None = None
+    cache_scope: CacheSharing | None = None
+    session_id: str | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: JsonObject | str | None = None
@@ -192,6 +198,7 @@ class EmbeddingBody(Body):
     pooling: Literal["mean", "last"] | None = None
     priority: Int32 | None = None
     cache_salt: str | None = None
+    cache_scope: CacheSharing | None = None
 
 
 class TokenizeBody(Body):

@@ -1,0 +1,98 @@
+"""With whom a call shares cached blocks. Pure.
+
+Blocks are found by hashes that start from a salt, so callers with different salts share nothing,
+neither text nor the time that reuse saves. A server with one key, or none, has one caller. With
+several keys each of them is a tenant with a salt of its own; whatever identifies a tenant in a
+later version takes the place of the key here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import blake3
+
+from novacron.errors import Forbidden, InvalidRequest
+
+CacheSharing = Literal["private", "public"]
+
+_TENANT_CONTEXT: Final = "novacron 2026-11 cache tenant of an API key"
+_SCOPE_CONTEXT: Final = "novacron 2026-11 cache scope of a tenant"
+_SESSION_CONTEXT: Final = "novacron 2026-11 cache session of a caller"
+_TAG_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the cache sees it. `tenant` is empty where all callers share.
+
+    An operator may change what concerns everyone: public prefixes, and clearing the cache.
+    """
+
+    tenant: str = ""
+    is_operator: bool = True
+
+    def require_operator(self, what: str) -> None:
+        """Raises Forbidden for others."""
+        if not self.is_operator:
+            raise Forbidden(f"{what} concerns all callers. Use the first of the server's API keys.")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheScope:
+    """Where a call's blocks belong: the salt of their hashes, and a tag for counting whose they are
+    (8 bytes; empty: everyone's)."""
+
+    salt: str = ""
+    tag: bytes = b""
+
+
+EVERYONE: Final = Caller()
+
+
+def caller_of(sent_key: str | None, keys: tuple[str, ...]) -> Caller:
+    """`sent_key` has been checked already. The first of several keys is the operator's.
+
+    The tenant is a digest: stable, so that blocks on disk are found again after a restart, and
+    useless for finding the key.
+    """
+    if len(set(keys)) < 2 or sent_key is None:
+        return EVERYONE
+    digest = blake3.blake3(sent_key.encode("latin-1"), derive_key_context=_TENANT_CONTEXT)
+    is_operator = sent_key.encode("latin-1") == keys[0].encode()
+    return Caller("tenant:" + digest.hexdigest(), is_operator)
+
+
+def scope_of(caller: Caller, cache_salt: str | None, sharing: CacheSharing | None) -> CacheScope:
+    """Raises InvalidRequest for a salt that is to be public.
+
+    What counts against a share of the cache is the tenant, who could make up any number of salts;
+    only where there are no tenants it is the salt.
+    """
+    if sharing == "public":
+        if cache_salt:
+            raise InvalidRequest(
+                "cache_salt keeps blocks apart and cache_scope 'public' shares them with everyone. "
+                "Leave one of them out.",
+                param="cache_scope",
+            )
+        return CacheScope()
+    salt = cache_salt or ""
+    if caller.tenant:
+        salt = f"{caller.tenant}\x00{salt}"
+    owner = caller.tenant or salt
+    return CacheScope(salt, _tag(owner, _SCOPE_CONTEXT) if owner else b"")
+
+
+def session_tag(caller: Caller, session_id: str | None) -> bytes:
+    """The session as the engine knows it: 8 bytes, empty for none. Equal ids of two tenants are
+    two sessions."""
+    if not session_id:
+        return b""
+    return _tag(f"{caller.tenant}\x00{session_id}", _SESSION_CONTEXT)
+
+
+def _tag(text: str, context: str) -> bytes:
+    data = text.encode("utf-8", "surrogatepass")
+    return blake3.blake3(data, derive_key_context=context).digest(_TAG_BYTES)

@@ -1,0 +1,193 @@
+"""`novacron cache`: over a folder that DiskTier has written, and over a server's answers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.model_label import ModelLabel, write_label
+from novacron.kv_tiers.pin_file import PinFile
+from novacron.kv_tiers.pins import PinnedPrefix
+from novacron.kv_tiers.segment import SegmentShape
+from novacron.testing.kv_records import IDENTITY, RECORD_BYTES, key_of, make_record, put
+
+LIMIT = 64 * 1024 * 8
+PLACES = SegmentShape.within(LIMIT // 8, RECORD_BYTES, IDENTITY).num_places
+OTHER = b"another-identity"
+Novacron = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two segments of one model, used now, and one of another, used long ago."""
+    tier = DiskTier(tmp_path, LIMIT, RECORD_BYTES, IDENTITY)
+    put(tier, *range(PLACES + 5))
+    tier.close()
+    label = ModelLabel(model="small", model_version="v", kv_identity="int8 x", block_size=16)
+    write_label(tmp_path, IDENTITY, label)
+    known = set(tmp_path.glob("*.kvseg"))
+    other = DiskTier(tmp_path, LIMIT, RECORD_BYTES, OTHER)
+    other.put([make_record(1)])  # sealed for the first model: it does not check here
+    other.close()
+    [old] = set(tmp_path.glob("*.kvseg")) - known
+    os.utime(old, (1e9, 1e9))
+    return tmp_path
+
+
+def at(folder: Path) -> tuple[str, str]:
+    return ("--kv-disk-path", str(folder))
+
+
+def listed(novacron: Novacron, folder: Path) -> dict[str, dict[str, object]]:
+    result = novacron("cache", "ls", *at(folder), "--json")
+    assert result.exit_code == 0, result.output
+    return {model["model"]: model for model in json.loads(result.output)}
+
+
+def test_ls_lists_models_the_last_used_first(novacron: Novacron, folder: Path) -> None:
+    models = listed(novacron, folder)
+    assert list(models) == ["small", OTHER.hex()[:12]]
+    assert (models["small"]["num_blocks"], models["small"]["num_files"]) == (PLACES + 5, 2)
+    lines = novacron("cache", "ls", *at(folder)).output.splitlines()
+    assert lines[0].split() == ["MODEL", "KV", "BLOCKS", "FILES", "SIZE", "USED", "PINS"]
+    assert lines[1].split()[:4] == ["small", "int8", str(PLACES + 5), "2"]
+
+
+def test_stat_sums_up(novacron: Novacron, folder: Path) -> None:
+    (folder / "strange.kvseg").write_bytes(b"of a later format")
+    pin = PinnedPrefix(name="p", keys=(key_of(1), key_of(2)), num_tokens=32)
+    PinFile(folder, IDENTITY).write((pin,))
+    totals = json.loads(novacron("cache", "stat", *at(folder), "--json").output)
+    assert (totals["num_models"], totals["num_files"], totals["unknown_files"]) == (3, 4, 1)
+    assert (totals["num_blocks"], totals["pinned_blocks"]) == (PLACES + 6, 2)
+    assert totals["num_bytes"] == sum(path.stat().st_size for path in folder.glob("*.kvseg"))
+    assert "1 files are of another format" in novacron("cache", "stat", *at(folder)).output
+
+
+def test_verify_finds_what_does_not_check_and_drops_it(novacron: Novacron, folder: Path) -> None:
+    found = novacron("cache", "verify", *at(folder))
+    assert found.exit_code == 1
+    assert f"{PLACES + 5} blocks check, 1 do not" in found.output
+    dropped = novacron("cache", "verify", *at(folder), "--drop")
+    assert (dropped.exit_code, "are dropped" in dropped.output) == (0, True)
+    clean = novacron("cache", "verify", *at(folder))
+    assert (clean.exit_code, clean.output.strip()) == (0, f"{PLACES + 5} blocks check, 0 do not.")
+
+
+def test_clear_by_model_and_by_age(novacron: Novacron, folder: Path) -> None:
+    dry = novacron("cache", "clear", *at(folder), "--model", "small", "--dry-run")
+    assert f"2 files with {PLACES + 5} blocks" in dry.output
+    assert "would be removed" in dry.output
+    assert len(listed(novacron, folder)) == 2
+    old = novacron("cache", "clear", *at(folder), "--older-than", "7d")
+    assert old.output.startswith("1 files with 1 blocks")
+    assert list(listed(novacron, folder)) == ["small"]
+    novacron("cache", "clear", *at(folder), "--model", "small")
+    assert listed(novacron, folder) == {}
+    assert "No KV blocks" in novacron("cache", "ls", *at(folder)).output
+
+
+def test_clear_leaves_pinned_files_and_those_being_filled(novacron: Novacron, folder: Path) -> None:
+    pin = PinnedPrefix(name="p", keys=(key_of(1),), num_tokens=16)
+    PinFile(folder, IDENTITY).write((pin,))
+    tier = DiskTier(folder, LIMIT, RECORD_BYTES, IDENTITY)
+    put(tier, 9000)  # fills one of the files further
+    result = novacron("cache", "clear", *at(folder), "--all")
+    assert "1 files" in result.output.splitlines()[0]
+    assert "1 hold pinned blocks" in result.output
+    assert "1 are being filled" in result.output
+    tier.close()
+    assert "2 files" in novacron("cache", "clear", *at(folder), "--all", "--unpin").output
+    assert list(folder.glob("*.kvseg")) == list(folder.glob("pins-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("clear",), "Say what shall go"),
+        (("clear", "--model", "typo"), "small"),
+        (("clear", "--all", "--level", "ram"), "--level needs --url"),
+        (("clear", "--all", "--url", "http://127.0.0.1:1"), "not for --url"),
+        (("warm",), "Give a FILE"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    novacron: Novacron, folder: Path, arguments: tuple[str, ...], word: str
+) -> None:
+    where = at(folder) if arguments[0] == "clear" else ()
+    result = novacron("cache", *arguments, *where)
+    assert result.exit_code == 2
+    assert word in result.output
+    assert len(listed(novacron, folder)) == 2
+
+
+def test_a_folder_that_is_not_there_is_told(novacron: Novacron, tmp_path: Path) -> None:
+    for command in (("ls",), ("stat",), ("verify",), ("clear", "--all")):
+        result = novacron("cache", *command, *at(tmp_path / "no"))
+        assert (result.exit_code, "--kv-disk-path" in result.output) == (2, True)
+
+
+WARMED = {"num_tokens": 40, "computed_tokens": 24, "cached_tokens": 16, "seconds": 0.5}
+
+
+def test_prefixes_are_sent_as_they_are_written(novacron: Novacron, api, tmp_path: Path) -> None:
+    seen: list[tuple[str, str, object]] = []
+
+    def answer(method: str, path: str, body: object) -> tuple[int, object]:
+        seen.append((method, path, body))
+        return 200, WARMED if path.endswith("warm") else {"pin": {"name": "n"}, "warmed": WARMED}
+
+    api.answer = answer
+    chat = tmp_path / "chat.json"
+    messages = [{"role": "system", "content": "Be kind."}]
+    chat.write_text(json.dumps({"messages": messages, "temperature": 1}))
+    warm = novacron("cache", "warm", str(chat), "--url", api.url)
+    assert "24 computed in 0.50 s" in warm.output
+    pin = novacron(
+        "cache", "pin", "--prompt", "Hello", "--name", "n", "--ttl", "2h", "--public",
+        "--url", api.url,
+    )  # fmt: skip
+    assert pin.output.startswith("n: 40 tokens")
+    assert novacron("cache", "unpin", "n", "--url", api.url).exit_code == 0
+    base = "/api/v1/llm/cache"
+    assert seen == [
+        ("POST", f"{base}/warm", {"messages": messages}),
+        (
+            "POST",
+            f"{base}/pin",
+            {"prompt": "Hello", "cache_scope": "public", "name": "n", "ttl": 7200.0},
+        ),
+        ("POST", f"{base}/unpin", {"name": "n"}),
+    ]
+
+
+def test_a_running_server_is_cleared_and_listed(novacron: Novacron, api) -> None:
+    seen: list[tuple[str, str]] = []
+    pin = {
+        "name": "n", "public": True, "num_tokens": 32, "num_bytes": 2048,
+        "stored_blocks": {"ram": 2}, "expires_at": None,
+    }  # fmt: skip
+
+    def answer(method: str, path: str, body: object) -> tuple[int, object]:
+        seen.append((method, path))
+        if method == "DELETE":
+            return 200, {"blocks": {"ram": 7}, "dry_run": False}
+        return 200, {"pins": [pin], "pinned_blocks": 2, "most_blocks": 9}
+
+    api.answer = answer
+    cleared = novacron("cache", "clear", "--url", api.url, "--level", "ram", "--unpin")
+    assert cleared.output == "Blocks dropped: ram 7.\n"
+    pins = novacron("cache", "ls", "--url", api.url).output.splitlines()
+    assert pins[1].split() == ["n", "public", "32", "2.0", "KiB", "ram", "2", "-"]
+    assert "2 of 9 blocks" in pins[2]
+    path = "/api/v1/llm/cache"
+    assert seen == [
+        ("DELETE", f"{path}?level=ram&unpin=true&dry_run=false"),
+        ("GET", f"{path}/pins"),
+    ]

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from novacron.config.server import ServerConfig
+from novacron.errors import Forbidden, InvalidRequest
+from novacron.gateway.app import build_app
+from novacron.gateway.cache_scope import (
+    EVERYONE,
+    CacheScope,
+    Caller,
+    caller_of,
+    scope_of,
+    session_tag,
+)
+from novacron.testing.fake_engine_client import FakeEngineClient
+
+KEYS = ("sk-first", "sk-second", "sk-third")
+CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+
+
+def test_where_there_is_one_key_or_none_everyone_shares() -> None:
+    for caller in (
+        caller_of(None, ()),
+        caller_of("sk-first", ("sk-first",)),
+        caller_of("sk-first", ("sk-first", "sk-first")),
+        caller_of(None, KEYS),  # a path that needs no key
+    ):
+        assert caller == EVERYONE
+        assert scope_of(caller, None, None) == CacheScope()
+
+
+def test_each_of_several_keys_has_a_scope_of_its_own_that_stays() -> None:
+    scopes = [scope_of(caller_of(key, KEYS), None, None) for key in KEYS]
+    assert len({scope.salt for scope in scopes}) == len({scope.tag for scope in scopes}) == 3
+    assert all(len(scope.tag) == 8 for scope in scopes)
+    again = [scope_of(caller_of(key, KEYS[::-1]), None, None) for key in KEYS]
+    assert again == scopes, "blocks on disk would be lost"
+    assert not any(key in scope.salt for key in KEYS for scope in scopes)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.text()), min_size=2, max_size=2))
+def test_different_tenants_and_salts_never_share(callers: list[tuple[str, str]]) -> None:
+    one, other = (scope_of(Caller(tenant), salt, None) for tenant, salt in callers)
+    tenants = {tenant for tenant, _ in callers}
+    if tenants == {""} or len(tenants) == 1:
+        assert (one.salt == other.salt) == (callers[0] == callers[1])
+    if "" not in tenants:
+        assert (one.salt == other.salt) == (callers[0] == callers[1])
+        assert (one.tag == other.tag) == (len(tenants) == 1), "salts do not make a share larger"
+
+
+def test_what_is_public_has_no_salt() -> None:
+    assert scope_of(Caller("tenant"), None, "public") == CacheScope()
+    with pytest.raises(InvalidRequest, match="cache_salt"):
+        scope_of(EVERYONE, "salt", "public")
+
+
+def test_a_session_belongs_to_its_tenant() -> None:
+    tags = [session_tag(Caller(tenant), "s") for tenant in ("", "a", "b")]
+    assert len(set(tags)) == 3
+    assert session_tag(Caller("a"), "s") == tags[1]
+    assert session_tag(Caller("a"), None) == session_tag(Caller("a"), "") == b""
+
+
+def test_the_first_key_is_the_operators() -> None:
+    caller_of("sk-first", KEYS).require_operator("This")
+    with pytest.raises(Forbidden, match="first"):
+        caller_of("sk-second", KEYS).require_operator("This")
+    caller_of("sk-first", KEYS[:1]).require_operator("This")
+
+
+async def test_requests_carry_the_scope_and_session_of_their_key(
+    client: FakeEngineClient, make_http
+) -> None:
+    config = ServerConfig(api_key=KEYS)
+    http: httpx2.AsyncClient = make_http(build_app(client, config, model_names=("fake",)))
+
+    async def send(key: str, path: str, **fields: object) -> None:
+        headers = {"x-api-key": key}
+        answer = await http.post(path, json={**CHAT, "prompt": "hi", **fields}, headers=headers)
+        assert answer.status_code == 200, answer.text
+
+    for path in ("/v1/chat/completions", "/v1/completions", "/api/v1/llm/chat/completions"):
+        client.submitted.clear()
+        await send("sk-first", path, session_id="talk")
+        await send("sk-second", path, session_id="talk")
+        await send("sk-second", path, cache_scope="public")
+        first, second, public = client.submitted
+        expected = scope_of(caller_of("sk-first", KEYS), None, None)
+        assert (first.cache_salt, first.cache_scope) == (expected.salt, expected.tag)
+        assert first.session != second.session
+        assert first.cache_scope != second.cache_scope
+        assert (public.cache_salt, public.cache_scope, public.session) == ("", b"", b"")
+    both = await http.post(
+        "/v1/chat/completions",
+        json={**CHAT, "cache_salt": "x", "cache_scope": "public"},
+        headers={"x-api-key": "sk-first"},
+    )
+    assert (both.status_code, both.json()["error"]["param"]) == (400, "cache_scope")
