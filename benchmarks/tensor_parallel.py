@@ -136,7 +136,13 @@ def measure_decode(folder: Path, ranks: int, **model: Any) -> None:
     for size in (1, ranks):
         make = InlineExecutor if size == 1 else MultiprocessExecutor
         executor = make(
-            ModelConfig(num_threads=ranks, kernels="native", tensor_parallel_size=size, **model),
+            ModelConfig(
+                num_threads=ranks,
+                kernels="native",
+                tensor_parallel_size=size,
+                packed_cache_size=0,
+                **model,
+            ),
             CacheConfig(
                 kv_cache_memory=2**28, kv_ram_size=0, kv_disk_size=0, block_size=BLOCK_SIZE
             ),

@@ -96,7 +96,7 @@ def test_the_end_of_a_rank_ends_the_step(folder: Path, how: signal.Signals) -> N
 
 
 def test_a_model_that_cannot_be_shared_out_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"32 inputs of .*, but 64 of them share a scale; set"):
+    with pytest.raises(ConfigError, match=r"32 inputs of .*, but 64 share a scale. Set"):
         Engine(
             folder,
             CPU,

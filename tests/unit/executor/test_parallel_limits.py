@@ -32,6 +32,8 @@ PAIR = EngineConfig(model=ModelConfig(tensor_parallel_size=2))
         ("quality_watch", {"watch": WatchConfig(quality_watch=0.1)}),
         ("kv_ram_size", {"cache": CacheConfig(kv_ram_size=2**30)}),
         ("kv_disk_size", {"cache": CacheConfig(kv_disk_size=2**30)}),
+        ("kv_redis_url", {"cache": CacheConfig(kv_redis_url="redis://host")}),
+        ("kv_object_url", {"cache": CacheConfig(kv_object_url="s3://bucket")}),
     ],
 )
 def test_what_ranks_cannot_do_is_refused_by_name(name: str, changes: dict[str, Any]) -> None:
