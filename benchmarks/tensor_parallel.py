@@ -66,8 +66,8 @@ def measure_reduce(rank: int, ranks: int, descriptor: int | None, meeting_point:
         ours, theirs = [], []
         for _ in range(ROUNDS):
             for turn in range(ROUNDS_IN_TURN):
-                started_s = time.perf_counter()
                 own[turn % 2].copy_(x)
+                started_s = time.perf_counter()
                 kernels.context.stream.submit(calls[turn % 2])
                 ours.append(time.perf_counter() - started_s)
             assert bool((out == ranks).all())
@@ -136,7 +136,13 @@ def measure_decode(folder: Path, ranks: int, **model: Any) -> None:
     for size in (1, ranks):
         make = InlineExecutor if size == 1 else MultiprocessExecutor
         executor = make(
-            ModelConfig(num_threads=ranks, kernels="native", tensor_parallel_size=size, **model),
+            ModelConfig(
+                num_threads=ranks,
+                kernels="native",
+                tensor_parallel_size=size,
+                packed_cache_size=0,
+                **model,
+            ),
             CacheConfig(
                 kv_cache_memory=2**28, kv_ram_size=0, kv_disk_size=0, block_size=BLOCK_SIZE
             ),

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.engine.llm import LLM
 from novacron.errors import ConfigError, EngineDead
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.warm_up import warm_up
@@ -67,6 +68,19 @@ def test_four_processes_with_experts_in_int8_answer_as_one(tmp_path: Path) -> No
     assert found == Engine(folder, CPU, dtype="bfloat16", **settings).run(PROMPTS, SEEDED)
 
 
+def test_guesses_and_embeddings_are_those_of_one(folder: Path) -> None:
+    settings = {"dtype": "float32", "kv_cache_memory": 2**24, "num_threads": 1}
+    prompts = [(prompt * 3)[:60] for prompt in PROMPTS]  # so that something can be guessed
+    greedy = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True)
+    found = []
+    for more in ({}, {"tensor_parallel_size": 2, "speculative_method": "ngram"}):
+        llm = LLM(str(folder), kv_ram_size=0, kv_disk_size=0, **settings, **more)
+        answers = [output.token_ids for output in llm.generate(prompts, greedy)]
+        found.append((answers, llm.embed(prompts)))
+        llm.close()
+    assert found[0] == found[1]
+
+
 def test_ranks_that_torch_computes_answer_nearly_as_one(folder: Path) -> None:
     pair = Engine(folder, CPU, kernels="torch", tensor_parallel_size=2)
     try:
@@ -96,7 +110,7 @@ def test_the_end_of_a_rank_ends_the_step(folder: Path, how: signal.Signals) -> N
 
 
 def test_a_model_that_cannot_be_shared_out_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"32 inputs of .*, but 64 of them share a scale; set"):
+    with pytest.raises(ConfigError, match=r"32 inputs of .*, but 64 share a scale. Set"):
         Engine(
             folder,
             CPU,

@@ -125,6 +125,7 @@ class MultiprocessExecutor:
             )
             with phases.timed("warm_up"):
                 warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
+            self._team.forget_meeting_point()
         except BaseException:
             self.shutdown()
             raise

@@ -22,6 +22,8 @@ def refuse_with_ranks(config: EngineConfig) -> None:
         "device cuda": config.model.device == "cuda",
         "kv_ram_size": bool(config.cache.kv_ram_size),
         "kv_disk_size": bool(config.cache.kv_disk_size),
+        "kv_redis_url": bool(config.cache.kv_redis_url),
+        "kv_object_url": bool(config.cache.kv_object_url),
     }
     refused = [what for what, is_asked_for in asked_for.items() if is_asked_for]
     if refused:

@@ -90,6 +90,10 @@ class RankTeam:
                 kind = ConfigError if answer.kind == ConfigError.__name__ else ModelLoadError
                 raise kind(answer.message)
 
+    def forget_meeting_point(self) -> None:
+        """To be called once all ranks have exchanged something: so nothing stays behind."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def run_step(self, inputs: StepInput, places: Sequence[int]) -> None:
         self._tell(
             RunStep(inputs.num_tokens, inputs.num_requests, inputs.num_blocks, tuple(places))
@@ -113,7 +117,7 @@ class RankTeam:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.forget_meeting_point()
 
     def _tell(self, message: ToRank) -> None:
         for rank, connection in enumerate(self._connections, 1):

@@ -47,16 +47,16 @@ def _refuse_cut(matrix: Matrix) -> None:
     if form.is_float:
         raise _refusal(
             matrix.parts,
-            f"{name} is held in fp8, whose scales reach over the inputs of all of them; choose "
-            "another quantization",
+            f"{name} is held in fp8, whose scales reach over the inputs of all of them",
+            "Choose another quantization.",
         )
     if inputs % form.group_size:
         sizes = [str(size) for size in (128, 64, 32) if inputs % size == 0]
-        remedy = f"set quantization_group_size to {sizes[0]}" if sizes else "do not quantize it"
+        remedy = f"Set quantization_group_size to {sizes[0]}" if sizes else "Do not round it"
         raise _refusal(
             matrix.parts,
-            f"each would hold {inputs} inputs of {name}, but {form.group_size} of them share a "
-            f"scale; {remedy}",
+            f"each would hold {inputs} inputs of {name}, but {form.group_size} share a scale",
+            f"{remedy}, or choose another number of ranks.",
         )
 
 
@@ -70,7 +70,7 @@ def _shared_out(config: DecoderConfig) -> Iterator[tuple[str, int]]:
             yield "neurons of the shared expert", layer.moe.shared_ffn_size
 
 
-def _refusal(num_ranks: int, reason: str) -> ConfigError:
-    return ConfigError(
-        f"tensor_parallel_size is {num_ranks}, but {reason}. Or choose another number of ranks."
-    )
+def _refusal(
+    num_ranks: int, reason: str, remedy: str = "Choose another number of ranks."
+) -> ConfigError:
+    return ConfigError(f"tensor_parallel_size is {num_ranks}, but {reason}. {remedy}")
