@@ -19,7 +19,7 @@
 namespace novacron {
 namespace {
 
-constexpr int32_t kAbiVersion = 10;
+constexpr int32_t kAbiVersion = 11;
 
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -163,4 +163,8 @@ int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank) {
 
 void novacron_copy_blocks(Context* context, const novacron::CopyCall* call) {
   context->level.copy_blocks(*call);
+}
+
+void novacron_code_kv(Context* context, const novacron::KVCodecCall* call) {
+  context->level.code_kv(*call);
 }

@@ -229,6 +229,19 @@ struct CopyCall {
   int64_t count, block_bytes, head_bytes;
 };
 
+// Rounds a run of a block, the keys or the values of `num_parts` layers that lie `part_stride` bytes
+// apart, to `code` (kKVInt8, kKVFloat8 or kKVInt4), or makes it of what it was rounded to. A part is
+// [heads][dims / cell][tokens][cell] of `type`, one of the plain KVFormats; of values, cell = dims.
+// `group` numbers share a scale: of keys the tokens of a dimension, of values dimensions of a token.
+struct KVCodecCall {
+  void* block;   // where the run begins
+  void* scales;  // bfloat16, one for each group
+  void* codes;
+  float* errors;  // when encoding: of each part |x - y| / |x|, infinite if not all are finite
+  int64_t num_parts, part_stride, num_heads, num_tokens, head_dim, cell, group;
+  int32_t type, code, is_key, is_encoding;
+};
+
 // A recorded sequence of calls, run as often as wanted for steps of different sizes. `calls` holds
 // the call structs, which are changed in place: of each sizing, the 8 bytes at `offset` become
 // sizes[size] of the step. All pointers in them must stay valid.
@@ -294,3 +307,6 @@ NOVACRON_API void novacron_leave(novacron::RankGroup* group);
 NOVACRON_API void novacron_give_up(novacron::RankGroup* group);
 // 0 while the group is whole, else a Loss, and the rank that was waited for.
 NOVACRON_API int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank);
+
+// On the calling thread; any number of them may do so at once.
+NOVACRON_API void novacron_code_kv(novacron::Context* context, const novacron::KVCodecCall* call);

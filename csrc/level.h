@@ -31,6 +31,7 @@ struct Level {
   void (*find_weights)(const float* x, int64_t size, float peak, double temperature,
                        int64_t* weights);
   void (*copy_blocks)(const CopyCall&);
+  void (*code_kv)(const KVCodecCall&);
 };
 
 extern const Level kPortableLevel;

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from novacron import LLM, SamplingParams
+from novacron.demo.tasks import held_out_examples
+from novacron.errors import ConfigError
 from novacron.executor import tiers
 
+GREEDY_ANSWER = SamplingParams(temperature=0.0, max_tokens=24)
 GREEDY = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
 NO_TIERS = {"kv_ram_size": 0, "kv_disk_size": 0}
 
@@ -55,7 +58,15 @@ def test_other_precisions_find_nothing(tmp_path: Path) -> None:
     prompt = draw_prompt(2, 200)
     on_disk = {"kv_ram_size": 0, "kv_disk_size": 2**30, "kv_disk_path": str(tmp_path)}
     answers([prompt], **on_disk)
-    for other in ({"kv_cache_dtype": "int8"}, {"quantization": "int8"}, {"block_size": 32}):
+    others: list[dict[str, Any]] = [
+        {"kv_cache_dtype": "int8"},
+        {"quantization": "int8"},
+        {"block_size": 32},
+        {"kv_disk_compression": "int8"},
+        {"kv_disk_compression": "int8", "kv_disk_max_error": 0.01},
+        {"kv_ram_compression": "int8"},
+    ]
+    for other in others:
         assert answers([prompt], **on_disk, **other)[1] == [0]
     assert answers([prompt], **on_disk)[1] == [192]
 
@@ -100,3 +111,35 @@ def test_what_was_fetched_ahead_changes_no_token(tmp_path: Path, mode: str) -> N
     assert [output.token_ids for output in outputs] == expected
     assert [output.num_cached_tokens for output in outputs] == [288] * 3
     assert buffer.kind == "prefetch"
+
+
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+def test_questions_are_answered_from_int8_as_well(tmp_path: Path, kernels: Any) -> None:
+    """After a restart all of a prompt's full blocks come from disk, in half the bytes."""
+    examples = held_out_examples("retrieval_256", 12, 3)
+    chats = [[message._asdict() for message in example.messages] for example in examples]
+    settings: dict[str, Any] = {"kv_ram_size": 0, "kv_disk_size": 2**28, "kernels": kernels}
+    on_disk = {**settings, "kv_disk_path": str(tmp_path), "kv_disk_compression": "int8"}
+    exact = chat_texts(chats, kv_disk_path=str(tmp_path / "exact"), **settings)
+    assert chat_texts(chats, **on_disk) == exact
+    assert chat_texts(chats, **on_disk) == exact
+    stored, of_exact = (stored_bytes(folder) for folder in (tmp_path, tmp_path / "exact"))
+    assert stored < 0.56 * of_exact
+
+
+def test_a_ladder_needs_a_measurement(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="bench kv-codecs"):
+        LLM(kv_tier_profile="ladder", cache_dir=str(tmp_path))
+
+
+def chat_texts(chats: list[list[dict[str, str]]], **settings: Any) -> list[str]:
+    llm = LLM(**settings)
+    try:
+        return [llm.chat([chat], GREEDY_ANSWER)[0].text for chat in chats]
+    finally:
+        llm.close()
+
+
+def stored_bytes(folder: Path) -> int:
+    """Of the records in segments whose tables tell of them."""
+    return sum(path.stat().st_blocks * 512 for path in folder.glob("*.kvseg"))

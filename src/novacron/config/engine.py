@@ -252,6 +252,26 @@ class CacheConfig:
         "most that one API key of several, or one cache_salt, may take of the pins, and of a KV "
         "tier while others want room there, who have equal shares at least",
     )
+    kv_tier_profile: Literal["lossless", "ladder"] = setting(
+        "lossless",
+        "what KV blocks are stored in below the device; lossless: as they are, so that a hit gives "
+        "the tokens of computing anew; ladder: int8 in RAM, int8/int4 on disk, where "
+        "novacron bench kv-codecs has measured that the model bears it",
+    )
+    kv_ram_compression: Literal["auto", "raw", "int8", "fp8", "int8/int4", "int4"] = setting(
+        "auto",
+        "what KV blocks are stored in in RAM: raw, int8, fp8, int8/int4 (keys/values) or int4; "
+        "answers then depend a little on hits; auto: what kv_tier_profile has",
+    )
+    kv_ram_max_error: float | None = setting(
+        None,
+        "relative error of its keys or values above which a block is stored finer; empty: about "
+        "three times that of ordinary blocks",
+    )
+    kv_disk_compression: Literal["auto", "raw", "int8", "fp8", "int8/int4", "int4"] = setting(
+        "auto", "the same of KV blocks on disk"
+    )
+    kv_disk_max_error: float | None = setting(None, "the same of KV blocks on disk")
 
     def __post_init__(self) -> None:
         size = self.block_size
@@ -277,6 +297,12 @@ class CacheConfig:
             require(
                 size_bytes is None or size_bytes >= 0,
                 key, size_bytes, "give a size such as 20Gi, or 0, or leave it out",
+            )  # fmt: skip
+        for key in ("kv_ram_max_error", "kv_disk_max_error"):
+            error = getattr(self, key)
+            require(
+                error is None or 0 <= error <= 1,
+                key, error, "give a fraction from 0 to 1, or leave it out",
             )  # fmt: skip
 
 

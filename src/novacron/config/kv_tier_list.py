@@ -7,7 +7,8 @@
       - {kind: object, url: s3://bucket/prefix}
 
 says the same as kv_ram_size, kv_disk_path and so on, with kv_tier_order. A kind that is not in it
-is off. The policy and weights of RAM are kv_eviction_policy and kv_eviction_weights.
+is off. The policy and weights of RAM are kv_eviction_policy and kv_eviction_weights; RAM and disk
+may have a compression and a max_error, too.
 """
 
 from __future__ import annotations
@@ -22,8 +23,15 @@ _KEYS: Final = {
         "size": "kv_ram_size",
         "policy": "kv_eviction_policy",
         "weights": "kv_eviction_weights",
+        "compression": "kv_ram_compression",
+        "max_error": "kv_ram_max_error",
     },
-    "disk": {"size": "kv_disk_size", "path": "kv_disk_path"},
+    "disk": {
+        "size": "kv_disk_size",
+        "path": "kv_disk_path",
+        "compression": "kv_disk_compression",
+        "max_error": "kv_disk_max_error",
+    },
     "redis": {
         "url": "kv_redis_url",
         "size": "kv_redis_size",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,14 +17,18 @@ from novacron.config.engine import (
     SharedDevice,
     SpeculativeConfig,
 )
+from novacron.config.kv_compression import loss_identity
 from novacron.config.remote_tiers import require_extras
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.compilation import OFF, compile_decoder
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
+from novacron.executor.kv_codecs import codec_of_cache
+from novacron.executor.kv_quality import check_profile, measurement_path
 from novacron.executor.mapped_reference import map_reference
 from novacron.executor.memory_plan import plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
+from novacron.executor.packed_weights import cache_folder
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.planted_error import wrong_scales
 from novacron.executor.quality_watch import QualityWatch
@@ -39,6 +44,7 @@ from novacron.executor.worker import (
     version_of,
 )
 from novacron.models.decoder import Decoder
+from novacron.models.model_version import weights_identity
 from novacron.quality.watch import Turns
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
@@ -145,12 +151,16 @@ class InlineExecutor:
                 block_size=cache.block_size,
                 is_drafting=draft_model is not None,
             )
+        weights = weights_identity(digest, decoder.precision_identity)
+        check_profile(cache, measurement_path(cache_folder(model), weights, kv_tensors))
+        kv_loss = loss_identity(cache)
         self._tiers = open_tiers(
             model,
             cache,
             kv_tensors,
             model_version=version,
-            kv_identity=kv_identity_of(blueprint, plan),
+            kv_identity=kv_identity_of(blueprint, plan, kv_loss),
+            codec_of=partial(codec_of_cache, tensors=kv_tensors, blueprint=blueprint),
         )
         self._spec = model_spec(
             blueprint,
@@ -162,6 +172,7 @@ class InlineExecutor:
             load_phases_s=phases.times_s,
             draft_model=draft_model.spec if draft_model else None,
             kv_tiers=() if self._tiers is None else self._tiers.specs,
+            kv_loss=kv_loss,
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,27 +13,30 @@ import psutil
 
 from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.config.folders import kv_folder
+from novacron.config.kv_compression import TierCompression, levels_from, tier_compressions
 from novacron.config.remote_tiers import tier_order
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
 from novacron.executor.remote_tiers import open_remote_tiers
+from novacron.executor.tier_shelves import CodecOf, least_ram_bytes, open_levels, ram_shares
 from novacron.kernels.native.block_copies import NativeCopies
 from novacron.kernels.native.library import NativeContext, NativeUnavailable
 from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
+from novacron.kv_tiers.compressed_tier import identity_in
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.eviction.choice import PolicyConfig
 from novacron.kv_tiers.eviction.cost import CostConfig
 from novacron.kv_tiers.eviction.score import Weights
-from novacron.kv_tiers.guarded_tier import GuardedPartsTier
+from novacron.kv_tiers.guarded_tier import GuardedPartsTier, GuardedTier
 from novacron.kv_tiers.model_label import ModelLabel, write_label
 from novacron.kv_tiers.pinned_blocks import PinnedBlocks
 from novacron.kv_tiers.protection import Protection
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
-from novacron.kv_tiers.tier import KVTier
+from novacron.kv_tiers.tier import KVTier, ReadsParts
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import TierKeys
 from novacron.records.output import PREFETCH_BUFFER, TierSpec
@@ -95,6 +99,7 @@ def open_tiers(
     *,
     model_version: str,
     kv_identity: str,
+    codec_of: CodecOf,
 ) -> OpenTiers | None:
     """The tiers that the settings ask for; None if there are none. One that nobody asked for and
     that cannot be had is left out, with a line in the log. Raises ConfigError for others."""
@@ -108,17 +113,18 @@ def open_tiers(
     copies = open_copies()
     pinned = PinnedBlocks()
     of_ram = ram_bytes(cache, psutil.virtual_memory().available)
-    if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, size):
-        ahead = prefetch_bytes(cache, of_ram, size)
+    compressions = tier_compressions(cache)
+    ahead = prefetch_bytes(cache, of_ram, size)
+    least_ram = ahead + least_ram_bytes(compressions["ram"], size)
+    if _is_wanted("kv_ram_size", of_ram, cache.kv_ram_size, least_ram):
         of_ram -= ahead
-        protection = Protection(pinned, of_ram // size, cache.kv_scope_share)
-        ram = RamTier(of_ram, size, copies, policy=_policy_of(cache), protection=protection)
+        ram = _open_ram(cache, of_ram, identity, codec_of, copies, pinned)
         opened["ram"] = _Opened(TierSpec(kind="ram", capacity_bytes=of_ram), ram)
         if ahead:
             spec = TierSpec(kind=PREFETCH_BUFFER, capacity_bytes=ahead)
             opened[PREFETCH_BUFFER] = _Opened(spec, RamTier(ahead, size, copies))
     folder = kv_folder(model, cache)
-    disk = _open_disk(cache, folder, size, identity, pinned)
+    disk = _open_disk(cache, folder, size, identity, codec_of, pinned)
     if disk is not None:
         label = ModelLabel(
             model=Path(model.model).name or "bundled",
@@ -126,10 +132,9 @@ def open_tiers(
             kv_identity=kv_identity,
             block_size=memory.block_size,
         )
-        _write_label(folder, identity, label)
-        spec = TierSpec(kind="disk", capacity_bytes=disk.capacity_bytes)
-        guarded = GuardedPartsTier(disk, "disk", deadline_s=None, breaker=_BREAKER_OF_DISK)
-        opened["disk"] = _Opened(spec, guarded, disk.keys)
+        for level in levels_from(compressions["disk"].level):
+            _write_label(folder, identity_in(identity, level), label)
+        opened["disk"] = disk
     for spec, remote in open_remote_tiers(cache, size, identity):
         opened[spec.kind] = _Opened(spec, remote)
     if not opened:
@@ -137,7 +142,7 @@ def open_tiers(
     kinds = [name for kind in tier_order(cache) for name in _TIERS_OF.get(kind, (kind,))]
     tiers = [opened[kind] for kind in kinds if kind in opened]
     specs = tuple(one.spec for one in tiers)
-    logger.info("KV tiers: %s", ", ".join(map(_describe, specs)))
+    logger.info("KV tiers: %s", ", ".join(_describe(spec, compressions) for spec in specs))
     num_cores = psutil.cpu_count() or 1
     mover = BlockMover(
         memory,
@@ -161,19 +166,52 @@ def open_copies() -> BlockCopies:
         return PlainCopies()
 
 
+def _open_ram(
+    cache: CacheConfig,
+    capacity_bytes: int,
+    identity: bytes,
+    codec_of: CodecOf,
+    copies: BlockCopies,
+    pinned: PinnedBlocks,
+) -> KVTier:
+    """Each level has a share of the bytes, and chooses for itself what leaves."""
+    compression = tier_compressions(cache)["ram"]
+    shares = ram_shares(capacity_bytes, len(levels_from(compression.level)))
+
+    def open_level(place: int, size: int, _: bytes) -> RamTier:
+        protection = Protection(pinned, shares[place] // size, cache.kv_scope_share)
+        policy = _policy_of(cache)
+        return RamTier(shares[place], size, copies, policy=policy, protection=protection)
+
+    tier, _ = open_levels(compression, identity, codec_of, open_level, is_one_place=False)
+    return tier
+
+
 def _open_disk(
-    cache: CacheConfig, folder: Path, size: int, identity: bytes, pinned: PinnedBlocks
-) -> DiskTier | None:
+    cache: CacheConfig,
+    folder: Path,
+    size: int,
+    identity: bytes,
+    codec_of: CodecOf,
+    pinned: PinnedBlocks,
+) -> _Opened | None:
+    """Levels are segments of their own in one folder, whose files count together."""
     if cache.kv_disk_size == 0:
         return None
+    compression = tier_compressions(cache)["disk"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         own = sum(path.stat().st_size for path in folder.glob("*.kvseg"))
         capacity = disk_bytes(cache, shutil.disk_usage(folder).free, own)
-        if not _is_wanted("kv_disk_size", capacity, cache.kv_disk_size, 2 * size):
+        least = 2 * size * len(levels_from(compression.level))
+        if not _is_wanted("kv_disk_size", capacity, cache.kv_disk_size, least):
             return None
-        protection = Protection(pinned, capacity // size, cache.kv_scope_share)
-        return DiskTier(folder, capacity, size, identity, protection)
+
+        def open_level(_: int, record_bytes: int, of_level: bytes) -> DiskTier:
+            protection = Protection(pinned, capacity // record_bytes, cache.kv_scope_share)
+            return DiskTier(folder, capacity, record_bytes, of_level, protection)
+
+        tier, levels = open_levels(compression, identity, codec_of, open_level, is_one_place=True)
     except OSError as error:
         if cache.kv_disk_path or cache.kv_disk_size:
             raise ConfigError(
@@ -182,6 +220,12 @@ def _open_disk(
             ) from None
         logger.warning("KV blocks are not kept on disk: %s: %s.", folder, error)
         return None
+    guard = GuardedPartsTier if isinstance(tier, ReadsParts) else GuardedTier
+    return _Opened(
+        TierSpec(kind="disk", capacity_bytes=capacity),
+        guard(tier, "disk", deadline_s=None, breaker=_BREAKER_OF_DISK),
+        tuple(key for level in levels for key in level.keys),
+    )
 
 
 def _write_label(folder: Path, identity: bytes, label: ModelLabel) -> None:
@@ -211,13 +255,15 @@ def _is_wanted(key: str, capacity_bytes: int, asked_for: int | None, least_bytes
         return True
     if asked_for:
         raise ConfigError(
-            f"{key} is {size_text(asked_for)}, but one block takes {size_text(least_bytes)}. "
-            "Give more, or 0."
+            f"{key} is {size_text(asked_for)}, but blocks of this model need "
+            f"{size_text(least_bytes)}. Give more, or 0."
         )
     return False
 
 
-def _describe(spec: TierSpec) -> str:
+def _describe(spec: TierSpec, compressions: Mapping[str, TierCompression]) -> str:
     if spec.capacity_bytes == 0:
         return f"{spec.kind} without a limit of ours"
-    return f"{spec.kind} up to {size_text(spec.capacity_bytes)}"
+    text = f"{spec.kind} up to {size_text(spec.capacity_bytes)}"
+    level = compressions[spec.kind].level if spec.kind in compressions else "raw"
+    return text if level == "raw" else f"{text} in {level}"

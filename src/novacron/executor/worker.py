@@ -14,7 +14,7 @@ from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DynamicScaling, LongRopeScaling
-from novacron.models.model_version import model_version
+from novacron.models.model_version import model_version, weights_identity
 from novacron.records.output import DraftModelSpec, ModelSpec, TierSpec
 from novacron.runner.input_batch import InputBatch, StepArrays
 from novacron.runner.kv_tensors import KVTensors
@@ -90,7 +90,7 @@ def make_batch(
 def version_of(digest: str, decoder: Decoder, max_model_len: int) -> str:
     """Of the weights as they compute: rounded ones make other keys and values. Where rope depends
     on the context that is served, so do keys."""
-    version = "-".join(filter(None, (digest, decoder.precision_identity)))
+    version = weights_identity(digest, decoder.precision_identity)
     depends = any(
         isinstance(layer.rope.scaling, DynamicScaling | LongRopeScaling)
         for layer in decoder.config.layers
@@ -98,9 +98,11 @@ def version_of(digest: str, decoder: Decoder, max_model_len: int) -> str:
     return f"{version}-{max_model_len}" if depends else version
 
 
-def kv_identity_of(blueprint: Blueprint, plan: MemoryPlan) -> str:
+def kv_identity_of(blueprint: Blueprint, plan: MemoryPlan, kv_loss: str = "") -> str:
+    """What equal blocks agree in. `kv_loss` tells what tiers may take away from them."""
     layout = blueprint.kernels.kv_layout
-    return f"{blueprint.dtype_name} model, {plan.capacity.kv_dtype} cache, {layout}"
+    exact = f"{blueprint.dtype_name} model, {plan.capacity.kv_dtype} cache, {layout}"
+    return f"{exact}, {kv_loss}" if kv_loss else exact
 
 
 def model_spec(
@@ -115,6 +117,7 @@ def model_spec(
     draft_model: DraftModelSpec | None = None,
     kv_tiers: tuple[TierSpec, ...] = (),
     rank_pids: tuple[int, ...] = (),
+    kv_loss: str = "",
 ) -> ModelSpec:
     """What everyone else learns of a model that is loaded, all its ranks together."""
     config, num_ranks = blueprint.config, blueprint.group.size
@@ -135,7 +138,7 @@ def model_spec(
         block_size=kv_tensors.block_size,
         kv_cache_bytes=kv_tensors.num_bytes * num_ranks,
         kv_precision=plan.capacity.kv_dtype,
-        kv_identity=kv_identity_of(blueprint, plan),
+        kv_identity=kv_identity_of(blueprint, plan, kv_loss),
         load_phases_s=load_phases_s,
         draft_model=draft_model,
         kv_tiers=kv_tiers,

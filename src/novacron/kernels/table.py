@@ -92,6 +92,7 @@ class Kernels:
     name: str
     has_threads: bool  # of its own, beside those of torch
     kv_layout: str  # names the order of bytes in a block of the KV cache; changes with it
+    key_cell_bytes: int | None  # of keys in floats that lie together for a token; None: all
     linear: Callable[[Tensor, Quantization | None], Linear]
     linear_of_rounded: Callable[[Tensor, Quantization, Rounded], Linear]
     linear_of_packed: Callable[[Tensor, Quantization | None, Tensor], Linear] | None
@@ -115,6 +116,7 @@ TORCH_KERNELS = Kernels(
     name="torch",
     has_threads=False,
     kv_layout="torch-1",
+    key_cell_bytes=None,
     linear=torch_linear,
     linear_of_rounded=torch_linear_of_rounded,
     linear_of_packed=None,

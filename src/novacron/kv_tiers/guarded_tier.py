@@ -153,6 +153,11 @@ class GuardedTier:
         self._scratch_lock = threading.Lock()
 
     @property
+    def inner(self) -> KVTier:
+        """What is guarded."""
+        return self._tier
+
+    @property
     def used_bytes(self) -> int:
         return self._tier.used_bytes
 

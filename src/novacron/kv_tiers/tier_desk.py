@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from novacron.kv_tiers.compressed_tier import codec_totals
 from novacron.kv_tiers.guarded_tier import TierResting, with_breakers
 from novacron.kv_tiers.tier import KVTier
 from novacron.records.block_moves import BlockNews, TierKeys, TierTotals
@@ -61,7 +62,9 @@ class TierDesk:
         with self._has_news:
             totals = self._totals[index]
             sums = {name: getattr(totals, name) + value for name, value in more.items()}
-            self._totals[index] = msgspec.structs.replace(totals, **sums, used_bytes=used_bytes)
+            self._totals[index] = msgspec.structs.replace(
+                totals, **sums, used_bytes=used_bytes, codec=codec_totals(self.tiers[index])
+            )
 
     def see_error(self, index: int, error: Exception) -> None:
         """Whatever it is, requests can do without a tier. Its guard logs what keeps happening."""

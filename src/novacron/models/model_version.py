@@ -41,6 +41,11 @@ def model_version(checkpoint: WeightFiles) -> str:
     return hasher.hexdigest(_DIGEST_BYTES)
 
 
+def weights_identity(digest: str, precision_identity: str) -> str:
+    """Of weights as they compute: rounded ones make other keys and values."""
+    return "-".join(filter(None, (digest, precision_identity)))
+
+
 def _samples(path: Path, header_bytes: int) -> Iterable[bytes]:
     """The header of a file, then a piece of its content every so often."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -30,6 +30,7 @@ from novacron.records.output import (
     ModelSpec,
     RequestOutput,
     SessionStats,
+    TierStats,
 )
 
 # From one step of a tiny model on a laptop to a long queue before a large one.
@@ -177,6 +178,20 @@ _TABLE = (
         "Prompt tokens of such turns, by whether they were cached: yes, no.",
         "cached",
     ),
+    _gauge(
+        "novacron_kv_tier_compression_ratio",
+        "Bytes of KV blocks over what they take in a KV tier that compresses.",
+        "tier",
+        "level",
+    ),
+    _gauge("novacron_kv_tier_mean_error", "Relative error of blocks stored, mean.", "tier"),
+    _gauge("novacron_kv_tier_worst_error", "Relative error of blocks stored, largest.", "tier"),
+    _counter(
+        "novacron_kv_tier_finer_blocks",
+        "Blocks that would have lost too much, and were stored in a finer level.",
+        "tier",
+    ),
+    _counter("novacron_kv_tier_codec_seconds", "Time of compressing and back.", "tier", "way"),
     _counter(
         "novacron_kv_stores_dropped", "KV blocks overwritten before they were stored in a tier."
     ),
@@ -517,6 +532,7 @@ def _tier_values(stats: EngineStats) -> _Values:
         "novacron_kv_tier_load_seconds": [((tier.kind,), tier.load_s) for tier in tiers],
         "novacron_kv_pinned_blocks": _one(stats.num_pinned_blocks),
         **_session_values(stats.sessions),
+        **_codec_values(tiers),
         "novacron_kv_stores_dropped": _one(stats.num_tier_stores_dropped),
         "novacron_kv_load_waits": _one(stats.num_tier_waits),
         "novacron_kv_load_wait_seconds": _one(stats.tier_wait_s),
@@ -531,6 +547,24 @@ def _session_values(sessions: SessionStats) -> _Values:
         "novacron_kv_sessions": _one(sessions.num_sessions),
         "novacron_kv_session_returns": _one(sessions.num_returns),
         "novacron_kv_session_tokens": [(("yes",), sessions.return_hit_tokens), (("no",), uncached)],
+    }
+
+
+def _codec_values(tiers: Iterable[TierStats]) -> _Values:
+    """Of tiers that compress."""
+    codecs = [((tier.kind,), tier.codec) for tier in tiers if tier.codec is not None]
+    return {
+        "novacron_kv_tier_compression_ratio": [
+            ((*kind, codec.level), codec.ratio) for kind, codec in codecs
+        ],
+        "novacron_kv_tier_mean_error": [(kind, codec.mean_error) for kind, codec in codecs],
+        "novacron_kv_tier_worst_error": [(kind, codec.worst_error) for kind, codec in codecs],
+        "novacron_kv_tier_finer_blocks": [(kind, codec.num_finer) for kind, codec in codecs],
+        "novacron_kv_tier_codec_seconds": [
+            ((*kind, way), seconds)
+            for kind, codec in codecs
+            for way, seconds in (("encode", codec.encode_s), ("decode", codec.decode_s))
+        ],
     }
 
 

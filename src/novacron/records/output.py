@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from novacron.records.block_moves import CodecTotals, sum_of_codecs
 from novacron.records.request import FinishReason
 from novacron.records.step import PositionLogprobs
 
@@ -81,6 +82,7 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float = 0.0  # reading, checking and copying
     load_breaker: str = "closed"  # half_open, open: it failed, and is left alone for a while
     store_breaker: str = "closed"
+    codec: CodecTotals | None = None  # where blocks are compressed
 
 
 class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,12 +176,13 @@ def _sum_of_tiers(tiers: Sequence[TierStats]) -> TierStats:
     numbers = {
         name: (max if name in of_folder else sum)(getattr(tier, name) for tier in tiers)
         for name in TierStats.__struct_fields__
-        if name not in ("kind", *breakers)
+        if name not in ("kind", "codec", *breakers)
     }
     worst = {
         name: max((getattr(tier, name) for tier in tiers), key=BREAKERS.index) for name in breakers
     }
-    return TierStats(kind=tiers[0].kind, **worst, **numbers)
+    codec = sum_of_codecs([tier.codec for tier in tiers if tier.codec is not None])
+    return TierStats(kind=tiers[0].kind, codec=codec, **worst, **numbers)
 
 
 class DraftModelSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -418,6 +418,7 @@ class TieredPrefixes:
                 load_s=totals.load_s,
                 load_breaker=totals.load_breaker,
                 store_breaker=totals.store_breaker,
+                codec=totals.codec,
             )
             for spec, totals, num_blocks, hit_tokens in zip(
                 self._specs, self._totals, self.index.num_blocks, self._hit_tokens, strict=True

@@ -269,6 +269,13 @@ def test_kv_tiers_as_a_list(tmp_path: Path) -> None:
     assert (cache.kv_ram_size, cache.kv_disk_size) == (0, 0)
 
 
+def test_kv_tiers_say_how_they_compress(tmp_path: Path) -> None:
+    text = "kv_tiers: [{kind: ram, compression: int8, max_error: 0.01}, {kind: disk}]"
+    cache = load_tiers(tmp_path, text).engine.cache
+    assert (cache.kv_ram_compression, cache.kv_ram_max_error) == ("int8", 0.01)
+    assert (cache.kv_disk_compression, cache.kv_disk_max_error) == ("auto", None)
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [
@@ -280,6 +287,8 @@ def test_kv_tiers_as_a_list(tmp_path: Path) -> None:
         ("[{kind: ram}, {kind: ram}]", "may stand there once"),
         ("[{kind: ram, path: /kv}]", "has no 'path'"),
         ("[{kind: ram, size: much}]", "kv_ram_size"),
+        ("[{kind: ram, compression: int3}]", "kv_ram_compression"),
+        ("[{kind: disk, max_error: 2}]", "kv_disk_max_error"),
     ],
 )
 def test_kv_tiers_that_make_no_sense(tmp_path: Path, written: str, said: str) -> None:

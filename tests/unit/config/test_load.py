@@ -103,7 +103,7 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         return st.lists(word, min_size=1).map(tuple)
     if key.annotation is str:
         return word
-    if key.annotation is float:
+    if key.annotation in (float, float | None):
         return st.floats(0.01, 1.0)
     return st.integers(1, 2**40)
 

@@ -20,6 +20,7 @@ from novacron.observability.metrics import (
     kv_cache_usage,
     prometheus_text,
 )
+from novacron.records.block_moves import CodecTotals
 from novacron.records.output import (
     EngineStats,
     RequestOutput,
@@ -193,6 +194,34 @@ def test_hits_are_told_by_where_they_were_found() -> None:
         'novacron_kv_tier_load_seconds_total{model_name="m",tier="disk"} 0.25',
     ):
         assert line in text
+
+
+def test_what_compression_gains_and_loses_is_told_of_tiers_that_compress() -> None:
+    codec = CodecTotals(
+        level="int8", num_encoded=4, num_finer=1, raw_bytes=400, encoded_bytes=250, error=0.06,
+        worst_error=0.03, encode_s=0.5, decode_s=0.25,
+    )  # fmt: skip
+    tiers = (
+        TierStats(kind="ram", capacity_bytes=100, codec=codec),
+        TierStats(kind="disk", capacity_bytes=900),
+    )
+    stats = EngineStats(kv_tiers=tiers)
+    lines = prometheus_text(Metrics(), snapshot(stats), "m").decode().splitlines()
+    ram = 'model_name="m",tier="ram"'
+    for line in (
+        'novacron_kv_tier_compression_ratio{level="int8",model_name="m",tier="ram"} 1.6',
+        f"novacron_kv_tier_mean_error{{{ram}}} 0.015",
+        f"novacron_kv_tier_worst_error{{{ram}}} 0.03",
+        f"novacron_kv_tier_finer_blocks_total{{{ram}}} 1.0",
+        f'novacron_kv_tier_codec_seconds_total{{{ram},way="encode"}} 0.5',
+        f'novacron_kv_tier_codec_seconds_total{{{ram},way="decode"}} 0.25',
+    ):
+        assert line in lines
+    assert not [line for line in lines if "ratio" in line and "disk" in line]
+    summed = sum_of([stats, stats]).kv_tiers[0].codec
+    assert summed is not None
+    assert (summed.num_encoded, summed.worst_error, summed.ratio) == (8, 0.03, 1.6)
+    assert sum_of([stats, stats]).kv_tiers[1].codec is None
 
 
 def test_variants_are_told_apart_and_summed() -> None:

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from novacron.kv_tiers.eviction.pressure import pressure_of
 from novacron.observability.metrics import hit_rate, hit_rates
+from novacron.records.block_moves import CodecTotals
 from novacron.records.output import PREFETCH_BUFFER, EngineStats, SessionStats, TierStats
 
 
@@ -19,12 +20,27 @@ class DeviceCache(Struct, frozen=True, kw_only=True):
     hit_rate: float
 
 
+class TierCodec(Struct, frozen=True, kw_only=True):
+    """How a tier compresses. `ratio` is bytes of blocks over what they take, errors are relative;
+    `finer_blocks` would have lost too much, and were stored in a finer level."""
+
+    level: str
+    ratio: float
+    mean_error: float
+    worst_error: float
+    encoded_blocks: int
+    finer_blocks: int
+    decoded_blocks: int
+    encode_seconds: float
+    decode_seconds: float
+
+
 class CacheTier(Struct, frozen=True, kw_only=True):
     """A tier below the device. `hit_rate` is the share of prompt tokens that were brought from it;
     counts are of blocks. `regretted` were asked for not long after they were evicted; `pressure` is
     low, medium, high or critical. `load_seconds` are reading, checking and copying. A capacity of
     null is a limit that is not ours. A breaker that is not closed: the tier failed, and is left
-    alone for a while."""
+    alone for a while. `codec` is null where blocks are kept as they are."""
 
     kind: str
     capacity_bytes: int | None
@@ -45,6 +61,7 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     load_seconds: float
     load_breaker: str
     store_breaker: str
+    codec: TierCodec | None
 
 
 class CacheLoads(Struct, frozen=True, kw_only=True):
@@ -155,4 +172,19 @@ def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
         load_seconds=tier.load_s,
         load_breaker=tier.load_breaker,
         store_breaker=tier.store_breaker,
+        codec=None if tier.codec is None else _codec(tier.codec),
+    )
+
+
+def _codec(codec: CodecTotals) -> TierCodec:
+    return TierCodec(
+        level=codec.level,
+        ratio=codec.ratio,
+        mean_error=codec.mean_error,
+        worst_error=codec.worst_error,
+        encoded_blocks=codec.num_encoded,
+        finer_blocks=codec.num_finer,
+        decoded_blocks=codec.num_decoded,
+        encode_seconds=codec.encode_s,
+        decode_seconds=codec.decode_s,
     )

@@ -31,7 +31,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 10
+_ABI_VERSION = 11
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -209,6 +209,15 @@ class CopyCall(Structure):
     )
 
 
+class KVCodecCall(Structure):
+    _fields_ = (
+        *((name, c_void_p) for name in ("block", "scales", "codes", "errors")),
+        *((name, c_int64) for name in ("num_parts", "part_stride", "num_heads", "num_tokens")),
+        *((name, c_int64) for name in ("head_dim", "cell", "group")),
+        *((name, c_int32) for name in ("type", "code", "is_key", "is_encoding")),
+    )
+
+
 class Operation(Structure):
     _fields_ = (("kind", c_int64), ("offset", c_int64))
 
@@ -251,6 +260,7 @@ _FUNCTIONS = {
     "novacron_copy_blocks": (None, (c_void_p, POINTER(CopyCall))),
     "novacron_packed_bytes": (c_int64, (c_int32, c_int32, c_int64, c_int64)),
     "novacron_pack": (None, (c_void_p, POINTER(PackCall))),
+    "novacron_code_kv": (None, (c_void_p, POINTER(KVCodecCall))),
     "novacron_run": (c_int32, (c_void_p, POINTER(ProgramStruct), POINTER(c_int64))),
     "novacron_group_bytes": (c_int64, (c_int32,)),
     "novacron_join": (c_void_p, (c_void_p, c_int32, c_int32, c_double)),

@@ -42,6 +42,7 @@ def native_kernels(context: NativeContext) -> Kernels:
         name=f"native ({context.level}, {context.num_threads} threads)",
         has_threads=True,
         kv_layout="native-1",
+        key_cell_bytes=4,
         linear=partial(NativeLinear, context),
         linear_of_rounded=partial(_linear_of_rounded, context),
         linear_of_packed=partial(_linear_of_packed, context),

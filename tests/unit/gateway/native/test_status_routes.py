@@ -7,6 +7,7 @@ import msgspec
 
 from novacron.engine.client import EngineState
 from novacron.gateway.native.cache_status import cache_status
+from novacron.records.block_moves import CodecTotals
 from novacron.records.output import EngineStats, TierStats
 from novacron.testing.fake_engine_client import FakeEngineClient
 
@@ -102,3 +103,9 @@ async def test_the_cache_level_by_level(http: httpx2.AsyncClient, client: FakeEn
     assert (status["device"]["free_blocks"], status["device"]["hit_rate"]) == (5, 0.2)
     assert (status["tiers"][0]["kind"], status["tiers"][0]["hit_rate"]) == ("disk", 0.3)
     assert status["loads"]["wait_seconds"] == 0.5
+    assert status["tiers"][0]["codec"] is None
+    codec = CodecTotals(level="int8", num_encoded=2, raw_bytes=30, encoded_bytes=20, error=0.02)
+    told = cache_status(EngineStats(kv_tiers=(msgspec.structs.replace(disk, codec=codec),)))
+    found = told.tiers[0].codec
+    assert found is not None
+    assert (found.level, found.ratio, found.mean_error) == ("int8", 1.5, 0.01)
