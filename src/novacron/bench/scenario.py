@@ -132,6 +132,22 @@ class WatchScenario(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KVCodecsScenario(Scenario):
+    levels: tuple[str, ...] = option(("int8", "fp8", "int8/int4", "int4"), "what to compress to")
+    corpus: str = option("", "text to measure on; empty: chats of the tasks")
+    num_documents: int = option(600, "chats, or windows of the text")
+    window: int = option(512, "tokens of a window of the text, of which the second half is judged")
+    repeats: int = option(7, "times that encoding and decoding are timed")
+    tasks: tuple[str, ...] = option(
+        ("retrieval_64", "retrieval_128", "retrieval_256", "retrieval_512", "retrieval_1024"),
+        "tasks of the bundled model that are asked with prompts from a tier; none: leave that out",
+    )
+    num_examples: int = option(100, "held-out questions per task")
+    max_tokens: int = option(32, "longest answer")
+    concurrency: int = option(16, "questions at once")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartupScenario(Scenario):
     repeats: int = option(5, "starts that count; one more comes first to warm the page cache")
 

@@ -16,6 +16,7 @@ from novacron.bench import (
     accuracy,
     cache,
     cache_policy,
+    kv_codecs,
     latency,
     resources,
     result,
@@ -32,6 +33,7 @@ from novacron.bench.result import BenchResult
 from novacron.bench.scenario import (
     AccuracyScenario,
     CacheScenario,
+    KVCodecsScenario,
     LatencyScenario,
     ResourcesScenario,
     S,
@@ -47,6 +49,7 @@ from novacron.errors import ConfigError
 
 Progress = Callable[[str], None]
 
+_ON_REQUEST = frozenset({"kv-codecs"})  # takes long, and changes with the model only
 _SHORTER: Mapping[str, Mapping[str, Any]] = {"accuracy": {"num_examples": 40}}
 
 
@@ -100,6 +103,11 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         CachePolicyScenario,
         cache_policy.run,
     ),
+    "kv-codecs": Benchmark(
+        "KV blocks compressed for tiers: bytes, errors, speed, and what answers lose.",
+        KVCodecsScenario,
+        kv_codecs.run,
+    ),
     "speculation": Benchmark(
         "Tokens per second with guesses and without, on the same questions.",
         SpeculationScenario,
@@ -125,12 +133,14 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
 async def run_suite(
     options: TargetOptions, tables: Mapping[str, Mapping[str, Any]], progress: Progress
 ) -> list[BenchResult]:
-    """Every benchmark, with the scenarios of `tables` where given. Raises ConfigError at once."""
+    """Every benchmark, with the scenarios of `tables` where given; some only if they are in them.
+    Raises ConfigError at once."""
     if unknown := tables.keys() - BENCHMARKS.keys():
         raise ConfigError(f"There is no benchmark {', '.join(sorted(unknown))}.")
     scenarios = {
         name: make_scenario(one.scenario, {**_SHORTER.get(name, {}), **tables.get(name, {})})
         for name, one in BENCHMARKS.items()
+        if name not in _ON_REQUEST or name in tables
     }
     return [
         await BENCHMARKS[name].run(options, scenario, _prefixed(name, progress))

@@ -36,3 +36,16 @@ def lay_out(
                 pieces, free = [], max_tokens
     if pieces:
         yield tuple(pieces)
+
+
+def lay_out_after(
+    lengths: Sequence[int], prefixes: Sequence[int], *, max_tokens: int
+) -> Iterator[tuple[Piece, ...]]:
+    """Passes of one document at a time, one of which ends where its prefix does, so that something
+    can be done to what is cached of that before the rest sees it."""
+    for document, (length, prefix) in enumerate(zip(lengths, prefixes, strict=True)):
+        start = 0
+        while start < length:
+            end = min(start + max_tokens, prefix if start < prefix else length)
+            yield (Piece(document, start, end - start),)
+            start = end

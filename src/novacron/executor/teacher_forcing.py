@@ -8,7 +8,7 @@ Shapes: S judged tokens of a document, D hidden size, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from novacron.config.engine import CacheConfig, EngineConfig
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import Blueprint, draw_blueprint
-from novacron.executor.forced_passes import Piece, lay_out
+from novacron.executor.forced_passes import Piece, lay_out, lay_out_after
 from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.executor.placement import choose_num_threads
 from novacron.kernels.kv_format import choose_kv_formats, describe_kv_formats
@@ -35,6 +35,9 @@ from novacron.runner.kv_tensors import KVTensors
 _MAX_TOKENS = 2048
 _MAX_DOCUMENTS = 64
 _NOTHING_IS_CHOSEN = SamplingParams(temperature=0.0, seed=0)
+
+
+ChangeBlocks = Callable[[KVTensors, Sequence[int]], None]
 
 
 class TeacherForcing:
@@ -75,6 +78,10 @@ class TeacherForcing:
         self._decoder_step = EagerStep(decoder, self._kv_tensors.layers)
 
     @property
+    def kv_tensors(self) -> KVTensors:
+        return self._kv_tensors
+
+    @property
     def kv_precision(self) -> str:
         return describe_kv_formats(self._kv_tensors.formats)
 
@@ -83,16 +90,22 @@ class TeacherForcing:
         tensors = self._kv_tensors
         return tensors.num_bytes / (tensors.num_blocks * tensors.block_size)
 
-    def hidden(self, documents: Sequence[Document]) -> Iterator[Tensor]:
+    def hidden(
+        self, documents: Sequence[Document], change: ChangeBlocks | None = None
+    ) -> Iterator[Tensor]:
         """For each document in order the hidden states before its judged tokens, [S, D].
 
-        What they are does not depend on the documents beside them (ARCHITECTURE.md).
+        What they are does not depend on the documents beside them (ARCHITECTURE.md). `change` is
+        called once for each document that has full blocks before its judged tokens, with these, and
+        what follows sees what it leaves there: as if they had been found somewhere.
         """
-        for finished in self.passes(documents):
+        for finished in self.passes(documents, change):
             yield from finished
 
     @torch.inference_mode()
-    def passes(self, documents: Sequence[Document]) -> Iterator[list[Tensor]]:
+    def passes(
+        self, documents: Sequence[Document], change: ChangeBlocks | None = None
+    ) -> Iterator[list[Tensor]]:
         """The same, one pass after the other: those of the documents that each finishes. To be
         gone through to the end."""
         free = list(range(self._kv_tensors.num_blocks))
@@ -100,10 +113,19 @@ class TeacherForcing:
         found: dict[int, list[Tensor]] = {}
         left: tuple[str, ...] = ()
         lengths = [len(document.token_ids) - 1 for document in documents]  # the last sees no more
-        passes = lay_out(lengths, max_tokens=self._max_tokens, max_documents=_MAX_DOCUMENTS)
+        if change is None:
+            passes = lay_out(lengths, max_tokens=self._max_tokens, max_documents=_MAX_DOCUMENTS)
+        else:
+            prefixes = [self._num_prefix_blocks(one) * self._block_size for one in documents]
+            passes = lay_out_after(lengths, prefixes, max_tokens=self._max_tokens)
         for step, pieces in enumerate(passes):
             new_blocks = [self._take_blocks(piece, free, held) for piece in pieces]
             hidden_TD = self._compute(step, documents, pieces, new_blocks, left)
+            if change is not None:
+                [piece] = pieces
+                if piece.start + piece.num_tokens == prefixes[piece.document]:
+                    count = self._num_prefix_blocks(documents[piece.document])
+                    change(self._kv_tensors, held[piece.document][:count])
             ended = [piece.document for piece in pieces if _ends(piece, lengths)]
             for piece, part in zip(pieces, hidden_TD, strict=True):
                 before = documents[piece.document].first_scored - 1 - piece.start
@@ -123,6 +145,10 @@ class TeacherForcing:
     def logits_of(self, hidden_SD: Tensor) -> LogitsAt:
         """For score_document."""
         return lambda part: self.logits(hidden_SD[part])
+
+    def _num_prefix_blocks(self, document: Document) -> int:
+        """Full blocks before the token that is judged first; the one before that is computed."""
+        return (document.first_scored - 1) // self._block_size
 
     def _take_blocks(
         self, piece: Piece, free: list[int], held: dict[int, list[int]]
