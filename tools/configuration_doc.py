@@ -57,7 +57,8 @@ kv_tiers:
   - {kind: object, url: "s3://bucket/prefix"}
 ```
 
-An entry for RAM or disk may say `compression` and `max_error` too (`kv_ram_compression`, `kv_disk_max_error` ...).
+An entry for RAM or disk may say `compression` and `max_error`, too (`kv_ram_compression`,
+`kv_disk_max_error` and so on).
 
 A file of flags for vLLM works as well where the meaning is the same, and so does the root
 `llm_engine:` below. An unknown key, a wrong type or a key given twice is an error that names file
