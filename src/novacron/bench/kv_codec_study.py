@@ -17,11 +17,11 @@ import numpy as np
 
 from novacron.bench.forced_job import Refused
 from novacron.bench.kv_codec_job import CodecJob, CodecNews, Kept, LevelMeasured
+from novacron.config.folders import cache_folder
 from novacron.config.kv_compression import KVLevel
 from novacron.errors import NovaCronError
 from novacron.executor.kv_codecs import codec_of_cache
 from novacron.executor.kv_quality import LevelQuality, keep_measurement, measurement_path
-from novacron.executor.packed_weights import cache_folder
 from novacron.executor.teacher_forcing import TeacherForcing, load_teacher
 from novacron.kv_tiers.codecs.codec import BlockCodec, Loss
 from novacron.kv_tiers.tier import Bytes

@@ -17,6 +17,7 @@ from novacron.config.engine import (
     SharedDevice,
     SpeculativeConfig,
 )
+from novacron.config.folders import cache_folder
 from novacron.config.kv_compression import loss_identity
 from novacron.config.remote_tiers import require_extras
 from novacron.executor.blueprint import draw_blueprint
@@ -28,7 +29,6 @@ from novacron.executor.kv_quality import check_profile, measurement_path
 from novacron.executor.mapped_reference import map_reference
 from novacron.executor.memory_plan import plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
-from novacron.executor.packed_weights import cache_folder
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.planted_error import wrong_scales
 from novacron.executor.quality_watch import QualityWatch
