@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from novacron.executor import tiers
+from novacron.executor import local_tiers
 
 settings.register_profile("same-examples", derandomize=True, deadline=None)
 settings.register_profile("new-examples", deadline=None)  # pytest --hypothesis-profile=new-examples
@@ -21,5 +21,5 @@ def _keep_blocks_off_this_machine(tmp_path_factory: pytest.TempPathFactory) -> I
     their own that know only defaults find an empty home."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        patch.setattr(tiers, "_DISK_BYTES", 0)
+        patch.setattr(local_tiers, "_DISK_BYTES", 0)
         yield
