@@ -22,7 +22,7 @@ from novacron.kv_tiers.guarded_tier import GuardedTier
 from novacron.kv_tiers.record import HEADER_BYTES, block_of, is_sound, record_bytes, seal
 from novacron.kv_tiers.tier import Bytes, KVTier, Put, Record
 from novacron.records.block import BlockHash
-from novacron.records.block_moves import CodecTotals
+from novacron.records.codec_totals import CodecTotals
 
 
 def identity_in(identity: bytes, level: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from novacron.records.block_moves import CodecTotals, sum_of_codecs
+from novacron.records.codec_totals import CodecTotals, sum_of_codecs
 from novacron.records.request import FinishReason
 from novacron.records.step import PositionLogprobs
 

@@ -20,7 +20,7 @@ from novacron.observability.metrics import (
     kv_cache_usage,
     prometheus_text,
 )
-from novacron.records.block_moves import CodecTotals
+from novacron.records.codec_totals import CodecTotals
 from novacron.records.output import (
     EngineStats,
     RequestOutput,

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from novacron.kv_tiers.eviction.pressure import pressure_of
 from novacron.observability.metrics import hit_rate, hit_rates
-from novacron.records.block_moves import CodecTotals
+from novacron.records.codec_totals import CodecTotals
 from novacron.records.output import PREFETCH_BUFFER, EngineStats, SessionStats, TierStats
 
 

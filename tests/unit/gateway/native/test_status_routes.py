@@ -7,7 +7,7 @@ import msgspec
 
 from novacron.engine.client import EngineState
 from novacron.gateway.native.cache_status import cache_status
-from novacron.records.block_moves import CodecTotals
+from novacron.records.codec_totals import CodecTotals
 from novacron.records.output import EngineStats, TierStats
 from novacron.testing.fake_engine_client import FakeEngineClient
 
