@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
@@ -17,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from novacron.bench.batch import Batch, BatchTimes
+from novacron.bench.child_process import start_child
 from novacron.bench.rounds import CORE, HTTP, PROCESS
 from novacron.bench.server import own_kv_folder
 from novacron.bench.target import LocalEngine, Target, check
@@ -27,8 +27,7 @@ from novacron.engine.process_client import ProcessClient
 from novacron.errors import ConfigError, EngineDead, RequestFailed
 from novacron.records.request import FinishReason, Request, SamplingParams
 
-_LONGEST_LINE_BYTES = 256 * 2**20
-_COMMAND = (sys.executable, "-m", "novacron.bench.engine_alone")
+_CHILD = "novacron.bench.engine_alone"
 
 
 class Contestant(Protocol):
@@ -136,13 +135,7 @@ async def bare_core(engine: LocalEngine) -> AsyncIterator[BareCore]:
 
 @contextlib.asynccontextmanager
 async def _bare_core(engine: LocalEngine, folder: str) -> AsyncIterator[BareCore]:
-    process = await asyncio.create_subprocess_exec(
-        *_COMMAND,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LONGEST_LINE_BYTES,
-        env=dict(engine.plan.environment),
-    )
+    process = await start_child(_CHILD, engine)
     assert process.stdin is not None
     arguments = EngineArguments(
         config=engine.keeping_blocks_in(folder),

@@ -7,15 +7,13 @@ without tiers.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import msgspec
 
+from novacron.bench.child_process import working_child
 from novacron.bench.corpus import demo_documents, digest, file_documents
 from novacron.bench.forced_job import Refused, Variant
 from novacron.bench.kv_codec_job import CodecJob, CodecNews, Kept, LevelMeasured
@@ -29,8 +27,7 @@ from novacron.config.kv_compression import KVLevel
 from novacron.errors import ConfigError, EngineDead
 from novacron.quality.document import Document
 
-_COMMAND = (sys.executable, "-m", "novacron.bench.kv_codec_study")
-_LONGEST_LINE_BYTES = 256 * 2**20
+_CHILD = "novacron.bench.kv_codec_study"
 _LEVELS = tuple(level for level in get_args(KVLevel) if level != "raw")
 _NONE = ("none",)
 
@@ -111,8 +108,9 @@ async def _study(
     """Of each level, and the file that keeps it."""
     job = CodecJob(Variant(engine.config, str(engine.model_path)), documents, levels, repeats)
     measured: list[LevelMeasured] = []
-    async with _studying(job, engine) as news:
-        async for one in news:
+    async with working_child(_CHILD, job, engine) as lines:
+        async for line in lines:
+            one: CodecNews = msgspec.json.decode(line, type=CodecNews)
             match one:
                 case Refused(reason):
                     raise ConfigError(reason)
@@ -122,32 +120,3 @@ async def _study(
                 case Kept(path):
                     return measured, path
     raise EngineDead("The study of KV codecs ended before its last level; its error is above.")
-
-
-@contextlib.asynccontextmanager
-async def _studying(job: CodecJob, engine: LocalEngine) -> AsyncIterator[AsyncIterator[CodecNews]]:
-    process = await asyncio.create_subprocess_exec(
-        *_COMMAND,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LONGEST_LINE_BYTES,
-        env=dict(engine.plan.environment),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    lines = process.stdout
-
-    async def news() -> AsyncIterator[CodecNews]:
-        while line := await lines.readline():
-            yield msgspec.json.decode(line, type=CodecNews)
-
-    try:
-        process.stdin.write(msgspec.json.encode(job) + b"\n")
-        await process.stdin.drain()
-        yield news()
-    finally:
-        process.stdin.close()
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        await process.wait()

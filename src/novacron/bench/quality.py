@@ -6,16 +6,14 @@ pair.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from novacron.bench.asking import asking, task_names, verdicts
+from novacron.bench.child_process import working_child
 from novacron.bench.contestants import BareCore, bare_core
 from novacron.bench.corpus import demo_documents, digest, file_documents
 from novacron.bench.forced_job import ForcedJob, Loaded, News, Refused, Scored, Variant
@@ -38,8 +36,7 @@ from novacron.errors import ConfigError, EngineDead
 from novacron.quality.document import Document, DocumentScores
 from novacron.quality.estimates import Quality, estimate_quality
 
-_COMMAND = (sys.executable, "-m", "novacron.bench.forced_comparison")
-_LONGEST_LINE_BYTES = 256 * 2**20
+_CHILD = "novacron.bench.forced_comparison"
 _PROMPT_TOKENS = 64  # of what decoding is timed after
 
 Progress = Callable[[str], None]
@@ -110,8 +107,9 @@ async def _score(
     job = ForcedJob(reference.variant, variant.variant, tuple(documents))
     loaded: Loaded | None = None
     scores: list[DocumentScores] = []
-    async with _comparing(job, variant.engine) as news:
-        async for one in news:
+    async with working_child(_CHILD, job, variant.engine) as lines:
+        async for line in lines:
+            one: News = msgspec.json.decode(line, type=News)
             match one:
                 case Refused(reason):
                     raise ConfigError(reason)
@@ -123,35 +121,6 @@ async def _score(
     if loaded is None or len(scores) < len(documents):
         raise EngineDead("The comparison ended before its last document; its error is above.")
     return loaded, scores
-
-
-@contextlib.asynccontextmanager
-async def _comparing(job: ForcedJob, engine: LocalEngine) -> AsyncIterator[AsyncIterator[News]]:
-    process = await asyncio.create_subprocess_exec(
-        *_COMMAND,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LONGEST_LINE_BYTES,
-        env=dict(engine.plan.environment),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    lines = process.stdout
-
-    async def news() -> AsyncIterator[News]:
-        while line := await lines.readline():
-            yield msgspec.json.decode(line, type=News)
-
-    try:
-        process.stdin.write(msgspec.json.encode(job) + b"\n")
-        await process.stdin.drain()
-        yield news()
-    finally:
-        process.stdin.close()
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        await process.wait()
 
 
 async def _ask(

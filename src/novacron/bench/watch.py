@@ -7,10 +7,8 @@ the scales of one layer at a time are made wrong in memory, each time after the 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import msgspec
 
 from novacron.bench.asking import task_names
+from novacron.bench.child_process import start_child
 from novacron.bench.measurement import Measurement
 from novacron.bench.result import BenchResult, Column
 from novacron.bench.scenario import WatchScenario
@@ -49,8 +48,7 @@ from novacron.engine.tokenization import Tokenizer
 from novacron.errors import ConfigError, EngineDead
 from novacron.quality.drift import DriftDetector
 
-_COMMAND = (sys.executable, "-m", "novacron.bench.watched_engine")
-_LONGEST_LINE_BYTES = 256 * 2**20
+_CHILD = "novacron.bench.watched_engine"
 _REQUESTS_AT_ONCE = 2000  # bounds the queue, and says how far it is
 
 _COLUMNS = (
@@ -180,13 +178,7 @@ def _watching(engine: LocalEngine, scenario: WatchScenario) -> LocalEngine:
 @contextlib.asynccontextmanager
 async def _watched(engine: LocalEngine) -> AsyncIterator[tuple[Watching, Ask]]:
     """What is watched, and how to ask it."""
-    process = await asyncio.create_subprocess_exec(
-        *_COMMAND,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LONGEST_LINE_BYTES,
-        env=dict(engine.plan.environment),
-    )
+    process = await start_child(_CHILD, engine)
     sink, source = process.stdin, process.stdout
     assert sink is not None
     assert source is not None

@@ -8,11 +8,10 @@ loads only what it needs. Errors of NovaCron become one line on standard error a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import NamedTuple
 
 import click
 
+from novacron.cli.lazy_group import Entry, LazyGroup
 from novacron.errors import ConfigError, NovaCronError
 
 EXIT_FAILED = 1
@@ -20,29 +19,24 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
-class _Entry(NamedTuple):
-    target: str  # module:attribute
-    help: str
-
-
-_COMMANDS: Mapping[str, _Entry] = {
-    "serve": _Entry("novacron.cli.serve:serve", "Serve a model over HTTP."),
-    "chat": _Entry("novacron.cli.chat:chat", "Talk to a model in the terminal."),
-    "complete": _Entry("novacron.cli.complete:complete", "Continue one text."),
-    "run-batch": _Entry("novacron.cli.run_batch:run_batch", "Work off a file of requests."),
-    "bench": _Entry("novacron.bench.cli:bench", "Measure a server or the engine."),
-    "config": _Entry("novacron.cli.config:config", "Explain the settings in effect."),
-    "quantize": _Entry("novacron.cli.quantize:quantize", "Hold a model in other precisions."),
-    "plan": _Entry("novacron.cli.plan:plan", "Show what fits into memory, without loading."),
-    "quantize-plan": _Entry(
+_COMMANDS: Mapping[str, Entry] = {
+    "serve": Entry("novacron.cli.serve:serve", "Serve a model over HTTP."),
+    "chat": Entry("novacron.cli.chat:chat", "Talk to a model in the terminal."),
+    "complete": Entry("novacron.cli.complete:complete", "Continue one text."),
+    "run-batch": Entry("novacron.cli.run_batch:run_batch", "Work off a file of requests."),
+    "bench": Entry("novacron.bench.cli:bench", "Measure a server or the engine."),
+    "config": Entry("novacron.cli.config:config", "Explain the settings in effect."),
+    "quantize": Entry("novacron.cli.quantize:quantize", "Hold a model in other precisions."),
+    "plan": Entry("novacron.cli.plan:plan", "Show what fits into memory, without loading."),
+    "quantize-plan": Entry(
         "novacron.cli.quantize_plan:quantize_plan", "Choose the precision of each matrix."
     ),
-    "cache": _Entry(
+    "cache": Entry(
         "novacron.cli.cache.group:cache", "Look into the KV cache, and try its settings on traces."
     ),
-    "doctor": _Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
-    "validate": _Entry("novacron.cli.validate:validate", "Check that a running server works."),
-    "version": _Entry("novacron.cli.version:version", "Show the versions of what is installed."),
+    "doctor": Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
+    "validate": Entry("novacron.cli.validate:validate", "Check that a running server works."),
+    "version": Entry("novacron.cli.version:version", "Show the versions of what is installed."),
 }
 
 
@@ -54,21 +48,8 @@ class _Misused(click.ClickException):
     exit_code = EXIT_USAGE
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, attribute = _COMMANDS[cmd_name].target.partition(":")
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in _COMMANDS.items()])
+class _CommandGroup(LazyGroup):
+    entries = _COMMANDS
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -81,7 +62,7 @@ class _LazyGroup(click.Group):
             ctx.exit(EXIT_INTERRUPTED)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="novacron")
 def cli() -> None:
     """Serve large language models on the machines you have.
