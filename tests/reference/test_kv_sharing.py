@@ -18,9 +18,9 @@ NO_OTHERS = {"kv_ram_size": 0, "kv_disk_size": 0}
 PATIENCE_S = 60.0
 
 
-def draw_prompt(seed: int) -> list[int]:
+def draw_prompt(seed: int, num_tokens: int = 300) -> list[int]:
     rng = random.Random(seed)
-    return [rng.randrange(10, 3000) for _ in range(300)]
+    return [rng.randrange(10, 3000) for _ in range(num_tokens)]
 
 
 def ask(llm: LLM, prompt: list[int]) -> tuple[tuple[int, ...], int]:
@@ -38,7 +38,7 @@ def expected_tokens(prompt: list[int]) -> tuple[int, ...]:
 
 @pytest.mark.skipif(find_server() is None, reason="there is no redis-server")
 def test_an_engine_finds_what_another_has_stored_while_both_run() -> None:
-    prompt = draw_prompt(1)
+    prompt = draw_prompt(1, 1600)  # much longer to compute than to fetch
     expected = expected_tokens(prompt)
     with running_redis() as server:
         settings: dict[str, Any] = {"kv_redis_url": f"unix://{server}", "kv_redis_deadline": 20.0}
@@ -46,8 +46,8 @@ def test_an_engine_finds_what_another_has_stored_while_both_run() -> None:
         try:
             assert ask(second, draw_prompt(2))[1] == 0, "it has looked once, in vain"
             assert ask(first, prompt) == (expected, 0)
-            wait_for_keys(server, 19 + 19 + 1)  # of both prompts, and the list of names
-            assert ask(second, prompt) == (expected, 288)
+            wait_for_keys(server, 19 + 100 + 1)  # of both prompts, and the list of names
+            assert ask(second, prompt) == (expected, 1584)
         finally:
             first.close()
             second.close()

@@ -343,7 +343,7 @@ async def test_the_suite_runs_in_order_and_compares(tmp_path: Path) -> None:
         "accuracy": {"tasks": ["capitals"], "num-examples": 2},
         "resources": {"idle-seconds": 0.1, "num-streams": 2, "output-tokens": 2, "repeats": 1},
         "startup": {"repeats": 1},
-        "cache": {"prefix-tokens": [8], "repeats": 1},
+        "cache": {"prefix-tokens": [8], "repeats": 1, "throughput-rounds": 1},
         "cache-policy": {"workloads": ["chat"], "num-requests": 60, "repeats": 1},
         "speculation": {"num-streams": [2], "repeats": 1},
         "serve": {"rates": [1000.0], "num-requests": 2, "prefix-tokens": 0},
