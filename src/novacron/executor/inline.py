@@ -55,6 +55,8 @@ from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
 _STORE_AT_END_S = 2.0
+_READY_BYTES = 2**27  # of KV blocks: memory that the first requests need not wait for
+_SHARE_READY = 8
 _ALONE = SharedDevice()
 
 logger = logging.getLogger(__name__)
@@ -151,6 +153,7 @@ class InlineExecutor:
                 block_size=cache.block_size,
                 is_drafting=draft_model is not None,
             )
+        kv_tensors.populate(min(_READY_BYTES, kv_tensors.num_bytes // _SHARE_READY))
         weights = weights_identity(digest, decoder.precision_identity)
         check_profile(cache, measurement_path(cache_folder(model), weights, kv_tensors))
         kv_loss = loss_identity(cache)

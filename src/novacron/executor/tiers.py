@@ -31,7 +31,7 @@ from novacron.records.block_moves import TierKeys
 from novacron.records.output import PREFETCH_BUFFER, TierSpec
 
 _TIERS_OF: Final = {"ram": ("ram", PREFETCH_BUFFER)}  # what a kind in the settings comes to
-_SHARE_OF_CORES: Final = 0.0075  # for stores while steps follow each other
+_SHARE_OF_CORES: Final = 0.004  # for stores while steps follow each other
 _MOST_LOADERS: Final = 4
 
 logger = logging.getLogger(__name__)

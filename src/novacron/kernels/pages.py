@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import math
 import mmap
+import threading
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 
 _MAP_NORESERVE = 0x4000  # Linux; in the module mmap from Python 3.13 on
 _MADV_DONTNEED = 4
+_MADV_POPULATE_WRITE = 23  # Linux 5.14
+_POPULATED_AT_ONCE = 2**21
 _FEWEST_BYTES = 2**16
 _FEWEST_BYTES_OF_HUGE_PAGES = 2**22
 
@@ -39,6 +42,25 @@ def empty_pages(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     if math.prod(shape) * dtype.itemsize < _FEWEST_BYTES:
         return torch.empty(tuple(shape), dtype=dtype)
     return zero_pages(shape, dtype)
+
+
+def populate_pages(pages: Tensor, num_bytes: int) -> None:
+    """Have the system provide the memory of the first so many bytes, in the background: the first
+    who writes to a page waits for it to be found and cleared, long on a virtual machine whose host
+    has to find it, too. What is in the pages stays; harmless where the system cannot."""
+    start = -(-pages.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (pages.data_ptr() + min(num_bytes, pages.nbytes)) // mmap.PAGESIZE * mmap.PAGESIZE
+    madvise = ctypes.CDLL(None).madvise
+
+    def populate() -> None:
+        for place in range(start, end, _POPULATED_AT_ONCE):
+            size = min(_POPULATED_AT_ONCE, end - place)
+            if madvise(ctypes.c_void_p(place), ctypes.c_size_t(size), _MADV_POPULATE_WRITE) != 0:
+                return
+        del pinned[:]
+
+    pinned = [pages]  # must not go meanwhile
+    threading.Thread(target=populate, name="populate-pages", daemon=True).start()
 
 
 def drop_pages(mapped: Tensor) -> None:

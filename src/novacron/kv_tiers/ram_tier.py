@@ -7,6 +7,7 @@ any more. Which records leave, the policy decides.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import threading
 import time
@@ -47,6 +48,9 @@ class RamTier:
         assert num_slots > 0, "a tier without room for one record"
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         pages = mmap.mmap(-1, num_slots * record_bytes, flags)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel built without them
+                pages.madvise(mmap.MADV_HUGEPAGE)
         self._arena = np.frombuffer(pages, np.uint8).reshape(num_slots, record_bytes)
         self._free = list(range(num_slots - 1, -1, -1))
         self._slots: dict[BlockHash, int] = {}

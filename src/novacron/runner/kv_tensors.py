@@ -13,7 +13,7 @@ from novacron.config.engine import CacheConfig
 from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.kernels.kv_format import LayerFormat, choose_kv_formats
 from novacron.kernels.metadata import KVLayer
-from novacron.kernels.pages import zero_pages
+from novacron.kernels.pages import populate_pages, zero_pages
 from novacron.models.decoder_config import DecoderConfig
 from novacron.models.layers.attention import num_local_kv_heads
 from novacron.parallel.groups import ParallelGroup
@@ -58,6 +58,11 @@ class KVTensors:
         )
         self._host_blocks = self._blocks.numpy() if device.type == "cpu" else None
         self._tainted: set[int] = set()
+
+    def populate(self, num_bytes: int) -> None:
+        """Have memory ready for the blocks that are used first, on CPU. Does not wait."""
+        if self._host_blocks is not None:
+            populate_pages(self._blocks, num_bytes)
 
     @property
     def formats(self) -> tuple[LayerFormat, ...]:

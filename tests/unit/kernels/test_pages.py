@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from novacron.kernels.pages import empty_pages, zero_pages
+from novacron.kernels.pages import empty_pages, populate_pages, zero_pages
 
 MIB = 2**20
 
 
 def flags_of(tensor: torch.Tensor) -> list[str]:
+    return noted_of(tensor, "VmFlags:")
+
+
+def noted_of(tensor: torch.Tensor, name: str) -> list[str]:
     """What the system notes about the memory of a tensor, from /proc/self/smaps."""
     address, here = tensor.data_ptr(), False
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -21,7 +26,7 @@ def flags_of(tensor: torch.Tensor) -> list[str]:
         begin, dash, end = first.partition("-")
         if dash:
             here = int(begin, 16) <= address < int(end, 16)
-        elif here and first == "VmFlags:":
+        elif here and first == name:
             return rest.split()
     raise AssertionError("the tensor is nowhere")
 
@@ -47,3 +52,16 @@ def test_empty_pages_are_aligned_to_lines_of_the_cache(size: int) -> None:
 def test_only_large_memory_asks_for_huge_pages() -> None:
     assert "hg" in flags_of(zero_pages((64 * MIB,), torch.uint8))
     assert "hg" not in flags_of(zero_pages((MIB,), torch.uint8))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux provides memory ahead")
+def test_memory_is_there_before_it_is_written_to_and_holds_what_it_held() -> None:
+    pages = zero_pages((8 * MIB,), torch.uint8)
+    pages[5 * MIB] = 7
+    populate_pages(pages, 6 * MIB)
+    deadline_s = time.monotonic() + 30
+    while int(noted_of(pages, "Rss:")[0]) < 6 * 1024:
+        assert time.monotonic() < deadline_s, "a kernel before 5.14?"
+        time.sleep(0.01)
+    assert pages[5 * MIB] == 7
+    assert pages.sum() == 7
