@@ -22,7 +22,7 @@ from novacron.kv_tiers.block_copies import BlockCopies
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, sound_ones
-from novacron.kv_tiers.tier import Bytes, ReadsParts
+from novacron.kv_tiers.tier import Bytes, LendsBlocks, ReadsParts
 from novacron.kv_tiers.tier_desk import TierDesk
 from novacron.records.block_moves import BlockNews, LoadBlock, LoadBlocks, LoadedBlocks, TierKeys
 
@@ -162,13 +162,20 @@ class BlockLoader:
                 records, (self._memory.host_block(block.block_id) for block in blocks), strict=False
             )
         ]
-        headers, found = records[: len(blocks), :HEADER_BYTES], [False] * len(blocks)
+        headers, loan = np.empty((len(blocks), HEADER_BYTES), np.uint8), None
+        sources: Sequence[Bytes] = targets
         try:
-            if isinstance(tier, ReadsParts):
-                headers = np.empty((len(blocks), HEADER_BYTES), np.uint8)
+            if isinstance(tier, LendsBlocks):
+                loan = tier.lend(keys, headers)
+                found = [lent is not None for lent in loan.blocks]
+                sources = [
+                    target if lent is None else lent
+                    for lent, target in zip(loan.blocks, targets, strict=True)
+                ]
+            elif isinstance(tier, ReadsParts):
                 found = tier.get_parts(keys, headers, targets)
-                sources: Sequence[Bytes] = targets
             else:
+                headers = records[: len(blocks), :HEADER_BYTES]
                 found = tier.get(keys, list(records[: len(blocks)]))
                 sources = [record[HEADER_BYTES:] for record in records[: len(blocks)]]
         except Exception as error:
@@ -176,6 +183,9 @@ class BlockLoader:
             self._finish(blocks, targets, [False] * len(blocks))
             return None
         ok = self._check(blocks, found, headers, sources, targets)
+        if loan is not None:
+            found = loan.is_intact()
+            ok = [good and there for good, there in zip(ok, found, strict=True)]
         self._finish(blocks, targets, ok)
         mismatches = [key for key, there, good in zip(keys, found, ok, strict=True) if there > good]
         if mismatches:

@@ -21,7 +21,7 @@ from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
 from novacron.kv_tiers.eviction.choice import LRU, PolicyConfig, make_policy
 from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.record import HEADER_BYTES
-from novacron.kv_tiers.tier import Bytes, Put, Record
+from novacron.kv_tiers.tier import Bytes, Loan, Put, Record
 from novacron.records.block import BlockHash
 
 _MAP_NORESERVE: Final = 0x4000  # Linux; in the module mmap from Python 3.13 on
@@ -29,7 +29,7 @@ _MAP_NORESERVE: Final = 0x4000  # Linux; in the module mmap from Python 3.13 on
 
 class RamTier:
     """An arena of `capacity_bytes` at most, which takes memory as it fills. Implements KVTier and
-    ReadsParts. Records that `protection` keeps do not leave to make room; it hears here of what
+    LendsBlocks. Records that `protection` keeps do not leave to make room; it hears here of what
     comes and goes."""
 
     def __init__(
@@ -127,18 +127,14 @@ class RamTier:
         self._copies.copy([self._arena[slot] for slot, _ in pairs], [buffer for _, buffer in pairs])
         return self._unchanged(keys, slots)
 
-    def get_parts(
-        self, keys: Sequence[BlockHash], headers: Bytes, blocks: Sequence[Bytes]
-    ) -> list[bool]:
+    def lend(self, keys: Sequence[BlockHash], headers: Bytes) -> Loan:
         slots = self._slots_of(keys)
-        rows = [row for row, slot in enumerate(slots) if slot >= 0]
-        records = [self._arena[slots[row]] for row in rows]
-        for row, record in zip(rows, records, strict=True):
-            headers[row] = record[:HEADER_BYTES]
-        self._copies.copy(
-            [record[HEADER_BYTES:] for record in records], [blocks[row] for row in rows]
-        )
-        return self._unchanged(keys, slots)
+        records = [None if slot < 0 else self._arena[slot] for slot in slots]
+        for row, record in enumerate(records):
+            if record is not None:
+                headers[row] = record[:HEADER_BYTES]
+        blocks = [None if record is None else record[HEADER_BYTES:] for record in records]
+        return Loan(blocks, lambda: self._unchanged(keys, slots))
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
         found = []

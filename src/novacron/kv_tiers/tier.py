@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
@@ -85,6 +85,25 @@ class ReadsParts(Protocol):
     ) -> list[bool]:
         """As `get`, but the header goes to [records][HEADER_BYTES] and the rest to `blocks`. Where
         False is returned, they may hold anything."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """The memory of blocks in a tier, None for each that is not there. Whoever has copied them asks
+    `is_intact` which of them were there until then."""
+
+    blocks: Sequence[Bytes | None]
+    is_intact: Callable[[], list[bool]]
+
+
+@runtime_checkable
+class LendsBlocks(Protocol):
+    """A tier whose records lie in the host's memory, so that a block is copied once on its way to
+    the device."""
+
+    def lend(self, keys: Sequence[BlockHash], headers: Bytes) -> Loan:
+        """Headers are copied to [records][HEADER_BYTES]."""
         ...
 
 
