@@ -81,11 +81,15 @@ class TierIndex:
         bits = self._tiers_of.get(key, 0)
         return tuple(tier for tier in range(self._num_tiers) if bits >> tier & 1)
 
+    def wants(self, key: BlockHash) -> bool:
+        """Whether a tier lacks the block that shall have it, and it is not on its way."""
+        return self._stored & ~self._tiers_of.get(key, 0) != 0 and key not in self._storing
+
     def offer(self, key: BlockHash, block_id: int, origin: BlockOrigin = NO_ORIGIN) -> None:
         """A device block holds this now: store it where it is not yet."""
-        missing = self._stored & ~self._tiers_of.get(key, 0)
-        if missing == 0 or key in self._storing:
+        if not self.wants(key):
             return
+        missing = self._stored & ~self._tiers_of.get(key, 0)
         self._storing.add(key)
         tiers = tuple(tier for tier in range(self._num_tiers) if missing >> tier & 1)
         self._stores.append(StoreBlock(key, block_id, tiers, origin))

@@ -7,11 +7,11 @@ would show one tenant another's text.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import NewType
 
 import blake3
-import numpy as np
 
 BlockHash = NewType("BlockHash", bytes)
 
@@ -26,5 +26,5 @@ def root_hash(*, model_version: str, kv_dtype: str, block_size: int, salt: str) 
 
 def block_hash(parent: BlockHash, token_ids: Sequence[int]) -> BlockHash:
     """The identity of the block that holds `token_ids` right after `parent`."""
-    tokens = np.asarray(token_ids, dtype="<u4").tobytes()
+    tokens = struct.pack(f"<{len(token_ids)}I", *token_ids)
     return BlockHash(blake3.blake3(parent + tokens).digest(_DIGEST_BYTES))

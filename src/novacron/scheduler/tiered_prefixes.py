@@ -324,10 +324,13 @@ class TieredPrefixes:
         table = state.blocks
         num_full = min(num_full, table.num_settled)
         for place in range(state.num_offered_blocks, num_full):
+            key = table.hashes[place]
+            if not self.index.wants(key):
+                continue
             scope = state.request.cache_scope if place >= table.num_public else b""
             parent = table.hashes[place - 1] if place else None
             origin = BlockOrigin(parent, place, state.request.session, scope)
-            self.index.offer(table.hashes[place], table.block_ids[place], origin)
+            self.index.offer(key, table.block_ids[place], origin)
         state.num_offered_blocks = num_full
 
     def park(self, state: RequestState) -> None:
