@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from novacron.engine import cache_books
 from novacron.executor import local_tiers
+from novacron.scheduler.fetch_choice import AlwaysFetch
 
 settings.register_profile("same-examples", derandomize=True, deadline=None)
 settings.register_profile("new-examples", deadline=None)  # pytest --hypothesis-profile=new-examples
@@ -22,4 +24,12 @@ def _keep_blocks_off_this_machine(tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setattr(local_tiers, "_DISK_BYTES", 0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fetch_whatever_computing_takes() -> Iterator[None]:
+    """What a busy machine makes of costs must not decide what a test sees."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache_books, "MeasuredFetchChoice", lambda *args, **kwargs: AlwaysFetch())
         yield
