@@ -12,6 +12,8 @@ from novacron.bench.cli import bench
 from novacron.bench.result import load
 from novacron.errors import ConfigError
 
+pytestmark = pytest.mark.slow  # tens of seconds: whole runs of a benchmark
+
 
 def kv_codecs(*arguments: object) -> Result:
     given = ("kv-codecs", "--set", "num_threads=1", "--set", "kv_cache_memory=64Mi", *arguments)

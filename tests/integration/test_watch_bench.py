@@ -11,6 +11,8 @@ from novacron.bench.cli import bench
 from novacron.bench.result import load
 from novacron.kernels.native.library import NativeContext, NativeUnavailable
 
+pytestmark = pytest.mark.slow  # tens of seconds: whole runs of a benchmark
+
 
 def watch(*arguments: object) -> Result:
     given = ("watch", "--set", "num_threads=1", "--set", "kv_cache_memory=32Mi", *arguments)
@@ -58,7 +60,6 @@ def test_what_cannot_be_measured_is_said() -> None:
     assert "quantization=int8" in str(unrounded.exception)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("level", "seed"), [("int8", 1), ("int8", 2), ("int4", 1)])
 def test_the_proof(level: str, seed: int, tmp_path: Path) -> None:
     """A layer whose scales are wrong by 20 % is noticed within 400 requests of which 5 % are

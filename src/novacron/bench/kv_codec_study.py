@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from torch import Tensor
 
 from novacron.bench.forced_job import Refused
 from novacron.bench.kv_codec_job import CodecJob, CodecNews, Kept, LevelMeasured
@@ -84,12 +85,12 @@ def _score(
     job: CodecJob,
     teacher: TeacherForcing,
     passage: _Passage,
-    exact: Sequence[object],
+    exact: Sequence[Tensor],
     vocab_size: int,
 ) -> list[DocumentScores]:
     changed = teacher.hidden(job.documents, passage)
     return [
-        score_document(document, vocab_size, teacher.logits_of(first), teacher.logits_of(second))  # type: ignore[arg-type]
+        score_document(document, vocab_size, teacher.logits_of(first), teacher.logits_of(second))
         for document, first, second in zip(job.documents, exact, changed, strict=True)
     ]
 

@@ -13,6 +13,7 @@ from novacron.bench.contestants import engine_client
 from novacron.bench.scenario import KVCodecsScenario
 from novacron.bench.server import own_kv_folder
 from novacron.bench.target import LocalEngine, TargetOptions, local_engine
+from novacron.config.engine import CacheConfig
 from novacron.config.kv_compression import KVLevel
 from novacron.demo.examples import Example
 from novacron.demo.tasks import held_out_examples
@@ -40,7 +41,8 @@ class TieredAnswers:
 async def ask_without_tiers(
     options: TargetOptions, scenario: KVCodecsScenario, progress: Progress
 ) -> dict[str, list[bool]]:
-    engine = _with_cache(local_engine(options), kv_ram_size=0, kv_disk_size=0)
+    engine = local_engine(options)
+    engine = _with_cache(engine, replace(engine.config.cache, kv_ram_size=0, kv_disk_size=0))
     async with engine_client(engine) as client:
         asker = _Asker(client, engine, scenario.max_tokens)
         return {
@@ -54,8 +56,9 @@ async def ask_from_tier(
 ) -> TieredAnswers:
     """One engine reads all prompts, and a new one answers."""
     with own_kv_folder() as folder:
-        engine = _with_cache(
-            local_engine(options),
+        engine = local_engine(options)
+        cache = replace(
+            engine.config.cache,
             kv_ram_size=0,
             kv_disk_size=_DISK_BYTES,
             kv_disk_path=folder,
@@ -63,6 +66,7 @@ async def ask_from_tier(
             kv_disk_compression=level,
             kv_disk_max_error=_MOST_ERROR,
         )
+        engine = _with_cache(engine, cache)
         names = task_names(scenario.tasks)
         async with engine_client(engine) as client:
             asker = _Asker(client, engine, 1)
@@ -129,6 +133,5 @@ async def _until_stored(asker: _Asker) -> None:
         await asker.complete((1, 2, 3))
 
 
-def _with_cache(engine: LocalEngine, **cache: object) -> LocalEngine:
-    changed = replace(engine.config.cache, **cache)  # type: ignore[arg-type]
-    return replace(engine, config=replace(engine.config, cache=changed))
+def _with_cache(engine: LocalEngine, cache: CacheConfig) -> LocalEngine:
+    return replace(engine, config=replace(engine.config, cache=cache))
