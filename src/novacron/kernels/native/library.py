@@ -31,7 +31,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 11
+_ABI_VERSION = 12
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -83,7 +83,8 @@ class LinearCall(Call):
         *((name, c_void_p) for name in ("x", "weights", "bias", "residual", "out")),
         *((name, c_int64) for name in ("rows", "outputs", "inputs")),
         *((name, c_int64) for name in ("x_stride", "residual_stride", "out_stride")),
-        *((name, c_int32) for name in ("type", "out_type", "weight_type", "group", "segments")),
+        *((name, c_int32) for name in ("type", "out_type", "weight_type")),
+        *((name, c_int32) for name in ("group", "input_group", "segments")),
     )
 
 
