@@ -152,7 +152,9 @@ class ProcessClient:
         stream = self._streams.open(admitted, self.tokenizer)
         try:
             if not engine.send(wire.Submit(admitted)):
-                raise errors.EngineDead("The engine has just ended. The request can be sent again.")
+                raise errors.EngineDead(
+                    "The engine has just ended. The request can be sent again.", has_run=False
+                )
             while not stream.ended:
                 for output in await stream.next():
                     yield output
