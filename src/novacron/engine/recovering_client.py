@@ -49,7 +49,7 @@ class RecoveringClient:
     """
 
     def __init__(
-        self, client: StartedClient, *, timeout_s: float, most_waiting: int, seed: int = 0
+        self, client: StartedClient, *, timeout_s: float, most_waiting: int, seed: int | None = 0
     ) -> None:
         self._client = client
         self._timeout_s = timeout_s
