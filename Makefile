@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-faults check format-check lint types imports fmt bench bench-peers lock docs \
+.PHONY: help setup serve test test-slow test-faults check format-check lint types imports fmt bench bench-peers chaos lock docs \
 	runtime clean
 
 help:  ## this list
@@ -51,6 +51,9 @@ fmt: setup  ## format the code and sort imports
 
 bench: setup  ## measure everything, about five minutes; or ARGS="serve --help" and so on
 	@$(BIN)/novacron bench $(or $(ARGS),suite --output-dir benchmarks/results)
+
+chaos: setup  ## kill and stop engines under streams, and compare every token; ARGS="--num-faults 500 --seed 1"
+	@$(BIN)/novacron bench chaos --check $(ARGS)
 
 bench-peers: setup  ## our engine beside llama.cpp, OpenVINO and transformers; ARGS="--quick" takes minutes
 	@$(PYTHON) -m benchmarks.peers.install
