@@ -97,11 +97,13 @@ class Chaos:
         found.undisturbed = self._compare(found, again)
         while len(self._injector.faults) < self._scenario.num_faults:
             num = len(self._injector.faults)
-            self._progress(f"fault {num} of {self._scenario.num_faults}, {found.unexpected[-1:]}")
+            self._progress(f"{num} of {self._scenario.num_faults} faults")
             exchanges = await self._disturbed_round()
-            answers = [read_answer(one) for one in exchanges]
-            found.outcomes += self._compare(found, answers)
-            self._note_pauses(found, self._injector.faults[num:], exchanges)
+            faults = self._injector.faults[num:]
+            if not faults:  # the calls ended first
+                continue
+            found.outcomes += self._compare(found, [read_answer(one) for one in exchanges])
+            self._note_pauses(found, faults, exchanges)
         found.faults = self._injector.faults
         return found
 

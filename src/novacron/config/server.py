@@ -48,7 +48,7 @@ class ServerConfig:
         unit="s",
     )
     heartbeat_timeout: float = setting(
-        10.0,
+        30.0,
         "an engine that shows no sign of life for so long is killed and started again; 0: never",
         unit="s",
     )
