@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 import pytest
 
+from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.variants import Variant
 from novacron.engine.client import EngineState
 from novacron.engine.recovering_client import RecoveringClient
 from novacron.engine.tokenization import Tokenizer
+from novacron.engine.variant_engines import variant_engines
+from novacron.engine.variants_client import VariantsClient
 from novacron.errors import (
     EngineDead,
     InvalidRequest,
@@ -313,6 +318,45 @@ async def test_unload_waits_for_calls_and_load_for_unload(
     await asyncio.wait_for(loading, PATIENCE_S)
     assert client.state is EngineState.READY
     await Reader(client, request("again")).joined()
+
+
+async def test_a_call_goes_on_in_the_precision_in_which_it_began(tokenizer: Tokenizer) -> None:
+    engines: dict[str, FakeEngineClient] = {}
+
+    def make(config: EngineConfig) -> FakeEngineClient:
+        name = config.model.quantization
+        engines[name] = FakeEngineClient(
+            tokenizer,
+            reply=lambda request: f"computed in {name}, which is what was asked for",
+            quantization=name,
+            weight_bytes={"int8": 9, "none": 16}[name],
+        )
+        return engines[name]
+
+    config = EngineConfig(model=ModelConfig(quantization="int8", variants=("none",)))
+    below = VariantsClient(variant_engines(config, Variant("int8")), make, config.watch)
+    client = RecoveringClient(below, timeout_s=PATIENCE_S, most_waiting=8)
+    await client.start()
+    await client.wait_ready()
+    await until(lambda: len(engines) == 2, PATIENCE_S)
+    for name, asked in (("int8", ""), ("none", "none"), ("int8", "int8")):
+        one = msgspec.structs.replace(request(), variant=asked)
+        expected = await Reader(client, one).joined()
+        reader = Reader(client, one)
+        engine = engines[name]
+        await until(lambda r=reader: r.num_tokens >= 5, PATIENCE_S)  # type: ignore[misc]
+        engine.die()
+        await until(lambda: client.stats.num_waiting == 1, PATIENCE_S)
+        engine.enter(EngineState.READY)
+        assert await reader.joined() == expected
+        assert f"computed in {name}" in str(expected[0][1])
+    engine = engines["none"]
+    reader = Reader(client, msgspec.structs.replace(request(), variant="none"))
+    await until(lambda: reader.num_tokens >= 5, PATIENCE_S)
+    engine.die(for_good=True)  # the main one goes on, but that is another model's precision
+    assert isinstance(await reader.failure(), EngineDead)
+    await Reader(client, request()).joined()
+    await client.close()
 
 
 class Poisoned(FakeEngineClient):
