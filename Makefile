@@ -7,7 +7,7 @@ ARGS ?=
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile  # each process with one thread of torch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-faults check format-check lint types imports fmt bench bench-peers lock docs \
+.PHONY: help setup serve test test-slow test-faults check format-check lint types imports fmt bench bench-peers chaos lock docs \
 	runtime clean
 
 help:  ## this list
@@ -52,6 +52,9 @@ fmt: setup  ## format the code and sort imports
 
 bench: setup  ## measure everything, about five minutes; or ARGS="serve --help" and so on
 	@$(BIN)/novacron bench $(or $(ARGS),suite --output-dir benchmarks/results)
+
+chaos: setup  ## kill and stop engines under streams, and compare every token; ARGS="--num-faults 500 --seed 1"
+	@$(BIN)/novacron bench chaos --check $(ARGS)
 
 bench-peers: setup  ## our engine beside llama.cpp, OpenVINO and transformers; ARGS="--quick" takes minutes
 	@$(PYTHON) -m benchmarks.peers.install

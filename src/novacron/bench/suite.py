@@ -16,6 +16,7 @@ from novacron.bench import (
     accuracy,
     cache,
     cache_policy,
+    chaos,
     kv_codecs,
     latency,
     resources,
@@ -33,6 +34,7 @@ from novacron.bench.result import BenchResult
 from novacron.bench.scenario import (
     AccuracyScenario,
     CacheScenario,
+    ChaosScenario,
     KVCodecsScenario,
     LatencyScenario,
     ResourcesScenario,
@@ -120,8 +122,13 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
     ),
 }
 
-# Beside the suite: this takes minutes, and needs weights that are rounded.
+# Beside the suite: these take minutes; the watch needs weights that are rounded.
 BESIDE: Mapping[str, Benchmark[Any]] = {
+    "chaos": Benchmark(
+        "Kill and stop engines under 32 streams of all kinds: lost, differing, pauses.",
+        ChaosScenario,
+        chaos.run,
+    ),
     "watch": Benchmark(
         "The watch over quality: false alarms, errors that it notices, what it costs.",
         WatchScenario,

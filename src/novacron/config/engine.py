@@ -406,6 +406,8 @@ class EngineConfig:
     watch: WatchConfig = field(default_factory=WatchConfig)
     shared: SharedDevice = field(default_factory=SharedDevice)
     stream_flush_interval: float = 0.0
+    heartbeat_timeout: float = 30.0
+    step_timeout: float = 600.0
     log_level: str = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
 

@@ -27,6 +27,7 @@ from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
 from novacron.engine.output_pacer import OutputPacer
+from novacron.engine.pulse import Pulse, PulseMemory
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.watched_answers import WatchedAnswers
@@ -212,18 +213,23 @@ class _Loop:
         mailbox: _Mailbox,
         pacer: OutputPacer,
         watch: _NoWatch | _Watch,
+        pulse: Pulse,
     ) -> None:
         self._core = core
         self._mailbox = mailbox
         self._pacer = pacer
         self._watch = watch
+        self._pulse = pulse
         self._is_scoring = False
 
     def run(self) -> None:
         """Until a Shutdown message."""
         progressed = True
         while True:
-            for message in self._mailbox.receive(self._patience_ms(progressed)):
+            self._pulse.rest()
+            messages = self._mailbox.receive(self._patience_ms(progressed))
+            self._pulse.move()
+            for message in messages:
                 match message:
                     case wire.Submit(requests):
                         for request in requests:
@@ -279,7 +285,7 @@ class _Loop:
         self._mailbox.send(wire.Outputs(outputs, stats))
 
 
-def run(arguments: EngineArguments, import_time_s: float) -> None:
+def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
     """Load the model, report Ready, and serve until told to end."""
     mailbox = _Mailbox(arguments)
 
@@ -303,7 +309,7 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
     gc.enable()  # which __main__ had put off
     mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
     try:
-        _Loop(core, mailbox, OutputPacer(config.stream_flush_interval), watch).run()
+        _Loop(core, mailbox, OutputPacer(config.stream_flush_interval), watch, pulse).run()
     finally:
         core.shutdown()
         mailbox.close()
@@ -336,4 +342,4 @@ def main() -> None:
     arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineArguments)
     configure_logging(arguments.config.log_level, arguments.config.log_format)
     threading.Thread(target=_end_with_client, daemon=True, name="end-with-client").start()
-    run(arguments, import_time_s)
+    run(arguments, import_time_s, Pulse(PulseMemory(arguments.pulse)))

@@ -145,6 +145,10 @@ _TABLE = (
     _counter("novacron_request_errors", "Calls that failed, by class of error.", "error"),
     _gauge("novacron_engine_state", "1 for the state the engine is in, else 0.", "state"),
     _counter("novacron_engine_restarts", "Engine processes started anew after a death."),
+    _histogram(
+        "novacron_recovery_pause_seconds",
+        "Pause of a request whose engine died, until it went on; the count: how often they did.",
+    ),
     _counter("novacron_steps", "Steps of the engine."),
     _counter("novacron_step_seconds", "Time inside steps."),
     _counter("novacron_schedule_seconds", "Time that scheduling took of it."),
@@ -284,6 +288,7 @@ class Metrics:
         self.latency = by_name["vllm:e2e_request_latency_seconds"]
         self.prompt_tokens = by_name["vllm:request_prompt_tokens"]
         self.generation_tokens = by_name["vllm:request_generation_tokens"]
+        self.recovery_pause = by_name["novacron_recovery_pause_seconds"]
         by_name["llm_request_latency_seconds"] = self.latency  # one measurement, two names
 
     def start_call(self, arrival_time_s: float, num_requests: int) -> CallTimer:
@@ -304,6 +309,8 @@ class CallTimer:
         now_s = time.monotonic()
         if output.first_scheduled_time_s is not None:
             self._see_scheduled(output.index, output.first_scheduled_time_s)
+        if output.pause_s is not None:
+            self._metrics.recovery_pause.observe(output.pause_s)
         if output.token_ids:
             self._see_tokens(output.index, len(output.token_ids), now_s)
         if output.finish_reason is not None:

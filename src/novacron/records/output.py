@@ -252,7 +252,8 @@ class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
 
     Pieces joined give the text. A slow caller gets fewer, longer pieces. Exactly one output of a
     request has a finish_reason, and it is the last. `stop_reason` is the stop string or token id.
-    `first_scheduled_time_s` (time.monotonic()) is set on the first output at the latest.
+    `first_scheduled_time_s` (time.monotonic()) is set on the first output at the latest. `pause_s`
+    is set on the first output after an engine's death: how long nothing came because of it.
     """
 
     request_id: str
@@ -269,6 +270,7 @@ class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
     num_output_tokens: int = 0  # so far
     num_cached_tokens: int = 0
     first_scheduled_time_s: float | None = None
+    pause_s: float | None = None
 
     @property
     def finished(self) -> bool:

@@ -29,7 +29,9 @@ speculative.prompt_lookup_min speculative.prompt_lookup_max
 watch.quality_watch watch.quality_floor
 server.host server.port server.api_key server.cors_allow_origins server.allowed_hosts
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
-server.keep_alive_interval server.stream_flush_interval server.max_body_bytes
+server.recovery_timeout server.heartbeat_timeout server.step_timeout
+server.keep_alive_interval server.stream_flush_interval
+server.max_body_bytes
 server.replay_buffer_bytes server.replay_seconds server.quality_score
 server.log_level server.log_format server.access_log
 """.split()

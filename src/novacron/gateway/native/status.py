@@ -152,7 +152,7 @@ def health_report(service: Service) -> HealthReport:
         critical.append("The engine has ended and will not come back.")
     elif state is not EngineState.READY:
         engine = "degraded"
-        warnings.append(f"The engine is {state.value}; new requests are refused.")
+        warnings.append(f"The engine is {state.value}; nothing new is computed for now.")
     for variant in service.client.variants[1:]:
         if variant.state is not EngineState.READY:
             warnings.append(
