@@ -170,9 +170,9 @@ class CacheConfig:
     )
     kv_eviction_policy: Literal["lru", "lfu", "ttl", "arc", "cost", "learned"] = setting(
         "learned",
-        "which KV blocks leave a full RAM tier first: used longest ago, least often, not for an "
-        "hour (whether it is full or not), ARC, by several factors, or by what was learned of "
-        "when blocks come back",
+        "which KV blocks leave a full tier in RAM or on disk first: used longest ago, least often, "
+        "not for an hour (whether it is full or not), ARC, by several factors, or by what was "
+        "learned of when blocks come back",
     )
     kv_eviction_weights: str = setting(
         "",

@@ -106,7 +106,9 @@ class LocalTiers:
 
             def open_level(_: int, size: int, identity: bytes) -> DiskTier:
                 protection = Protection(self.pinned, capacity // size, cache.kv_scope_share)
-                return DiskTier(folder, capacity, size, identity, protection)
+                return DiskTier(
+                    folder, capacity, size, identity, protection, policy=_policy_of(cache)
+                )
 
             tier, levels = open_levels(
                 compression, self.identity, self.codec_of, open_level, is_one_place=True
