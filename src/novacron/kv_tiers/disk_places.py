@@ -60,6 +60,7 @@ class DiskPlaces:
         self._busy: dict[Path, tuple[float, bool]] = {}  # since when, and whether
         self._no_room_until_s = float("-inf")
         self.used_bytes = 0
+        self.may_grow = True
 
     def count_bytes(self) -> None:
         self.used_bytes = self._index.total_bytes()
@@ -178,7 +179,7 @@ class DiskPlaces:
         return None
 
     def _new_segment(self) -> Segment | None:
-        if self._clock() < self._no_room_until_s:
+        if not self.may_grow or self._clock() < self._no_room_until_s:
             return None
         with folder_locked(self._folder):
             self._tell(Changes(found=self._index.read_new()))

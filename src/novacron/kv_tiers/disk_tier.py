@@ -91,6 +91,23 @@ class DiskTier:
         return self._places.used_bytes
 
     @property
+    def may_grow(self) -> bool:
+        """Whether new files may be made. Without them blocks give way to each other."""
+        return self._places.may_grow
+
+    @may_grow.setter
+    def may_grow(self, may: bool) -> None:
+        self._places.may_grow = may
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a new block needs no other's place, as far as is known."""
+        return self._places.may_grow and not self._places.is_full
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._index
+
+    @property
     def num_moved(self) -> int:
         """Blocks that were written once more so that a file could go."""
         return self._compaction.num_moved
@@ -183,7 +200,10 @@ class DiskTier:
         try:
             place = self._places.free()
             if place is None and not len(self._index):
-                raise OSError(errno.EDQUOT, "other processes fill all that the tier may take")
+                raise OSError(
+                    errno.EDQUOT,
+                    "there is no room for a file, and nothing of ours to take the place of",
+                )
             while place is None:
                 victim = self._residents.evict(now_s, self._places.is_busy)
                 if victim is None or victim == record.key:

@@ -59,6 +59,7 @@ class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
     is_shared: bool = False
 
 
+PRESSURES: Final = ("low", "medium", "high", "critical")
 BREAKERS: Final = ("closed", "half_open", "open")  # the states of a circuit breaker, best first
 
 
@@ -72,6 +73,7 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     hit_tokens: int = 0  # of prompts, brought from here
     num_stored: int = 0  # blocks, like the next ones
     num_parked: int = 0  # among them, of interrupted work, while a step waited
+    num_demoted: int = 0  # among them, because they left a faster tier
     num_loaded: int = 0
     num_missing: int = 0  # were expected and gone
     num_mismatches: int = 0  # did not check, and were dropped
@@ -82,6 +84,7 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float = 0.0  # reading, checking and copying
     load_breaker: str = "closed"  # half_open, open: it failed, and is left alone for a while
     store_breaker: str = "closed"
+    pressure: str = "low"  # medium, high, critical: the machine runs out of what it is made of
     codec: CodecTotals | None = None  # where blocks are compressed
 
 

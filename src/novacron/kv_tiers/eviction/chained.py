@@ -94,6 +94,10 @@ class ChainedPolicy:
             self._order.gone(block, was_evicted=False)
             self._forget(block, block.used_s)
 
+    def recall(self, key: BlockHash) -> Block | None:
+        """What is remembered of a block that has left."""
+        return self._tombstones.recall(key)
+
     def evict(self, now_s: float) -> BlockHash | None:
         block = self._order.choose(now_s, self._may_go)
         if block is None:
