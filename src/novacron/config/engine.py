@@ -237,7 +237,8 @@ class CacheConfig:
     kv_prefetch: Literal["off", "conservative", "aggressive", "adaptive"] = setting(
         "off",
         "bring blocks from disk into an eighth of kv_ram_size before they are needed; "
-        "conservative: those of waiting requests, and pinned ones at start; "
+        "conservative: those of waiting requests, and pinned ones at start, when what was used "
+        "most also fills a quarter of the RAM tier; "
         "aggressive: also of sessions whose next turn is due; "
         "adaptive: of these only while enough of them were used",
     )

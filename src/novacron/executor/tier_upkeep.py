@@ -20,8 +20,10 @@ from novacron.kv_tiers.ram_tier import Leaving, RamTier
 from novacron.kv_tiers.record import block_of, is_sound, seal
 from novacron.kv_tiers.tier import Bytes
 from novacron.kv_tiers.upkeep import Upkeep, Watched
+from novacron.kv_tiers.warm_start import WarmStart, WarmStartLimits, most_used
 
 _MOST_MEMORY: Final = 64 * 2**30  # of a larger machine what is left is plenty at the same share
+_WARM_SHARE: Final = 4  # of RAM, one part in so many is filled after the start
 _MOST_DISK: Final = 100 * 2**30
 
 
@@ -32,8 +34,10 @@ def make_upkeep(
     record_bytes: int,
     identity: bytes,
     codec_of: CodecOf,
+    warm_bytes_per_s: int = 0,
 ) -> Upkeep:
-    """For tiers in their order. Has the levels of RAM show what leaves them."""
+    """For tiers in their order. Has the levels of RAM show what leaves them. With a bandwidth RAM
+    is filled from disk after the start."""
     arenas = {
         place: [level for level in one.levels if isinstance(level, RamTier)]
         for place, one in enumerate(tiers)
@@ -69,7 +73,20 @@ def make_upkeep(
         if name != "raw":
             restore = _restored_by(codec_of(name), identity_in(identity, name), identity)
         arena.leaving = _offer_to(demotion, restore)
-    return Upkeep(watched, demotion, disk)
+    warm_start = None
+    if warm_bytes_per_s:
+        warm_start = WarmStart(
+            lambda count: most_used((e for level in levels for e in level.entries), count),
+            disk,
+            ram,
+            record_bytes=record_bytes,
+            identity=identity,
+            limits=WarmStartLimits(
+                most_bytes=tiers[ram].spec.capacity_bytes // _WARM_SHARE,
+                bytes_per_s=warm_bytes_per_s,
+            ),
+        )
+    return Upkeep(watched, demotion, disk, warm_start=warm_start)
 
 
 def _offer_to(demotion: Demotion, restore: Restore | None) -> Leaving:

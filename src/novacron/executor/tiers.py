@@ -90,7 +90,15 @@ def open_tiers(
     num_cores = psutil.cpu_count() or 1
     can_park = compressions["ram"].level == "raw"  # else it would take a step's time
     parking = [place for place, spec in enumerate(specs) if spec.kind == "ram" and can_park]
-    upkeep = make_upkeep(tiers, folder, record_bytes=size, identity=identity, codec_of=codec_of)
+    ahead = 0 if cache.kv_prefetch == "off" else cache.kv_prefetch_bandwidth
+    upkeep = make_upkeep(
+        tiers,
+        folder,
+        record_bytes=size,
+        identity=identity,
+        codec_of=codec_of,
+        warm_bytes_per_s=ahead,
+    )
     mover = BlockMover(
         memory,
         [one.tier for one in tiers],

@@ -131,9 +131,10 @@ class BlockStorer:
         try:
             if used:
                 self._mark_used(used)
+                self._upkeep.see_used(self, used)
             if notes:
                 self._store(notes)
-            self._upkeep.work(self)
+            self._upkeep.work(self, is_paused=self._pace.is_paused)
             self._pace.is_slow = self._upkeep.stores_less
         except Exception:
             logger.exception("Blocks could not be stored.")
@@ -207,8 +208,15 @@ class BlockStorer:
     def tell_pressure(self, place: int, level: Pressure) -> None:
         self._desk.set_pressure(place, level)
 
-    def count_demoted(self, place: int, count: int) -> None:
-        self._desk.count(place, num_demoted=count)
+    def count(self, place: int, **more: int) -> None:
+        self._desk.count(place, **more)
+
+    def get(self, place: int, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> Sequence[bool]:
+        try:
+            return self._desk.tiers[place].get(keys, into)
+        except Exception as error:
+            self._desk.see_error(place, error)
+            return [False] * len(keys)
 
     def _put(self, index: int, records: Sequence[Record]) -> Put:
         if not records:

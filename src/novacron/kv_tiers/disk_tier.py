@@ -117,6 +117,14 @@ class DiskTier:
         """All that was found or stored and not dropped since."""
         return self._index.keys
 
+    @property
+    def entries(self) -> list[Entry]:
+        """All blocks, with how they were used."""
+        with self._lock:
+            return [
+                entry for one in self._index.segments.values() for entry in one.entries.values()
+            ]
+
     def put(self, records: Sequence[Record]) -> Put:
         with self._lock:
             now_s = self._now()

@@ -44,7 +44,7 @@ class StorePace:
 
     @property
     def is_time(self) -> bool:
-        return self._is_paused or self._clock() >= self._next_turn_s
+        return self.is_paused or self._clock() >= self._next_turn_s
 
     @property
     def patience_s(self) -> float:
@@ -61,5 +61,6 @@ class StorePace:
             self._next_turn_s = self._clock() + took_s / share
 
     @property
-    def _is_paused(self) -> bool:
+    def is_paused(self) -> bool:
+        """Whether the engine has nothing to do."""
         return not self._is_computing and self._clock() - self._last_step_s >= _PAUSE_S

@@ -1,7 +1,8 @@
 """Upkeep: what is done about tiers beside storing and loading, in small pieces, when there is time.
 
 Blocks that left RAM go on to the disk that lacks them. A few places of a full RAM tier are made
-free ahead of need, so that a step which has to store a block at once finds one. And the machine's
+free ahead of need, so that a step which has to store a block at once finds one. After a start RAM
+is filled with what was used most, in pauses. And the machine's
 memory and disk are looked at: where they run out, tiers stop growing, and RAM is given back.
 Called by the thread that stores, so steps wait for none of it.
 """
@@ -15,7 +16,8 @@ from typing import Final, Protocol
 
 from novacron.kv_tiers.demotion import Demotion
 from novacron.kv_tiers.eviction.pressure import SCARCITY, Action, Pressure, actions_at
-from novacron.kv_tiers.tier import Put, Record
+from novacron.kv_tiers.tier import Bytes, Put, Record
+from novacron.kv_tiers.warm_start import WarmStart
 from novacron.records.block import BlockHash
 
 _LOOK_EVERY_S: Final = 1.0
@@ -54,7 +56,10 @@ class Desk(Protocol):
     def put(self, place: int, records: Sequence[Record]) -> Put: ...
     def tell_left(self, place: int, keys: Sequence[BlockHash]) -> None: ...
     def tell_pressure(self, place: int, level: Pressure) -> None: ...
-    def count_demoted(self, place: int, count: int) -> None: ...
+    def count(self, place: int, **more: int) -> None: ...
+    def get(
+        self, place: int, keys: Sequence[BlockHash], into: Sequence[Bytes]
+    ) -> Sequence[bool]: ...
 
 
 class Upkeep:
@@ -67,11 +72,13 @@ class Upkeep:
         demotion: Demotion | None = None,
         demote_to: int | None = None,
         *,
+        warm_start: WarmStart | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watched = tuple(watched)
         self._demotion = demotion if demote_to is not None else None
         self._demote_to = demote_to
+        self._warm_start = warm_start
         self._clock = clock
         self._levels: dict[int, Pressure] = {one.place: "low" for one in watched}
         self._next_look_s = float("-inf")
@@ -81,25 +88,37 @@ class Upkeep:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is to be done before `patience_s` has passed."""
-        return not self._demotion and (not self._watched or self._clock() < self._next_look_s)
+        if self._demotion or (self._warm_start is not None and not self._warm_start.is_over):
+            return False
+        return not self._watched or self._clock() < self._next_look_s
 
     @property
     def patience_s(self) -> float | None:
         """None: until something else is."""
         return max(0.0, self._next_look_s - self._clock()) if self._watched else None
 
-    def work(self, desk: Desk) -> None:
-        """One piece of it."""
+    def work(self, desk: Desk, *, is_paused: bool) -> None:
+        """One piece of it. `is_paused`: the engine has nothing to do."""
+        warm = self._warm_start
+        if warm is not None and is_paused and warm.is_time and not self.holds_prefetch:
+            desk.count(warm.target, num_warmed=warm.work(desk))
         if self._demotion is not None and self._demote_to is not None and self._demotion:
             records = self._demotion.take(_DEMOTED_AT_ONCE)
             put = desk.put(self._demote_to, records)
-            desk.count_demoted(self._demote_to, len(put.stored))
+            desk.count(self._demote_to, num_demoted=len(put.stored))
         for one in self._watched:
             for arena in one.arenas:
                 desk.tell_left(one.place, arena.make_free())
         if self._clock() >= self._next_look_s:
             self._next_look_s = self._clock() + _LOOK_EVERY_S
             self._look(desk)
+
+    def see_used(self, desk: Desk, keys: Sequence[BlockHash]) -> None:
+        """Requests found these."""
+        if self._warm_start is not None:
+            count = self._warm_start.see_used(keys)
+            if count:
+                desk.count(self._warm_start.target, num_warm_used=count)
 
     def _look(self, desk: Desk) -> None:
         wanted: set[Action] = set()

@@ -156,8 +156,8 @@ _TABLE = (
     _counter("novacron_kv_tier_hit_tokens", "Prompt tokens brought from a KV tier.", "tier"),
     _counter(
         "novacron_kv_tier_blocks",
-        "KV blocks by what became of them in a tier: stored, of these parked and demoted, "
-        "loaded, missing, mismatch.",
+        "KV blocks by what became of them in a tier: stored, of these parked, demoted and warmed, "
+        "of the last warm_used; loaded, missing, mismatch.",
         "tier",
         "event",
     ),
@@ -528,6 +528,8 @@ def _tier_values(stats: EngineStats) -> _Values:
                 ("stored", tier.num_stored),
                 ("parked", tier.num_parked),
                 ("demoted", tier.num_demoted),
+                ("warmed", tier.num_warmed),
+                ("warm_used", tier.num_warm_used),
                 ("loaded", tier.num_loaded),
                 ("missing", tier.num_missing),
                 ("mismatch", tier.num_mismatches),

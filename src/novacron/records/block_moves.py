@@ -109,6 +109,8 @@ class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
     num_stored: int = 0
     num_parked: int = 0  # among them, while a step waited
     num_demoted: int = 0  # among them, because they left a faster tier
+    num_warmed: int = 0  # among them, brought from disk after the start
+    num_warm_used: int = 0  # of these, found by a request
     num_loaded: int = 0
     num_missing: int = 0  # were not there any more
     num_mismatches: int = 0  # were not what they should be

@@ -74,6 +74,8 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     num_stored: int = 0  # blocks, like the next ones
     num_parked: int = 0  # among them, of interrupted work, while a step waited
     num_demoted: int = 0  # among them, because they left a faster tier
+    num_warmed: int = 0  # among them, brought from disk after the start
+    num_warm_used: int = 0  # of these, found by a request
     num_loaded: int = 0
     num_missing: int = 0  # were expected and gone
     num_mismatches: int = 0  # did not check, and were dropped
@@ -173,19 +175,20 @@ def _sum_of_sessions(sessions: Sequence[SessionStats]) -> SessionStats:
 
 def _sum_of_tiers(tiers: Sequence[TierStats]) -> TierStats:
     """Of one kind. On disk they share a folder, of which each tells the whole. A breaker counts as
-    open if any is."""
+    open if any is, and the worst pressure is that of all."""
     of_folder = ("capacity_bytes", "used_bytes") if tiers[0].kind == "disk" else ()
     breakers = ("load_breaker", "store_breaker")
     numbers = {
         name: (max if name in of_folder else sum)(getattr(tier, name) for tier in tiers)
         for name in TierStats.__struct_fields__
-        if name not in ("kind", "codec", *breakers)
+        if name not in ("kind", "codec", "pressure", *breakers)
     }
     worst = {
         name: max((getattr(tier, name) for tier in tiers), key=BREAKERS.index) for name in breakers
     }
     codec = sum_of_codecs([tier.codec for tier in tiers if tier.codec is not None])
-    return TierStats(kind=tiers[0].kind, codec=codec, **worst, **numbers)
+    pressure = max((tier.pressure for tier in tiers), key=PRESSURES.index)
+    return TierStats(kind=tiers[0].kind, codec=codec, pressure=pressure, **worst, **numbers)
 
 
 class DraftModelSpec(msgspec.Struct, frozen=True, kw_only=True):

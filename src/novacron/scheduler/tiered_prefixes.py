@@ -421,6 +421,8 @@ class TieredPrefixes:
                 num_stored=totals.num_stored,
                 num_parked=totals.num_parked,
                 num_demoted=totals.num_demoted,
+                num_warmed=totals.num_warmed,
+                num_warm_used=totals.num_warm_used,
                 pressure=totals.pressure,
                 num_loaded=totals.num_loaded,
                 num_missing=totals.num_missing,

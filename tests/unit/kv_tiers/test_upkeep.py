@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class FakeDesk:
         self.tiers = tiers
         self.left: list[tuple[int, tuple[BlockHash, ...]]] = []
         self.levels: list[tuple[int, str]] = []
-        self.num_demoted = 0
+        self.counts: Counter[str] = Counter()
 
     def put(self, place: int, records: list[Record]) -> Put:  # type: ignore[override]
         return self.tiers[place].put(records)
@@ -46,8 +47,11 @@ class FakeDesk:
     def tell_pressure(self, place: int, level: str) -> None:
         self.levels.append((place, level))
 
-    def count_demoted(self, place: int, count: int) -> None:
-        self.num_demoted += count
+    def count(self, place: int, **more: int) -> None:
+        self.counts.update(more)
+
+    def get(self, place: int, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> Sequence[bool]:
+        return self.tiers[place].get(keys, into)
 
 
 def ram(num_records: int) -> RamTier:
@@ -82,7 +86,7 @@ def test_what_leaves_is_seen_whole_and_goes_where_it_lacks(
         assert {key_of(number) for number in gone} <= {one.key for one in demotion._waiting}
         before = now
     while demotion:
-        upkeep.work(desk)
+        upkeep.work(desk, is_paused=True)
     assert set(held(lower, range(41))) >= in_lower
 
 
@@ -175,11 +179,11 @@ def test_scarce_memory_is_given_back_and_no_more_is_taken() -> None:
     desk = FakeDesk(tier)
     upkeep = Upkeep([Watched(0, "ram", lambda: used[0], (tier,), (tier,))], clock=clock)
     put(tier, *range(50))
-    upkeep.work(desk)
+    upkeep.work(desk, is_paused=True)
     assert (desk.left, upkeep.stores_less, tier.may_grow) == ([], False, True)
     used[0] = 0.96
     clock.advance(2)
-    upkeep.work(desk)
+    upkeep.work(desk, is_paused=True)
     assert desk.levels == [(0, "critical")]
     assert (upkeep.stores_less, upkeep.holds_prefetch, tier.may_grow) == (True, True, False)
     gone = [key for _, keys in desk.left for key in keys]
@@ -188,11 +192,11 @@ def test_scarce_memory_is_given_back_and_no_more_is_taken() -> None:
     assert tier.put([make_record(99)]).stored == ()
     used[0] = 0.93  # not well below
     clock.advance(2)
-    upkeep.work(desk)
+    upkeep.work(desk, is_paused=True)
     assert tier.may_grow is False
     used[0] = 0.5
     clock.advance(2)
-    upkeep.work(desk)
+    upkeep.work(desk, is_paused=True)
     assert desk.levels == [(0, "critical"), (0, "low")]
     assert put(tier, *range(100)) == []
     assert held(tier, range(100)) == list(range(100))
@@ -217,9 +221,9 @@ def test_some_places_of_a_full_tier_are_free_ahead_of_need() -> None:
     desk = FakeDesk(tier)
     upkeep = Upkeep([Watched(0, "ram", lambda: 0.5, (tier,), (tier,))])
     put(tier, *range(640))
-    upkeep.work(desk)
+    upkeep.work(desk, is_paused=True)
     assert [len(keys) for _, keys in desk.left] == [10]
-    upkeep.work(desk)
+    upkeep.work(desk, is_paused=True)
     assert len(desk.left) == 1, "they are free still"
     assert put(tier, *range(1000, 1010)) == []
     assert len(put(tier, 2000)) == 1
@@ -230,7 +234,7 @@ def test_a_disk_that_runs_out_gets_no_new_files_and_is_used_further(tmp_path: Pa
     tier = DiskTier(tmp_path, 8 * 16384, RECORD_BYTES, IDENTITY)
     put(tier, 1)
     upkeep = Upkeep([Watched(0, "disk", lambda: used[0], (tier,))])
-    upkeep.work(FakeDesk())
+    upkeep.work(FakeDesk(), is_paused=True)
     assert not tier.has_room
     for number in range(2, 100):
         put(tier, number)

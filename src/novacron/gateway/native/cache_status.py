@@ -37,11 +37,12 @@ class TierCodec(Struct, frozen=True, kw_only=True):
 
 class CacheTier(Struct, frozen=True, kw_only=True):
     """A tier below the device. `hit_rate` is the share of prompt tokens that were brought from it;
-    counts are of blocks. `demoted` were stored because they left a faster tier; `regretted` were
-    asked for not long after they were evicted. `fill` is low, medium, high or critical by how much
-    of its size is in use, `pressure` by how much of the machine's memory or disk is, by whomever;
-    `actions` are what is done about that. `load_seconds` are reading, checking and copying. A
-    capacity of null is a limit that is not ours. A breaker that is not closed: the tier failed, and
+    counts are of blocks. `demoted` were stored because they left a faster tier; `warmed` came
+    from disk after the start, `warm_effectiveness` is the share of them that was used since (null
+    before any); `regretted` were asked for not long after they were evicted. `fill` is low, medium,
+    high or critical by how much of its size is in use, `pressure` by how much of the machine's
+    memory or disk is, by whomever; `actions` are what is done about that. `load_seconds` are
+    reading, checking and copying. A capacity of null is a limit that is not ours. A breaker that is not closed: the tier failed, and
     is left alone for a while. `codec` is null where blocks are kept as they are."""
 
     kind: str
@@ -53,6 +54,8 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     stored: int
     parked: int
     demoted: int
+    warmed: int
+    warm_effectiveness: float | None
     loaded: int
     missing: int
     mismatches: int
@@ -167,6 +170,10 @@ def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
         stored=tier.num_stored,
         parked=tier.num_parked,
         demoted=tier.num_demoted,
+        warmed=tier.num_warmed,
+        warm_effectiveness=(
+            round(tier.num_warm_used / tier.num_warmed, 4) if tier.num_warmed else None
+        ),
         loaded=tier.num_loaded,
         missing=tier.num_missing,
         mismatches=tier.num_mismatches,
