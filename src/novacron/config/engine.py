@@ -245,6 +245,12 @@ class CacheConfig:
     kv_prefetch_bandwidth: int = setting(
         256 * 2**20, "most bytes a second that are fetched ahead", unit="bytes"
     )
+    kv_trace: str = setting(
+        "",
+        "file to write when requests came and what they have in common to, for novacron cache "
+        "simulate and tune: no text, and digests under a key that is kept nowhere; where it "
+        "exists, one with .1 and so on",
+    )
     kv_pin_share: float = setting(
         0.5, "most of the smallest KV tier that pinned prefixes may take; 0: nothing can be pinned"
     )
@@ -286,6 +292,10 @@ class CacheConfig:
             "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
         )  # fmt: skip
         check_remote_tiers(self)
+        require(
+            not self.kv_trace or self.enable_prefix_caching,
+            "kv_trace", self.kv_trace, "leave enable_prefix_caching on, which hashes blocks",
+        )  # fmt: skip
         require(
             self.kv_prefetch_bandwidth > 0, "kv_prefetch_bandwidth", self.kv_prefetch_bandwidth,
             "give a size such as 256Mi",

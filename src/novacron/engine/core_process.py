@@ -26,6 +26,7 @@ from novacron.engine.cache_books import build_cache_desk
 from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
+from novacron.engine.kv_trace import KVTrace
 from novacron.engine.output_pacer import OutputPacer
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
@@ -42,6 +43,7 @@ from novacron.quality.document import Document
 from novacron.records import wire
 from novacron.records.output import EngineOutput, WatchStats
 from novacron.records.request import Request
+from novacron.scheduler.request_state import RequestState
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation_choice import build_speculation
@@ -102,6 +104,9 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
     )
     sessions = Sessions()
     tiers, desk = build_cache_desk(config, spec, kv_cache, sessions)
+    see_end: Callable[[RequestState], None] | None = None
+    if config.cache.kv_trace:
+        see_end = KVTrace(Path(config.cache.kv_trace).expanduser(), spec.block_size).see_end
     scheduler = Scheduler(
         config.scheduler,
         kv_cache,
@@ -115,6 +120,7 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         ),
         tiers=tiers,
         sessions=sessions,
+        see_end=see_end,
     )
 
     def make_grammar_compiler() -> GrammarCompiler:

@@ -42,8 +42,9 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     before any); `regretted` were asked for not long after they were evicted. `fill` is low, medium,
     high or critical by how much of its size is in use, `pressure` by how much of the machine's
     memory or disk is, by whomever; `actions` are what is done about that. `load_seconds` are
-    reading, checking and copying. A capacity of null is a limit that is not ours. A breaker that is not closed: the tier failed, and
-    is left alone for a while. `codec` is null where blocks are kept as they are."""
+    reading, checking and copying. A capacity of null is a limit that is not ours. A breaker that
+    is not closed: the tier failed, and is left alone for a while. `codec` is null where blocks are
+    kept as they are."""
 
     kind: str
     capacity_bytes: int | None
