@@ -15,6 +15,7 @@ from typing import Any, Generic
 from novacron.bench import (
     accuracy,
     cache,
+    cache_choice,
     cache_policy,
     kv_codecs,
     latency,
@@ -26,6 +27,7 @@ from novacron.bench import (
     throughput,
     watch,
 )
+from novacron.bench.cache_choice import CacheChoiceScenario
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
 from novacron.bench.report import Grid, goals_grid, markdown
@@ -120,8 +122,13 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
     ),
 }
 
-# Beside the suite: this takes minutes, and needs weights that are rounded.
+# Beside the suite: these take minutes, and the watch needs weights that are rounded.
 BESIDE: Mapping[str, Benchmark[Any]] = {
+    "cache-choice": Benchmark(
+        "Fetching a prefix, computing it, and what the choice between them loses.",
+        CacheChoiceScenario,
+        cache_choice.run,
+    ),
     "watch": Benchmark(
         "The watch over quality: false alarms, errors that it notices, what it costs.",
         WatchScenario,

@@ -22,7 +22,7 @@ import psutil
 import zmq
 
 from novacron.config.engine import EngineConfig
-from novacron.engine.cache_books import build_cache_desk
+from novacron.engine.cache_books import AroundChoice, as_it_is, build_cache_desk
 from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
@@ -92,8 +92,14 @@ def load_executor(
     )
 
 
-def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -> EngineCore:
-    """The core of an engine around an executor that has loaded its model."""
+def build_core(
+    config: EngineConfig,
+    executor: Executor,
+    tokenizer_path: Path,
+    around_choice: AroundChoice = as_it_is,
+) -> EngineCore:
+    """The core of an engine around an executor that has loaded its model. `around_choice` may put
+    something between the scheduler and what decides whether blocks are fetched."""
     spec = executor.spec
     kv_cache = KVCacheManager(
         num_blocks=spec.num_blocks,
@@ -103,7 +109,7 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         enable_prefix_caching=config.cache.enable_prefix_caching,
     )
     sessions = Sessions()
-    tiers, desk = build_cache_desk(config, spec, kv_cache, sessions)
+    tiers, desk = build_cache_desk(config, spec, kv_cache, sessions, around_choice)
     see_end: Callable[[RequestState], None] | None = None
     if config.cache.kv_trace:
         see_end = KVTrace(Path(config.cache.kv_trace).expanduser(), spec.block_size).see_end
