@@ -15,6 +15,7 @@ from typing import Any, Generic
 from novacron.bench import (
     accuracy,
     cache,
+    cache_choice,
     cache_policy,
     chaos,
     kv_codecs,
@@ -27,6 +28,7 @@ from novacron.bench import (
     throughput,
     watch,
 )
+from novacron.bench.cache_choice import CacheChoiceScenario
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
 from novacron.bench.report import Grid, goals_grid, markdown
@@ -122,8 +124,13 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
     ),
 }
 
-# Beside the suite: these take minutes; the watch needs weights that are rounded.
+# Beside the suite: these take minutes, and the watch needs weights that are rounded.
 BESIDE: Mapping[str, Benchmark[Any]] = {
+    "cache-choice": Benchmark(
+        "Fetching a prefix, computing it, and what the choice between them loses.",
+        CacheChoiceScenario,
+        cache_choice.run,
+    ),
     "chaos": Benchmark(
         "Kill and stop engines under 32 streams of all kinds: lost, differing, pauses.",
         ChaosScenario,

@@ -170,9 +170,9 @@ class CacheConfig:
     )
     kv_eviction_policy: Literal["lru", "lfu", "ttl", "arc", "cost", "learned"] = setting(
         "learned",
-        "which KV blocks leave a full RAM tier first: used longest ago, least often, not for an "
-        "hour (whether it is full or not), ARC, by several factors, or by what was learned of "
-        "when blocks come back",
+        "which KV blocks leave a full tier in RAM or on disk first: used longest ago, least often, "
+        "not for an hour (whether it is full or not), ARC, by several factors, or by what was "
+        "learned of when blocks come back",
     )
     kv_eviction_weights: str = setting(
         "",
@@ -237,12 +237,19 @@ class CacheConfig:
     kv_prefetch: Literal["off", "conservative", "aggressive", "adaptive"] = setting(
         "off",
         "bring blocks from disk into an eighth of kv_ram_size before they are needed; "
-        "conservative: those of waiting requests, and pinned ones at start; "
+        "conservative: those of waiting requests, and pinned ones at start, when what was used "
+        "most also fills a quarter of the RAM tier; "
         "aggressive: also of sessions whose next turn is due; "
         "adaptive: of these only while enough of them were used",
     )
     kv_prefetch_bandwidth: int = setting(
         256 * 2**20, "most bytes a second that are fetched ahead", unit="bytes"
+    )
+    kv_trace: str = setting(
+        "",
+        "file to write when requests came and what they have in common to, for novacron cache "
+        "simulate and tune: no text, and digests under a key that is kept nowhere; where it "
+        "exists, one with .1 and so on",
     )
     kv_pin_share: float = setting(
         0.5, "most of the smallest KV tier that pinned prefixes may take; 0: nothing can be pinned"
@@ -285,6 +292,10 @@ class CacheConfig:
             "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
         )  # fmt: skip
         check_remote_tiers(self)
+        require(
+            not self.kv_trace or self.enable_prefix_caching,
+            "kv_trace", self.kv_trace, "leave enable_prefix_caching on, which hashes blocks",
+        )  # fmt: skip
         require(
             self.kv_prefetch_bandwidth > 0, "kv_prefetch_bandwidth", self.kv_prefetch_bandwidth,
             "give a size such as 256Mi",

@@ -22,10 +22,11 @@ import psutil
 import zmq
 
 from novacron.config.engine import EngineConfig
-from novacron.engine.cache_books import build_cache_desk
+from novacron.engine.cache_books import AroundChoice, as_it_is, build_cache_desk
 from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
+from novacron.engine.kv_trace import KVTrace
 from novacron.engine.output_pacer import OutputPacer
 from novacron.engine.pulse import Pulse, PulseMemory
 from novacron.engine.structured_output import GrammarCompiler
@@ -43,6 +44,7 @@ from novacron.quality.document import Document
 from novacron.records import wire
 from novacron.records.output import EngineOutput, WatchStats
 from novacron.records.request import Request
+from novacron.scheduler.request_state import RequestState
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation_choice import build_speculation
@@ -91,8 +93,14 @@ def load_executor(
     )
 
 
-def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -> EngineCore:
-    """The core of an engine around an executor that has loaded its model."""
+def build_core(
+    config: EngineConfig,
+    executor: Executor,
+    tokenizer_path: Path,
+    around_choice: AroundChoice = as_it_is,
+) -> EngineCore:
+    """The core of an engine around an executor that has loaded its model. `around_choice` may put
+    something between the scheduler and what decides whether blocks are fetched."""
     spec = executor.spec
     kv_cache = KVCacheManager(
         num_blocks=spec.num_blocks,
@@ -102,7 +110,10 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         enable_prefix_caching=config.cache.enable_prefix_caching,
     )
     sessions = Sessions()
-    tiers, desk = build_cache_desk(config, spec, kv_cache, sessions)
+    tiers, desk = build_cache_desk(config, spec, kv_cache, sessions, around_choice)
+    see_end: Callable[[RequestState], None] | None = None
+    if config.cache.kv_trace:
+        see_end = KVTrace(Path(config.cache.kv_trace).expanduser(), spec.block_size).see_end
     scheduler = Scheduler(
         config.scheduler,
         kv_cache,
@@ -116,6 +127,7 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         ),
         tiers=tiers,
         sessions=sessions,
+        see_end=see_end,
     )
 
     def make_grammar_compiler() -> GrammarCompiler:

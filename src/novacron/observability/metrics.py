@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from novacron.records.output import (
     BREAKERS,
+    PRESSURES,
     EngineStats,
     ModelSpec,
     RequestOutput,
@@ -159,9 +160,15 @@ _TABLE = (
     _counter("novacron_kv_tier_hit_tokens", "Prompt tokens brought from a KV tier.", "tier"),
     _counter(
         "novacron_kv_tier_blocks",
-        "KV blocks by what became of them in a tier: stored, parked, loaded, missing, mismatch.",
+        "KV blocks by what became of them in a tier: stored, of these parked, demoted and warmed, "
+        "of the last warm_used; loaded, missing, mismatch.",
         "tier",
         "event",
+    ),
+    _gauge(
+        "novacron_kv_tier_pressure",
+        "How scarce the machine's memory or disk is: 0 low, 1 medium, 2 high, 3 critical.",
+        "tier",
     ),
     _counter("novacron_kv_tier_errors", "Times that a KV tier itself failed.", "tier"),
     _counter("novacron_kv_tier_evictions", "KV blocks that left a tier to make room.", "tier"),
@@ -527,11 +534,15 @@ def _tier_values(stats: EngineStats) -> _Values:
             for event, count in (
                 ("stored", tier.num_stored),
                 ("parked", tier.num_parked),
+                ("demoted", tier.num_demoted),
+                ("warmed", tier.num_warmed),
+                ("warm_used", tier.num_warm_used),
                 ("loaded", tier.num_loaded),
                 ("missing", tier.num_missing),
                 ("mismatch", tier.num_mismatches),
             )
         ],
+        "novacron_kv_tier_pressure": [((t.kind,), PRESSURES.index(t.pressure)) for t in tiers],
         "novacron_kv_tier_errors": [((tier.kind,), tier.num_errors) for tier in tiers],
         "novacron_kv_tier_evictions": [((tier.kind,), tier.num_evicted) for tier in tiers],
         "novacron_kv_tier_regrets": [((tier.kind,), tier.num_regretted) for tier in tiers],

@@ -59,6 +59,7 @@ class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
     is_shared: bool = False
 
 
+PRESSURES: Final = ("low", "medium", "high", "critical")
 BREAKERS: Final = ("closed", "half_open", "open")  # the states of a circuit breaker, best first
 
 
@@ -72,6 +73,9 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     hit_tokens: int = 0  # of prompts, brought from here
     num_stored: int = 0  # blocks, like the next ones
     num_parked: int = 0  # among them, of interrupted work, while a step waited
+    num_demoted: int = 0  # among them, because they left a faster tier
+    num_warmed: int = 0  # among them, brought from disk after the start
+    num_warm_used: int = 0  # of these, found by a request
     num_loaded: int = 0
     num_missing: int = 0  # were expected and gone
     num_mismatches: int = 0  # did not check, and were dropped
@@ -82,6 +86,7 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float = 0.0  # reading, checking and copying
     load_breaker: str = "closed"  # half_open, open: it failed, and is left alone for a while
     store_breaker: str = "closed"
+    pressure: str = "low"  # medium, high, critical: the machine runs out of what it is made of
     codec: CodecTotals | None = None  # where blocks are compressed
 
 
@@ -170,19 +175,20 @@ def _sum_of_sessions(sessions: Sequence[SessionStats]) -> SessionStats:
 
 def _sum_of_tiers(tiers: Sequence[TierStats]) -> TierStats:
     """Of one kind. On disk they share a folder, of which each tells the whole. A breaker counts as
-    open if any is."""
+    open if any is, and the worst pressure is that of all."""
     of_folder = ("capacity_bytes", "used_bytes") if tiers[0].kind == "disk" else ()
     breakers = ("load_breaker", "store_breaker")
     numbers = {
         name: (max if name in of_folder else sum)(getattr(tier, name) for tier in tiers)
         for name in TierStats.__struct_fields__
-        if name not in ("kind", "codec", *breakers)
+        if name not in ("kind", "codec", "pressure", *breakers)
     }
     worst = {
         name: max((getattr(tier, name) for tier in tiers), key=BREAKERS.index) for name in breakers
     }
     codec = sum_of_codecs([tier.codec for tier in tiers if tier.codec is not None])
-    return TierStats(kind=tiers[0].kind, codec=codec, **worst, **numbers)
+    pressure = max((tier.pressure for tier in tiers), key=PRESSURES.index)
+    return TierStats(kind=tiers[0].kind, codec=codec, pressure=pressure, **worst, **numbers)
 
 
 class DraftModelSpec(msgspec.Struct, frozen=True, kw_only=True):

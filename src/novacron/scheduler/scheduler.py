@@ -49,6 +49,10 @@ class _Plan:
     parts: list[ScheduledTokens] = field(default_factory=list)
 
 
+def _see_nothing(state: RequestState) -> None:
+    pass
+
+
 class Scheduler:
     """All live requests of one engine, and the decisions about them.
 
@@ -74,6 +78,7 @@ class Scheduler:
         speculation: Speculation | None = None,
         tiers: Tiers | None = None,
         sessions: Sessions | None = None,
+        see_end: Callable[[RequestState], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -83,6 +88,7 @@ class Scheduler:
         self._speculation = speculation or NoSpeculation()
         self._tiers = tiers or NoTiers()
         self._sessions = Sessions() if sessions is None else sessions
+        self._see_end = see_end or _see_nothing
         self._clock = clock
 
         self._live: dict[str, RequestState] = {}
@@ -542,6 +548,7 @@ class Scheduler:
         else:
             self._waiting.remove(request_id)
         state.status = RequestStatus.FINISHED
+        self._see_end(state)
         if state.request.session and state.first_scheduled_time_s is not None:
             self._sessions.end(state.request.session, state.blocks.hashes, self._clock())
         if not (self._in_flight and is_running):  # else update() does, once the blocks are written

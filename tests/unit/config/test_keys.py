@@ -18,7 +18,7 @@ cache.kv_disk_size cache.kv_disk_path
 cache.kv_redis_url cache.kv_redis_size cache.kv_redis_ttl cache.kv_redis_prefix
 cache.kv_redis_deadline cache.kv_object_url cache.kv_object_size cache.kv_object_deadline
 cache.kv_object_refresh cache.kv_tier_order
-cache.kv_prefetch cache.kv_prefetch_bandwidth cache.kv_pin_share cache.kv_scope_share
+cache.kv_prefetch cache.kv_prefetch_bandwidth cache.kv_trace cache.kv_pin_share cache.kv_scope_share
 cache.kv_tier_profile cache.kv_ram_compression cache.kv_ram_max_error cache.kv_disk_compression
 cache.kv_disk_max_error
 scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_policy
