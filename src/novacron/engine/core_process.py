@@ -34,7 +34,7 @@ from novacron.errors import NovaCronError
 from novacron.executor.executor import Executor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
-from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
+from novacron.executor.parallel_limits import refuse_with_ranks
 from novacron.executor.quality_watch import QualityWatch
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.observability.logs import configure_logging
@@ -71,7 +71,7 @@ def load_executor(
         find_draft_model(config, model_path)  # refuses settings that contradict each other
         return MultiprocessExecutor(
             config.model,
-            without_tiers(config.cache),
+            config.cache,
             config.scheduler,
             model_path=model_path,
             progress=progress,

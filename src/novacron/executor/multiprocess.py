@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.remote_tiers import require_extras
 from novacron.errors import EngineDead
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
@@ -22,6 +23,7 @@ from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_team import RankTeam
+from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import (
     Phases,
@@ -38,7 +40,7 @@ from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
-from novacron.runner.led_step import LedBlocks, LedStep
+from novacron.runner.led_step import LedStep
 from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
@@ -52,7 +54,7 @@ def _ignore(message: str) -> None:
 
 class MultiprocessExecutor:
     """Loads the model in `model_path` when made, `tensor_parallel_size` ranks at once, and computes
-    steps. Implements Executor, without KV tiers and draft models.
+    steps. Implements Executor, without draft models.
 
     Raises ModelLoadError, ConfigError, and EngineDead if a rank ends. `on_loss` gets a sentence,
     from another thread, if one ends later; the next step, or that which is running, raises
@@ -72,6 +74,7 @@ class MultiprocessExecutor:
     ) -> None:
         phases = Phases(progress)
         with phases.timed("config"):
+            require_extras(cache)
             num_ranks, num_threads = model.tensor_parallel_size, threads_of_rank(model)
             blueprint = draw_blueprint(model, model_path, num_threads).of_rank(0, num_ranks)
             torch.set_num_threads(num_threads)
@@ -86,8 +89,13 @@ class MultiprocessExecutor:
             )
             logger.info("memory: %s", plan.summary)
             memory = RankMemory(
-                blueprint, scheduler, block_size=cache.block_size, max_model_len=plan.max_model_len
+                blueprint,
+                cache,
+                scheduler,
+                num_blocks=plan.num_blocks,
+                max_model_len=plan.max_model_len,
             )
+        self._tiers: TieredBlocks | None = None  # a first step knows none
         self._on_loss = on_loss
         self._link: RankLink | None = None
         self._team = RankTeam(
@@ -106,7 +114,7 @@ class MultiprocessExecutor:
             if blueprint.kernels.has_threads:
                 torch.set_num_threads(1)  # two pools would wait for each other's cores
             with phases.timed("kv_cache"):
-                kv_tensors = allocate_cache(blueprint, plan.num_blocks, cache)
+                kv_tensors = allocate_cache(blueprint, plan.num_blocks, cache, memory.kv_blocks)
                 decoder.set_context(plan.max_model_len)
             batch = make_batch(
                 blueprint,
@@ -118,7 +126,7 @@ class MultiprocessExecutor:
             own = capture_step(decoder, kv_tensors.layers, batch)
             self._runner = ModelRunner(
                 LedStep(own, self._team),
-                LedBlocks(kv_tensors, self._team),
+                kv_tensors,
                 batch,
                 eos_token_ids=blueprint.eos_token_ids,
                 choose=blueprint.kernels.choose,
@@ -126,6 +134,7 @@ class MultiprocessExecutor:
             with phases.timed("warm_up"):
                 warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
             self._team.forget_meeting_point()
+            self._tiers = TieredBlocks(blueprint, decoder, digest, plan, kv_tensors, model, cache)
         except BaseException:
             self.shutdown()
             raise
@@ -137,6 +146,8 @@ class MultiprocessExecutor:
             kv_tensors,
             version=version_of(digest, decoder, plan.max_model_len),
             load_phases_s=phases.times_s,
+            kv_tiers=self._tiers.specs,
+            kv_loss=self._tiers.kv_loss,
             rank_pids=self._team.pids,
         )
 
@@ -148,6 +159,14 @@ class MultiprocessExecutor:
         raise AssertionError("no draft model was loaded")
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
+        if self._tiers is None:
+            return self._compute(scheduler_output)
+        self._tiers.begin_step(scheduler_output)
+        result = self._compute(scheduler_output)
+        self._tiers.end_step()
+        return result
+
+    def _compute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         try:
             return self._runner.execute(scheduler_output)
         except GroupLost:
@@ -158,13 +177,17 @@ class MultiprocessExecutor:
             raise
 
     def move_blocks(self, orders: BlockOrders) -> None:
-        raise AssertionError("there are no KV tiers")
+        assert self._tiers is not None
+        self._tiers.move(orders)
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
-        return None
+        return None if self._tiers is None else self._tiers.news(wait_s)
 
     def shutdown(self) -> None:
-        """End the other ranks; this one's tensors go with this object."""
+        """End the other ranks; this one's tensors go with this object. What tiers still have to
+        store gets a moment."""
+        if self._tiers is not None:
+            self._tiers.close()
         self._give_up()
         self._team.close()
 

@@ -45,13 +45,7 @@ class ComputeLogits(msgspec.Struct, frozen=True, array_like=True, tag=1):
     places: tuple[int, ...]
 
 
-class ZeroBlocks(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Zero these blocks before the next step."""
-
-    block_ids: tuple[int, ...]
-
-
-ToRank = RunStep | ComputeLogits | ZeroBlocks
+ToRank = RunStep | ComputeLogits
 
 
 class RankReady(msgspec.Struct, frozen=True, array_like=True, tag=0):

@@ -32,7 +32,6 @@ from novacron.executor.rank_messages import (
     RankReady,
     RunStep,
     ToRank,
-    ZeroBlocks,
 )
 from novacron.executor.worker import allocate_cache, load_model, make_batch
 from novacron.kernels.native.library import GroupLost
@@ -50,8 +49,9 @@ class RankWorker:
         blueprint = blueprint.of_rank(arguments.rank, arguments.num_ranks)
         memory = RankMemory(
             blueprint,
+            cache,
             scheduler,
-            block_size=cache.block_size,
+            num_blocks=arguments.num_blocks,
             max_model_len=arguments.max_model_len,
             descriptor=arguments.descriptor,
         )
@@ -61,7 +61,7 @@ class RankWorker:
         if blueprint.kernels.has_threads:
             torch.set_num_threads(1)
         decoder.set_context(arguments.max_model_len)
-        self._kv_tensors = allocate_cache(blueprint, arguments.num_blocks, cache)
+        kv_tensors = allocate_cache(blueprint, arguments.num_blocks, cache, memory.kv_blocks)
         self._batch = make_batch(
             blueprint,
             scheduler,
@@ -69,7 +69,7 @@ class RankWorker:
             max_model_len=arguments.max_model_len,
             arrays=memory.arrays,
         )
-        self._step = capture_step(decoder, self._kv_tensors.layers, self._batch)
+        self._step = capture_step(decoder, kv_tensors.layers, self._batch)
         self._hidden_TD = torch.empty(0)
 
     @torch.inference_mode()
@@ -83,8 +83,6 @@ class RankWorker:
                     self._step.logits(self._hidden_TD, places)
             case ComputeLogits(places):
                 self._step.logits(self._hidden_TD, places)
-            case ZeroBlocks(block_ids):
-                self._kv_tensors.zero(block_ids)
 
 
 def main() -> None:

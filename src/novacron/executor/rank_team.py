@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,6 @@ from novacron.executor.rank_messages import (
     RankFailed,
     RunStep,
     ToRank,
-    ZeroBlocks,
 )
 from novacron.runner.input_batch import StepInput
 
@@ -101,9 +100,6 @@ class RankTeam:
 
     def compute_logits(self, places: Sequence[int]) -> None:
         self._tell(ComputeLogits(tuple(places)))
-
-    def zero_blocks(self, block_ids: Collection[int]) -> None:
-        self._tell(ZeroBlocks(tuple(block_ids)))
 
     def close(self) -> None:
         """End them. Harmless when called again."""

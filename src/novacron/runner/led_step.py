@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from novacron.runner.captured_step import DecoderStep
 from novacron.runner.input_batch import StepInput
-from novacron.runner.kv_tensors import KVTensors
 
 
 class Lead(Protocol):
@@ -20,8 +19,6 @@ class Lead(Protocol):
         ...
 
     def compute_logits(self, places: Sequence[int]) -> None: ...
-
-    def zero_blocks(self, block_ids: Collection[int]) -> None: ...
 
 
 class LedStep:
@@ -43,18 +40,3 @@ class LedStep:
             assert not announced, "the logits that were announced come first"
             self._lead.compute_logits(places)
         return self._own.logits(hidden_TD, places)
-
-
-class LedBlocks:
-    """Implements TaintedBlocks on rank 0: what it zeroes, all ranks zero."""
-
-    def __init__(self, own: KVTensors, lead: Lead) -> None:
-        self._own, self._lead = own, lead
-
-    def taint(self, block_ids: Iterable[int]) -> None:
-        self._own.taint(block_ids)
-
-    def clean(self, block_ids: Iterable[int]) -> None:
-        zeroed = self._own.clean(block_ids)
-        if zeroed:
-            self._lead.zero_blocks(zeroed)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from novacron.config.engine import (
     WatchConfig,
 )
 from novacron.errors import ConfigError
-from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
+from novacron.executor.parallel_limits import refuse_with_ranks
 
 DRAFT = SpeculativeConfig(speculative_method="draft")
 PAIR = EngineConfig(model=ModelConfig(tensor_parallel_size=2))
@@ -30,10 +29,6 @@ PAIR = EngineConfig(model=ModelConfig(tensor_parallel_size=2))
             {"speculative": SpeculativeConfig(speculative_method="draft")},
         ),
         ("quality_watch", {"watch": WatchConfig(quality_watch=0.1)}),
-        ("kv_ram_size", {"cache": CacheConfig(kv_ram_size=2**30)}),
-        ("kv_disk_size", {"cache": CacheConfig(kv_disk_size=2**30)}),
-        ("kv_redis_url", {"cache": CacheConfig(kv_redis_url="redis://host")}),
-        ("kv_object_url", {"cache": CacheConfig(kv_object_url="s3://bucket")}),
     ],
 )
 def test_what_ranks_cannot_do_is_refused_by_name(name: str, changes: dict[str, Any]) -> None:
@@ -44,15 +39,5 @@ def test_what_ranks_cannot_do_is_refused_by_name(name: str, changes: dict[str, A
 def test_what_ranks_can_do_passes() -> None:
     refuse_with_ranks(PAIR)
     guessing = SpeculativeConfig(speculative_method="ngram")
-    refuse_with_ranks(replace(PAIR, speculative=guessing, cache=CacheConfig(kv_disk_size=0)))
-
-
-def test_tiers_that_nobody_asked_for_are_left_out_and_that_is_said(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-    assert without_tiers(CacheConfig()) == CacheConfig(kv_ram_size=0, kv_disk_size=0)
-    assert "not kept in RAM or on disk" in caplog.text
-    caplog.clear()
-    without_tiers(CacheConfig(kv_ram_size=0, kv_disk_size=0))
-    assert not caplog.text
+    tiers = CacheConfig(kv_ram_size=2**30, kv_redis_url="redis://host")
+    refuse_with_ranks(replace(PAIR, speculative=guessing, cache=tiers))
