@@ -27,6 +27,7 @@ from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
 from novacron.engine.output_pacer import OutputPacer
+from novacron.engine.rank_news import RankNews
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.watched_answers import WatchedAnswers
@@ -50,6 +51,7 @@ EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
 _WATCH_POLL_MS = 50
 _NEWS_POLL_MS = 50
+_RANKS_POLL_MS = 250
 
 logger = logging.getLogger(__name__)
 
@@ -212,11 +214,13 @@ class _Loop:
         mailbox: _Mailbox,
         pacer: OutputPacer,
         watch: _NoWatch | _Watch,
+        ranks: RankNews,
     ) -> None:
         self._core = core
         self._mailbox = mailbox
         self._pacer = pacer
         self._watch = watch
+        self._ranks = ranks
         self._is_scoring = False
 
     def run(self) -> None:
@@ -252,14 +256,16 @@ class _Loop:
             num_scored = self._watch.num_scored
             self._is_scoring = self._watch.work(is_idle=not self._core.has_work)
             has_news = not self._core.has_work and self._core.take_block_news()
-            if has_news or self._watch.num_scored != num_scored:
+            if has_news or self._watch.num_scored != num_scored or self._ranks.is_there:
                 self._send(())  # which nobody would hear of before the next request
 
     def _patience_ms(self, progressed: bool) -> int | None:
         """How long to wait for messages: not at all while steps compute something."""
         if not self._core.has_work:
             if not self._watch.has_work:
-                return _NEWS_POLL_MS if self._core.awaits_block_news else None
+                if self._core.awaits_block_news:
+                    return _NEWS_POLL_MS
+                return _RANKS_POLL_MS if self._ranks.can_come else None
             return 0 if self._is_scoring else _WATCH_POLL_MS
         return 0 if progressed or self._core.is_loading else _COMPILING_POLL_MS
 
@@ -276,7 +282,7 @@ class _Loop:
 
     def _send(self, outputs: tuple[EngineOutput, ...]) -> None:
         stats = msgspec.structs.replace(self._core.stats(), watch=self._watch.stats())
-        self._mailbox.send(wire.Outputs(outputs, stats))
+        self._mailbox.send(wire.Outputs(outputs, self._ranks.told_in(stats)))
 
 
 def run(arguments: EngineArguments, import_time_s: float) -> None:
@@ -303,7 +309,8 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
     gc.enable()  # which __main__ had put off
     mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
     try:
-        _Loop(core, mailbox, OutputPacer(config.stream_flush_interval), watch).run()
+        pacer = OutputPacer(config.stream_flush_interval)
+        _Loop(core, mailbox, pacer, watch, RankNews(executor)).run()
     finally:
         core.shutdown()
         mailbox.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,6 @@ import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
 from novacron.config.remote_tiers import require_extras
-from novacron.errors import EngineDead
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
@@ -34,8 +34,6 @@ from novacron.executor.worker import (
     model_spec,
     version_of,
 )
-from novacron.kernels.native.library import GroupLost
-from novacron.kernels.ranks import RankLink
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
@@ -56,9 +54,9 @@ class MultiprocessExecutor:
     """Loads the model in `model_path` when made, `tensor_parallel_size` ranks at once, and computes
     steps. Implements Executor, without draft models.
 
-    Raises ModelLoadError, ConfigError, and EngineDead if a rank ends. `on_loss` gets a sentence,
-    from another thread, if one ends later; the next step, or that which is running, raises
-    EngineDead then.
+    A rank that ends, or is late by more than `rank_timeout`, is replaced; the step that runs, or
+    the next one, takes as long as that lasts. Raises ModelLoadError and ConfigError, and EngineDead
+    if a rank cannot be replaced: `on_loss` gets a sentence then, from another thread.
     """
 
     def __init__(
@@ -96,21 +94,21 @@ class MultiprocessExecutor:
                 max_model_len=plan.max_model_len,
             )
         self._tiers: TieredBlocks | None = None  # a first step knows none
-        self._on_loss = on_loss
-        self._link: RankLink | None = None
+        self._memory = memory
+        self._link = memory.join(Path(), model.rank_timeout)
+        blueprint = blueprint.joined_by(self._link.communicator)
         self._team = RankTeam(
             _arguments(model, cache, scheduler, model_path, num_threads, plan, memory),
-            self._see_loss,
+            self._link,
+            on_loss,
         )
         try:
-            memory.shared.close_descriptor()
-            self._link = memory.join(self._team.meeting_point)
-            blueprint = blueprint.joined_by(self._link.communicator)
             with phases.timed("weights"):
+                started_s = time.monotonic()
                 decoder, digest = load_model(
                     blueprint, model, lambda fraction: progress("weights", fraction)
                 )
-                self._team.wait_until_ready()
+                self._team.begin(digest, time.monotonic() - started_s)
             if blueprint.kernels.has_threads:
                 torch.set_num_threads(1)  # two pools would wait for each other's cores
             with phases.timed("kv_cache"):
@@ -133,7 +131,6 @@ class MultiprocessExecutor:
             )
             with phases.timed("warm_up"):
                 warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
-            self._team.forget_meeting_point()
             self._tiers = TieredBlocks(blueprint, decoder, digest, plan, kv_tensors, model, cache)
         except BaseException:
             self.shutdown()
@@ -155,6 +152,15 @@ class MultiprocessExecutor:
     def spec(self) -> ModelSpec:
         return self._spec
 
+    @property
+    def rank_pids(self) -> tuple[int, ...]:
+        """Those of the ranks other than 0, as they are now."""
+        return self._team.pids
+
+    @property
+    def num_ranks_replaced(self) -> int:
+        return self._team.num_replaced
+
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         raise AssertionError("no draft model was loaded")
 
@@ -168,13 +174,12 @@ class MultiprocessExecutor:
 
     def _compute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         try:
-            return self._runner.execute(scheduler_output)
-        except GroupLost:
-            assert self._link is not None
-            raise EngineDead(f"The step cannot be computed: {self._link.loss}.") from None
+            result = self._runner.execute(scheduler_output)
         except BaseException:
-            self._give_up()
+            self._link.give_up()
             raise
+        self._team.see_step()
+        return result
 
     def move_blocks(self, orders: BlockOrders) -> None:
         assert self._tiers is not None
@@ -188,16 +193,9 @@ class MultiprocessExecutor:
         store gets a moment."""
         if self._tiers is not None:
             self._tiers.close()
-        self._give_up()
+        self._link.give_up()
         self._team.close()
-
-    def _give_up(self) -> None:
-        if self._link is not None:
-            self._link.give_up()
-
-    def _see_loss(self, message: str) -> None:
-        self._give_up()
-        self._on_loss(message)
+        self._memory.shared.close_descriptor()
 
 
 def threads_of_rank(model: ModelConfig) -> int:
@@ -232,5 +230,4 @@ def _arguments(
         max_model_len=plan.max_model_len,
         descriptor=memory.shared.descriptor,
         socket=-1,
-        meeting_point="",
     )

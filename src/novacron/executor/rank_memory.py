@@ -15,8 +15,6 @@ from novacron.parallel.shared_memory import Piece, SharedMemory
 from novacron.runner.input_batch import StepArrays
 from novacron.runner.kv_tensors import shape_of_blocks
 
-PATIENCE_S = 30.0
-
 
 class RankMemory:
     """The memory of the ranks of `blueprint`, mapped into this process. Each of them names the same
@@ -57,14 +55,14 @@ class RankMemory:
         self.kv_blocks = tensors["kv_blocks"]
         self.arrays = StepArrays(**{name: tensors[name].numpy() for name in shapes})
 
-    def join(self, meeting_point: Path) -> RankLink:
+    def join(self, meeting_point: Path, patience_s: float) -> RankLink:
         """The way to the other ranks. `meeting_point` is a file that is not there yet, for those
-        whose kernels have no way of their own; they wait for each other here."""
+        whose kernels have no way of their own. `patience_s`: how long another may be late."""
         group, kernels = self._blueprint.group, self._blueprint.kernels.ranks
         if kernels is not None:
-            return kernels.join(group.rank, group.size, self.shared.tensors)
+            return kernels.join(group.rank, group.size, self.shared.tensors, patience_s)
         return _GlooLink(
-            GlooCommunicator(meeting_point, group.rank, group.size, patience_s=PATIENCE_S)
+            GlooCommunicator(meeting_point, group.rank, group.size, patience_s=patience_s)
         )
 
 
@@ -72,12 +70,17 @@ class _GlooLink:
     """Implements RankLink. Who waits for a rank that is gone gets an exception from Gloo."""
 
     loss = None
+    late_rank = None
 
     def __init__(self, communicator: GlooCommunicator) -> None:
         self.communicator = communicator
+        self.begin_anew = communicator.begin_anew
 
     def give_up(self) -> None:
-        pass
+        """They notice it by themselves, if need be when their patience ends."""
+
+    def reset(self) -> None:
+        """Who meets at the same file is a group."""
 
 
 def _exchange_size(blueprint: Blueprint, max_tokens: int) -> ExchangeSize:

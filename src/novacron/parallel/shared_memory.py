@@ -49,5 +49,7 @@ class SharedMemory:
             start += piece.num_bytes
 
     def close_descriptor(self) -> None:
-        """Once all who shall inherit it have. The memory stays."""
-        os.close(self.descriptor)
+        """Once all who shall inherit it have. The memory stays. Harmless when called again."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
