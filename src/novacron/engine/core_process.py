@@ -70,14 +70,15 @@ def load_executor(
     Raises ConfigError and ModelLoadError."""
     if config.model.tensor_parallel_size > 1:
         refuse_with_ranks(config)
-        find_draft_model(config, model_path)  # refuses settings that contradict each other
         return MultiprocessExecutor(
             config.model,
             config.cache,
             config.scheduler,
             model_path=model_path,
+            draft_path=find_draft_model(config, model_path),
             progress=progress,
             speculative=config.speculative,
+            shared=config.shared,
             on_loss=on_loss,
         )
     return InlineExecutor(

@@ -10,15 +10,24 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.engine import (
+    CacheConfig,
+    ModelConfig,
+    SchedulerConfig,
+    SharedDevice,
+    SpeculativeConfig,
+)
 from novacron.config.remote_tiers import require_extras
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
+from novacron.executor.draft_model import DraftModel
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
+from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
@@ -34,14 +43,17 @@ from novacron.executor.worker import (
     model_spec,
     version_of,
 )
+from novacron.kernels.choice import choose_kernels
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
+from novacron.runner.draft_runner import DraftRunner
 from novacron.runner.led_step import LedStep
 from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
+_ALONE = SharedDevice()
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +64,8 @@ def _ignore(message: str) -> None:
 
 class MultiprocessExecutor:
     """Loads the model in `model_path` when made, `tensor_parallel_size` ranks at once, and computes
-    steps. Implements Executor, without draft models.
+    steps. Implements Executor. A draft model is rank 0's alone, with the threads of all ranks: they
+    have nothing else to do while it guesses.
 
     A rank that ends, or is late by more than `rank_timeout`, is replaced; the step that runs, or
     the next one, takes as long as that lasts. Raises ModelLoadError and ConfigError, and EngineDead
@@ -66,24 +79,31 @@ class MultiprocessExecutor:
         scheduler: SchedulerConfig,
         *,
         model_path: Path,
+        draft_path: Path | None = None,
         progress: Progress,
         speculative: SpeculativeConfig = _NO_SPECULATION,
+        shared: SharedDevice = _ALONE,
         on_loss: Callable[[str], None] = _ignore,
     ) -> None:
         phases = Phases(progress)
         with phases.timed("config"):
             require_extras(cache)
             num_ranks, num_threads = model.tensor_parallel_size, threads_of_rank(model)
-            blueprint = draw_blueprint(model, model_path, num_threads).of_rank(0, num_ranks)
+            whole = draw_blueprint(model, model_path, num_threads)
+            blueprint = whole.of_rank(0, num_ranks)
+            draft = None if draft_path is None else _draft_of(whole, draft_path, model)
             torch.set_num_threads(num_threads)
             keep_freed_memory()
+            shape, measured = blueprint.shape(), measure_device_memory(blueprint.device, cache)
             plan = plan_memory(
-                blueprint.shape(),
-                measure_device_memory(blueprint.device, cache),
+                shape,
+                before_all(measured, shared.free_bytes, shape),
                 cache,
                 scheduler,
                 speculative,
                 max_model_len=model.max_model_len,
+                draft=None if draft is None else draft.shape(),
+                neighbours=draw_neighbours(blueprint, draft, shared, model, scheduler, speculative),
             )
             logger.info("memory: %s", plan.summary)
             memory = RankMemory(
@@ -94,6 +114,7 @@ class MultiprocessExecutor:
                 max_model_len=plan.max_model_len,
             )
         self._tiers: TieredBlocks | None = None  # a first step knows none
+        self._draft_runner: DraftRunner | None = None
         self._memory = memory
         self._link = memory.join(Path(), model.rank_timeout)
         blueprint = blueprint.joined_by(self._link.communicator)
@@ -109,6 +130,10 @@ class MultiprocessExecutor:
                     blueprint, model, lambda fraction: progress("weights", fraction)
                 )
                 self._team.begin(digest, time.monotonic() - started_s)
+            draft_model: DraftModel | None = None
+            if draft is not None:
+                with phases.timed("draft_weights"):
+                    draft_model = DraftModel(draft)
             if blueprint.kernels.has_threads:
                 torch.set_num_threads(1)  # two pools would wait for each other's cores
             with phases.timed("kv_cache"):
@@ -129,8 +154,21 @@ class MultiprocessExecutor:
                 eos_token_ids=blueprint.eos_token_ids,
                 choose=blueprint.kernels.choose,
             )
+            if draft_model is not None:
+                self._draft_runner = draft_model.make_runner(
+                    kv_tensors,
+                    scheduler,
+                    max_model_len=plan.max_model_len,
+                    vocab_size=blueprint.config.vocab_size,
+                    eos_token_ids=blueprint.eos_token_ids,
+                )
             with phases.timed("warm_up"):
-                warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
+                warm_up(
+                    self,
+                    max_model_len=plan.max_model_len,
+                    block_size=cache.block_size,
+                    is_drafting=draft_model is not None,
+                )
             self._tiers = TieredBlocks(blueprint, decoder, digest, plan, kv_tensors, model, cache)
         except BaseException:
             self.shutdown()
@@ -143,6 +181,7 @@ class MultiprocessExecutor:
             kv_tensors,
             version=version_of(digest, decoder, plan.max_model_len),
             load_phases_s=phases.times_s,
+            draft_model=draft_model.spec if draft_model else None,
             kv_tiers=self._tiers.specs,
             kv_loss=self._tiers.kv_loss,
             rank_pids=self._team.pids,
@@ -162,7 +201,8 @@ class MultiprocessExecutor:
         return self._team.num_replaced
 
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
-        raise AssertionError("no draft model was loaded")
+        assert self._draft_runner is not None, "no draft model was loaded"
+        return self._draft_runner.draft(scheduler_output)
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         if self._tiers is None:
@@ -179,6 +219,8 @@ class MultiprocessExecutor:
             self._link.give_up()
             raise
         self._team.see_step()
+        if self._draft_runner is not None:
+            self._draft_runner.follow(scheduler_output, result)
         return result
 
     def move_blocks(self, orders: BlockOrders) -> None:
@@ -196,6 +238,11 @@ class MultiprocessExecutor:
         self._link.give_up()
         self._team.close()
         self._memory.shared.close_descriptor()
+
+
+def _draft_of(whole: Blueprint, path: Path, model: ModelConfig) -> Blueprint:
+    kernels = choose_kernels(model.kernels, whole.device, whole.dtype, choose_num_threads(model))
+    return replace(whole.of_draft(path), kernels=kernels)
 
 
 def threads_of_rank(model: ModelConfig) -> int:

@@ -10,8 +10,6 @@ def refuse_with_ranks(config: EngineConfig) -> None:
     """Raises ConfigError for settings that several ranks cannot follow."""
     size = config.model.tensor_parallel_size
     asked_for = {
-        "variants": bool(config.model.variants or config.shared.others),
-        "speculative_method draft": config.speculative.speculative_method == "draft",
         "quality_watch": config.watch.quality_watch > 0,
         "compilation": config.model.compilation != "off",
         "device cuda": config.model.device == "cuda",

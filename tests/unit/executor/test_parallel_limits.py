@@ -15,19 +15,13 @@ from novacron.config.engine import (
 from novacron.errors import ConfigError
 from novacron.executor.parallel_limits import refuse_with_ranks
 
-DRAFT = SpeculativeConfig(speculative_method="draft")
 PAIR = EngineConfig(model=ModelConfig(tensor_parallel_size=2))
 
 
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("variants", {"model": ModelConfig(tensor_parallel_size=2, variants=("int8",))}),
         ("device cuda", {"model": ModelConfig(tensor_parallel_size=2, device="cuda")}),
-        (
-            "speculative_method draft",
-            {"speculative": SpeculativeConfig(speculative_method="draft")},
-        ),
         ("quality_watch", {"watch": WatchConfig(quality_watch=0.1)}),
     ],
 )
@@ -38,6 +32,7 @@ def test_what_ranks_cannot_do_is_refused_by_name(name: str, changes: dict[str, A
 
 def test_what_ranks_can_do_passes() -> None:
     refuse_with_ranks(PAIR)
-    guessing = SpeculativeConfig(speculative_method="ngram")
+    guessing = SpeculativeConfig(speculative_method="draft")
+    precisions = ModelConfig(tensor_parallel_size=2, variants=("int8",))
     tiers = CacheConfig(kv_ram_size=2**30, kv_redis_url="redis://host")
-    refuse_with_ranks(replace(PAIR, speculative=guessing, cache=tiers))
+    refuse_with_ranks(replace(PAIR, model=precisions, speculative=guessing, cache=tiers))
