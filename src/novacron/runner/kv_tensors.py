@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.kernels.kv_format import LayerFormat, choose_kv_formats
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.pages import populate_pages, zero_pages
+from novacron.kernels.shared_pages import SharedPages
 from novacron.models.decoder_config import DecoderConfig
 from novacron.models.layers.attention import local_kv_heads
 from novacron.parallel.groups import ParallelGroup
@@ -59,12 +60,15 @@ class KVTensors:
         self.layers = tuple(
             KVLayer(next(parts), next(parts), layer, block_size) for layer in formats
         )
+        self._shared = None if memory is None else SharedPages(memory)
         self._host_blocks = self._blocks.numpy() if device.type == "cpu" else None
         self._tainted: set[int] = set()
 
     def populate(self, num_bytes: int) -> None:
         """Have memory ready for the blocks that are used first, on CPU. Does not wait."""
-        if self._host_blocks is not None:
+        if self._shared is not None:
+            self._shared.want(num_bytes)
+        elif self._host_blocks is not None:
             populate_pages(self._blocks, num_bytes)
 
     @property
@@ -104,8 +108,10 @@ class KVTensors:
         """Remember that these blocks may hold NaN."""
         self._tainted.update(block_ids)
 
-    def clean(self, block_ids: Iterable[int]) -> None:
+    def clean(self, block_ids: Collection[int]) -> None:
         """Zero those of the blocks, about to be written by a request, that are tainted."""
+        if self._shared is not None and block_ids:  # lower numbers are used first
+            self._shared.want((max(block_ids) + 1) * self.block_bytes)
         if not self._tainted:
             return
         found = self._tainted.intersection(block_ids)
