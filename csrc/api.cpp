@@ -156,6 +156,10 @@ void novacron_leave(novacron::RankGroup* group) { delete group; }
 
 void novacron_give_up(novacron::RankGroup* group) { group->give_up(); }
 
+void novacron_begin_anew(novacron::RankGroup* group) { group->begin_anew(); }
+
+void novacron_reset(novacron::RankGroup* group) { group->reset(); }
+
 int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank) {
   *rank = group->lost_rank();
   return group->loss();

@@ -306,6 +306,8 @@ NOVACRON_API novacron::RankGroup* novacron_join(void* memory, int32_t rank, int3
 // Others wait for this rank in vain afterwards.
 NOVACRON_API void novacron_leave(novacron::RankGroup* group);
 NOVACRON_API void novacron_give_up(novacron::RankGroup* group);
+NOVACRON_API void novacron_begin_anew(novacron::RankGroup* group);
+NOVACRON_API void novacron_reset(novacron::RankGroup* group);
 // 0 while the group is whole, else a Loss, and the rank that was waited for.
 NOVACRON_API int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank);
 

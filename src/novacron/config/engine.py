@@ -101,6 +101,11 @@ class ModelConfig:
         "the KV cache, and its share of num_threads: 1, 2 or 4; on CPU only so far",
         flags=("-tp",),
     )
+    rank_timeout: float = setting(
+        10.0,
+        "seconds that one of several ranks may be late before it is taken to hang, killed and "
+        "replaced by a new process",
+    )
     kernels: Literal["auto", "native", "torch"] = setting(
         "auto",
         "what computes on CPU: our native kernels or PyTorch; auto: native where they are built",
@@ -122,6 +127,9 @@ class ModelConfig:
             self.tensor_parallel_size in (1, 2, 4), "tensor_parallel_size",
             self.tensor_parallel_size, "choose 1, 2 or 4",
         )  # fmt: skip
+        require(
+            self.rank_timeout > 0, "rank_timeout", self.rank_timeout, "give seconds, such as 10"
+        )
         require(
             self.packed_cache_size >= 0, "packed_cache_size", self.packed_cache_size,
             "give a size such as 32Gi, or 0",

@@ -29,6 +29,7 @@ from novacron.engine.engine_arguments import EngineArguments
 from novacron.engine.kv_trace import KVTrace
 from novacron.engine.output_pacer import OutputPacer
 from novacron.engine.pulse import Pulse, PulseMemory
+from novacron.engine.rank_news import RankNews
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.watched_answers import WatchedAnswers
@@ -36,7 +37,7 @@ from novacron.errors import NovaCronError
 from novacron.executor.executor import Executor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
-from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
+from novacron.executor.parallel_limits import refuse_with_ranks
 from novacron.executor.quality_watch import QualityWatch
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.observability.logs import configure_logging
@@ -53,6 +54,7 @@ EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
 _WATCH_POLL_MS = 50
 _NEWS_POLL_MS = 50
+_RANKS_POLL_MS = 250
 
 logger = logging.getLogger(__name__)
 
@@ -71,14 +73,15 @@ def load_executor(
     Raises ConfigError and ModelLoadError."""
     if config.model.tensor_parallel_size > 1:
         refuse_with_ranks(config)
-        find_draft_model(config, model_path)  # refuses settings that contradict each other
         return MultiprocessExecutor(
             config.model,
-            without_tiers(config.cache),
+            config.cache,
             config.scheduler,
             model_path=model_path,
+            draft_path=find_draft_model(config, model_path),
             progress=progress,
             speculative=config.speculative,
+            shared=config.shared,
             on_loss=on_loss,
         )
     return InlineExecutor(
@@ -226,12 +229,14 @@ class _Loop:
         pacer: OutputPacer,
         watch: _NoWatch | _Watch,
         pulse: Pulse,
+        ranks: RankNews,
     ) -> None:
         self._core = core
         self._mailbox = mailbox
         self._pacer = pacer
         self._watch = watch
         self._pulse = pulse
+        self._ranks = ranks
         self._is_scoring = False
 
     def run(self) -> None:
@@ -270,14 +275,16 @@ class _Loop:
             num_scored = self._watch.num_scored
             self._is_scoring = self._watch.work(is_idle=not self._core.has_work)
             has_news = not self._core.has_work and self._core.take_block_news()
-            if has_news or self._watch.num_scored != num_scored:
+            if has_news or self._watch.num_scored != num_scored or self._ranks.is_there:
                 self._send(())  # which nobody would hear of before the next request
 
     def _patience_ms(self, progressed: bool) -> int | None:
         """How long to wait for messages: not at all while steps compute something."""
         if not self._core.has_work:
             if not self._watch.has_work:
-                return _NEWS_POLL_MS if self._core.awaits_block_news else None
+                if self._core.awaits_block_news:
+                    return _NEWS_POLL_MS
+                return _RANKS_POLL_MS if self._ranks.can_come else None
             return 0 if self._is_scoring else _WATCH_POLL_MS
         return 0 if progressed or self._core.is_loading else _COMPILING_POLL_MS
 
@@ -294,7 +301,7 @@ class _Loop:
 
     def _send(self, outputs: tuple[EngineOutput, ...]) -> None:
         stats = msgspec.structs.replace(self._core.stats(), watch=self._watch.stats())
-        self._mailbox.send(wire.Outputs(outputs, stats))
+        self._mailbox.send(wire.Outputs(outputs, self._ranks.told_in(stats)))
 
 
 def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
@@ -321,7 +328,8 @@ def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
     gc.enable()  # which __main__ had put off
     mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
     try:
-        _Loop(core, mailbox, OutputPacer(config.stream_flush_interval), watch, pulse).run()
+        pacer = OutputPacer(config.stream_flush_interval)
+        _Loop(core, mailbox, pacer, watch, pulse, RankNews(executor)).run()
     finally:
         core.shutdown()
         mailbox.close()

@@ -1,29 +1,18 @@
-"""What several ranks cannot do yet: refused where somebody asks for it, else left out."""
+"""What several ranks cannot do yet: refused where somebody asks for it."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
-
-from novacron.config.engine import CacheConfig, EngineConfig
+from novacron.config.engine import EngineConfig
 from novacron.errors import ConfigError
-
-logger = logging.getLogger(__name__)
 
 
 def refuse_with_ranks(config: EngineConfig) -> None:
     """Raises ConfigError for settings that several ranks cannot follow."""
     size = config.model.tensor_parallel_size
     asked_for = {
-        "variants": bool(config.model.variants or config.shared.others),
-        "speculative_method draft": config.speculative.speculative_method == "draft",
         "quality_watch": config.watch.quality_watch > 0,
         "compilation": config.model.compilation != "off",
         "device cuda": config.model.device == "cuda",
-        "kv_ram_size": bool(config.cache.kv_ram_size),
-        "kv_disk_size": bool(config.cache.kv_disk_size),
-        "kv_redis_url": bool(config.cache.kv_redis_url),
-        "kv_object_url": bool(config.cache.kv_object_url),
     }
     refused = [what for what, is_asked_for in asked_for.items() if is_asked_for]
     if refused:
@@ -31,10 +20,3 @@ def refuse_with_ranks(config: EngineConfig) -> None:
             f"tensor_parallel_size is {size}, which does not go together with "
             f"{', '.join(refused)} yet. Leave one of them out."
         )
-
-
-def without_tiers(cache: CacheConfig) -> CacheConfig:
-    """The settings without KV tiers, which nobody has asked for."""
-    if cache.enable_prefix_caching and None in (cache.kv_ram_size, cache.kv_disk_size):
-        logger.info("KV blocks are not kept in RAM or on disk: several ranks cannot do that yet.")
-    return replace(cache, kv_ram_size=0, kv_disk_size=0)

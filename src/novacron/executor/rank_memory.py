@@ -1,4 +1,4 @@
-"""What the ranks of a host share: the tensors of a step, and what their kernels exchange."""
+"""What the ranks of a host share: KV blocks, the tensors of a step, what their kernels exchange."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.engine import CacheConfig, SchedulerConfig
 from novacron.executor.blueprint import Blueprint
+from novacron.kernels.kv_format import choose_kv_formats
 from novacron.kernels.ranks import ExchangeSize, RankLink
 from novacron.parallel.gloo import GlooCommunicator
 from novacron.parallel.shared_memory import Piece, SharedMemory
 from novacron.runner.input_batch import StepArrays
-
-PATIENCE_S = 30.0
+from novacron.runner.kv_tensors import shape_of_blocks
 
 
 class RankMemory:
@@ -23,9 +23,10 @@ class RankMemory:
     def __init__(
         self,
         blueprint: Blueprint,
+        cache: CacheConfig,
         scheduler: SchedulerConfig,
         *,
-        block_size: int,
+        num_blocks: int,
         max_model_len: int,
         descriptor: int | None = None,
     ) -> None:
@@ -34,9 +35,16 @@ class RankMemory:
             max_num_seqs=scheduler.max_num_seqs,
             max_num_tokens=scheduler.max_num_batched_tokens,
             max_model_len=max_model_len,
-            block_size=block_size,
+            block_size=cache.block_size,
         )
-        pieces = {name: Piece(shape, torch.int64) for name, shape in shapes.items()}
+        blocks = shape_of_blocks(
+            blueprint.config,
+            choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision),
+            num_blocks=num_blocks,
+            block_size=cache.block_size,
+        )
+        pieces = {"kv_blocks": Piece(blocks, torch.uint8)}
+        pieces |= {name: Piece(shape, torch.int64) for name, shape in shapes.items()}
         kernels = blueprint.kernels.ranks
         if kernels is not None:
             size = _exchange_size(blueprint, scheduler.max_num_batched_tokens)
@@ -44,16 +52,17 @@ class RankMemory:
             pieces |= {name: Piece(*piece) for name, piece in exchanged.items()}
         self.shared = SharedMemory(pieces, descriptor)
         tensors = self.shared.tensors
+        self.kv_blocks = tensors["kv_blocks"]
         self.arrays = StepArrays(**{name: tensors[name].numpy() for name in shapes})
 
-    def join(self, meeting_point: Path) -> RankLink:
+    def join(self, meeting_point: Path, patience_s: float) -> RankLink:
         """The way to the other ranks. `meeting_point` is a file that is not there yet, for those
-        whose kernels have no way of their own; they wait for each other here."""
+        whose kernels have no way of their own. `patience_s`: how long another may be late."""
         group, kernels = self._blueprint.group, self._blueprint.kernels.ranks
         if kernels is not None:
-            return kernels.join(group.rank, group.size, self.shared.tensors)
+            return kernels.join(group.rank, group.size, self.shared.tensors, patience_s)
         return _GlooLink(
-            GlooCommunicator(meeting_point, group.rank, group.size, patience_s=PATIENCE_S)
+            GlooCommunicator(meeting_point, group.rank, group.size, patience_s=patience_s)
         )
 
 
@@ -61,12 +70,17 @@ class _GlooLink:
     """Implements RankLink. Who waits for a rank that is gone gets an exception from Gloo."""
 
     loss = None
+    late_rank = None
 
     def __init__(self, communicator: GlooCommunicator) -> None:
         self.communicator = communicator
+        self.begin_anew = communicator.begin_anew
 
     def give_up(self) -> None:
-        pass
+        """They notice it by themselves, if need be when their patience ends."""
+
+    def reset(self) -> None:
+        """Who meets at the same file is a group."""
 
 
 def _exchange_size(blueprint: Blueprint, max_tokens: int) -> ExchangeSize:

@@ -26,7 +26,6 @@ class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int
     descriptor: int
     socket: int
-    meeting_point: str  # for torch.distributed
 
 
 class RunStep(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -45,17 +44,20 @@ class ComputeLogits(msgspec.Struct, frozen=True, array_like=True, tag=1):
     places: tuple[int, ...]
 
 
-class ZeroBlocks(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Zero these blocks before the next step."""
+class BeginAnew(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Forget the step that was cut off. From now on this is the group of ranks numbered `epoch`."""
 
-    block_ids: tuple[int, ...]
+    epoch: int
+    meeting_point: str  # for torch.distributed
 
 
-ToRank = RunStep | ComputeLogits | ZeroBlocks
+ToRank = RunStep | ComputeLogits | BeginAnew
 
 
 class RankReady(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The rank has its weights."""
+    """The rank has its weights, of a checkpoint with this digest."""
+
+    digest: str
 
 
 class RankFailed(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -65,4 +67,10 @@ class RankFailed(msgspec.Struct, frozen=True, array_like=True, tag=1):
     message: str
 
 
-FromRank = RankReady | RankFailed
+class Begun(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The rank has left what it was doing, and is ready for steps of the group `epoch`."""
+
+    epoch: int
+
+
+FromRank = RankReady | RankFailed | Begun

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from torch import Tensor
+
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.memory_plan import MemoryPlan
@@ -58,7 +60,10 @@ def load_model(
         return decoder, digest.result()
 
 
-def allocate_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfig) -> KVTensors:
+def allocate_cache(
+    blueprint: Blueprint, num_blocks: int, cache: CacheConfig, memory: Tensor | None = None
+) -> KVTensors:
+    """In `memory` that ranks share, if they do."""
     return KVTensors(
         blueprint.config,
         blueprint.group,
@@ -66,6 +71,7 @@ def allocate_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfig) ->
         block_size=cache.block_size,
         formats=choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision),
         device=blueprint.device,
+        memory=memory,
     )
 
 
@@ -136,7 +142,7 @@ def model_spec(
         weight_bytes=decoder.weight_bytes * num_ranks,
         num_blocks=kv_tensors.num_blocks,
         block_size=kv_tensors.block_size,
-        kv_cache_bytes=kv_tensors.num_bytes * num_ranks,
+        kv_cache_bytes=kv_tensors.num_bytes,
         kv_precision=plan.capacity.kv_dtype,
         kv_identity=kv_identity_of(blueprint, plan, kv_loss),
         load_phases_s=load_phases_s,

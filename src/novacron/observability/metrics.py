@@ -84,6 +84,9 @@ _TABLE = (
     _counter("vllm:generation_tokens", "Generated tokens."),
     _counter("vllm:request_success", "Requests that ended, by why.", "finished_reason"),
     _counter("vllm:num_preemptions", "Requests put back into the queue for lack of KV blocks."),
+    _counter(
+        "novacron_ranks_replaced", "Ranks that ended or hung, and whose place a new process took."
+    ),
     _counter("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
     _counter("vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache."),
     _counter(
@@ -446,6 +449,7 @@ def _engine_values(engine: EngineSnapshot) -> _Values:
         "vllm:generation_tokens": _one(stats.generation_tokens),
         "llm_tokens_generated": _one(stats.generation_tokens),
         "vllm:num_preemptions": _one(stats.num_preemptions),
+        "novacron_ranks_replaced": _one(stats.num_ranks_replaced),
         "vllm:prefix_cache_queries": _one(stats.prefix_queries_tokens),
         "vllm:prefix_cache_hits": _one(stats.prefix_hits_tokens),
         "vllm:spec_decode_num_drafts": [(method, stats.num_drafts)],

@@ -132,6 +132,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     tier_lookup_s: float = 0.0  # total of looking for prefixes in tiers
     sessions: SessionStats = SessionStats()
     num_pinned_blocks: int = 0  # that tiers keep whatever comes
+    rank_pids: tuple[int, ...] = ()  # processes beside the engine's own that compute its steps
+    num_ranks_replaced: int = 0  # by new processes, because they had ended or hung
 
     def after_the_end(self) -> EngineStats:
         """Those of an engine that is gone: its totals, and nothing that runs or is held."""
@@ -144,6 +146,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
             num_cached_blocks=0,
             num_loading=0,
             num_pinned_blocks=0,
+            rank_pids=(),
         )
 
 
@@ -155,7 +158,7 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
     numbers = {
         name: sum(getattr(one, name) for one in stats)
         for name in EngineStats.__struct_fields__
-        if name not in ("watch", "speculative_method", "kv_tiers", "sessions")
+        if name not in ("watch", "speculative_method", "kv_tiers", "sessions", "rank_pids")
     }
     tiers: dict[str, list[TierStats]] = {}
     for tier in (tier for one in stats for tier in one.kv_tiers):
@@ -164,6 +167,7 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
         speculative_method=stats[0].speculative_method,
         kv_tiers=tuple(map(_sum_of_tiers, tiers.values())),
         sessions=_sum_of_sessions([one.sessions for one in stats]),
+        rank_pids=tuple(pid for one in stats for pid in one.rank_pids),
         **numbers,
     )
 

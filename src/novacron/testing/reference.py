@@ -22,6 +22,7 @@ from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.models.decoder import Decoder, build_decoder
+from novacron.models.decoder_config import DecoderConfig
 from novacron.models.loading import load_weights
 from novacron.models.model_files import read_model_files
 from novacron.models.registry import find_family
@@ -36,8 +37,10 @@ from novacron.records.step import (
     SchedulerOutput,
 )
 from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors, plain_formats
+from novacron.runner.kv_tensors import KVTensors, plain_formats, shape_of_blocks
 from novacron.scheduler.scheduler import Scheduler
+
+_BLOCK_SIZE = 8
 
 
 class Judge:
@@ -114,12 +117,14 @@ def logits_in_chunks(
     *,
     max_model_len: int,
     group: ParallelGroup = SINGLE,
+    kv_blocks: Tensor | None = None,
 ) -> Tensor:
-    """Logits at every position of a prompt that is computed in `chunks` of so many tokens."""
+    """Logits at every position of a prompt that is computed in `chunks` of so many tokens. The KV
+    cache is `kv_blocks`, of `shape_of_kv_blocks`, where it is given."""
     assert sum(chunks) == len(token_ids)
     device = decoder.norm.weight.device
     decoder.set_context(max_model_len)
-    block_size = 8
+    block_size = _BLOCK_SIZE
     num_blocks = -(-len(token_ids) // block_size)
     kv_tensors = KVTensors(
         decoder.config,
@@ -128,6 +133,7 @@ def logits_in_chunks(
         block_size=block_size,
         formats=plain_formats(decoder.config, decoder.embedding.matrix.weight.dtype),
         device=device,
+        memory=kv_blocks,
     )
     batch = InputBatch(
         max_num_seqs=1,
@@ -151,6 +157,18 @@ def logits_in_chunks(
         pieces.append(decoder.logits(hidden).clone())
         start += size
     return torch.cat(pieces).cpu()
+
+
+def shape_of_kv_blocks(
+    config: DecoderConfig, dtype: torch.dtype, num_tokens: int
+) -> tuple[int, int]:
+    """Of the cache of a prompt of so many tokens."""
+    return shape_of_blocks(
+        config,
+        plain_formats(config, dtype),
+        num_blocks=-(-num_tokens // _BLOCK_SIZE) + 1,
+        block_size=_BLOCK_SIZE,
+    )
 
 
 @dataclass(frozen=True)

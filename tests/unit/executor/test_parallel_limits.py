@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Any
 
@@ -14,26 +13,16 @@ from novacron.config.engine import (
     WatchConfig,
 )
 from novacron.errors import ConfigError
-from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
+from novacron.executor.parallel_limits import refuse_with_ranks
 
-DRAFT = SpeculativeConfig(speculative_method="draft")
 PAIR = EngineConfig(model=ModelConfig(tensor_parallel_size=2))
 
 
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("variants", {"model": ModelConfig(tensor_parallel_size=2, variants=("int8",))}),
         ("device cuda", {"model": ModelConfig(tensor_parallel_size=2, device="cuda")}),
-        (
-            "speculative_method draft",
-            {"speculative": SpeculativeConfig(speculative_method="draft")},
-        ),
         ("quality_watch", {"watch": WatchConfig(quality_watch=0.1)}),
-        ("kv_ram_size", {"cache": CacheConfig(kv_ram_size=2**30)}),
-        ("kv_disk_size", {"cache": CacheConfig(kv_disk_size=2**30)}),
-        ("kv_redis_url", {"cache": CacheConfig(kv_redis_url="redis://host")}),
-        ("kv_object_url", {"cache": CacheConfig(kv_object_url="s3://bucket")}),
     ],
 )
 def test_what_ranks_cannot_do_is_refused_by_name(name: str, changes: dict[str, Any]) -> None:
@@ -43,16 +32,7 @@ def test_what_ranks_cannot_do_is_refused_by_name(name: str, changes: dict[str, A
 
 def test_what_ranks_can_do_passes() -> None:
     refuse_with_ranks(PAIR)
-    guessing = SpeculativeConfig(speculative_method="ngram")
-    refuse_with_ranks(replace(PAIR, speculative=guessing, cache=CacheConfig(kv_disk_size=0)))
-
-
-def test_tiers_that_nobody_asked_for_are_left_out_and_that_is_said(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-    assert without_tiers(CacheConfig()) == CacheConfig(kv_ram_size=0, kv_disk_size=0)
-    assert "not kept in RAM or on disk" in caplog.text
-    caplog.clear()
-    without_tiers(CacheConfig(kv_ram_size=0, kv_disk_size=0))
-    assert not caplog.text
+    guessing = SpeculativeConfig(speculative_method="draft")
+    precisions = ModelConfig(tensor_parallel_size=2, variants=("int8",))
+    tiers = CacheConfig(kv_ram_size=2**30, kv_redis_url="redis://host")
+    refuse_with_ranks(replace(PAIR, model=precisions, speculative=guessing, cache=tiers))

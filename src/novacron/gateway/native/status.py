@@ -105,13 +105,14 @@ def native_models(service: Service) -> NativeModelList:
 
 def workers(service: Service) -> tuple[Worker, ...]:
     """One per process of the engine, or one without a process if none runs; with several variants
-    one for the engine of each."""
+    those of each."""
     variants = service.client.variants
     pids: tuple[int | None, ...] = service.worker_pids() or (None,)
     if len(variants) > 1:
         return tuple(
-            _worker(f"{variant.name}-rank-0", 0, variant, variant.engine_pid)
+            _worker(f"{variant.name}-rank-{rank}", rank, variant, pid)
             for variant in variants
+            for rank, pid in enumerate((variant.engine_pid, *variant.rank_pids))
         )
     return tuple(
         _worker(f"replica-0-rank-{rank}", rank, variants[0], pid) for rank, pid in enumerate(pids)

@@ -55,7 +55,7 @@ class NativeUnavailable(Exception):
     """Why there are no native kernels here, as a sentence."""
 
 
-class GroupLost(Exception):
+class GroupLost(ConnectionError):
     """An operation that ranks do together did not succeed: RankGroup.loss tells why."""
 
 
@@ -267,6 +267,8 @@ _FUNCTIONS = {
     "novacron_join": (c_void_p, (c_void_p, c_int32, c_int32, c_double)),
     "novacron_leave": (None, (c_void_p,)),
     "novacron_give_up": (None, (c_void_p,)),
+    "novacron_begin_anew": (None, (c_void_p,)),
+    "novacron_reset": (None, (c_void_p,)),
     "novacron_loss": (c_int32, (c_void_p, POINTER(c_int32))),
     **{
         name: (c_int32 if call in _CAN_FAIL else None, (c_void_p, POINTER(call)))
