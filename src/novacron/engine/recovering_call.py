@@ -71,6 +71,11 @@ class RecoveringCall:
         tokens, self.trial_tokens = self.trial_tokens, None
         return self.journal.num_tokens if tokens is None else tokens
 
+    def end_trial(self) -> None:
+        """It has passed: what it got is yet to be told, and then it waits for its next life."""
+        self.trial_tokens = None
+        self.is_waiting = True
+
     def see_refusal(self, error: NovaCronError) -> None:
         """No engine took it."""
         self._see_end_of_life(error)
