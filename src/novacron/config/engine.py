@@ -187,6 +187,9 @@ class CacheConfig:
         "with the policy cost: what each factor counts, as temporal=0.5,prediction=0.5, of "
         "temporal, frequency, prediction, size, recompute and context; empty: its own",
     )
+    kv_eviction_ttl: float = setting(
+        3600.0, "with the policy ttl: how long a KV block stays after its last use", unit="s"
+    )
     kv_disk_size: int | None = setting(
         None,
         "most bytes on disk for KV blocks, which a later start finds again; 0: none; empty: 20Gi, "
@@ -307,6 +310,10 @@ class CacheConfig:
         require(
             self.kv_prefetch_bandwidth > 0, "kv_prefetch_bandwidth", self.kv_prefetch_bandwidth,
             "give a size such as 256Mi",
+        )  # fmt: skip
+        require(
+            self.kv_eviction_ttl > 0, "kv_eviction_ttl", self.kv_eviction_ttl,
+            "give a duration such as 1h",
         )  # fmt: skip
         for key in ("kv_pin_share", "kv_scope_share"):
             share = getattr(self, key)
