@@ -211,6 +211,11 @@ class CacheConfig:
         "empty: what the Redis server takes",
         unit="bytes",
     )
+    kv_redis_compression: Literal["raw", "zstd", "int8", "fp8", "int8/int4", "int4"] = setting(
+        "raw",
+        "what KV blocks there are stored in; zstd loses nothing, with the others answers depend a "
+        "little on hits",
+    )
     kv_redis_ttl: float = setting(
         86400.0, "how long a block stays there after its last use; 0: for ever", unit="s"
     )
@@ -234,6 +239,9 @@ class CacheConfig:
         None,
         "most bytes of KV blocks there, of one model and precision; empty: no limit",
         unit="bytes",
+    )
+    kv_object_compression: Literal["raw", "zstd", "int8", "fp8", "int8/int4", "int4"] = setting(
+        "raw", "the same of KV blocks in the bucket"
     )
     kv_object_deadline: float = setting(
         3.0, "longest that a request waits for blocks from the bucket", unit="s"
