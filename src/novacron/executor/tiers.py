@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import psutil
 
 from novacron.config.engine import CacheConfig, ModelConfig
@@ -78,7 +79,8 @@ def open_tiers(
             block_size=memory.block_size,
         )
         for level in levels_from(compressions["disk"].level):
-            _write_label(folder, identity_in(identity, level), label)
+            of_level = msgspec.structs.replace(label, level=level, whole=identity.hex())
+            _write_label(folder, identity_in(identity, level), of_level)
     for spec, remote in RemoteTiers(cache, size, identity, codec_of).open():
         opened[spec.kind] = OpenedTier(spec, remote)
     if not opened:
