@@ -384,7 +384,7 @@ class ProcessClient:
             if engine is not self._engine or engine.closed:
                 return
             is_loading = self._state is EngineState.LOADING
-            ranks = () if is_loading or self._spec is None else self._spec.rank_pids
+            ranks = self._stats.rank_pids  # which replaces them itself where steps need them
             reason = monitor.look(engine.vital_signs(ranks), is_loading=is_loading)
             if reason is not None:
                 logger.error("the engine is given up and killed: %s", reason)
