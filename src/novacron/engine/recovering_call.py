@@ -40,6 +40,11 @@ class RecoveringCall:
         return self.failure is not None
 
     @property
+    def goes_on(self) -> bool:
+        """There is something left to say."""
+        return self.has_aborted or not self.journal.has_ended
+
+    @property
     def has_aborted(self) -> bool:
         """Some of its requests have been aborted, and nobody was told yet."""
         return bool(self._aborted)

@@ -120,7 +120,7 @@ class RecoveringClient:
     async def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
         call = self._open(requests)
         try:
-            while not call.journal.has_ended:
+            while call.goes_on:
                 if call.was_accepted or self._is_restarting or self._suspects.is_anyone:
                     await self._room.wait(call)
                 if call.has_aborted:
