@@ -28,7 +28,7 @@ from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
-from novacron.executor.placement import choose_num_threads, keep_freed_memory, threads_of_replica
+from novacron.executor.placement import keep_freed_memory, threads_of_replica
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_team import RankTeam
@@ -242,7 +242,7 @@ class MultiprocessExecutor:
 
 
 def _draft_of(whole: Blueprint, path: Path, model: ModelConfig) -> Blueprint:
-    kernels = choose_kernels(model.kernels, whole.device, whole.dtype, choose_num_threads(model))
+    kernels = choose_kernels(model.kernels, whole.device, whole.dtype, threads_of_replica(model))
     return replace(whole.of_draft(path), kernels=kernels)
 
 
