@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from novacron.config.engine import EngineConfig, ModelConfig
 from novacron.config.load import Settings
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from novacron.engine.engine_group import MemberClient
 
 BUNDLED_NAME = "novacron-demo"
-
 
 ServedClient = StartedClient
 

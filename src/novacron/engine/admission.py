@@ -11,7 +11,7 @@ from novacron.records.output import ModelSpec
 from novacron.records.request import Request
 from novacron.records.sampling_validation import validate_sampling
 
-SEED_BITS = 63
+_SEED_BITS = 63
 
 
 def admit(request: Request, spec: ModelSpec, seeds: random.Random) -> Request:
@@ -52,7 +52,7 @@ def with_seed(request: Request, seeds: random.Random) -> Request:
     sampling = request.sampling
     if sampling.seed is not None:
         return request
-    sampling = msgspec.structs.replace(sampling, seed=seeds.getrandbits(SEED_BITS))
+    sampling = msgspec.structs.replace(sampling, seed=seeds.getrandbits(_SEED_BITS))
     return msgspec.structs.replace(request, sampling=sampling)
 
 

@@ -426,7 +426,7 @@ class ProcessClient:
     async def _end_engine(self, *, at_once: bool = False) -> None:
         """`at_once`: while it loads, it does not listen, and it has nothing to lose."""
         engine, self._engine = self._engine, None
-        self._fail_all(errors.EngineDead("The engine was shut down."))
+        self._fail_all(errors.EngineDead("The engine was shut down.", has_run=False))
         if engine is None:
             return
         if at_once:
