@@ -119,10 +119,7 @@ class Replica:
         elif state is not EngineState.DRAINING:  # its process is gone, and what it had in memory
             self.known.clear()
             self._totals.end(self.client.stats)
-        if self._last_state is EngineState.READY and state in (
-            EngineState.LOADING,
-            EngineState.DEAD,
-        ):
+        if self._last_state is EngineState.READY and state is EngineState.LOADING:
             logger.warning("%s is lost; new requests go to others", self.replica_id)
         self._last_state = state
         self._on_change()
