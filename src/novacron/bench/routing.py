@@ -164,7 +164,7 @@ def _requests(scenario: RoutingScenario) -> list[tuple[float, Request]]:
         for _ in range(scenario.num_prefixes)
     ]
     weights = [1 / (place + 1) for place in range(scenario.num_prefixes)]
-    requests, at_s = [], 0.0
+    requests, at_s = list[tuple[float, Request]](), 0.0
     while (at_s := at_s + draw.expovariate(scenario.rate)) < scenario.seconds:
         [prefix] = draw.choices(prefixes, weights)
         own = tuple(draw.randrange(1000) for _ in range(scenario.prompt_tokens))
