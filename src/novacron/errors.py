@@ -23,6 +23,8 @@
       Forbidden               the key does not allow this                     not retryable
       PinLimit                more would be pinned than may be                not retryable
       PinNotFound             nothing is pinned under this name               not retryable
+      ReplicaNotFound         no replica of this server has this id           not retryable
+      LastReplica             without this replica nobody would serve         not retryable
 
 The message says what happened, why, and what to do. HTTP codes live in gateway/error_mapping.py.
 """
@@ -211,3 +213,14 @@ class PinLimit(NovaCronError):
 
 class PinNotFound(NovaCronError):
     """Nothing is pinned under this name by this caller."""
+
+
+class ReplicaNotFound(NovaCronError):
+    """No replica of this server has this id. The message lists those that there are."""
+
+    def __init__(self, replica_id: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"There is no replica '{replica_id}'. There are {', '.join(known)}.")
+
+
+class LastReplica(NovaCronError):
+    """Taking this replica out would leave nobody to serve. The message says how to insist."""

@@ -22,6 +22,7 @@ from novacron.bench import (
     latency,
     resources,
     result,
+    routing,
     serve,
     speculation,
     startup,
@@ -33,6 +34,7 @@ from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
 from novacron.bench.report import Grid, goals_grid, markdown
 from novacron.bench.result import BenchResult
+from novacron.bench.routing import RoutingScenario
 from novacron.bench.scenario import (
     AccuracyScenario,
     CacheScenario,
@@ -106,6 +108,11 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         "Eviction policies on made-up traces, beside the optimum. No server.",
         CachePolicyScenario,
         cache_policy.run,
+    ),
+    "routing": Benchmark(
+        "Many replicas behind one client, some of which die: decisions, hits, losses. No server.",
+        RoutingScenario,
+        routing.run,
     ),
     "kv-codecs": Benchmark(
         "KV blocks compressed for tiers: bytes, errors, speed, and what answers lose.",

@@ -58,6 +58,7 @@ def banner(url: str, spec: ModelSpec, settings: Settings, total_s: float) -> str
         "KV cache": f"{spec.num_blocks} blocks of {spec.block_size} tokens, "
         f"{size(spec.kv_cache_bytes)}{precision}",
         **_further_variants(settings),
+        **_replicas(settings),
         "Streams": f"up to {settings.engine.scheduler.max_num_seqs} at once, "
         f"{spec.max_model_len} tokens of context",
         "Ready": _started(spec, total_s),
@@ -85,6 +86,11 @@ def _ranks(spec: ModelSpec) -> str:
 def _further_variants(settings: Settings) -> dict[str, str]:
     names = settings.engine.model.variants
     return {"Variants": f"{', '.join(names)}, each loaded next"} if names else {}
+
+
+def _replicas(settings: Settings) -> dict[str, str]:
+    count = settings.engine.model.data_parallel_size
+    return {"Replicas": f"{count}, of which the others are loaded next"} if count > 1 else {}
 
 
 async def _draw_bar(client: EngineClient) -> None:

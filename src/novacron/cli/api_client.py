@@ -57,6 +57,14 @@ class ApiClient:
     def get(self, path: str) -> Json:
         return self._json("GET", path, None)
 
+    def text(self, path: str) -> str:
+        """What is not JSON."""
+        with self._reported():
+            response = self._http.get(path)
+        if response.is_error:
+            raise refusal(response)
+        return response.text
+
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Json:
         return self._json("POST", path, body)
 

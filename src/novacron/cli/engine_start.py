@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from novacron.config.engine import EngineConfig, ModelConfig
 from novacron.config.load import Settings
@@ -13,13 +14,18 @@ from novacron.engine.model_path import resolve_model_path
 from novacron.engine.process_client import ProcessClient
 from novacron.engine.recovering_client import RecoveringClient, StartedClient
 
-if TYPE_CHECKING:  # imported at run time only where there are variants
-    from novacron.engine.variants_client import VariantsClient
+if TYPE_CHECKING:
+    from novacron.engine.engine_group import MemberClient
 
 BUNDLED_NAME = "novacron-demo"
 
-
 ServedClient = StartedClient
+
+
+class SpawnedClient(StartedClient, Protocol):
+    """One that starts its engine process by itself."""
+
+    def spawn(self) -> None: ...
 
 
 def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
@@ -41,15 +47,20 @@ def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
     ), settings
 
 
-def _make_client(config: EngineConfig, path: Path) -> ProcessClient | VariantsClient:
+def _make_client(config: EngineConfig, path: Path) -> SpawnedClient:
+    make_client: Callable[[EngineConfig], MemberClient] = partial(ProcessClient, model_path=path)
+    if config.model.data_parallel_size > 1:
+        from novacron.cluster.replicas_client import ReplicasClient
+
+        make_client = partial(ReplicasClient, make_client=make_client)
     if not config.model.variants:
-        return ProcessClient(config, path)
+        return make_client(config)
 
     from novacron.engine.variant_engines import main_variant, variant_engines
     from novacron.engine.variants_client import VariantsClient
 
     variants = variant_engines(config, main_variant(config.model, path))
-    return VariantsClient(variants, partial(ProcessClient, model_path=path), config.watch)
+    return VariantsClient(variants, make_client, config.watch)
 
 
 def _named(model: ModelConfig, path: Path) -> ModelConfig:

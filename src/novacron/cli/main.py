@@ -34,6 +34,10 @@ _COMMANDS: Mapping[str, Entry] = {
     "cache": Entry(
         "novacron.cli.cache.group:cache", "Look into the KV cache, and try its settings on traces."
     ),
+    "cluster": Entry(
+        "novacron.cli.cluster.group:cluster",
+        "See the replicas of a server, drain and restart them.",
+    ),
     "doctor": Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
     "validate": Entry("novacron.cli.validate:validate", "Check that a running server works."),
     "version": Entry("novacron.cli.version:version", "Show the versions of what is installed."),

@@ -49,6 +49,7 @@ def plan(settings: Settings, *, as_json: bool) -> None:
         neighbours=draw_neighbours(
             blueprint, draft, shared, engine.model, engine.scheduler, engine.speculative
         ),
+        num_replicas=engine.model.data_parallel_size,
     )
     if as_json:
         text = msgspec.json.encode({**msgspec.to_builtins(found), "fits": found.fits})
@@ -70,6 +71,7 @@ def render(plan: MemoryPlan, model: str) -> str:
         "KV cache": f"{size(plan.kv_cache_bytes)}: {plan.num_blocks:,} blocks of "
         f"{plan.block_size} tokens in {plan.capacity.kv_dtype}",
         **{f"+ {other.name}": _beside(other) for other in plan.neighbours},
+        **_replicas(plan),
         "Fits": plan.fits,
     }
     lines = [f"{name:13} {value}" for name, value in rows.items()]
@@ -84,6 +86,12 @@ def render(plan: MemoryPlan, model: str) -> str:
         cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join((f"{first:{widths[0]}}", *cells)))
     return "\n".join(lines)
+
+
+def _replicas(plan: MemoryPlan) -> dict[str, str]:
+    if plan.num_replicas == 1:
+        return {}
+    return {"Replicas": f"{plan.num_replicas}, each with all of the above; figures are of one"}
 
 
 def _beside(other: Neighbour) -> str:

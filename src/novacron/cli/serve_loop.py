@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -36,6 +37,7 @@ def run(client: ServedClient, settings: Settings, listener: socket.socket) -> in
     for warning in (
         *settings.warnings,
         *_open_to_everyone(settings),
+        *_more_replicas_than_cores(settings),
         *allow_connections(settings.server.max_connections + SPARE_CONNECTIONS),
     ):
         logger.warning("%s", warning)
@@ -49,6 +51,18 @@ def _open_to_everyone(settings: Settings) -> list[str]:
     return [
         f"Listening on {settings.server.host} without a key: whoever reaches this address can use "
         "the model. Set --api-key."
+    ]
+
+
+def _more_replicas_than_cores(settings: Settings) -> list[str]:
+    model = settings.engine.model
+    num_wanted = model.data_parallel_size * model.tensor_parallel_size
+    num_cores = len(os.sched_getaffinity(0))
+    if model.data_parallel_size == 1 or num_wanted <= num_cores or model.device == "cuda":
+        return []
+    return [
+        f"data_parallel_size asks for {num_wanted} processes that compute, but there are "
+        f"{num_cores} cores: replicas wait for each other."
     ]
 
 

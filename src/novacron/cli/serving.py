@@ -93,12 +93,12 @@ class Serving:
                 os.kill(pid, signal.SIGKILL)
 
     def _engine_pids(self) -> tuple[int, ...]:
-        pids = (variant.engine_pid for variant in self.client.variants)
+        pids = (replica.engine_pid for replica in self.client.replicas)
         return tuple(pid for pid in pids if pid is not None)
 
     def _worker_pids(self) -> tuple[int, ...]:
-        """Those of engines, and of the ranks of one that has several."""
-        ranks = (pid for variant in self.client.variants for pid in variant.rank_pids)
+        """Those of engines, and of the ranks of those that have several."""
+        ranks = (pid for replica in self.client.replicas for pid in replica.rank_pids)
         return (*self._engine_pids(), *ranks)
 
     def _note_death(self, state: EngineState) -> None:

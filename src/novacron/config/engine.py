@@ -8,13 +8,15 @@ what `novacron config explain` and `--help` print.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from novacron.config.kv_layers import check_kv_precision
 from novacron.config.remote_tiers import TIER_KINDS, check_remote_tiers
 from novacron.config.variants import Variant, parse_variants
 from novacron.config.weight_layers import parse_weight_layers
 from novacron.errors import ConfigError
+
+MOST_REPLICAS: Final = 64
 
 
 def setting(
@@ -92,9 +94,10 @@ class ModelConfig:
         None, "makes the seeds drawn for requests that bring none repeatable; empty: random"
     )
     num_threads: int = setting(
-        0, "threads for computing on CPU, of each variant; 0: one per physical core we may use"
+        0,
+        "threads for computing on CPU, of each variant and of all its replicas together; 0: one "
+        "per physical core we may use",
     )
-
     tensor_parallel_size: int = setting(
         1,
         "processes that compute each step together, every one with its slice of the weights and of "
@@ -105,6 +108,14 @@ class ModelConfig:
         10.0,
         "seconds that one of several ranks may be late before it is taken to hang, killed and "
         "replaced by a new process",
+    )
+    data_parallel_size: int = setting(
+        1,
+        "replicas: whole engines beside each other, among which requests are shared out by what "
+        "they have cached and by load, and of which one can die or be restarted while others "
+        "serve; num_threads, kv_cache_memory and kv_ram_size are for all of them together, "
+        "max_num_seqs and max_queued_requests for each",
+        flags=("-dp",),
     )
     kernels: Literal["auto", "native", "torch"] = setting(
         "auto",
@@ -130,6 +141,10 @@ class ModelConfig:
         require(
             self.rank_timeout > 0, "rank_timeout", self.rank_timeout, "give seconds, such as 10"
         )
+        require(
+            1 <= self.data_parallel_size <= MOST_REPLICAS, "data_parallel_size",
+            self.data_parallel_size, f"give a number from 1 to {MOST_REPLICAS}",
+        )  # fmt: skip
         require(
             self.packed_cache_size >= 0, "packed_cache_size", self.packed_cache_size,
             "give a size such as 32Gi, or 0",
@@ -161,8 +176,8 @@ class CacheConfig:
     )
     kv_cache_memory: int | None = setting(
         None,
-        "bytes of KV cache, of all variants together; empty: what the device can spare, but no "
-        "more than can be used",
+        "bytes of KV cache, of all variants and replicas together; empty: what the device can "
+        "spare, but no more than can be used",
         unit="bytes",
     )  # fmt: skip
     gpu_memory_utilization: float = setting(
@@ -172,8 +187,8 @@ class CacheConfig:
     enable_prefix_caching: bool = setting(True, "reuse blocks of equal prompt prefixes")
     kv_ram_size: int | None = setting(
         None,
-        "most bytes of RAM for KV blocks beside those on the device; 0: none; empty: 4Gi, but no "
-        "more than an eighth of the free RAM",
+        "most bytes of RAM for KV blocks beside those on the device, of all replicas together; 0: "
+        "none; empty: 4Gi, but no more than an eighth of the free RAM",
         unit="bytes",
     )
     kv_eviction_policy: Literal["lru", "lfu", "ttl", "arc", "cost", "learned"] = setting(
@@ -423,7 +438,7 @@ class WatchConfig:
 @dataclass(frozen=True, kw_only=True)
 class SharedDevice:
     """The other variants that this server loads onto the same device, and what was free there
-    before the first of them (None: measure it), so that all of them share out the same bytes."""
+    before the first engine (None: measure it), so that all of them share out the same bytes."""
 
     others: tuple[Variant, ...] = ()
     free_bytes: int | None = None
@@ -448,6 +463,7 @@ class EngineConfig:
     def after_measuring(self, free_bytes: int) -> EngineConfig:
         """For an engine that starts once a first one has found so much free. The same for one that
         shares its device with no other of ours: it measures for itself, whenever it starts."""
-        if not self.shared.others or self.shared.free_bytes is not None:
+        is_alone = not self.shared.others and self.model.data_parallel_size == 1
+        if is_alone or self.shared.free_bytes is not None:
             return self
         return replace(self, shared=replace(self.shared, free_bytes=free_bytes))

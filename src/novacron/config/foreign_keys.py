@@ -86,7 +86,6 @@ VLLM: Mapping[str, Treatment] = {
     "allowed_origins": Sets("cors_allow_origins"),
     "uvicorn_log_level": Sets("log_level"),
     "pipeline_parallel_size": _ONE_STAGE,
-    "data_parallel_size": _ONE_STAGE,
     "trust_remote_code": OnlyOff((False,), "NovaCron never runs code from a model's folder"),
     "enforce_eager": NoEffect(_is_switch, "nothing is captured, so this is always so"),
     "enable_auto_tool_choice": NoEffect(_is_switch, "always on"),

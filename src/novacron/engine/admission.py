@@ -11,7 +11,7 @@ from novacron.records.output import ModelSpec
 from novacron.records.request import Request
 from novacron.records.sampling_validation import validate_sampling
 
-SEED_BITS = 63
+_SEED_BITS = 63
 
 
 def admit(request: Request, spec: ModelSpec, seeds: random.Random) -> Request:
@@ -27,13 +27,13 @@ def admit(request: Request, spec: ModelSpec, seeds: random.Random) -> Request:
     if request.pooling is not None:
         if num_prompt_tokens > spec.max_model_len:
             raise PromptTooLong(num_prompt_tokens, None, spec.max_model_len)
-        return _with_seed(request, 1, seeds)
+        return _limited(request, 1, seeds)
     room = spec.max_model_len - num_prompt_tokens
     if room < 1:
         raise PromptTooLong(num_prompt_tokens, None, spec.max_model_len)
     if sampling.max_tokens is not None and sampling.max_tokens > room:
         raise PromptTooLong(num_prompt_tokens, sampling.max_tokens, spec.max_model_len)
-    return _with_seed(request, sampling.max_tokens or room, seeds)
+    return _limited(request, sampling.max_tokens or room, seeds)
 
 
 def _check_tokens(token_ids: tuple[int, ...], vocab_size: int) -> None:
@@ -47,9 +47,16 @@ def _check_tokens(token_ids: tuple[int, ...], vocab_size: int) -> None:
             )
 
 
-def _with_seed(request: Request, max_tokens: int, seeds: random.Random) -> Request:
+def with_seed(request: Request, seeds: random.Random) -> Request:
+    """The request with the seed that it brings, or one that is drawn."""
     sampling = request.sampling
-    seed = seeds.getrandbits(SEED_BITS) if sampling.seed is None else sampling.seed
-    return msgspec.structs.replace(
-        request, sampling=msgspec.structs.replace(sampling, seed=seed, max_tokens=max_tokens)
-    )
+    if sampling.seed is not None:
+        return request
+    sampling = msgspec.structs.replace(sampling, seed=seeds.getrandbits(_SEED_BITS))
+    return msgspec.structs.replace(request, sampling=sampling)
+
+
+def _limited(request: Request, max_tokens: int, seeds: random.Random) -> Request:
+    request = with_seed(request, seeds)
+    sampling = msgspec.structs.replace(request.sampling, max_tokens=max_tokens)
+    return msgspec.structs.replace(request, sampling=sampling)

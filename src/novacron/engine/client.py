@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from novacron.errors import NotReady
 from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import Request
+from novacron.records.routing import RoutingDecision
 
 
 class EngineState(StrEnum):
@@ -42,15 +43,59 @@ class VariantStatus:
     @property
     def rank_pids(self) -> tuple[int, ...]:
         """Of the processes that compute with the engine's own."""
-        if self.state is not EngineState.READY or self.spec is None:
-            return ()
-        return self.stats.rank_pids or self.spec.rank_pids
+        return _rank_pids(self.state, self.spec, self.stats)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaStatus:
+    """One engine among those that share the requests, at this moment.
+
+    `epoch` counts its engine processes from 0. `num_live` requests were sent to it and have not
+    ended; `queued_tokens` are those of their prompts that it has yet to compute, as far as is known
+    here. `num_routed`: how many calls it was chosen for, by why; `last_decision` is the newest. Of
+    prompts, `expected_reuse_tokens` were believed to be cached, and `found_reuse_tokens` were.
+    """
+
+    replica_id: str
+    state: EngineState
+    epoch: int
+    spec: ModelSpec | None
+    stats: EngineStats
+    num_restarts: int
+    engine_pid: int | None
+    num_live: int = 0
+    queued_tokens: int = 0
+    num_routed: Mapping[str, int] = field(default_factory=dict)
+    last_decision: RoutingDecision | None = None
+    expected_reuse_tokens: int = 0
+    found_reuse_tokens: int = 0
+
+    @property
+    def rank_pids(self) -> tuple[int, ...]:
+        """Of the processes that compute with the engine's own."""
+        return _rank_pids(self.state, self.spec, self.stats)
+
+
+def _rank_pids(state: EngineState, spec: ModelSpec | None, stats: EngineStats) -> tuple[int, ...]:
+    if state is not EngineState.READY or spec is None:
+        return ()
+    return stats.rank_pids or spec.rank_pids
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainOptions:
+    """`restart`: start the replica anew afterwards. `force`: also if it is the last that is
+    ready."""
+
+    restart: bool = False
+    force: bool = False
 
 
 class EngineClient(Protocol):
-    """One model, wherever it runs, in one precision or several. All methods belong to one event
-    loop. With several variants, what is said of the engine is said of the main one, and figures
-    are sums."""
+    """One model, wherever it runs, in one precision or several, by one engine for each or by
+    several replicas. All methods belong to one event loop. With several variants, what is said of
+    the engine is said of the main one, and figures are sums. Several replicas are in a state as
+    soon as one of them is, the best state counting."""
 
     @property
     def state(self) -> EngineState: ...
@@ -86,6 +131,11 @@ class EngineClient(Protocol):
     @property
     def engine_pid(self) -> int | None:
         """Process id of the engine; None while there is no such process."""
+        ...
+
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        """Of all variants."""
         ...
 
     def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
@@ -129,6 +179,19 @@ class EngineClient(Protocol):
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new work and wait for running work. True if all of it finished in time."""
+        ...
+
+    async def drain_replica(self, replica_id: str, timeout_s: float, options: DrainOptions) -> bool:
+        """Send a replica no new work, wait for what it runs, and end its engine process. True if
+        all of it finished in time; what did not raises EngineDead.
+
+        Raises ReplicaNotFound, and LastReplica if no other one is ready, unless forced.
+        """
+        ...
+
+    async def resume_replica(self, replica_id: str) -> None:
+        """Start the engine process of a drained replica, or of one that died too often; return when
+        it is READY. Harmless when it is. Raises ReplicaNotFound, or what keeps it from loading."""
         ...
 
     async def close(self) -> None:

@@ -52,6 +52,11 @@ class LLM:
             raise ConfigError(
                 "variants are for a server, whose requests choose among them. Make an LLM for each."
             )
+        if config.model.data_parallel_size > 1:
+            raise ConfigError(
+                "data_parallel_size is for a server, which shares requests out among replicas. "
+                "Leave it out: an LLM runs one engine in this process."
+            )
         path = resolve_model_path(model)
         executor = load_executor(config, path, lambda phase, fraction: None)
         tokenizer_path = Path(config.model.tokenizer or path)

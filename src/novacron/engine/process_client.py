@@ -23,10 +23,21 @@ import msgspec
 from novacron import errors
 from novacron.config.engine import EngineConfig
 from novacron.engine.admission import admit
-from novacron.engine.client import EngineState, VariantStatus, status_of
+from novacron.engine.client import (
+    DrainOptions,
+    EngineState,
+    ReplicaStatus,
+    VariantStatus,
+    status_of,
+)
 from novacron.engine.engine_process import EngineProcess
 from novacron.engine.heart_monitor import HeartMonitor
 from novacron.engine.questions import Questions, error_named, raise_if_refused
+from novacron.engine.replica_drain import (
+    drain_only_replica,
+    only_replica,
+    resume_only_replica,
+)
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
@@ -118,6 +129,10 @@ class ProcessClient:
     @property
     def engine_pid(self) -> int | None:
         return None if self._engine is None or self._engine.closed else self._engine.pid
+
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        return only_replica(self)
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)
@@ -214,6 +229,12 @@ class ProcessClient:
             if self._state is EngineState.UNLOADED:
                 self._respawn()
         await self.wait_ready()
+
+    async def drain_replica(self, replica_id: str, timeout_s: float, options: DrainOptions) -> bool:
+        return await drain_only_replica(self, replica_id, timeout_s, options)
+
+    async def resume_replica(self, replica_id: str) -> None:
+        await resume_only_replica(self, replica_id)
 
     async def close(self) -> None:
         self._failure = self._failure or errors.NotReady("The server is shutting down.")
@@ -409,7 +430,7 @@ class ProcessClient:
     async def _end_engine(self, *, at_once: bool = False) -> None:
         """`at_once`: while it loads, it does not listen, and it has nothing to lose."""
         engine, self._engine = self._engine, None
-        self._fail_all(errors.EngineDead("The engine was shut down."))
+        self._fail_all(errors.EngineDead("The engine was shut down.", has_run=False))
         if engine is None:
             return
         if at_once:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from novacron.engine.admission import SEED_BITS
+from novacron.engine.admission import with_seed
 from novacron.engine.journal import Journal
 from novacron.errors import EngineDead, NovaCronError
 from novacron.records.output import RequestOutput
@@ -107,12 +107,6 @@ class RecoveringCall:
 def fixed(requests: tuple[Request, ...], seeds: random.Random, variant: str) -> tuple[Request, ...]:
     """The requests with all that may not change from life to life: seed and variant."""
     return tuple(
-        msgspec.structs.replace(
-            request,
-            variant=request.variant or variant,
-            sampling=request.sampling
-            if request.sampling.seed is not None
-            else msgspec.structs.replace(request.sampling, seed=seeds.getrandbits(SEED_BITS)),
-        )
+        with_seed(msgspec.structs.replace(request, variant=request.variant or variant), seeds)
         for request in requests
     )

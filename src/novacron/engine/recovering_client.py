@@ -18,9 +18,16 @@ from typing import Protocol
 import msgspec
 
 from novacron import errors
-from novacron.engine.client import EngineClient, EngineState, VariantStatus
+from novacron.engine.client import (
+    DrainOptions,
+    EngineClient,
+    EngineState,
+    ReplicaStatus,
+    VariantStatus,
+)
 from novacron.engine.journal import Journal
 from novacron.engine.recovering_call import RecoveringCall, fixed
+from novacron.engine.request_streams import id_in_use
 from novacron.engine.suspects import Suspects
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.waiting_room import WaitingRoom
@@ -106,6 +113,10 @@ class RecoveringClient:
     def engine_pid(self) -> int | None:
         return self._client.engine_pid
 
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        return self._client.replicas
+
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)
 
@@ -182,6 +193,13 @@ class RecoveringClient:
         async with self._changing:
             await self._client.load()
 
+    async def drain_replica(self, replica_id: str, timeout_s: float, options: DrainOptions) -> bool:
+        """What did not end in time goes on elsewhere."""
+        return await self._client.drain_replica(replica_id, timeout_s, options)
+
+    async def resume_replica(self, replica_id: str) -> None:
+        await self._client.resume_replica(replica_id)
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -191,10 +209,7 @@ class RecoveringClient:
             raise _finishing()
         for request in requests:
             if request.request_id in self._calls:
-                raise errors.InvalidRequest(
-                    f"Request id '{request.request_id}' is in use by a running request.",
-                    param="request_id",
-                )
+                raise id_in_use(request.request_id)
         if self._room.num_requests + len(requests) > self._most_waiting:
             raise errors.Overloaded(
                 f"The queue is full: {self._room.num_requests} requests wait for the engine to "

@@ -78,10 +78,7 @@ class RequestStreams:
         """Register the requests. Raises InvalidRequest for an id that is in use."""
         for request in requests:
             if request.request_id in self._live or request.request_id in self._ending:
-                raise InvalidRequest(
-                    f"Request id '{request.request_id}' is in use by a running request.",
-                    param="request_id",
-                )
+                raise id_in_use(request.request_id)
         stream = RequestStream(requests)
         for index, request in enumerate(requests):
             processor = OutputProcessor(tokenizer, request, index)
@@ -140,3 +137,9 @@ class RequestStreams:
         self._live.pop(request_id, None)
         if not self._live:
             self._idle.set()
+
+
+def id_in_use(request_id: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Request id '{request_id}' is in use by a running request.", param="request_id"
+    )

@@ -7,21 +7,27 @@ ends with it. A further one that cannot be loaded, or dies, is missing and nothi
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Protocol
+from dataclasses import replace
 
 from novacron.config.engine import EngineConfig, WatchConfig
-from novacron.engine.client import EngineClient, EngineState, VariantStatus, status_of
+from novacron.engine.client import (
+    DrainOptions,
+    EngineClient,
+    EngineState,
+    ReplicaStatus,
+    VariantStatus,
+    status_of,
+)
+from novacron.engine.engine_group import EngineGroup, MemberClient
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.variant_engines import VariantEngine
 from novacron.engine.variant_switch import Reading, VariantSwitch, serving
 from novacron.engine.watched_answers import WatchedAnswers
-from novacron.errors import InvalidRequest, NotReady, NovaCronError
-from novacron.quality.document import Document
+from novacron.errors import InvalidRequest, NotReady, ReplicaNotFound
 from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import (
     EngineOutput,
@@ -35,16 +41,6 @@ from novacron.records.request import Request
 logger = logging.getLogger(__name__)
 
 
-class VariantClient(EngineClient, Protocol):
-    """The client of one variant, as ProcessClient is one."""
-
-    def spawn(self) -> None: ...
-
-    async def start(self) -> None: ...
-
-    def score(self, answer: Document) -> None: ...
-
-
 class VariantsClient:
     """Implements EngineClient. `variants`: the main one first; `make_client` makes the client of
     one of them, which is started here."""
@@ -52,20 +48,21 @@ class VariantsClient:
     def __init__(
         self,
         variants: tuple[VariantEngine, ...],
-        make_client: Callable[[EngineConfig], VariantClient],
+        make_client: Callable[[EngineConfig], MemberClient],
         watch: WatchConfig,
     ) -> None:
-        main, *self._further = variants
-        self._make_client = make_client
-        self._main = make_client(main.config)
-        self._clients: dict[str, VariantClient] = {main.name: self._main}
-        self._names = tuple(variant.name for variant in variants)
-        self._switch = VariantSwitch(watch.quality_floor, main.name)
+        self._group = EngineGroup(
+            {variant.name: variant.config for variant in variants},
+            lambda name, config: make_client(config),
+            kind="variant",
+        )
+        self._names = self._group.names
+        self._main = self._group.first
+        self._clients = self._group.clients
+        self._switch = VariantSwitch(watch.quality_floor, self._names[0])
         self._share = watch.quality_watch
         self._num_left: Counter[str] = Counter()
         self._fineness: dict[str, tuple[float, float]] = {}  # of those that were loaded once
-        self._is_wanted = True  # not unloaded, and not closed
-        self._loading: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> EngineState:
@@ -105,18 +102,26 @@ class VariantsClient:
             for name, client in ((name, self._clients.get(name)) for name in self._names)
         )
 
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        """Named after their variants."""
+        return tuple(
+            replace(one, replica_id=_replica_id(name, client, one))
+            for name, client in self._clients.items()
+            for one in client.replicas
+        )
+
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._main.on_state_change(callback)
 
     def spawn(self) -> None:
         """Start the main variant's engine at once. Needs no event loop."""
-        self._main.spawn()
+        self._group.spawn()
 
     async def start(self) -> None:
         """Take charge of the main engine; the others follow once it is ready. Raises
         ModelLoadError."""
-        await self._main.start()
-        self._load_further()
+        await self._group.start()
 
     async def wait_ready(self) -> None:
         await self._main.wait_ready()
@@ -132,72 +137,44 @@ class VariantsClient:
                 yield output
 
     async def abort(self, request_id: str) -> bool:
-        for client in tuple(self._clients.values()):
-            if await client.abort(request_id):
-                return True
-        return False
+        return await self._group.abort(request_id)
 
     async def ask(self, order: CacheOrder, variant: str = "") -> CacheAnswer:
         return await self._client_of(variant or self._default()).ask(order)
 
     async def drain(self, timeout_s: float) -> bool:
-        drained = (client.drain(timeout_s) for client in tuple(self._clients.values()))
-        return all(await asyncio.gather(*drained))
+        return await self._group.drain(timeout_s)
 
     async def unload(self, timeout_s: float) -> None:
-        self._is_wanted = False
-        clients = tuple(self._clients.values())
-        await asyncio.gather(*(client.unload(timeout_s) for client in clients))
-        await self._end_of_loading()
+        await self._group.unload(timeout_s)
 
     async def load(self) -> None:
         """Return when the main variant is ready; the others follow."""
-        self._is_wanted = True
-        await self._main.load()
-        self._load_further()
+        await self._group.load()
+
+    async def drain_replica(self, replica_id: str, timeout_s: float, options: DrainOptions) -> bool:
+        client, inner_id = self._replica(replica_id)
+        return await client.drain_replica(inner_id, timeout_s, options)
+
+    async def resume_replica(self, replica_id: str) -> None:
+        client, inner_id = self._replica(replica_id)
+        await client.resume_replica(inner_id)
 
     async def close(self) -> None:
-        self._is_wanted = False
-        await asyncio.gather(*(client.close() for client in tuple(self._clients.values())))
-        await self._end_of_loading()
+        await self._group.close()
 
-    async def _end_of_loading(self) -> None:
-        """It ends by itself: the engine that it waits for has just been ended."""
-        if self._loading is not None:
-            await asyncio.gather(self._loading, return_exceptions=True)
+    def _replica(self, replica_id: str) -> tuple[MemberClient, str]:
+        """Its client, and what that calls it. Raises ReplicaNotFound."""
+        known = {
+            _replica_id(name, client, one): (client, one.replica_id)
+            for name, client in self._clients.items()
+            for one in client.replicas
+        }
+        if replica_id not in known:
+            raise ReplicaNotFound(replica_id, tuple(known))
+        return known[replica_id]
 
-    def _load_further(self) -> None:
-        if self._loading is None or self._loading.done():
-            self._loading = asyncio.get_running_loop().create_task(self._load_one_by_one())
-
-    async def _load_one_by_one(self) -> None:
-        """After the main one, which is waited for, and not all at once: each packs weights."""
-        try:
-            await self._main.wait_ready()
-        except NovaCronError:
-            return  # the server ends, or the model was unloaded
-        for variant in self._further:
-            if not self._is_wanted:
-                return
-            try:
-                await self._load_one(variant)
-            except NovaCronError as error:
-                if self._is_wanted:
-                    logger.error("variant %s is not served: %s", variant.name, error)
-            else:
-                logger.info("variant %s is ready beside %s", variant.name, self._names[0])
-
-    async def _load_one(self, variant: VariantEngine) -> None:
-        client = self._clients.get(variant.name)
-        if client is not None:
-            await client.load()
-            return
-        config = variant.config.after_measuring(self._main.spec.device_free_bytes)
-        client = self._clients[variant.name] = self._make_client(config)
-        await client.start()
-        await client.wait_ready()
-
-    def _client_of(self, name: str) -> VariantClient:
+    def _client_of(self, name: str) -> MemberClient:
         client = self._clients.get(name)
         if client is not None:
             return client
@@ -256,6 +233,11 @@ class VariantsClient:
         for answer in answers.follow((news,)):
             for left in self._switch.left:
                 self._clients[left].score(answer)
+
+
+def _replica_id(variant: str, client: EngineClient, one: ReplicaStatus) -> str:
+    """That of the only replica of a variant is the variant's name."""
+    return variant if len(client.replicas) == 1 else f"{variant}-{one.replica_id}"
 
 
 def _not_begun(name: str, state_of_main: EngineState) -> VariantStatus:

@@ -24,7 +24,7 @@ from novacron.executor.draft_model import DraftModel
 from novacron.executor.mapped_reference import map_reference
 from novacron.executor.memory_plan import plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
-from novacron.executor.placement import choose_num_threads, keep_freed_memory
+from novacron.executor.placement import keep_freed_memory, threads_of_replica
 from novacron.executor.planted_error import wrong_scales
 from novacron.executor.quality_watch import QualityWatch
 from novacron.executor.tiered_blocks import TieredBlocks
@@ -77,7 +77,7 @@ class InlineExecutor:
         phases = Phases(progress)
         with phases.timed("config"):
             require_extras(cache)
-            num_threads = choose_num_threads(model)
+            num_threads = threads_of_replica(model)
             blueprint = draw_blueprint(model, model_path, num_threads)
             draft = None if draft_path is None else blueprint.of_draft(draft_path)
             device, kernels = blueprint.device, blueprint.kernels
@@ -94,6 +94,7 @@ class InlineExecutor:
                 max_model_len=model.max_model_len,
                 draft=None if draft is None else draft.shape(),
                 neighbours=draw_neighbours(blueprint, draft, shared, model, scheduler, speculative),
+                num_replicas=model.data_parallel_size,
             )
             logger.info("memory: %s", plan.summary)
         with phases.timed("weights"):

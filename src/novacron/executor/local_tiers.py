@@ -62,6 +62,7 @@ class LocalTiers:
     codec_of: CodecOf
     copies: BlockCopies
     pinned: PinnedBlocks
+    num_sharers: int = 1  # engines that share the RAM
 
     def open_ram(self) -> Iterator[OpenedTier]:
         """The tier in RAM and the buffer of what is fetched ahead, as far as they are wanted.
@@ -69,10 +70,11 @@ class LocalTiers:
         Each level of compression has a share of the bytes, and a policy of its own.
         """
         cache, compression = self.cache, tier_compressions(self.cache)["ram"]
-        capacity = ram_bytes(cache, psutil.virtual_memory().available)
+        of_all = ram_bytes(cache, psutil.virtual_memory().available)
+        capacity = of_all // self.num_sharers
         ahead = prefetch_bytes(cache, capacity, self.record_bytes)
         least = ahead + least_ram_bytes(compression, self.record_bytes)
-        if not _is_wanted("kv_ram_size", capacity, cache.kv_ram_size, least):
+        if not _is_wanted("kv_ram_size", of_all, cache.kv_ram_size, least * self.num_sharers):
             return
         shares = ram_shares(capacity - ahead, len(levels_from(compression.level)))
 

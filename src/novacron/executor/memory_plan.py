@@ -107,11 +107,12 @@ class MemoryPlan:
     capacity: Capacity
     alternatives: tuple[Capacity, ...]
     neighbours: tuple[Neighbour, ...] = ()
+    num_replicas: int = 1  # each of which takes all of this
 
     @property
     def num_caches(self) -> int:
         """Equal parts that the memory for KV caches is cut into."""
-        return 1 + len(self.neighbours)
+        return (1 + len(self.neighbours)) * self.num_replicas
 
     @property
     def summary(self) -> str:
@@ -121,6 +122,8 @@ class MemoryPlan:
             f"{size_text(other.step_bytes)} for its largest step, and as much for its KV cache"
             for other in self.neighbours
         )
+        if self.num_replicas > 1:
+            beside += f"; the same again for each of {self.num_replicas - 1} more replicas"
         return (
             f"{size_text(self.weight_bytes)} weights, {size_text(self.step_bytes)} for the largest "
             f"step, {size_text(self.kv_cache_bytes)} KV cache in {self.capacity.kv_dtype}, of "
@@ -183,22 +186,28 @@ def plan_memory(
     max_model_len: int | None,
     draft: ModelShape | None = None,
     neighbours: tuple[Neighbour, ...] = (),
+    num_replicas: int = 1,
 ) -> MemoryPlan:
     """Share out the memory. Without `max_model_len` the context is the model's, or what fits. A
     `draft` model has weights, steps, and a block beside each block of the model. `neighbours` are
     other variants on the device, none of which is loaded yet: what all weights and steps leave
-    goes to the KV caches in equal parts.
+    goes to the KV caches in equal parts. With `num_replicas` all of this is there as often; weights
+    count for each, because those that are not mapped from the packed cache are in memory so often.
 
     Raises ModelLoadError if the weights do not fit, ConfigError if what was asked for does not.
     """
     weight_bytes = shape.weight_bytes + (0 if draft is None else draft.weight_bytes)
     all_weights = weight_bytes + sum(other.weight_bytes for other in neighbours)
+    all_weights *= num_replicas
     if all_weights > device.free_bytes:
         beside = "".join(
             f" and those of the variant {other.name} {size_text(other.weight_bytes)}"
             for other in neighbours
         )
         fewer = " fewer variants," if neighbours else ""
+        if num_replicas > 1:
+            beside += f", {num_replicas} times (data_parallel_size)"
+            fewer += " fewer replicas,"
         raise ModelLoadError(
             f"{shape.name}: the weights take {size_text(weight_bytes)} in {shape.precision}"
             f"{beside}, but {device.name} has {size_text(device.free_bytes)} free. Take a smaller "
@@ -215,11 +224,11 @@ def plan_memory(
     if draft is not None:
         for_step += step_bytes(draft, scheduler, SpeculativeConfig())
         beside_each_block = block_bytes(draft, CacheConfig(block_size=cache.block_size))
-    all_steps = for_step + sum(other.step_bytes for other in neighbours)
+    all_steps = (for_step + sum(other.step_bytes for other in neighbours)) * num_replicas
     budget = device.left_for_cache(all_weights, all_steps)
     if cache.kv_cache_memory is not None:
         budget = cache.kv_cache_memory
-    budget //= 1 + len(neighbours)
+    budget //= (1 + len(neighbours)) * num_replicas
     per_block = block_bytes(shape, cache) + beside_each_block
     blocks_each = -(-wanted // cache.block_size)
     num_blocks = min(budget // per_block, scheduler.max_num_seqs * blocks_each)
@@ -255,6 +264,7 @@ def plan_memory(
             if kv_dtype != chosen
         ),
         neighbours=neighbours,
+        num_replicas=num_replicas,
     )
     _refuse_what_does_not_fit(plan, wanted, budget, per_block, cache, asked_for=max_model_len)
     return plan
@@ -299,7 +309,10 @@ def _refuse_what_does_not_fit(
             f", beside them for the variant {other.name} {size_text(other.weight_bytes)} weights "
             f"and {size_text(other.step_bytes)} for a step"
         )
-    if plan.neighbours:
+    if plan.num_replicas > 1:
+        weights_and_steps *= plan.num_replicas
+        what_there_is += f", all of it {plan.num_replicas} times (data_parallel_size)"
+    if plan.num_caches > 1:
         what_there_is += f", and the KV caches in {plan.num_caches} equal parts"
     if cache.kv_cache_memory is not None:
         rest = max(0, plan.device.free_bytes - weights_and_steps)

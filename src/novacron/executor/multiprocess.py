@@ -28,7 +28,7 @@ from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
-from novacron.executor.placement import choose_num_threads, keep_freed_memory
+from novacron.executor.placement import keep_freed_memory, threads_of_replica
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_team import RankTeam
@@ -104,6 +104,7 @@ class MultiprocessExecutor:
                 max_model_len=model.max_model_len,
                 draft=None if draft is None else draft.shape(),
                 neighbours=draw_neighbours(blueprint, draft, shared, model, scheduler, speculative),
+                num_replicas=model.data_parallel_size,
             )
             logger.info("memory: %s", plan.summary)
             memory = RankMemory(
@@ -241,13 +242,13 @@ class MultiprocessExecutor:
 
 
 def _draft_of(whole: Blueprint, path: Path, model: ModelConfig) -> Blueprint:
-    kernels = choose_kernels(model.kernels, whole.device, whole.dtype, choose_num_threads(model))
+    kernels = choose_kernels(model.kernels, whole.device, whole.dtype, threads_of_replica(model))
     return replace(whole.of_draft(path), kernels=kernels)
 
 
 def threads_of_rank(model: ModelConfig) -> int:
     """Its share of those of all ranks, which compete for cores if there are more of them."""
-    num_ranks, num_threads = model.tensor_parallel_size, choose_num_threads(model)
+    num_ranks, num_threads = model.tensor_parallel_size, threads_of_replica(model)
     if num_threads < num_ranks and len(os.sched_getaffinity(0)) < num_ranks:
         logger.warning(
             "tensor_parallel_size is %d, but there are %d cores: ranks wait for each other.",

@@ -76,6 +76,11 @@ def choose_num_threads(config: ModelConfig) -> int:
     return max(1, min(cores, _cpu_quota(_CPU_QUOTA)))
 
 
+def threads_of_replica(config: ModelConfig) -> int:
+    """The share of one replica, which competes with the others for cores if there are fewer."""
+    return max(1, choose_num_threads(config) // config.data_parallel_size)
+
+
 def keep_freed_memory() -> None:
     """Have glibc keep memory that tensors free, for those of the next layer, step after step.
 

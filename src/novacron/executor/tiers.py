@@ -66,7 +66,9 @@ def open_tiers(
     )
     compressions = tier_compressions(cache)
     copies, pinned = open_copies(), PinnedBlocks()
-    local = LocalTiers(cache, size, identity, codec_of, copies, pinned)
+    local = LocalTiers(
+        cache, size, identity, codec_of, copies, pinned, num_sharers=model.data_parallel_size
+    )
     opened = {one.spec.kind: one for one in local.open_ram()}
     folder = kv_folder(model, cache)
     disk = local.open_disk(folder)

@@ -22,6 +22,7 @@ from novacron.gateway.host_check import HostCheck
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
 from novacron.gateway.native.cache_report import CacheHistory
 from novacron.gateway.native.cache_routes import cache_routes
+from novacron.gateway.native.cluster_routes import cluster_routes
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.history import SAMPLE_INTERVAL_S, History
 from novacron.gateway.native.model_routes import model_routes
@@ -74,6 +75,7 @@ def build_app(
         native_routes(service, generations, schemas),
         model_routes(service, schemas),
         status_routes(service, history, schemas),
+        cluster_routes(service, schemas),
         cache_routes(service, cache_history, schemas),
         websocket_routes(service, generations),
         system_routes(service, schemas, our_version),

@@ -47,6 +47,8 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.Forbidden: HttpError(403, _INVALID, "forbidden"),
     errors.PinLimit: HttpError(409, _INVALID, "pin_limit"),
     errors.PinNotFound: HttpError(404, _INVALID, "pin_not_found"),
+    errors.ReplicaNotFound: HttpError(404, _INVALID, "replica_not_found"),
+    errors.LastReplica: HttpError(409, _INVALID, "last_replica"),
 }
 
 

@@ -25,6 +25,7 @@ from novacron.gateway.precision import NO_WISH, PrecisionWish, VariantChoice, ch
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.streaming import DONE, EventStreamResponse, frame, unless_disconnected
 from novacron.observability.metrics import EngineSnapshot, Metrics, VariantSnapshot
+from novacron.observability.replica_values import ReplicaSnapshot
 from novacron.records.output import ModelSpec, RequestOutput
 
 P = ParamSpec("P")
@@ -72,6 +73,19 @@ class Service:
                     num_left=variant.num_left,
                 )
                 for variant in client.variants
+            ),
+            replicas=tuple(
+                ReplicaSnapshot(
+                    name=replica.replica_id,
+                    state=replica.state.value,
+                    epoch=replica.epoch,
+                    stats=replica.stats,
+                    queued_tokens=replica.queued_tokens,
+                    num_routed=replica.num_routed,
+                    expected_reuse_tokens=replica.expected_reuse_tokens,
+                    found_reuse_tokens=replica.found_reuse_tokens,
+                )
+                for replica in client.replicas
             ),
         )
 

@@ -15,8 +15,19 @@ from pathlib import Path
 
 from novacron import errors
 from novacron.engine.admission import admit
-from novacron.engine.client import EngineState, VariantStatus, status_of
+from novacron.engine.client import (
+    DrainOptions,
+    EngineState,
+    ReplicaStatus,
+    VariantStatus,
+    status_of,
+)
 from novacron.engine.questions import raise_if_refused
+from novacron.engine.replica_drain import (
+    drain_only_replica,
+    only_replica,
+    resume_only_replica,
+)
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.tokenization import Tokenizer
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
@@ -207,6 +218,10 @@ class FakeEngineClient:
     def variants(self) -> tuple[VariantStatus, ...]:
         return (status_of(self, self._spec.quantization),)
 
+    @property
+    def replicas(self) -> tuple[ReplicaStatus, ...]:
+        return only_replica(self)
+
     def spawn(self) -> None:
         """There is no process."""
 
@@ -268,6 +283,12 @@ class FakeEngineClient:
             await asyncio.sleep(self.step_s)
             self.enter(EngineState.READY)
         await self.wait_ready()
+
+    async def drain_replica(self, replica_id: str, timeout_s: float, options: DrainOptions) -> bool:
+        return await drain_only_replica(self, replica_id, timeout_s, options)
+
+    async def resume_replica(self, replica_id: str) -> None:
+        await resume_only_replica(self, replica_id)
 
     async def close(self) -> None:
         for request_id in list(self._recitals):

@@ -345,6 +345,7 @@ async def test_the_suite_runs_in_order_and_compares(tmp_path: Path) -> None:
         "startup": {"repeats": 1},
         "cache": {"prefix-tokens": [8], "repeats": 1, "throughput-rounds": 1},
         "cache-policy": {"workloads": ["chat"], "num-requests": 60, "repeats": 1},
+        "routing": {"num-replicas": 2, "rate": 50.0, "seconds": 0.3, "num-prefixes": 2},
         "speculation": {"num-streams": [2], "repeats": 1},
         "serve": {"rates": [1000.0], "num-requests": 2, "prefix-tokens": 0},
     }

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from novacron.config.engine import MOST_REPLICAS
 from novacron.config.explain import text_of, value_of
 from novacron.config.keys import KEYS, Key
 from novacron.config.layer import Origin
@@ -69,6 +70,7 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
     special: dict[str, st.SearchStrategy[object]] = {
         "block_size": st.sampled_from([8, 16, 32, 64, 128]),
         "tensor_parallel_size": st.sampled_from([1, 2, 4]),
+        "data_parallel_size": st.integers(1, MOST_REPLICAS),
         "quantization_group_size": st.sampled_from([32, 64, 128]),
         "quantization_layers": st.lists(
             st.sampled_from(["*.0.*=int8", "*down*=bf16"]), min_size=1

@@ -81,3 +81,8 @@ def test_unknown_settings_and_models_are_named() -> None:
 def test_variants_are_refused_since_nothing_could_choose_among_them() -> None:
     with pytest.raises(ConfigError, match="variants are for a server"):
         LLM(variants=("int8",))
+
+
+def test_replicas_are_refused_since_there_is_one_engine() -> None:
+    with pytest.raises(ConfigError, match="data_parallel_size is for a server"):
+        LLM(data_parallel_size=2)

@@ -154,6 +154,25 @@ def test_weights_of_variants_that_do_not_fit_together_are_refused_with_both_numb
     assert plan(cpu(3000)).num_blocks > 0, "alone it fits"
 
 
+def test_replicas_take_everything_as_often_and_share_the_cache() -> None:
+    def of(count: int, **cache: Any) -> MemoryPlan:
+        return plan_memory(
+            SHAPE, cpu(12_000), CacheConfig(**cache), SCHEDULER, SpeculativeConfig(),
+            max_model_len=None, neighbours=(INT8,), num_replicas=count,
+        )  # fmt: skip
+
+    two = of(2)
+    fixed = 2 * (SHAPE.weight_bytes + INT8.weight_bytes)
+    left = int((cpu(12_000).free_bytes - fixed) * 0.5) - 2 * (two.step_bytes + INT8.step_bytes)
+    assert left // 4 - 2**20 < two.kv_cache_bytes <= left // 4
+    assert "the same again for each of 1 more replicas" in two.summary
+    assert 255 * MIB < of(2, kv_cache_memory=1024 * MIB).kv_cache_bytes <= 256 * MIB
+    with pytest.raises(ConfigError, match=r"2 times \(data_parallel_size\).* 4 equal parts"):
+        of(2, kv_cache_memory=9000 * MIB)
+    with pytest.raises(ModelLoadError, match=r"4 times \(data_parallel_size\).* fewer replicas"):
+        of(4)
+
+
 @given(st.integers(3500, 60_000), st.integers(1, 4))
 def test_the_plans_of_all_variants_fit_together(free_mib: int, count: int) -> None:
     """Each engine plans for itself, from the same bytes."""

@@ -13,6 +13,7 @@ from novacron.executor.placement import (
     choose_dtype,
     choose_num_threads,
     keep_freed_memory,
+    threads_of_replica,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -58,6 +59,8 @@ def test_a_dtype_asked_for_is_taken() -> None:
 
 def test_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert choose_num_threads(ModelConfig(num_threads=5)) == 5
+    assert threads_of_replica(ModelConfig(num_threads=5, data_parallel_size=2)) == 2
+    assert threads_of_replica(ModelConfig(num_threads=5, data_parallel_size=8)) == 1
     quota = tmp_path / "cpu.max"
     monkeypatch.setattr(placement, "_CPU_QUOTA", quota)
     counts = {True: 16, False: 8}

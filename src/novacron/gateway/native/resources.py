@@ -64,11 +64,16 @@ class ResourceProbe:
                 num_used_blocks=stats.num_used_blocks,
                 num_cached_blocks=stats.num_cached_blocks,
                 used_fraction=round(kv_cache_usage(stats), 4),
-                total_bytes=None if spec is None else spec.kv_cache_bytes,
+                total_bytes=None if spec is None else self._kv_cache_bytes(),
             ),
             device=None if spec is None else spec.device,
             weight_bytes=None if spec is None else spec.weight_bytes,
         )
+
+    def _kv_cache_bytes(self) -> int:
+        """Of all replicas that are loaded."""
+        specs = (one.spec for one in self._service.client.replicas if one.stats.num_blocks)
+        return sum(spec.kv_cache_bytes for spec in specs if spec is not None)
 
     def _usages(self) -> tuple[ProcessUsage, ...]:
         roles = dict.fromkeys(self._service.worker_pids(), "worker") | {os.getpid(): "api"}

@@ -95,6 +95,23 @@ class LoadBody(Body):
     performance_profile: Literal["latency", "throughput", "balanced"] | str | None = None
 
 
+class DrainBody(Body):
+    """POST /api/v1/llm/cluster/workers/{id}/drain. `timeout`: seconds for what runs to end, empty:
+    shutdown_timeout; `restart`: start the replica anew afterwards; `force`: also the last one;
+    `wait`: answer when it is done, else at once."""
+
+    timeout: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    restart: bool = False
+    force: bool = False
+    wait: bool = True
+
+
+class ResumeBody(Body):
+    """POST /api/v1/llm/cluster/workers/{id}/resume. `wait`: answer when it is ready."""
+
+    wait: bool = True
+
+
 class ScaleBody(Body):
     """POST /api/v1/llm/cluster/scale."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from novacron.engine.client import EngineState, VariantStatus
+from novacron.engine.client import EngineState, ReplicaStatus
 from novacron.gateway.native.events import ModelInfo
 from novacron.gateway.native.replies import model_info
 from novacron.gateway.service import Service
+from novacron.observability.metrics import hit_rate, kv_cache_usage
+from novacron.records.routing import RoutingDecision
 
 _WORKER_STATUS = {
     EngineState.LOADING: "starting",
@@ -51,6 +53,30 @@ class Worker(Struct, frozen=True, kw_only=True):
     pid: int | None
     rank: int
     device: str | None
+    replica: str
+    epoch: int
+
+
+class Replica(Struct, frozen=True, kw_only=True):
+    """A whole engine, which may be several workers. `epoch` counts its starts from 0. Of prompts
+    that were sent to it, `queued_tokens` are yet to be computed; totals are since the server's
+    start. `routed` is how many calls it was chosen for, by why, and `last_decision` the newest."""
+
+    replica_id: str
+    state: str
+    epoch: int
+    pid: int | None
+    num_restarts: int
+    num_running: int
+    num_waiting: int
+    num_live: int
+    queued_tokens: int
+    kv_usage: float
+    prompt_tokens: int
+    generation_tokens: int
+    hit_rate: float | None
+    routed: dict[str, int]
+    last_decision: RoutingDecision | None
 
 
 class Cluster(Struct, frozen=True):
@@ -65,6 +91,7 @@ class ClusterStatus(Struct, frozen=True):
 
     cluster: Cluster
     workers: tuple[Worker, ...]
+    replicas: tuple[Replica, ...]
 
 
 class WorkerList(Struct, frozen=True):
@@ -104,28 +131,44 @@ def native_models(service: Service) -> NativeModelList:
 
 
 def workers(service: Service) -> tuple[Worker, ...]:
-    """One per process of the engine, or one without a process if none runs; with several variants
-    those of each."""
-    variants = service.client.variants
-    pids: tuple[int | None, ...] = service.worker_pids() or (None,)
-    if len(variants) > 1:
-        return tuple(
-            _worker(f"{variant.name}-rank-{rank}", rank, variant, pid)
-            for variant in variants
-            for rank, pid in enumerate((variant.engine_pid, *variant.rank_pids))
-        )
+    """One per process of each replica, or one without a process where none runs."""
     return tuple(
-        _worker(f"replica-0-rank-{rank}", rank, variants[0], pid) for rank, pid in enumerate(pids)
+        _worker(one, rank, pid)
+        for one in service.client.replicas
+        for rank, pid in enumerate((one.engine_pid, *one.rank_pids))
     )
 
 
-def _worker(worker_id: str, rank: int, variant: VariantStatus, pid: int | None) -> Worker:
+def _worker(one: ReplicaStatus, rank: int, pid: int | None) -> Worker:
     return Worker(
-        worker_id=worker_id,
-        status=_WORKER_STATUS[variant.state],
+        worker_id=f"{one.replica_id}-rank-{rank}",
+        status=_WORKER_STATUS[one.state],
         pid=pid,
         rank=rank,
-        device=None if variant.spec is None else variant.spec.device,
+        device=None if one.spec is None else one.spec.device,
+        replica=one.replica_id,
+        epoch=one.epoch,
+    )
+
+
+def replica(one: ReplicaStatus) -> Replica:
+    stats = one.stats
+    return Replica(
+        replica_id=one.replica_id,
+        state=one.state.value,
+        epoch=one.epoch,
+        pid=one.engine_pid,
+        num_restarts=one.num_restarts,
+        num_running=stats.num_running,
+        num_waiting=stats.num_waiting,
+        num_live=one.num_live,
+        queued_tokens=one.queued_tokens,
+        kv_usage=round(kv_cache_usage(stats), 4),
+        prompt_tokens=stats.prompt_tokens + stats.prefix_hits_tokens,
+        generation_tokens=stats.generation_tokens,
+        hit_rate=hit_rate(stats),
+        routed=dict(one.num_routed),
+        last_decision=one.last_decision,
     )
 
 
@@ -140,6 +183,7 @@ def cluster_status(service: Service) -> ClusterStatus:
             num_restarts=service.client.num_restarts,
         ),
         all_workers,
+        tuple(map(replica, service.client.replicas)),
     )
 
 
@@ -160,6 +204,11 @@ def health_report(service: Service) -> HealthReport:
                 f"The variant {variant.name} is {variant.state.value}; requests that wish for its "
                 "precision get another."
             )
+    replicas = service.client.replicas
+    if len(replicas) > len(service.client.variants):
+        for one in replicas:
+            if one.state is not EngineState.READY:
+                warnings.append(f"{one.replica_id} is {one.state.value}; others do its work.")
     if stats.num_waiting > stats.num_running:
         queue = "degraded"
         warnings.append(f"{stats.num_waiting} requests wait while {stats.num_running} run.")

@@ -47,13 +47,13 @@ def status_routes(service: Service, history: History, schemas: AnswerSchemas) ->
         "/cluster/scale", response_class=Response, responses=schemas.answers(status.ClusterStatus)
     )
     async def scale_cluster(body: ScaleBody) -> Response:
-        """Change the number of workers. A server on one machine has one, so others get 501."""
+        """Change the number of workers: 501 for any other than there are."""
         cluster = status.cluster_status(service)
         if body.worker_count != cluster.cluster.total_workers:
             raise Unsupported(
-                f"This server runs on one machine with {cluster.cluster.total_workers} worker and "
-                f"cannot change to {body.worker_count}. Start more servers, and put a load "
-                "balancer in front of them."
+                f"This server runs on one machine with {cluster.cluster.total_workers} worker(s) "
+                f"and cannot change to {body.worker_count} while it runs. Start it with "
+                "--data-parallel-size, or start more servers and put a load balancer in front."
             )
         return JsonResponse(cluster)
 

@@ -18,11 +18,14 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
 async def test_the_cluster_is_this_server(
     http: httpx2.AsyncClient, client: FakeEngineClient
 ) -> None:
+    client.engine_pid = os.getpid()
     status = (await http.get(f"{BASE}/cluster/status")).json()
     assert status["cluster"]["total_workers"] == status["cluster"]["active_workers"] == 1
     [worker] = status["workers"]
     assert (worker["status"], worker["pid"]) == ("active", os.getpid())
     assert (await http.get(f"{BASE}/cluster/workers")).json()["workers"] == [worker]
+    [replica] = status["replicas"]
+    assert (replica["replica_id"], replica["state"], replica["epoch"]) == ("replica-0", "ready", 0)
     client.die()
     status = (await http.get(f"{BASE}/cluster/status")).json()
     assert status["cluster"]["active_workers"] == 0

@@ -1,0 +1,29 @@
+"""novacron cluster: commands about the replicas of a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from novacron.cli.lazy_group import Entry, LazyGroup
+
+_COMMANDS: Mapping[str, Entry] = {
+    "status": Entry("novacron.cli.cluster.status:status", "List the replicas."),
+    "top": Entry("novacron.cli.cluster.top:top", "Watch them at work."),
+    "drain": Entry("novacron.cli.cluster.drain:drain", "Take a replica out of service."),
+    "resume": Entry("novacron.cli.cluster.drain:resume", "Bring it back."),
+    "restart": Entry("novacron.cli.cluster.drain:restart", "Restart replicas one after the other."),
+}
+
+
+class _ClusterGroup(LazyGroup):
+    entries = _COMMANDS
+
+
+@click.group(cls=_ClusterGroup)
+def cluster() -> None:
+    """See the replicas of a running server, drain and restart them.
+
+    A server has several with --data-parallel-size.
+    """

@@ -1,0 +1,53 @@
+"""novacron cluster status: the replicas of a server, at this moment."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from novacron.cli.api_client import Json
+from novacron.cli.cache.ls import table
+from novacron.cli.cluster.server import STATUS, client_of, server_options
+
+_TITLES = (
+    "REPLICA", "STATE", "EPOCH", "PID", "RUNNING", "WAITING", "QUEUED TOKENS", "KV", "HITS",
+)  # fmt: skip
+
+
+@click.command()
+@server_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def status(url: str, client_key: str | None, *, as_json: bool) -> None:
+    """List the replicas of the server at URL: state, how often each was started anew, and load."""
+    with client_of(url, client_key) as client:
+        answer = client.get(STATUS)
+    click.echo(json.dumps(answer, indent=1) if as_json else status_text(answer))
+
+
+def status_text(answer: Json) -> str:
+    cluster, replicas = answer["cluster"], answer["replicas"]
+    num_ready = sum(one["state"] == "ready" for one in replicas)
+    head = (
+        f"{cluster['status']}: {num_ready} of {len(replicas)} replicas are ready, "
+        f"{cluster['num_restarts']} restarts"
+    )
+    return f"{head}\n{table(_TITLES, [_row(one) for one in replicas])}"
+
+
+def _row(one: Json) -> tuple[str, ...]:
+    return (
+        one["replica_id"],
+        one["state"],
+        str(one["epoch"]),
+        str(one["pid"] or "-"),
+        str(one["num_running"]),
+        str(one["num_waiting"]),
+        f"{one['queued_tokens']:,}",
+        f"{one['kv_usage']:.0%}",
+        share(one["hit_rate"]),
+    )
+
+
+def share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
