@@ -25,16 +25,17 @@ def plan(settings: Settings, *, as_json: bool) -> None:
 
     from novacron.engine.draft_pair import find_draft_model
     from novacron.engine.model_path import resolve_model_path
-    from novacron.executor.blueprint import draw_blueprint
+    from novacron.executor.blueprint import dims_of, draw_blueprint
     from novacron.executor.device_memory import measure_device_memory
     from novacron.executor.memory_plan import plan_memory
     from novacron.executor.neighbours import draw_neighbours
     from novacron.executor.parallel_limits import refuse_with_ranks
 
     path = resolve_model_path(engine.model.model)
-    if engine.model.tensor_parallel_size > 1:
+    dims = dims_of(engine.model)
+    if dims.num_ranks > 1:
         refuse_with_ranks(engine)
-    blueprint = draw_blueprint(engine.model, path, 1).of_rank(0, engine.model.tensor_parallel_size)
+    blueprint = draw_blueprint(engine.model, path, 1).of_rank(0, dims)
     draft_path = find_draft_model(engine, path)
     draft = None if draft_path is None else blueprint.of_draft(draft_path)
     shared = SharedDevice(others=parse_variants(engine.model.variants))

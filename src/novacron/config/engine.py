@@ -101,6 +101,13 @@ class ModelConfig:
         "the KV cache, and its share of num_threads: 1, 2 or 4; on CPU only so far",
         flags=("-tp",),
     )
+    pipeline_parallel_size: int = setting(
+        1,
+        "stages, each with some of the layers and their KV cache, that compute several steps at "
+        "once, one behind the other; each has tensor_parallel_size processes: 1 to 16; on CPU only "
+        "so far",
+        flags=("-pp",),
+    )
     kernels: Literal["auto", "native", "torch"] = setting(
         "auto",
         "what computes on CPU: our native kernels or PyTorch; auto: native where they are built",
@@ -121,6 +128,10 @@ class ModelConfig:
         require(
             self.tensor_parallel_size in (1, 2, 4), "tensor_parallel_size",
             self.tensor_parallel_size, "choose 1, 2 or 4",
+        )  # fmt: skip
+        require(
+            1 <= self.pipeline_parallel_size <= 16, "pipeline_parallel_size",
+            self.pipeline_parallel_size, "choose 1 to 16",
         )  # fmt: skip
         require(
             self.packed_cache_size >= 0, "packed_cache_size", self.packed_cache_size,

@@ -31,6 +31,7 @@ from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.watched_answers import WatchedAnswers
 from novacron.errors import NovaCronError
+from novacron.executor.blueprint import dims_of
 from novacron.executor.executor import Executor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
@@ -66,7 +67,7 @@ def load_executor(
 ) -> InlineExecutor | MultiprocessExecutor:
     """The executor of an engine, its models loaded. `on_loss` is that of MultiprocessExecutor.
     Raises ConfigError and ModelLoadError."""
-    if config.model.tensor_parallel_size > 1:
+    if dims_of(config.model).num_ranks > 1:
         refuse_with_ranks(config)
         find_draft_model(config, model_path)  # refuses settings that contradict each other
         return MultiprocessExecutor(

@@ -44,7 +44,8 @@ class ModelShape:
     value_bytes: int
     context_length: int
     longest_context: int
-    num_ranks: int = 1
+    num_ranks: int = 1  # that hold a slice of each layer
+    num_stages: int = 1  # of so many ranks each
 
 
 @dataclass(frozen=True)

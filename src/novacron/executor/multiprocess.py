@@ -1,4 +1,5 @@
-"""MultiprocessExecutor: several ranks of one host, each a process with a slice of the model.
+"""MultiprocessExecutor: several ranks of one host, each a process with a part of the model: some
+of the layers, a slice of each layer, or a slice of some.
 
 Rank 0 is this process: it alone knows requests and chooses tokens. The others compute what it tells
 them, on tensors that all of them share.
@@ -8,14 +9,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
 from novacron.errors import EngineDead
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
@@ -32,14 +35,20 @@ from novacron.executor.worker import (
     model_spec,
     version_of,
 )
+from novacron.kernels.metadata import KVLayer
 from novacron.kernels.native.library import GroupLost
 from novacron.kernels.ranks import RankLink
+from novacron.models.decoder import Decoder
+from novacron.parallel.handover import HandoverLost, Receiver, Sender
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
-from novacron.runner.captured_step import capture_step
+from novacron.runner.captured_step import DecoderStep, capture_step
+from novacron.runner.input_batch import InputBatch
 from novacron.runner.led_step import LedBlocks, LedStep
-from novacron.runner.model_runner import ModelRunner
+from novacron.runner.model_runner import BegunStep, ModelRunner
+from novacron.runner.pipelined_step import PipelinedStep
+from novacron.runner.stage_step import StageStep, logits_of
 
 _NO_SPECULATION = SpeculativeConfig()
 
@@ -51,8 +60,8 @@ def _ignore(message: str) -> None:
 
 
 class MultiprocessExecutor:
-    """Loads the model in `model_path` when made, `tensor_parallel_size` ranks at once, and computes
-    steps. Implements Executor, without KV tiers and draft models.
+    """Loads the model in `model_path` when made, all ranks at once, and computes steps, as many at
+    a time as there are stages. Implements Executor, without KV tiers and draft models.
 
     Raises ModelLoadError, ConfigError, and EngineDead if a rank ends. `on_loss` gets a sentence,
     from another thread, if one ends later; the next step, or that which is running, raises
@@ -72,8 +81,8 @@ class MultiprocessExecutor:
     ) -> None:
         phases = Phases(progress)
         with phases.timed("config"):
-            num_ranks, num_threads = model.tensor_parallel_size, threads_of_rank(model)
-            blueprint = draw_blueprint(model, model_path, num_threads).of_rank(0, num_ranks)
+            num_threads = threads_of_rank(model)
+            blueprint = draw_blueprint(model, model_path, num_threads).of_rank(0, dims_of(model))
             torch.set_num_threads(num_threads)
             keep_freed_memory()
             plan = plan_memory(
@@ -88,6 +97,7 @@ class MultiprocessExecutor:
             memory = RankMemory(
                 blueprint, scheduler, block_size=cache.block_size, max_model_len=plan.max_model_len
             )
+        self._begun: deque[BegunStep] = deque()
         self._on_loss = on_loss
         self._link: RankLink | None = None
         self._team = RankTeam(
@@ -113,11 +123,10 @@ class MultiprocessExecutor:
                 scheduler,
                 block_size=cache.block_size,
                 max_model_len=plan.max_model_len,
-                arrays=memory.arrays,
+                arrays=memory.steps[0] if blueprint.dims.pipeline == 1 else None,
             )
-            own = capture_step(decoder, kv_tensors.layers, batch)
             self._runner = ModelRunner(
-                LedStep(own, self._team),
+                _led_step(decoder, kv_tensors.layers, batch, memory, self._team),
                 LedBlocks(kv_tensors, self._team),
                 batch,
                 eos_token_ids=blueprint.eos_token_ids,
@@ -129,13 +138,15 @@ class MultiprocessExecutor:
         except BaseException:
             self.shutdown()
             raise
+        everything = blueprint.all_stages()
         self._spec = model_spec(
             blueprint,
             plan,
             model,
-            decoder,
+            everything,
             kv_tensors,
-            version=version_of(digest, decoder, plan.max_model_len),
+            version=version_of(digest, everything, plan.max_model_len),
+            kv_cache_bytes=plan.kv_cache_bytes,
             load_phases_s=phases.times_s,
             rank_pids=self._team.pids,
         )
@@ -147,12 +158,31 @@ class MultiprocessExecutor:
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         raise AssertionError("no draft model was loaded")
 
+    @property
+    def max_steps_in_flight(self) -> int:
+        return self._spec.pipeline_parallel_size
+
+    def submit(self, scheduler_output: SchedulerOutput) -> None:
+        with self._loss_is_the_end():
+            self._begun.append(self._runner.begin(scheduler_output))
+
+    def collect(self) -> ModelRunnerOutput:
+        with self._loss_is_the_end():
+            return self._runner.finish(self._begun.popleft())
+
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
+        self.submit(scheduler_output)
+        return self.collect()
+
+    @contextmanager
+    def _loss_is_the_end(self) -> Iterator[None]:
         try:
-            return self._runner.execute(scheduler_output)
-        except GroupLost:
+            yield
+        except (GroupLost, HandoverLost) as error:
             assert self._link is not None
-            raise EngineDead(f"The step cannot be computed: {self._link.loss}.") from None
+            reason = self._link.loss or error
+            self._give_up()
+            raise EngineDead(f"The step cannot be computed: {reason}.") from None
         except BaseException:
             self._give_up()
             raise
@@ -179,13 +209,33 @@ class MultiprocessExecutor:
 
 def threads_of_rank(model: ModelConfig) -> int:
     """Its share of those of all ranks, which compete for cores if there are more of them."""
-    num_ranks, num_threads = model.tensor_parallel_size, choose_num_threads(model)
+    num_ranks, num_threads = dims_of(model).num_ranks, choose_num_threads(model)
     if num_threads < num_ranks and len(os.sched_getaffinity(0)) < num_ranks:
         logger.warning(
-            "tensor_parallel_size is %d, but there are %d cores: ranks wait for each other.",
+            "The model has %d ranks, but there are %d cores: ranks wait for each other.",
             num_ranks, len(os.sched_getaffinity(0)),
         )  # fmt: skip
     return max(1, num_threads // num_ranks)
+
+
+def _led_step(
+    decoder: Decoder,
+    cache: Sequence[KVLayer],
+    batch: InputBatch,
+    memory: RankMemory,
+    team: RankTeam,
+) -> DecoderStep:
+    """How rank 0 has steps computed by all of them."""
+    rings, pipes = memory.rings_SKTD, team.pipes
+    if pipes.entry is None:
+        return LedStep(capture_step(decoder, cache, batch), team)
+    return PipelinedStep(
+        StageStep(decoder, cache, batch, None, Sender(rings[0], pipes.exits)),
+        logits_of(decoder, rings[-1], batch.max_num_tokens),
+        team,
+        memory.steps,
+        Receiver(rings[-1], pipes.entry, team.see_delay),
+    )
 
 
 def _arguments(
@@ -203,7 +253,6 @@ def _arguments(
         scheduler=scheduler,
         model_path=str(model_path),
         rank=1,
-        num_ranks=model.tensor_parallel_size,
         num_threads=num_threads,
         num_blocks=plan.num_blocks,
         max_model_len=plan.max_model_len,

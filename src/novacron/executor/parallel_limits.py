@@ -13,7 +13,11 @@ logger = logging.getLogger(__name__)
 
 def refuse_with_ranks(config: EngineConfig) -> None:
     """Raises ConfigError for settings that several ranks cannot follow."""
-    size = config.model.tensor_parallel_size
+    model = config.model
+    sizes = {
+        "tensor_parallel_size": model.tensor_parallel_size,
+        "pipeline_parallel_size": model.pipeline_parallel_size,
+    }
     asked_for = {
         "variants": bool(config.model.variants or config.shared.others),
         "speculative_method draft": config.speculative.speculative_method == "draft",
@@ -27,8 +31,9 @@ def refuse_with_ranks(config: EngineConfig) -> None:
     }
     refused = [what for what, is_asked_for in asked_for.items() if is_asked_for]
     if refused:
+        several = " and ".join(f"{name} is {size}" for name, size in sizes.items() if size > 1)
         raise ConfigError(
-            f"tensor_parallel_size is {size}, which does not go together with "
+            f"{several}, which does not go together with "
             f"{', '.join(refused)} yet. Leave one of them out."
         )
 

@@ -13,20 +13,22 @@ from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 
 class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
     """What a rank other than 0 is started with, as JSON. `descriptor` is that of the memory they
-    share, `socket` that of the connection to rank 0."""
+    share, `socket` that of the connection to rank 0. Of several stages, the rank takes steps over
+    from the pipe `entry`, and hands them on to the pipes `exits`, if it is to."""
 
     model: ModelConfig
     cache: CacheConfig
     scheduler: SchedulerConfig
     model_path: str
     rank: int
-    num_ranks: int
     num_threads: int
     num_blocks: int
     max_model_len: int
     descriptor: int
     socket: int
     meeting_point: str  # for torch.distributed
+    entry: int | None = None
+    exits: tuple[int, ...] = ()
 
 
 class RunStep(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -39,8 +41,18 @@ class RunStep(msgspec.Struct, frozen=True, array_like=True, tag=0):
     places: tuple[int, ...]
 
 
+class RunStage(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Compute this rank's stage of the step whose tensors lie in the place of that number."""
+
+    place: int
+    num_tokens: int
+    num_requests: int
+    num_blocks: int
+
+
 class ComputeLogits(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Compute logits again, after other places of the last step."""
+    """Compute logits again, after other places of the last step; of several stages, after these
+    rows of what the last stage has left."""
 
     places: tuple[int, ...]
 
@@ -51,7 +63,7 @@ class ZeroBlocks(msgspec.Struct, frozen=True, array_like=True, tag=2):
     block_ids: tuple[int, ...]
 
 
-ToRank = RunStep | ComputeLogits | ZeroBlocks
+ToRank = RunStep | RunStage | ComputeLogits | ZeroBlocks
 
 
 class RankReady(msgspec.Struct, frozen=True, array_like=True, tag=0):

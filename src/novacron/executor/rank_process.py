@@ -20,7 +20,8 @@ import msgspec
 import torch
 
 from novacron.errors import NovaCronError
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import dims_of, draw_blueprint
+from novacron.executor.followed_steps import FollowedStages, FollowedSteps
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
 from novacron.executor.rank_memory import RankMemory
@@ -30,13 +31,17 @@ from novacron.executor.rank_messages import (
     RankArguments,
     RankFailed,
     RankReady,
+    RunStage,
     RunStep,
     ToRank,
     ZeroBlocks,
 )
+from novacron.executor.stage_ends import StageEnds
 from novacron.executor.worker import allocate_cache, load_model, make_batch
 from novacron.kernels.native.library import GroupLost
+from novacron.parallel.handover import HandoverLost
 from novacron.runner.captured_step import capture_step
+from novacron.runner.stage_step import StageStep
 
 
 class RankWorker:
@@ -47,7 +52,7 @@ class RankWorker:
         torch.set_num_threads(arguments.num_threads)
         keep_freed_memory()
         blueprint = draw_blueprint(model, Path(arguments.model_path), arguments.num_threads)
-        blueprint = blueprint.of_rank(arguments.rank, arguments.num_ranks)
+        blueprint = blueprint.of_rank(arguments.rank, dims_of(model))
         memory = RankMemory(
             blueprint,
             scheduler,
@@ -62,27 +67,31 @@ class RankWorker:
             torch.set_num_threads(1)
         decoder.set_context(arguments.max_model_len)
         self._kv_tensors = allocate_cache(blueprint, arguments.num_blocks, cache)
-        self._batch = make_batch(
+        is_only_stage = blueprint.dims.pipeline == 1
+        batch = make_batch(
             blueprint,
             scheduler,
             block_size=cache.block_size,
             max_model_len=arguments.max_model_len,
-            arrays=memory.arrays,
+            arrays=memory.steps[0] if is_only_stage else None,
         )
-        self._step = capture_step(decoder, self._kv_tensors.layers, self._batch)
-        self._hidden_TD = torch.empty(0)
+        layers = self._kv_tensors.layers
+        self._steps: FollowedSteps | FollowedStages
+        if is_only_stage:
+            self._steps = FollowedSteps(capture_step(decoder, layers, batch), batch)
+        else:
+            ends = StageEnds(memory, blueprint.stage, arguments.entry, arguments.exits)
+            own = StageStep(decoder, layers, batch, ends.entry, ends.exits)
+            self._steps = FollowedStages(own, batch, memory.steps, ends.logits(decoder, batch))
 
     @torch.inference_mode()
     def follow(self, message: ToRank) -> None:
-        """Raises GroupLost."""
+        """Raises GroupLost and HandoverLost."""
         match message:
-            case RunStep(num_tokens, num_requests, num_blocks, places):
-                inputs = self._batch.given_input(num_tokens, num_requests, num_blocks)
-                self._hidden_TD = self._step.hidden(inputs)
-                if places:
-                    self._step.logits(self._hidden_TD, places)
+            case RunStep() | RunStage():
+                self._steps.run(message)
             case ComputeLogits(places):
-                self._step.logits(self._hidden_TD, places)
+                self._steps.logits(places)
             case ZeroBlocks(block_ids):
                 self._kv_tensors.zero(block_ids)
 
@@ -106,7 +115,7 @@ def main() -> None:
             worker.follow(connection.receive())
     except EOFError:
         pass
-    except GroupLost:
+    except (GroupLost, HandoverLost):
         sys.exit(1)
 
 

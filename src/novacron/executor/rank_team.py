@@ -16,16 +16,20 @@ from typing import Final
 import msgspec
 
 from novacron.errors import ConfigError, EngineDead, ModelLoadError
+from novacron.executor.blueprint import dims_of
 from novacron.executor.rank_connection import RankConnection
 from novacron.executor.rank_messages import (
     ComputeLogits,
     FromRank,
     RankArguments,
     RankFailed,
+    RunStage,
     RunStep,
     ToRank,
     ZeroBlocks,
 )
+from novacron.executor.rank_pulse import RankPulse
+from novacron.executor.stage_ends import Pipes, lay_pipes
 from novacron.runner.input_batch import StepInput
 
 _ENDING_S: Final = 5.0
@@ -34,7 +38,8 @@ logger = logging.getLogger(__name__)
 
 
 class RankTeam:
-    """Starts them when made; they load while rank 0 does. Implements Lead.
+    """Starts them when made; they load while rank 0 does. Implements Lead and PipelineLead. `pipes`
+    are those of rank 0.
 
     `on_loss` is called once, from another thread, with a sentence, if one of them ends before
     `close`.
@@ -49,24 +54,33 @@ class RankTeam:
         self.meeting_point = self._folder / "meeting-point"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._connections: list[RankConnection[ToRank, FromRank]] = []
-        for rank in range(1, arguments.num_ranks):
-            self._start(msgspec.structs.replace(arguments, rank=rank))
-        for rank in range(1, arguments.num_ranks):
+        self._dims = dims_of(arguments.model)
+        self.pipes, *others = lay_pipes(self._dims)
+        for rank, pipes in enumerate(others, 1):
+            self._start(
+                msgspec.structs.replace(
+                    arguments, rank=rank, entry=pipes.entry, exits=tuple(pipes.exits)
+                ),
+                pipes,
+            )
+        self._pulse = RankPulse(self.pids)
+        for rank in range(1, self._dims.num_ranks):
             threading.Thread(
                 target=self._watch, args=(rank,), daemon=True, name=f"rank-{rank}-watch"
             ).start()
 
-    def _start(self, arguments: RankArguments) -> None:
+    def _start(self, arguments: RankArguments, pipes: Pipes) -> None:
         own, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "novacron.executor.rank_process"],
                 stdin=subprocess.PIPE,
-                pass_fds=(arguments.descriptor, theirs.fileno()),
+                pass_fds=(arguments.descriptor, theirs.fileno(), *pipes.all),
             )
             told = msgspec.structs.replace(
                 arguments, socket=theirs.fileno(), meeting_point=str(self.meeting_point)
             )
+        pipes.close()  # who waits for the rank shall see it end
         assert process.stdin is not None
         with process.stdin:
             process.stdin.write(msgspec.json.encode(told) + b"\n")
@@ -99,8 +113,16 @@ class RankTeam:
             RunStep(inputs.num_tokens, inputs.num_requests, inputs.num_blocks, tuple(places))
         )
 
+    def run_stage(self, inputs: StepInput, place: int) -> None:
+        self._tell(RunStage(place, inputs.num_tokens, inputs.num_requests, inputs.num_blocks))
+
     def compute_logits(self, places: Sequence[int]) -> None:
-        self._tell(ComputeLogits(tuple(places)))
+        self._tell(ComputeLogits(tuple(places)), self._dims.ranks_of(0)[1:])
+
+    def see_delay(self, seconds: float) -> None:
+        """The last stage has not ended its step after so long. Raises HandoverLost if no rank
+        computes anything."""
+        self._pulse.see_delay(seconds)
 
     def zero_blocks(self, block_ids: Collection[int]) -> None:
         self._tell(ZeroBlocks(tuple(block_ids)))
@@ -111,6 +133,7 @@ class RankTeam:
             self._is_closed = True
         for connection in self._connections:
             connection.close()
+        self.pipes.close()
         for process in self._processes:
             try:
                 process.wait(_ENDING_S)
@@ -119,10 +142,11 @@ class RankTeam:
                 process.wait()
         self.forget_meeting_point()
 
-    def _tell(self, message: ToRank) -> None:
-        for rank, connection in enumerate(self._connections, 1):
+    def _tell(self, message: ToRank, ranks: range | None = None) -> None:
+        """All of them, or some."""
+        for rank in range(1, self._dims.num_ranks) if ranks is None else ranks:
             try:
-                connection.send(message)
+                self._connections[rank - 1].send(message)
             except OSError:
                 raise EngineDead(f"Rank {rank} of the model has ended.") from None
 

@@ -16,8 +16,9 @@ from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DynamicScaling, LongRopeScaling
 from novacron.models.model_version import model_version, weights_identity
 from novacron.records.output import DraftModelSpec, ModelSpec, TierSpec
-from novacron.runner.input_batch import InputBatch, StepArrays
+from novacron.runner.input_batch import InputBatch
 from novacron.runner.kv_tensors import KVTensors
+from novacron.runner.step_arrays import StepArrays
 
 Progress = Callable[[str, float], None]
 
@@ -54,17 +55,21 @@ def load_model(
             cache=packed_cache(model),
             version=digest.result,
             group=blueprint.group,
+            elsewhere=blueprint.slots_elsewhere(decoder),
         )
         return decoder, digest.result()
 
 
 def allocate_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfig) -> KVTensors:
+    """For the layers of the blueprint's stage."""
+    formats = choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision)
+    layers = blueprint.stage.layers
     return KVTensors(
         blueprint.config,
         blueprint.group,
         num_blocks=num_blocks,
         block_size=cache.block_size,
-        formats=choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision),
+        formats=formats[layers.start : layers.stop],
         device=blueprint.device,
     )
 
@@ -118,9 +123,11 @@ def model_spec(
     kv_tiers: tuple[TierSpec, ...] = (),
     rank_pids: tuple[int, ...] = (),
     kv_loss: str = "",
+    kv_cache_bytes: int | None = None,
 ) -> ModelSpec:
-    """What everyone else learns of a model that is loaded, all its ranks together."""
-    config, num_ranks = blueprint.config, blueprint.group.size
+    """What everyone else learns of a model that is loaded, all its ranks together. `decoder` has a
+    rank's slices of all layers. `kv_cache_bytes` is left out where there is one rank."""
+    config, dims = blueprint.config, blueprint.dims
     return ModelSpec(
         name=model.served_model_name[0] if model.served_model_name else blueprint.path.name,
         model_version=version,
@@ -133,16 +140,17 @@ def model_spec(
         quantization=decoder.precision,
         device=str(blueprint.device),
         num_parameters=blueprint.num_parameters,
-        weight_bytes=decoder.weight_bytes * num_ranks,
+        weight_bytes=decoder.weight_bytes * dims.tensor,
         num_blocks=kv_tensors.num_blocks,
         block_size=kv_tensors.block_size,
-        kv_cache_bytes=kv_tensors.num_bytes * num_ranks,
+        kv_cache_bytes=kv_tensors.num_bytes if kv_cache_bytes is None else kv_cache_bytes,
         kv_precision=plan.capacity.kv_dtype,
         kv_identity=kv_identity_of(blueprint, plan, kv_loss),
         load_phases_s=load_phases_s,
         draft_model=draft_model,
         kv_tiers=kv_tiers,
         device_free_bytes=plan.device.free_bytes,
-        tensor_parallel_size=num_ranks,
+        tensor_parallel_size=dims.tensor,
+        pipeline_parallel_size=dims.pipeline,
         rank_pids=rank_pids,
     )

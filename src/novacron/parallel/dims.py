@@ -37,3 +37,6 @@ class ParallelDims:
     def leads(self, rank: int) -> bool:
         """Whether the rank speaks for its stage: all of them have the same hidden states."""
         return self.group_of(rank).rank == 0
+
+
+ALONE = ParallelDims()

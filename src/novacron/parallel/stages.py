@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import accumulate
 
 
@@ -54,7 +54,7 @@ def cut_layers(
     def cost(stage: int, start: int, stop: int) -> float:
         return sums[stop] - sums[start] + (first_cost if stage == 0 else 0.0)
 
-    @lru_cache(maxsize=None)
+    @cache
     def least_peak(stage: int, start: int) -> float:
         """Of the stages from this one on, which have the layers from `start` on."""
         if stage == num_stages - 1:
@@ -66,7 +66,7 @@ def cut_layers(
 
     peak = least_peak(0, 0)
 
-    @lru_cache(maxsize=None)
+    @cache
     def best(stage: int, start: int) -> tuple[float, tuple[int, ...]] | None:
         """Least sum of squares, and where its stages end; None: not without a higher peak."""
         if stage == num_stages - 1:

@@ -20,7 +20,7 @@ from novacron.parallel.groups import ParallelGroup
 
 
 class KVTensors:
-    """Keys and values of all layers of this rank, zero at first.
+    """Keys and values of the layers of this rank, one for each of `formats`, zero at first.
 
     All that a block holds stands together, [layers][keys, values][heads]: memory is touched in the
     order in which blocks are first used, and a block can be moved as one piece.
@@ -42,7 +42,6 @@ class KVTensors:
     ) -> None:
         heads = num_local_kv_heads(config.num_kv_heads, group)
         self.num_blocks, self._block_size = num_blocks, block_size
-        assert len(formats) == len(config.layers)
         sizes = [
             heads * kind.block_bytes(block_size, config.head_dim)
             for layer in formats

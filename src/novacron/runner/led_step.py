@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from novacron.runner.captured_step import DecoderStep
+from novacron.runner.captured_step import ComputedHere, DecoderStep
 from novacron.runner.input_batch import StepInput
 from novacron.runner.kv_tensors import KVTensors
 
@@ -21,10 +21,8 @@ class Lead(Protocol):
 
     def compute_logits(self, places: Sequence[int]) -> None: ...
 
-    def zero_blocks(self, block_ids: Collection[int]) -> None: ...
 
-
-class LedStep:
+class LedStep(ComputedHere):
     """Implements DecoderStep on rank 0. Logits that are sure to be asked for are announced with the
     step, so that the others need not wait for another word."""
 
@@ -45,10 +43,16 @@ class LedStep:
         return self._own.logits(hidden_TD, places)
 
 
+class BlockLead(Protocol):
+    def zero_blocks(self, block_ids: Collection[int]) -> None:
+        """On every rank, in the order of what it is told."""
+        ...
+
+
 class LedBlocks:
     """Implements TaintedBlocks on rank 0: what it zeroes, all ranks zero."""
 
-    def __init__(self, own: KVTensors, lead: Lead) -> None:
+    def __init__(self, own: KVTensors, lead: BlockLead) -> None:
         self._own, self._lead = own, lead
 
     def taint(self, block_ids: Iterable[int]) -> None:

@@ -117,7 +117,7 @@ def logits_in_chunks(
 ) -> Tensor:
     """Logits at every position of a prompt that is computed in `chunks` of so many tokens."""
     assert sum(chunks) == len(token_ids)
-    device = decoder.norm.weight.device
+    device = decoder.device
     decoder.set_context(max_model_len)
     block_size = 8
     num_blocks = -(-len(token_ids) // block_size)
@@ -126,7 +126,7 @@ def logits_in_chunks(
         group,
         num_blocks=num_blocks + 1,
         block_size=block_size,
-        formats=plain_formats(decoder.config, decoder.embedding.matrix.weight.dtype),
+        formats=plain_formats(decoder.config, decoder.dtype),
         device=device,
     )
     batch = InputBatch(
@@ -174,12 +174,14 @@ class Engine:
         dtype: str = "float32",
         kernels: KernelChoice = "auto",
         tensor_parallel_size: int = 1,
+        pipeline_parallel_size: int = 1,
         **model: Any,
     ) -> None:
         scheduler_config = SchedulerConfig(
             max_num_seqs=16, max_num_batched_tokens=max_num_batched_tokens
         )
-        make_executor = InlineExecutor if tensor_parallel_size == 1 else MultiprocessExecutor
+        is_one = tensor_parallel_size == pipeline_parallel_size == 1
+        make_executor = InlineExecutor if is_one else MultiprocessExecutor
         self.executor = make_executor(
             ModelConfig(
                 dtype=dtype,  # type: ignore[arg-type]
@@ -187,6 +189,7 @@ class Engine:
                 num_threads=1,
                 kernels=kernels,
                 tensor_parallel_size=tensor_parallel_size,
+                pipeline_parallel_size=pipeline_parallel_size,
                 **model,
             ),
             CacheConfig(block_size=8, kv_cache_memory=64 * 2**20, kv_ram_size=0, kv_disk_size=0),

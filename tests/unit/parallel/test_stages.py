@@ -43,10 +43,7 @@ def test_no_other_cut_is_more_even(model: tuple[list[int], int, int]) -> None:
         return max(found), sum(load * load for load in found)
 
     every_cut = [
-        [
-            range(start, stop)
-            for start, stop in zip((0, *stops), (*stops, len(costs)), strict=True)
-        ]
+        [range(start, stop) for start, stop in zip((0, *stops), (*stops, len(costs)), strict=True)]
         for stops in combinations(range(1, len(costs)), num_stages - 1)
     ]
     stages = cut_layers(costs, num_stages, first_cost=first_cost)
