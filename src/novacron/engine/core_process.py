@@ -116,6 +116,7 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         ),
         tiers=tiers,
         sessions=sessions,
+        max_in_flight=executor.max_steps_in_flight,
     )
 
     def make_grammar_compiler() -> GrammarCompiler:

@@ -5,6 +5,7 @@ For tests: tests/reference runs these on CPU, tests/gpu on CUDA. Needs the `dev`
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,10 @@ from novacron.models.registry import find_family
 from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE, ParallelGroup
+from novacron.records.output import EngineOutput
 from novacron.records.request import Request, SamplingParams
 from novacron.records.step import (
+    ModelRunnerOutput,
     NewRequest,
     PositionLogprobs,
     ScheduledTokens,
@@ -210,7 +213,10 @@ class Engine:
             kv_cache,
             max_model_len=spec.max_model_len,
             eos_token_ids=frozenset(spec.eos_token_ids),
+            max_in_flight=self.executor.max_steps_in_flight,
         )
+        self._in_flight: deque[SchedulerOutput] = deque()
+        self.most_in_flight = 0
 
     @property
     def num_preemptions(self) -> int:
@@ -234,8 +240,7 @@ class Engine:
             )
         found = {str(index): Generation([], 0) for index in range(len(prompts))}
         while self._scheduler.has_work:
-            step = self._scheduler.schedule()
-            for output in self._scheduler.update(step, self.executor.execute(step)):
+            for output in self._step():
                 assert output.error is None, output.error
                 before = found[output.request_id]
                 found[output.request_id] = Generation(
@@ -245,3 +250,16 @@ class Engine:
                     before.prompt_logprobs + output.prompt_logprobs,
                 )
         return list(found.values())
+
+    def _step(self) -> list[EngineOutput]:
+        """The news of the first step in flight, after as many as may be have begun."""
+        while len(self._in_flight) < self.executor.max_steps_in_flight:
+            decision = self._scheduler.schedule()
+            if not decision.scheduled:
+                break
+            self.executor.submit(decision)
+            self._in_flight.append(decision)
+        self.most_in_flight = max(self.most_in_flight, len(self._in_flight))
+        if self._in_flight:
+            return self._scheduler.update(self._in_flight.popleft(), self.executor.collect())
+        return self._scheduler.update(decision, ModelRunnerOutput(decision.step, ()))
