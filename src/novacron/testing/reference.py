@@ -119,19 +119,37 @@ def logits_in_chunks(
     group: ParallelGroup = SINGLE,
 ) -> Tensor:
     """Logits at every position of a prompt that is computed in `chunks` of so many tokens."""
+    return logits_of_stages((decoder,), token_ids, chunks, max_model_len=max_model_len, group=group)
+
+
+@torch.inference_mode()
+def logits_of_stages(
+    stages: Sequence[Decoder],
+    token_ids: Sequence[int],
+    chunks: Sequence[int],
+    *,
+    max_model_len: int,
+    group: ParallelGroup = SINGLE,
+) -> Tensor:
+    """The same, of a decoder that was cut into stages."""
     assert sum(chunks) == len(token_ids)
-    device = decoder.device
-    decoder.set_context(max_model_len)
+    first, config = stages[0], stages[0].config
+    device = first.device
     block_size = 8
     num_blocks = -(-len(token_ids) // block_size)
-    kv_tensors = KVTensors(
-        decoder.config,
-        group,
-        num_blocks=num_blocks + 1,
-        block_size=block_size,
-        formats=plain_formats(decoder.config, decoder.dtype),
-        device=device,
-    )
+    caches = []
+    for stage in stages:
+        stage.set_context(max_model_len)
+        layers = stage.stage.layers
+        kv_tensors = KVTensors(
+            config,
+            group,
+            num_blocks=num_blocks + 1,
+            block_size=block_size,
+            formats=plain_formats(config, first.dtype)[layers.start : layers.stop],
+            device=device,
+        )
+        caches.append(kv_tensors.layers)
     batch = InputBatch(
         max_num_seqs=1,
         max_num_tokens=len(token_ids),
@@ -148,10 +166,10 @@ def logits_in_chunks(
         step = SchedulerOutput(0, () if start else (request,), (part,), (), ())
         batch.update(step)
         inputs = batch.prepare(step)
-        hidden = decoder(
-            inputs.token_ids_T, inputs.positions_T, inputs.attention, kv_tensors.layers
-        )
-        pieces.append(decoder.logits(hidden).clone())
+        x_TD = first.embed(inputs.token_ids_T)
+        for stage, cache in zip(stages, caches, strict=True):
+            x_TD = stage.through_layers(x_TD, inputs.positions_T, inputs.attention, cache)
+        pieces.append(first.logits(x_TD).clone())
         start += size
     return torch.cat(pieces).cpu()
 
