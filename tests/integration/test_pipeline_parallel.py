@@ -92,7 +92,7 @@ def test_two_stages_of_two_slices_with_experts_answer_as_one(tmp_path: Path) -> 
     assert found == Engine(folder, CPU, **settings).run(PROMPTS, SEEDED)
 
 
-def test_guesses_embeddings_and_grammars_are_those_of_one(folder: Path) -> None:
+def test_guesses_and_embeddings_are_those_of_one(folder: Path) -> None:
     settings = {"dtype": "float32", "kv_cache_memory": 2**24, "num_threads": 1}
     prompts = [(prompt * 3)[:60] for prompt in PROMPTS]  # so that something can be guessed
     greedy = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True)
@@ -102,7 +102,9 @@ def test_guesses_embeddings_and_grammars_are_those_of_one(folder: Path) -> None:
         answers = [output.token_ids for output in llm.generate(prompts, greedy)]
         found.append((answers, llm.embed(prompts)))
         llm.close()
-    assert found[0] == found[1]
+    assert found[0][0] == found[1][0]
+    for one, staged in zip(found[0][1], found[1][1], strict=True):
+        assert staged == pytest.approx(one, abs=1e-6)  # other chunks, whose sums are added up
 
 
 def test_the_bundled_model_answers_as_one() -> None:
@@ -153,15 +155,15 @@ def test_more_stages_than_layers_are_refused(folder: Path) -> None:
 
 def test_a_server_outlives_its_ranks(folder: Path, tmp_path: Path) -> None:
     with ServerProcess(
-        str(folder), "-pp", "2", "-tp", "2", "--num-threads", "1", log_file=tmp_path / "log"
+        str(folder), "-pp", "2", "--num-threads", "1", log_file=tmp_path / "log"
     ) as server:
         server.wait_ready()
         body = {"prompt": "a b c", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
         model = server.get("/v1/models").json()["data"][0]["id"]
         before = server.post("/v1/completions", {"model": model, **body}).json()["choices"]
         workers = server.get("/api/v1/llm/cluster/status").json()["workers"]
-        assert [worker["rank"] for worker in workers] == [0, 1, 2, 3]
-        rank = psutil.Process(workers[3]["pid"])
+        assert [worker["rank"] for worker in workers] == [0, 1]
+        rank = psutil.Process(workers[1]["pid"])
         rank.kill()
         wait_until(lambda: not server.is_ready())
         wait_until(server.is_ready)
