@@ -108,6 +108,12 @@ class ModelConfig:
         "so far",
         flags=("-pp",),
     )
+    pipeline_steps_in_flight: int = setting(
+        0,
+        "steps that the stages of a pipeline compute at once, each with its share of the requests "
+        "and of num_threads; 1: stages take turns, with all requests and all threads; 0: as many as "
+        "stages",
+    )
     kernels: Literal["auto", "native", "torch"] = setting(
         "auto",
         "what computes on CPU: our native kernels or PyTorch; auto: native where they are built",
@@ -132,6 +138,10 @@ class ModelConfig:
         require(
             1 <= self.pipeline_parallel_size <= 16, "pipeline_parallel_size",
             self.pipeline_parallel_size, "choose 1 to 16",
+        )  # fmt: skip
+        require(
+            0 <= self.pipeline_steps_in_flight <= 32, "pipeline_steps_in_flight",
+            self.pipeline_steps_in_flight, "choose 1 to 32, or 0",
         )  # fmt: skip
         require(
             self.packed_cache_size >= 0, "packed_cache_size", self.packed_cache_size,

@@ -186,6 +186,13 @@ def dims_of(model: ModelConfig) -> ParallelDims:
     return ParallelDims(model.tensor_parallel_size, model.pipeline_parallel_size)
 
 
+def steps_in_flight(model: ModelConfig) -> int:
+    """How many steps stages compute at once, if there are several."""
+    if model.pipeline_parallel_size == 1:
+        return 1
+    return model.pipeline_steps_in_flight or model.pipeline_parallel_size
+
+
 def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprint:
     """Raises ModelLoadError and ConfigError."""
     device = choose_device(model)

@@ -18,7 +18,7 @@ import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
 from novacron.errors import EngineDead
-from novacron.executor.blueprint import dims_of, draw_blueprint
+from novacron.executor.blueprint import dims_of, draw_blueprint, steps_in_flight
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
@@ -94,8 +94,13 @@ class MultiprocessExecutor:
                 max_model_len=model.max_model_len,
             )
             logger.info("memory: %s", plan.summary)
+            self.max_steps_in_flight = steps_in_flight(model)
             memory = RankMemory(
-                blueprint, scheduler, block_size=cache.block_size, max_model_len=plan.max_model_len
+                blueprint,
+                scheduler,
+                num_steps=self.max_steps_in_flight,
+                block_size=cache.block_size,
+                max_model_len=plan.max_model_len,
             )
         self._begun: deque[BegunStep] = deque()
         self._on_loss = on_loss
@@ -158,10 +163,6 @@ class MultiprocessExecutor:
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         raise AssertionError("no draft model was loaded")
 
-    @property
-    def max_steps_in_flight(self) -> int:
-        return self._spec.pipeline_parallel_size
-
     def submit(self, scheduler_output: SchedulerOutput) -> None:
         with self._loss_is_the_end():
             self._begun.append(self._runner.begin(scheduler_output))
@@ -208,11 +209,13 @@ class MultiprocessExecutor:
 
 
 def threads_of_rank(model: ModelConfig) -> int:
-    """Its share of those of all ranks, which compete for cores if there are more of them."""
-    num_ranks, num_threads = dims_of(model).num_ranks, choose_num_threads(model)
+    """Its share of those of all ranks that compute at the same time: they compete for cores if
+    there are more of them."""
+    dims, num_threads = dims_of(model), choose_num_threads(model)
+    num_ranks = dims.tensor * min(dims.pipeline, steps_in_flight(model))
     if num_threads < num_ranks and len(os.sched_getaffinity(0)) < num_ranks:
         logger.warning(
-            "The model has %d ranks, but there are %d cores: ranks wait for each other.",
+            "%d ranks compute at once, but there are %d cores: ranks wait for each other.",
             num_ranks, len(os.sched_getaffinity(0)),
         )  # fmt: skip
     return max(1, num_threads // num_ranks)
