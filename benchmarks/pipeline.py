@@ -98,7 +98,10 @@ def measure_decode(
     staged = {"pipeline_parallel_size": stages, "num_threads": threads, **model}
     contestants = [
         load(f"1 process, {threads} threads", folder, streams, num_threads=threads, **model),
-        load(f"{stages} stages, {stages} steps in flight", folder, streams, **staged),
+        load(
+            f"{stages} stages, {stages} steps in flight",
+            folder, streams, pipeline_steps_in_flight=stages, **staged,
+        ),
         load(
             f"{stages} stages, 1 step in flight",
             folder, streams, pipeline_steps_in_flight=1, **staged,

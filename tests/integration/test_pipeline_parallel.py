@@ -97,7 +97,8 @@ def test_guesses_and_embeddings_are_those_of_one(folder: Path) -> None:
     prompts = [(prompt * 3)[:60] for prompt in PROMPTS]  # so that something can be guessed
     greedy = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True)
     found = []
-    for more in ({}, {"pipeline_parallel_size": 2, "speculative_method": "ngram"}):
+    staged = {"pipeline_parallel_size": 2, "pipeline_steps_in_flight": 2}
+    for more in ({}, {"speculative_method": "ngram", **staged}):
         llm = LLM(str(folder), kv_ram_size=0, kv_disk_size=0, **settings, **more)
         answers = [output.token_ids for output in llm.generate(prompts, greedy)]
         found.append((answers, llm.embed(prompts)))

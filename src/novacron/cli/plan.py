@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import click
 import msgspec
 
@@ -11,6 +13,9 @@ from novacron.config.engine import SharedDevice
 from novacron.config.load import Settings
 from novacron.config.variants import parse_variants
 from novacron.executor.memory_plan import Capacity, MemoryPlan, Neighbour
+from novacron.executor.rank_plan import RankPlan
+
+_RANK_TITLES = ("Ranks", "stage", "layers", "slice", "weights", "KV cache")
 
 
 @serving_command("model", "cache", "scheduler", "speculative")
@@ -30,6 +35,7 @@ def plan(settings: Settings, *, as_json: bool) -> None:
     from novacron.executor.memory_plan import plan_memory
     from novacron.executor.neighbours import draw_neighbours
     from novacron.executor.parallel_limits import refuse_with_ranks
+    from novacron.executor.rank_plan import plan_ranks
 
     path = resolve_model_path(engine.model.model)
     dims = dims_of(engine.model)
@@ -51,16 +57,19 @@ def plan(settings: Settings, *, as_json: bool) -> None:
             blueprint, draft, shared, engine.model, engine.scheduler, engine.speculative
         ),
     )
+    ranks = plan_ranks(blueprint, engine.cache, found.num_blocks)
     if as_json:
-        text = msgspec.json.encode({**msgspec.to_builtins(found), "fits": found.fits})
+        text = msgspec.json.encode(
+            {**msgspec.to_builtins(found), "fits": found.fits, "ranks": ranks}
+        )
         click.echo(msgspec.json.format(text).decode())
         return
     name = f"{blueprint.path} ({blueprint.architecture}), {blueprint.kernels.name} kernels"
-    click.echo(render(found, name))
+    click.echo(render(found, name, ranks))
 
 
-def render(plan: MemoryPlan, model: str) -> str:
-    """As tables for people."""
+def render(plan: MemoryPlan, model: str, ranks: Sequence[RankPlan] = ()) -> str:
+    """As tables for people; one rank alone needs none for itself."""
     device = plan.device
     rows = {
         "Model": model,
@@ -78,13 +87,29 @@ def render(plan: MemoryPlan, model: str) -> str:
         "KV precision", "a token", f"streams of {plan.context:,}",
         f"tokens, each of {plan.max_num_seqs}", "tokens, one",
     )  # fmt: skip
-    table = [titles, *map(_row, (plan.capacity, *plan.alternatives))]
+    if len(ranks) > 1:
+        lines += ["", *_aligned([_RANK_TITLES, *map(_rank_row, ranks)])]
+    lines += ["", *_aligned([titles, *map(_row, (plan.capacity, *plan.alternatives))])]
+    return "\n".join(lines)
+
+
+def _aligned(table: list[tuple[str, ...]]) -> Iterator[str]:
+    """Lines with the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines.append("")
     for first, *others in table:
         cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join((f"{first:{widths[0]}}", *cells)))
-    return "\n".join(lines)
+        yield "  ".join((f"{first:{widths[0]}}", *cells))
+
+
+def _rank_row(rank: RankPlan) -> tuple[str, ...]:
+    return (
+        f"rank {rank.rank}",
+        str(rank.stage),
+        f"{rank.first_layer}-{rank.last_layer}",
+        f"{rank.slice + 1} of {rank.num_slices}",
+        size(rank.weight_bytes),
+        size(rank.kv_cache_bytes),
+    )
 
 
 def _beside(other: Neighbour) -> str:

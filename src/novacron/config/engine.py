@@ -111,8 +111,8 @@ class ModelConfig:
     pipeline_steps_in_flight: int = setting(
         0,
         "steps that the stages of a pipeline compute at once, each with its share of the requests "
-        "and of num_threads; 1: stages take turns, with all requests and all threads; 0: as many as "
-        "stages",
+        "and of num_threads; 1: stages take turns, with all requests and all threads, which reads "
+        "the weights least often; 0: what is best where all stages share the cores of a host: 1",
     )
     kernels: Literal["auto", "native", "torch"] = setting(
         "auto",

@@ -42,6 +42,7 @@ from novacron.runner.kv_tensors import name_of
 
 logger = logging.getLogger(__name__)
 
+_BEST_ON_ONE_HOST = 1  # ADR 31
 META = torch.device("meta")
 _STORED: dict[str, Level] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -62,6 +63,7 @@ class Blueprint:
     precision: WeightPrecision
     kernels: Kernels
     dims: ParallelDims = ALONE
+    steps_in_flight: int = 1
     rank: int = 0
     stages: tuple[Stage, ...] = ()
     communicator: Communicator = field(default_factory=LocalCommunicator)
@@ -179,6 +181,7 @@ class Blueprint:
             longest_context=config.longest_context,
             num_ranks=ranks,
             num_stages=self.dims.pipeline,
+            steps_in_flight=self.steps_in_flight,
         )
 
 
@@ -190,7 +193,7 @@ def steps_in_flight(model: ModelConfig) -> int:
     """How many steps stages compute at once, if there are several."""
     if model.pipeline_parallel_size == 1:
         return 1
-    return model.pipeline_steps_in_flight or model.pipeline_parallel_size
+    return model.pipeline_steps_in_flight or _BEST_ON_ONE_HOST
 
 
 def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprint:
@@ -218,6 +221,7 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
         dtype=dtype,
         precision=precision,
         kernels=choose_kernels(model.kernels, device, dtype, num_threads),
+        steps_in_flight=steps_in_flight(model),
     )
     if precision.levels != PrecisionMap():
         _check_precision(blueprint)

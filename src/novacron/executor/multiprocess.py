@@ -94,11 +94,10 @@ class MultiprocessExecutor:
                 max_model_len=model.max_model_len,
             )
             logger.info("memory: %s", plan.summary)
-            self.max_steps_in_flight = steps_in_flight(model)
+            self.max_steps_in_flight = blueprint.steps_in_flight
             memory = RankMemory(
                 blueprint,
                 scheduler,
-                num_steps=self.max_steps_in_flight,
                 block_size=cache.block_size,
                 max_model_len=plan.max_model_len,
             )

@@ -21,8 +21,8 @@ class RankMemory:
     """The memory of the ranks of `blueprint`, mapped into this process. Each of them names the same
     sizes. Without a `descriptor`, new memory.
 
-    `steps` are the arrays of each of the `num_steps` that may be in flight, and `rings_SKTD` where each stage of
-    a pipeline leaves the hidden states of these.
+    `steps` are the arrays of each step that may be in flight, and `rings_SKTD` where
+    each stage of a pipeline leaves the hidden states of these.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class RankMemory:
         blueprint: Blueprint,
         scheduler: SchedulerConfig,
         *,
-        num_steps: int,
         block_size: int,
         max_model_len: int,
         descriptor: int | None = None,
     ) -> None:
         self._blueprint = blueprint
         dims, max_tokens = blueprint.dims, scheduler.max_num_batched_tokens
+        num_steps = blueprint.steps_in_flight
         shapes = StepArrays.shapes(
             max_num_seqs=scheduler.max_num_seqs,
             max_num_tokens=max_tokens,

@@ -20,7 +20,7 @@ import msgspec
 import torch
 
 from novacron.errors import NovaCronError
-from novacron.executor.blueprint import dims_of, draw_blueprint, steps_in_flight
+from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.followed_steps import FollowedStages, FollowedSteps
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
@@ -56,7 +56,6 @@ class RankWorker:
         memory = RankMemory(
             blueprint,
             scheduler,
-            num_steps=steps_in_flight(model),
             block_size=cache.block_size,
             max_model_len=arguments.max_model_len,
             descriptor=arguments.descriptor,

@@ -113,8 +113,13 @@ class RankTeam:
             RunStep(inputs.num_tokens, inputs.num_requests, inputs.num_blocks, tuple(places))
         )
 
-    def run_stage(self, inputs: StepInput, place: int) -> None:
-        self._tell(RunStage(place, inputs.num_tokens, inputs.num_requests, inputs.num_blocks))
+    def run_first_stage(self, inputs: StepInput, place: int) -> None:
+        self._tell(_run_stage(inputs, place), self._dims.ranks_of(0)[1:])
+
+    def run_later_stages(self, inputs: StepInput, place: int) -> None:
+        self._tell(
+            _run_stage(inputs, place), range(self._dims.ranks_of(0).stop, self._dims.num_ranks)
+        )
 
     def compute_logits(self, places: Sequence[int]) -> None:
         self._tell(ComputeLogits(tuple(places)), self._dims.ranks_of(0)[1:])
@@ -160,3 +165,7 @@ class RankTeam:
             message = f"Rank {rank} of the model (process {process.pid}) ended with code {code}."
             logger.error("%s", message)
             self._on_loss(message)
+
+
+def _run_stage(inputs: StepInput, place: int) -> RunStage:
+    return RunStage(place, inputs.num_tokens, inputs.num_requests, inputs.num_blocks)

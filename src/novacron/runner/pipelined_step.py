@@ -20,8 +20,12 @@ from novacron.runner.step_arrays import StepArrays
 class PipelineLead(Protocol):
     """Tells the other ranks, without waiting for them. They keep the order."""
 
-    def run_stage(self, inputs: StepInput, place: int) -> None:
-        """Compute the step whose tensors lie in this place."""
+    def run_first_stage(self, inputs: StepInput, place: int) -> None:
+        """Compute the step whose tensors lie in this place: the neighbours of rank 0."""
+        ...
+
+    def run_later_stages(self, inputs: StepInput, place: int) -> None:
+        """The same: the ranks of the other stages."""
         ...
 
     def compute_logits(self, places: Sequence[int]) -> None:
@@ -53,8 +57,9 @@ class PipelinedStep:
         self._under_way.append(place)
         counts = inputs.num_tokens, inputs.num_requests, inputs.num_blocks
         self._shared[place].first(*counts).copy_from(inputs.arrays)
-        self._lead.run_stage(inputs, place)
+        self._lead.run_first_stage(inputs, place)
         self._own.compute(inputs, place)
+        self._lead.run_later_stages(inputs, place)  # not before: this rank may need their cores
 
     def hidden(self, inputs: StepInput) -> Tensor:
         """Raises HandoverLost."""

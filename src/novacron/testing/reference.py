@@ -196,6 +196,7 @@ class Engine:
         kernels: KernelChoice = "auto",
         tensor_parallel_size: int = 1,
         pipeline_parallel_size: int = 1,
+        steps_in_flight: int | None = None,
         **model: Any,
     ) -> None:
         scheduler_config = SchedulerConfig(
@@ -211,6 +212,7 @@ class Engine:
                 kernels=kernels,
                 tensor_parallel_size=tensor_parallel_size,
                 pipeline_parallel_size=pipeline_parallel_size,
+                pipeline_steps_in_flight=steps_in_flight or pipeline_parallel_size,
                 **model,
             ),
             CacheConfig(block_size=8, kv_cache_memory=64 * 2**20, kv_ram_size=0, kv_disk_size=0),
