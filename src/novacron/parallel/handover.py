@@ -18,7 +18,6 @@ from typing import Final
 
 from torch import Tensor
 
-_PATIENCE_S: Final = 1.0
 _MOST_COUNTED_S: Final = 1.5  # of a wait: longer, and this process was stopped itself
 _THERE: Final = b"."
 
@@ -45,23 +44,28 @@ class Sender:
 
 
 class Receiver:
-    """Reads `ring_KTD` when the pipe says so. Every second that it waits, it tells `see_delay` the
-    seconds since it was last told: that may raise."""
+    """Reads `ring_KTD` when the pipe says so. As long as it waits, it tells `see_delay` now and
+    then how many seconds have passed since it was last told: that may raise."""
 
     def __init__(
-        self, ring_KTD: Tensor, pipe: int, see_delay: Callable[[float], None] = lambda s: None
+        self,
+        ring_KTD: Tensor,
+        pipe: int,
+        see_delay: Callable[[float], None] = lambda seconds: None,
+        *,
+        told_every_s: float = 1.0,
     ) -> None:
         self.ring_KTD = ring_KTD
         self._pipe = pipe
         self._poll = select.poll()
         self._poll.register(pipe, select.POLLIN)
-        self._see_delay = see_delay
+        self._see_delay, self._told_every_s = see_delay, told_every_s
 
     def take(self, place: int, num_tokens: int) -> Tensor:
         """The next step's rows, which lie in this place until it is given to another step. Raises
         HandoverLost if the sender has ended."""
         before_s = time.monotonic()
-        while not self._poll.poll(_PATIENCE_S * 1000):
+        while not self._poll.poll(self._told_every_s * 1000):
             now_s = time.monotonic()
             self._see_delay(min(now_s - before_s, _MOST_COUNTED_S))
             before_s = now_s

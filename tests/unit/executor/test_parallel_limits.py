@@ -41,6 +41,15 @@ def test_what_ranks_cannot_do_is_refused_by_name(name: str, changes: dict[str, A
         refuse_with_ranks(replace(PAIR, **changes))
 
 
+def test_the_sizes_that_were_given_are_named() -> None:
+    model = ModelConfig(pipeline_parallel_size=4, device="cuda")
+    with pytest.raises(ConfigError, match="pipeline_parallel_size is 4, which does"):
+        refuse_with_ranks(EngineConfig(model=model))
+    both = replace(model, tensor_parallel_size=2)
+    with pytest.raises(ConfigError, match="_size is 2 and pipeline_parallel_size is 4, which"):
+        refuse_with_ranks(EngineConfig(model=both))
+
+
 def test_what_ranks_can_do_passes() -> None:
     refuse_with_ranks(PAIR)
     guessing = SpeculativeConfig(speculative_method="ngram")
