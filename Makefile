@@ -4,9 +4,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 ARGS ?=
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile  # each process with one thread of torch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-faults check format-check lint types imports fmt bench bench-peers lock docs \
+.PHONY: help setup serve test test-slow test-faults check format-check lint types imports fmt bench bench-peers chaos lock docs \
 	runtime clean
 
 help:  ## this list
@@ -23,8 +24,8 @@ setup:  ## .venv with everything pinned, tools for tests included
 serve: runtime  ## serve the bundled model on 127.0.0.1:8080; ARGS="MODEL --port 9000 ..."
 	@exec $(BIN)/novacron serve $(ARGS)
 
-test: setup  ## the test suite; no GPU and no network needed
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: setup  ## the test suite, a process per core; no GPU and no network needed
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 test-slow: setup  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
@@ -51,6 +52,9 @@ fmt: setup  ## format the code and sort imports
 
 bench: setup  ## measure everything, about five minutes; or ARGS="serve --help" and so on
 	@$(BIN)/novacron bench $(or $(ARGS),suite --output-dir benchmarks/results)
+
+chaos: setup  ## kill and stop engines under streams, and compare every token; ARGS="--num-faults 500 --seed 1"
+	@$(BIN)/novacron bench chaos --check $(ARGS)
 
 bench-peers: setup  ## our engine beside llama.cpp, OpenVINO and transformers; ARGS="--quick" takes minutes
 	@$(PYTHON) -m benchmarks.peers.install

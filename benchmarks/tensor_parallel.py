@@ -55,7 +55,7 @@ def measure_reduce(rank: int, ranks: int, descriptor: int | None, meeting_point:
         others = [
             _start_rank(other, ranks, shared.descriptor, meeting_point) for other in range(1, ranks)
         ]
-    link = kernels.join(rank, ranks, shared.tensors)
+    link = kernels.join(rank, ranks, shared.tensors, 60.0)
     gloo = GlooCommunicator(meeting_point, rank, ranks, patience_s=60)
     gloo.all_reduce(torch.zeros(1))
     for num_bytes in SIZES_BYTES:

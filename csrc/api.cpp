@@ -19,7 +19,7 @@
 namespace novacron {
 namespace {
 
-constexpr int32_t kAbiVersion = 11;
+constexpr int32_t kAbiVersion = 12;
 
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -155,6 +155,10 @@ novacron::RankGroup* novacron_join(void* memory, int32_t rank, int32_t size, dou
 void novacron_leave(novacron::RankGroup* group) { delete group; }
 
 void novacron_give_up(novacron::RankGroup* group) { group->give_up(); }
+
+void novacron_begin_anew(novacron::RankGroup* group) { group->begin_anew(); }
+
+void novacron_reset(novacron::RankGroup* group) { group->reset(); }
 
 int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank) {
   *rank = group->lost_rank();

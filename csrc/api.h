@@ -57,7 +57,8 @@ struct PackCall {
 // y[m][n] = sum_k x[m][k] * w[n][k] (+ bias[n]) (+ residual[m][n]); `residual` may be `out`.
 // `weights` comes from novacron_pack, whose `weight_type` and `group` are repeated here; x, bias and
 // residual are of `type`. With weights in kInt8 or kInt4, x is rounded to int8 with a scale for each
-// group of a row; those in kFloat8 are widened to `type`, and the sum of a group is scaled. The sum
+// `input_group` of a row: a group, or 2 or 4 of them that are at most 128 inputs, if a segment has
+// nothing but whole ones; those in kFloat8 are widened to `type`, and the sum of a group is scaled. The sum
 // over k is made of `segments` sums (1, 2 or 4) of equal length that are added as a tree, so that ranks
 // which hold some of them can agree.
 struct LinearCall {
@@ -68,7 +69,7 @@ struct LinearCall {
   void* out;
   int64_t rows, outputs, inputs;
   int64_t x_stride, residual_stride, out_stride;
-  int32_t type, out_type, weight_type, group, segments;
+  int32_t type, out_type, weight_type, group, input_group, segments;
 };
 
 // `x` is [outer][inner][size] with strides, `out` and `residual` the same without gaps; the norm is
@@ -305,6 +306,8 @@ NOVACRON_API novacron::RankGroup* novacron_join(void* memory, int32_t rank, int3
 // Others wait for this rank in vain afterwards.
 NOVACRON_API void novacron_leave(novacron::RankGroup* group);
 NOVACRON_API void novacron_give_up(novacron::RankGroup* group);
+NOVACRON_API void novacron_begin_anew(novacron::RankGroup* group);
+NOVACRON_API void novacron_reset(novacron::RankGroup* group);
 // 0 while the group is whole, else a Loss, and the rank that was waited for.
 NOVACRON_API int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank);
 

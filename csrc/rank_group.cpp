@@ -98,6 +98,25 @@ void RankGroup::give_up() {
   for (int rank = 0; rank < size_; ++rank) wake(&slots_[rank].turn);
 }
 
+void RankGroup::begin_anew() {
+  turn_ = 0;
+  loss_ = kNotLost;
+  lost_rank_ = -1;
+  for (int& descriptor : descriptors_) {  // of processes that may be others now
+    if (descriptor >= 0) close(descriptor);
+    descriptor = -1;
+  }
+}
+
+// Who ended in its sleep is still counted among the sleepers.
+void RankGroup::reset() {
+  for (int rank = 0; rank < size_; ++rank) {
+    slots_[rank].turn.store(0);
+    slots_[rank].sleepers.store(0);
+  }
+  header_->is_lost.store(0);
+}
+
 bool RankGroup::wait_for(int rank, uint32_t turn) {
   const Slot& slot = slots_[rank];
   const auto is_there = [&slot, turn] {

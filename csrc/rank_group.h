@@ -13,7 +13,7 @@ enum Loss : int32_t { kNotLost = 0, kEnded = 1, kLate = 2, kGivenUp = 3 };
 
 // A rank's part in a group. All ranks call `wait` equally often, each from one thread at a time. What
 // a rank wrote before, to memory that they share, all others see afterwards. A group that has lost a
-// rank stays lost.
+// rank stays lost until all ranks, one of them perhaps a new process, have begun anew.
 class RankGroup {
  public:
   static int64_t num_bytes(int size);
@@ -31,6 +31,10 @@ class RankGroup {
   bool wait();
   // Has every rank's `wait` return false.
   void give_up();
+  // Forgets what this rank knows of meetings and of a loss. Once all ranks have, and none of them
+  // waits, `reset` by one of them makes the group whole; before that, `wait` fails.
+  void begin_anew();
+  void reset();
 
   Loss loss() const { return loss_; }
   int lost_rank() const { return lost_rank_; }

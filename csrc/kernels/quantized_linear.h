@@ -1,9 +1,10 @@
 // Products of int8 or int4 weights with inputs that are rounded to int8 for the occasion.
 //
-// A group is 32, 64 or 128 inputs that share a scale: one for each output of the weights, one for
-// each row of the inputs. The products of a group are added as whole numbers, exactly. Then, group
-// after group, what they stand for is added to the chain of the output's segment. So rows, tasks
-// and threads change nothing here either, and no scale reaches beyond its group.
+// A group is 32, 64 or 128 inputs that share a scale for each output of the weights; the inputs of a
+// row share theirs over one such group or over a few neighbours. The products of a group are added as
+// whole numbers, exactly, and then, as floats, those of the neighbours. What these stand for is added
+// to the chain of the output's segment. So rows, tasks and threads change nothing here either, and no
+// scale reaches beyond its group.
 //
 // Weights are stored without a sign, as value + offset. What that adds to a sum depends on the
 // inputs alone, so that a sum begins with it taken away.
@@ -26,9 +27,10 @@ constexpr int64_t kAheadBytes = 8 * 1024;
 constexpr int64_t kMostRowsInOnePass = 8;
 constexpr float kCountsAsZero = 1e-30f;
 
-// The inputs of a call: [groups][rows][cells of a group], and for each group and row the scale and
-// what its sums begin with. The rows of a group lie side by side, because a tile reads them together:
-// a whole row apart they would all fall into the same few sets of the cache.
+// The inputs of a call: [groups][rows][cells of a group], for each group and row what its sums begin
+// with, and for each row and so many groups as share one, the scale. The rows of a group lie side by
+// side, because a tile reads them together: a whole row apart they would all fall into the same few
+// sets of the cache.
 struct RoundedRows {
   ByteCell* cells;
   float* scales;
@@ -36,6 +38,11 @@ struct RoundedRows {
   int64_t rows, groups, cells_per_group;
 
   int64_t place(int64_t row, int64_t group) const { return group * rows + row; }
+};
+
+template <int kValue>
+struct Count {
+  static constexpr int value = kValue;
 };
 
 struct Int8Weights {
@@ -53,6 +60,11 @@ struct Int4Weights {
   }
 };
 
+template <class Weights, int kCells>
+constexpr int64_t bytes_of_group() {
+  return kScaleBytes + kCells * kPanel * kCellBytes / Weights::kCellsPerWord;
+}
+
 // Where the groups of a panel lie that a tile of rows is multiplied with.
 struct Chunk {
   const char* weights;
@@ -60,55 +72,80 @@ struct Chunk {
   int64_t group_bytes;
 };
 
+// The products of a group, exactly.
+template <class Weights, int kCells, int kRows, int kVectors>
+NOVACRON_INLINE void add_bytes(const RoundedRows& x, int64_t row, int64_t group, const char* weights,
+                               int64_t lane, Ints (&sum)[kRows][kVectors]) {
+  const int64_t place = x.place(row, group);
+  const ByteCell* cells = x.cells + place * kCells;
+  const char* packed = weights + lane * kCellBytes;
+NOVACRON_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+NOVACRON_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Ints{} + x.starts[place + r];
+  }
+NOVACRON_ROLL
+  for (int first = 0; first < kCells; first += kCellsInARow) {
+NOVACRON_UNROLL
+    for (int cell = 0; cell < kCellsInARow; cell += Weights::kCellsPerWord) {
+      Words words[kVectors];
+NOVACRON_UNROLL
+      for (int v = 0; v < kVectors; ++v) words[v] = load_words(packed + v * kLanes * kCellBytes);
+      packed += kPanel * kCellBytes;
+NOVACRON_UNROLL
+      for (int part = 0; part < Weights::kCellsPerWord; ++part) {
+        Words w[kVectors];
+NOVACRON_UNROLL
+        for (int v = 0; v < kVectors; ++v) w[v] = Weights::cell(words[v], part);
+NOVACRON_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          const ByteCell other = cells[r * kCells + cell + part];
+NOVACRON_UNROLL
+          for (int v = 0; v < kVectors; ++v) sum[r][v] = add_byte_products(sum[r][v], other, w[v]);
+        }
+      }
+    }
+    cells += kCellsInARow;
+  }
+}
+
+// How many rows go through the weights together: no more than a tile of them, which then fetches what
+// lies ahead group after group; more, in one pass; or more than that.
+enum class Crowd { kTile, kFew, kMany };
+
 // Adds the products of a chunk to the sums of kRows rows, with kVectors vectors of outputs from
 // `lane` on.
-template <class Weights, int kCells, int kRows, int kVectors>
+template <class Weights, int kCells, int kSharing, Crowd kCrowd, int kRows, int kVectors>
 NOVACRON_INLINE void add_groups(const RoundedRows& x, int64_t row, const Chunk& chunk, int64_t lane,
                                 float* sums) {
   const char* weights = chunk.weights;
-  for (int64_t group = chunk.first; group < chunk.last; ++group, weights += chunk.group_bytes) {
-    const int64_t place = x.place(row, group);
-    const ByteCell* cells = x.cells + place * kCells;
-    const char* packed = weights + kScaleBytes + lane * kCellBytes;
-    Ints sum[kRows][kVectors];
+  for (int64_t first = chunk.first; first < chunk.last; first += kSharing) {
+    Floats products[kRows][kVectors] = {};
+NOVACRON_ROLL
+    for (int64_t group = first; group < first + kSharing; ++group, weights += chunk.group_bytes) {
+      if (kCrowd == Crowd::kTile) {
+        constexpr int64_t kPart = bytes_of_group<Weights, kCells>() * kVectors * kLanes / kPanel;
+        prefetch(weights + kAheadBytes + kPart * (lane / (kVectors * kLanes)), kPart);
+      }
+      Ints sum[kRows][kVectors];
+      add_bytes<Weights, kCells, kRows, kVectors>(x, row, group, weights + kScaleBytes, lane, sum);
+      const BFloat16* scales = reinterpret_cast<const BFloat16*>(weights) + lane;
+NOVACRON_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        const Floats scale = load(scales + v * kLanes);
+NOVACRON_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          products[r][v] = multiply_add(__builtin_convertvector(sum[r][v], Floats), scale, products[r][v]);
+        }
+      }
+    }
+    const float* scales = x.scales + x.place(row, first / kSharing);
 NOVACRON_UNROLL
     for (int r = 0; r < kRows; ++r) {
 NOVACRON_UNROLL
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = Ints{} + x.starts[place + r];
-    }
-NOVACRON_ROLL
-    for (int first = 0; first < kCells; first += kCellsInARow) {
-NOVACRON_UNROLL
-      for (int cell = 0; cell < kCellsInARow; cell += Weights::kCellsPerWord) {
-        Words words[kVectors];
-NOVACRON_UNROLL
-        for (int v = 0; v < kVectors; ++v) words[v] = load_words(packed + v * kLanes * kCellBytes);
-        packed += kPanel * kCellBytes;
-NOVACRON_UNROLL
-        for (int part = 0; part < Weights::kCellsPerWord; ++part) {
-          Words w[kVectors];
-NOVACRON_UNROLL
-          for (int v = 0; v < kVectors; ++v) w[v] = Weights::cell(words[v], part);
-NOVACRON_UNROLL
-          for (int r = 0; r < kRows; ++r) {
-            const ByteCell other = cells[r * kCells + cell + part];
-NOVACRON_UNROLL
-            for (int v = 0; v < kVectors; ++v) sum[r][v] = add_byte_products(sum[r][v], other, w[v]);
-          }
-        }
-      }
-      cells += kCellsInARow;
-    }
-    const BFloat16* scales = reinterpret_cast<const BFloat16*>(weights) + lane;
-NOVACRON_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const Floats scale = load(scales + v * kLanes);
-NOVACRON_UNROLL
-      for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) {
         float* to = sums + r * kPanel + lane + v * kLanes;
-        const Floats product =
-            __builtin_convertvector(sum[r][v], Floats) * x.scales[place + r];
-        store(to, multiply_add(product, scale, load(to)));
+        store(to, multiply_add(products[r][v], Floats{} + scales[r], load(to)));
       }
     }
   }
@@ -117,56 +154,63 @@ NOVACRON_UNROLL
 // Two vectors of outputs, not four: then the processor has registers left to begin the next group
 // while the sums of this one become floats. A row or two need more to keep it busy; and with few
 // rows, a large group should be gone through as it comes from memory, in one pass.
-template <class Weights, int kCells, int kRows, bool kInOnePass>
+template <class Weights, int kCells, int kSharing, Crowd kCrowd, int kRows>
 void add_groups_of_rows(const RoundedRows& x, int64_t row, const Chunk& chunk, float* sums) {
+  constexpr bool kInOnePass = kCrowd != Crowd::kMany && kSharing == 1 &&
+                              bytes_of_group<Weights, kCells>() > kRoundedChunkBytes / 2;
   constexpr bool kIsWide = kRows == 1 || (kLanes == 16 && (kRows == 2 || kInOnePass));
   constexpr int kVectors = kIsWide ? 4 : 2;
   for (int64_t lane = 0; lane < kPanel; lane += kVectors * kLanes) {
-    add_groups<Weights, kCells, kRows, kVectors>(x, row, chunk, lane, sums);
+    add_groups<Weights, kCells, kSharing, kCrowd, kRows, kVectors>(x, row, chunk, lane, sums);
   }
 }
 
-template <class Weights, int kCells, bool kInOnePass>
+template <class Weights, int kCells, int kSharing, Crowd kCrowd>
 void add_groups_of_some_rows(int64_t rows, const RoundedRows& x, int64_t row, const Chunk& chunk,
                              float* sums) {
+  const auto add = [&](auto count) {
+    constexpr int kRows = decltype(count)::value;
+    add_groups_of_rows<Weights, kCells, kSharing, kCrowd, kRows>(x, row, chunk, sums);
+  };
   switch (rows) {
-    case 1: return add_groups_of_rows<Weights, kCells, 1, kInOnePass>(x, row, chunk, sums);
-    case 2: return add_groups_of_rows<Weights, kCells, 2, kInOnePass>(x, row, chunk, sums);
-    case 3: return add_groups_of_rows<Weights, kCells, 3, kInOnePass>(x, row, chunk, sums);
-    case 4: return add_groups_of_rows<Weights, kCells, 4, kInOnePass>(x, row, chunk, sums);
+    case 1: return add(Count<1>{});
+    case 2: return add(Count<2>{});
+    case 3: return add(Count<3>{});
+    case 4: return add(Count<4>{});
   }
-  if constexpr (kRoundedTileRows > 4) {
-    if (rows == 5) return add_groups_of_rows<Weights, kCells, 5, kInOnePass>(x, row, chunk, sums);
-    return add_groups_of_rows<Weights, kCells, 6, kInOnePass>(x, row, chunk, sums);
-  }
+  if constexpr (kRoundedTileRows > 4) return rows == 5 ? add(Count<5>{}) : add(Count<6>{});
 }
 
 // Tiles of rows go through a chunk of the weights in turn, and each fetches its part of what comes
 // next: all of it at once would keep the first tile waiting.
-template <class Weights, int kCells, class Element, class Out>
+template <class Weights, int kCells, int kSharing, class Element, class Out>
 void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_t panel,
                             int64_t first_row) {
   alignas(64) float sums[kMaxSegments * kBlockRows * kPanel];
-  constexpr int64_t kGroupBytes =
-      kScaleBytes + kCells * kPanel * kCellBytes / Weights::kCellsPerWord;
+  constexpr int64_t kGroupBytes = bytes_of_group<Weights, kCells>();
   const char* weights = static_cast<const char*>(call.weights) + panel * x.groups * kGroupBytes;
   const int64_t rows = smaller(kBlockRows, call.rows - first_row);
   const int64_t tiles = divide_up(rows, kRoundedTileRows);
-  const int64_t step = tiles == 1 ? 1 : larger(1, kRoundedChunkBytes / kGroupBytes);
-  constexpr bool kIsLarge = kGroupBytes > kRoundedChunkBytes / 2;
-  const auto add = rows <= kMostRowsInOnePass ? add_groups_of_some_rows<Weights, kCells, kIsLarge>
-                                              : add_groups_of_some_rows<Weights, kCells, false>;
+  const int64_t step =
+      kSharing * (tiles == 1 ? 1 : larger(1, kRoundedChunkBytes / (kSharing * kGroupBytes)));
+  const auto add = tiles == 1 ? add_groups_of_some_rows<Weights, kCells, kSharing, Crowd::kTile>
+                   : rows <= kMostRowsInOnePass
+                       ? add_groups_of_some_rows<Weights, kCells, kSharing, Crowd::kFew>
+                       : add_groups_of_some_rows<Weights, kCells, kSharing, Crowd::kMany>;
+  const int64_t shares = x.groups / kSharing;
   for (int segment = 0; segment < call.segments; ++segment) {
     float* to = sums + segment * kBlockRows * kPanel;
     memset(to, 0, rows * kPanel * sizeof(float));
-    const int64_t last = x.groups * (segment + 1) / call.segments;
-    for (int64_t group = x.groups * segment / call.segments; group < last; group += step) {
+    const int64_t last = shares * (segment + 1) / call.segments * kSharing;
+    for (int64_t group = shares * segment / call.segments * kSharing; group < last; group += step) {
       const Chunk chunk = {weights + group * kGroupBytes, group, smaller(group + step, last),
                            kGroupBytes};
       const int64_t chunk_bytes = (chunk.last - group) * kGroupBytes;
       for (int64_t tile = 0; tile < tiles; ++tile) {
         const int64_t row = rows * tile / tiles;
-        prefetch(chunk.weights + kAheadBytes + chunk_bytes * tile / tiles, chunk_bytes / tiles);
+        if (tiles > 1) {
+          prefetch(chunk.weights + kAheadBytes + chunk_bytes * tile / tiles, chunk_bytes / tiles);
+        }
         add(rows * (tile + 1) / tiles - row, x, first_row + row, chunk, to + row * kPanel);
       }
     }
@@ -203,16 +247,24 @@ NOVACRON_INLINE int32_t bits_of_largest(const BFloat16* from, int64_t count) {
   return max_of_lanes(upper > lower ? upper : lower);
 }
 
-// Rounds a group to whole numbers up to 127, so that its largest value becomes 127 or -127. A value
-// that is not finite makes the scale so, and with it every product.
+// What turns the largest value of some inputs into 127 or -127, and its inverse. A value that is not
+// finite makes the scale so, and with it every product.
+struct Rounding {
+  float inverse, scale;
+};
 template <class Element>
-NOVACRON_INLINE void round_group(const Element* from, int64_t count, int64_t group_size, int offset, int8_t* to,
-                 float* scale, int32_t* start) {
+NOVACRON_INLINE Rounding rounding_of(const Element* from, int64_t count) {
   const int32_t bits = bits_of_largest(from, count);
   float largest;
   memcpy(&largest, &bits, sizeof largest);
-  const bool is_zero = largest < kCountsAsZero;
-  const float inverse = is_zero ? 0.0f : 127.0f / largest;
+  if (largest < kCountsAsZero) return {0.0f, 0.0f};
+  return {127.0f / largest, largest * (1.0f / 127.0f)};
+}
+
+// Rounds a group; gives the sum of its values.
+template <class Element>
+NOVACRON_INLINE int32_t round_group(const Element* from, int64_t count, int64_t group_size,
+                                    float inverse, int8_t* to) {
   Ints total = {};
   for_vectors(count, [&](int64_t index, int64_t lanes) {
     const Ints rounded = nearest(load_up_to(from + index, lanes) * inverse);
@@ -220,20 +272,26 @@ NOVACRON_INLINE void round_group(const Element* from, int64_t count, int64_t gro
     store_bytes(to + index, rounded, lanes);
   });
   if (count < group_size) memset(to + count, 0, group_size - count);
-  *scale = is_zero ? 0.0f : largest * (1.0f / 127.0f);
-  *start = -offset * sum_of_lanes(total);
+  return sum_of_lanes(total);
 }
 
 template <class Weights, class Element>
 void round_row(const LinearCall& call, int64_t row, const RoundedRows& x) {
   const Element* from = static_cast<const Element*>(call.x) + row * call.x_stride;
+  const int64_t sharing = call.input_group / call.group;
+  Rounding rounding = {};
   for (int64_t group = 0; group < x.groups; ++group) {
+    const int64_t first = group * call.group, left = call.inputs - first;
+    if (group % sharing == 0) {
+      rounding = rounding_of(from + first, smaller(call.input_group, left));
+      x.scales[x.place(row, group / sharing)] = rounding.scale;
+    }
     alignas(64) int8_t room[kLargestGroup];
-    const int64_t first = group * call.group, place = x.place(row, group);
+    const int64_t place = x.place(row, group);
     ByteCell* cells = x.cells + place * x.cells_per_group;
     int8_t* bytes = bytes_before(cells, room);
-    round_group(from + first, smaller(call.group, call.inputs - first), call.group,
-                Weights::kOffset, bytes, x.scales + place, x.starts + place);
+    x.starts[place] = -Weights::kOffset * round_group(from + first, smaller(call.group, left),
+                                                      call.group, rounding.inverse, bytes);
     make_byte_cells(bytes, x.cells_per_group, cells);
   }
 }
@@ -241,7 +299,7 @@ void round_row(const LinearCall& call, int64_t row, const RoundedRows& x) {
 template <class Weights, class Element, class Out>
 void rounded_linear_of(ThreadPool& pool, const LinearCall& call) {
   const int64_t groups = divide_up(call.inputs, call.group);
-  const int64_t cells_per_group = call.group / 4;
+  const int64_t cells_per_group = call.group / 4, sharing = call.input_group / call.group;
   Scratch<ByteCell> cells(call.rows * groups * cells_per_group);
   Scratch<float> scales(call.rows * groups);
   Scratch<int32_t> starts(call.rows * groups);
@@ -251,17 +309,21 @@ void rounded_linear_of(ThreadPool& pool, const LinearCall& call) {
            [&](int64_t row, int64_t last) {
              for (; row < last; ++row) round_row<Weights, Element>(call, row, x);
            });
-  const auto multiply_all = [&](auto block) { multiply_in_blocks(pool, call, block); };
+  const auto multiply_all = [&](auto num_cells, auto num_sharing) {
+    constexpr int kCells = decltype(num_cells)::value, kSharing = decltype(num_sharing)::value;
+    multiply_in_blocks(pool, call, [&](int64_t panel, int64_t first_row) {
+      multiply_rounded_block<Weights, kCells, kSharing, Element, Out>(call, x, panel, first_row);
+    });
+  };
   switch (cells_per_group) {
-    case 8: return multiply_all([&](int64_t panel, int64_t first_row) {
-      multiply_rounded_block<Weights, 8, Element, Out>(call, x, panel, first_row);
-    });
-    case 16: return multiply_all([&](int64_t panel, int64_t first_row) {
-      multiply_rounded_block<Weights, 16, Element, Out>(call, x, panel, first_row);
-    });
-    default: return multiply_all([&](int64_t panel, int64_t first_row) {
-      multiply_rounded_block<Weights, 32, Element, Out>(call, x, panel, first_row);
-    });
+    case 8:
+      return sharing == 4   ? multiply_all(Count<8>{}, Count<4>{})
+             : sharing == 2 ? multiply_all(Count<8>{}, Count<2>{})
+                            : multiply_all(Count<8>{}, Count<1>{});
+    case 16:
+      return sharing == 2 ? multiply_all(Count<16>{}, Count<2>{})
+                          : multiply_all(Count<16>{}, Count<1>{});
+    default: return multiply_all(Count<32>{}, Count<1>{});
   }
 }
 

@@ -13,6 +13,7 @@
       Overloaded              the queue is full                               retryable
       NotReady                loading, draining or restarting                 retryable
       EngineDead              the engine process ended under the request      retryable
+      PoisonousRequest        engines end whenever they compute this request  not retryable
       RequestFailed           the engine could not compute this request       retryable
       ReceiveTimeout          the client took too long to send its request    not retryable
       Unsupported             this version cannot do what is asked            not retryable
@@ -128,10 +129,29 @@ class NotReady(NovaCronError):
 
 
 class EngineDead(NovaCronError):
-    """The engine process ended while it worked on the request."""
+    """The engine process ended while it worked on the request.
+
+    `has_run`: not False unless it is known that the request never got there.
+    """
 
     retryable = True
     retry_after_s = 1.0
+    has_run = True
+
+    def __init__(self, message: str, *, has_run: bool = True) -> None:
+        super().__init__(message)
+        self.has_run = has_run
+
+
+class PoisonousRequest(NovaCronError):
+    """Engine processes end whenever they compute this request: it was the only one they had."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The engine process ended each time that it computed this request, at the same place, "
+            "with nothing else to do. Others go on without it. Sent again, it would do the same: "
+            "the server's log says how the engine ended."
+        )
 
 
 class RequestFailed(NovaCronError):

@@ -15,7 +15,7 @@ import torch
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.engine.llm import LLM
 from novacron.errors import ConfigError, EngineDead
-from novacron.executor.multiprocess import MultiprocessExecutor
+from novacron.executor.pipeline import PipelineExecutor
 from novacron.executor.warm_up import warm_up
 from novacron.kernels.native.library import NativeUnavailable, native_levels
 from novacron.records.request import SamplingParams
@@ -132,9 +132,9 @@ def test_stages_that_torch_computes_answer_as_one(folder: Path) -> None:
 @pytest.mark.parametrize("rank", [1, 2])
 def test_the_end_of_a_rank_ends_the_step(folder: Path, rank: int) -> None:
     losses: list[str] = []
-    executor = MultiprocessExecutor(
+    executor = PipelineExecutor(
         ModelConfig(dtype="float32", device="cpu", num_threads=1, pipeline_parallel_size=3),
-        CacheConfig(kv_cache_memory=2**22),
+        CacheConfig(kv_cache_memory=2**22, kv_ram_size=0, kv_disk_size=0),
         SchedulerConfig(max_num_seqs=4),
         model_path=folder,
         progress=lambda phase, fraction: None,

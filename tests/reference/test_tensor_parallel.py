@@ -1,4 +1,5 @@
-"""Ranks of the native kernels compute the bits that one computes, whatever the model.
+"""Ranks of the native kernels compute the bits that one computes, whatever the model: logits, and
+the blocks of the KV cache that they share.
 
 Ranks are threads here; tests/integration has them as processes.
 """
@@ -24,7 +25,11 @@ from novacron.models.registry import find_family
 from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.groups import ParallelGroup
 from novacron.testing.native_ranks import on_native_ranks
-from novacron.testing.reference import load_decoder_with, logits_in_chunks
+from novacron.testing.reference import (
+    load_decoder_with,
+    logits_in_chunks,
+    shape_of_kv_blocks,
+)
 from novacron.testing.tiny_models import FAMILIES, make_tiny_model
 
 try:
@@ -44,12 +49,15 @@ CHUNKS = (30, 1, 10)
 
 def logits_of_ranks(
     folder: Path, dtype: torch.dtype, quantization: Quantization | None, ranks: int
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """And the KV blocks."""
     files = read_model_files(folder)
     _, family = find_family(files.config)
     config = family.read_config(files.config)
     building = threading.Lock()  # the precision it is done in is the process's
     pairs = max(layer.moe.experts_per_token if layer.moe else 1 for layer in config.layers)
+
+    kv_blocks = torch.zeros(shape_of_kv_blocks(config, dtype, len(PROMPT)), dtype=torch.uint8)
 
     def work(rank: int, communicator: NativeCommunicator, context: NativeContext) -> Tensor:
         group = ParallelGroup(rank, ranks)
@@ -64,9 +72,11 @@ def logits_of_ranks(
                 device=torch.device("cpu"),
             )
         load_weights(decoder, files.open_weights(), family, lambda fraction: None)
-        return logits_in_chunks(decoder, PROMPT, CHUNKS, max_model_len=64, group=group)
+        return logits_in_chunks(
+            decoder, PROMPT, CHUNKS, max_model_len=64, group=group, kv_blocks=kv_blocks
+        )
 
-    return on_native_ranks(
+    logits = on_native_ranks(
         ranks,
         LEVEL,
         work,
@@ -75,6 +85,23 @@ def logits_of_ranks(
         vocab_size=config.vocab_size,
         dtype=dtype,
     )[0]
+    return logits, kv_blocks
+
+
+def logits_of_one(
+    folder: Path, dtype: torch.dtype, quantization: Quantization | None
+) -> tuple[Tensor, Tensor]:
+    kernels = native_kernels(NativeContext(1, LEVEL))
+    whole = load_decoder_with(kernels, folder, dtype, quantization=quantization)
+    shape = shape_of_kv_blocks(whole.config, dtype, len(PROMPT))
+    kv_blocks = torch.zeros(shape, dtype=torch.uint8)
+    logits = logits_in_chunks(whole, PROMPT, CHUNKS, max_model_len=64, kv_blocks=kv_blocks)
+    return logits, kv_blocks
+
+
+def equal(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> bool:
+    assert expected[1].any()
+    return all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -87,16 +114,17 @@ def test_ranks_have_the_bits_of_one(family: str, form: str, tmp_path: Path) -> N
         overrides["moe_intermediate_size"] = 128
     folder = make_tiny_model(family, tmp_path, hidden_size=128, intermediate_size=256, **overrides)
     dtype, quantization = FORMS[form]
-    kernels = native_kernels(NativeContext(1, LEVEL))
-    whole = load_decoder_with(kernels, folder, dtype, quantization=quantization)
-    expected = logits_in_chunks(whole, PROMPT, CHUNKS, max_model_len=64)
+    expected = logits_of_one(folder, dtype, quantization)
     for ranks in (2, 4):
-        assert torch.equal(logits_of_ranks(folder, dtype, quantization, ranks), expected)
+        assert equal(logits_of_ranks(folder, dtype, quantization, ranks), expected)
 
 
-def test_ranks_may_be_more_than_key_value_heads(tmp_path: Path) -> None:
-    folder = make_tiny_model("llama", tmp_path, num_key_value_heads=1)
-    kernels = native_kernels(NativeContext(1, LEVEL))
-    whole = load_decoder_with(kernels, folder, torch.float32)
-    expected = logits_in_chunks(whole, PROMPT, CHUNKS, max_model_len=64)
-    assert torch.equal(logits_of_ranks(folder, torch.float32, None, 4), expected)
+@pytest.mark.parametrize(("num_heads", "num_kv_heads"), [(4, 1), (4, 2), (12, 4), (8, 8)])
+def test_any_numbers_of_heads_are_shared_out(
+    num_heads: int, num_kv_heads: int, tmp_path: Path
+) -> None:
+    heads = {"num_attention_heads": num_heads, "num_key_value_heads": num_kv_heads}
+    folder = make_tiny_model("llama", tmp_path, hidden_size=16 * num_heads, **heads)
+    expected = logits_of_one(folder, torch.float32, None)
+    for ranks in (2, 4):
+        assert equal(logits_of_ranks(folder, torch.float32, None, ranks), expected)

@@ -148,6 +148,20 @@ class KVCodecsScenario(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChaosScenario(Scenario):
+    num_faults: int = option(50, "faults in all")
+    num_streams: int = option(32, "calls at once, of all kinds in turn")
+    max_tokens: int = option(400, "longest answer", least=4)
+    faults: tuple[str, ...] = option(
+        ("kill", "stop", "kill twice"),
+        "kinds, in turn: kill, stop, kill twice (again while it loads), kill rank, stop rank",
+    )
+    faults_per_round: int = option(3, "most faults while the calls run once")
+    longest_delay: float = option(1.5, "seconds from ready to the next fault, at most", least=0)
+    heartbeat_timeout: float = option(2.0, "the setting, in seconds", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartupScenario(Scenario):
     repeats: int = option(5, "starts that count; one more comes first to warm the page cache")
 

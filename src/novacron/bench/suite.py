@@ -15,7 +15,9 @@ from typing import Any, Generic
 from novacron.bench import (
     accuracy,
     cache,
+    cache_choice,
     cache_policy,
+    chaos,
     kv_codecs,
     latency,
     resources,
@@ -26,6 +28,7 @@ from novacron.bench import (
     throughput,
     watch,
 )
+from novacron.bench.cache_choice import CacheChoiceScenario
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
 from novacron.bench.report import Grid, goals_grid, markdown
@@ -33,6 +36,7 @@ from novacron.bench.result import BenchResult
 from novacron.bench.scenario import (
     AccuracyScenario,
     CacheScenario,
+    ChaosScenario,
     KVCodecsScenario,
     LatencyScenario,
     ResourcesScenario,
@@ -120,8 +124,18 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
     ),
 }
 
-# Beside the suite: this takes minutes, and needs weights that are rounded.
+# Beside the suite: these take minutes, and the watch needs weights that are rounded.
 BESIDE: Mapping[str, Benchmark[Any]] = {
+    "cache-choice": Benchmark(
+        "Fetching a prefix, computing it, and what the choice between them loses.",
+        CacheChoiceScenario,
+        cache_choice.run,
+    ),
+    "chaos": Benchmark(
+        "Kill and stop engines under 32 streams of all kinds: lost, differing, pauses.",
+        ChaosScenario,
+        chaos.run,
+    ),
     "watch": Benchmark(
         "The watch over quality: false alarms, errors that it notices, what it costs.",
         WatchScenario,

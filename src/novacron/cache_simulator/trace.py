@@ -130,10 +130,19 @@ def read_trace(path: Path, limit: int | None = None) -> Trace:
 
 def write_trace(trace: Trace, path: Path) -> None:
     """In our form."""
-    head = {"format": _FORMAT, "version": _VERSION, "block_tokens": trace.block_tokens}
-    encode = msgspec.json.encode
-    lines: list[bytes] = [encode(head), *(encode(_as_line(one)) for one in trace.requests)]
+    lines = [encode_head(trace.block_tokens), *map(encode_request, trace.requests)]
     path.write_bytes(b"\n".join(lines) + b"\n")
+
+
+def encode_head(block_tokens: int) -> bytes:
+    """The first line of our form."""
+    head = {"format": _FORMAT, "version": _VERSION, "block_tokens": block_tokens}
+    return msgspec.json.encode(head)
+
+
+def encode_request(request: TraceRequest) -> bytes:
+    """A line of our form."""
+    return msgspec.json.encode(_as_line(request))
 
 
 def _as_line(request: TraceRequest) -> dict[str, Any]:

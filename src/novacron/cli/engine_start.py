@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from novacron.config.engine import EngineConfig, ModelConfig
 from novacron.config.load import Settings
-from novacron.engine.client import EngineClient
 from novacron.engine.model_path import resolve_model_path
 from novacron.engine.process_client import ProcessClient
+from novacron.engine.recovering_client import RecoveringClient, StartedClient
 
 if TYPE_CHECKING:  # imported at run time only where there are variants
     from novacron.engine.variants_client import VariantsClient
@@ -19,10 +19,7 @@ if TYPE_CHECKING:  # imported at run time only where there are variants
 BUNDLED_NAME = "novacron-demo"
 
 
-class ServedClient(EngineClient, Protocol):
-    """The client of a server: its engine process has been started, and `start` takes charge."""
-
-    async def start(self) -> None: ...
+ServedClient = StartedClient
 
 
 def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
@@ -35,7 +32,13 @@ def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
     settings = replace(settings, engine=replace(settings.engine, model=model))
     client = _make_client(settings.engine, path)
     client.spawn()
-    return client, settings
+    scheduler = settings.engine.scheduler
+    return RecoveringClient(
+        client,
+        timeout_s=settings.server.recovery_timeout,
+        most_waiting=scheduler.max_num_seqs + scheduler.max_queued_requests,
+        seed=settings.engine.model.seed,
+    ), settings
 
 
 def _make_client(config: EngineConfig, path: Path) -> ProcessClient | VariantsClient:

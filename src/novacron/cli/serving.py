@@ -98,9 +98,7 @@ class Serving:
 
     def _worker_pids(self) -> tuple[int, ...]:
         """Those of engines, and of the ranks of one that has several."""
-        main = self.client.variants[0]
-        is_ready = main.state is EngineState.READY
-        ranks = main.spec.rank_pids if is_ready and main.spec is not None else ()
+        ranks = (pid for variant in self.client.variants for pid in variant.rank_pids)
         return (*self._engine_pids(), *ranks)
 
     def _note_death(self, state: EngineState) -> None:

@@ -114,6 +114,11 @@ class ModelConfig:
         "and of num_threads; 1: stages take turns, with all requests and all threads, which reads "
         "the weights least often; 0: what is best where all stages share the cores of a host: 1",
     )
+    rank_timeout: float = setting(
+        10.0,
+        "seconds that one of several ranks may be late before it is taken to hang, killed and "
+        "replaced by a new process",
+    )
     kernels: Literal["auto", "native", "torch"] = setting(
         "auto",
         "what computes on CPU: our native kernels or PyTorch; auto: native where they are built",
@@ -143,6 +148,9 @@ class ModelConfig:
             0 <= self.pipeline_steps_in_flight <= 32, "pipeline_steps_in_flight",
             self.pipeline_steps_in_flight, "choose 1 to 32, or 0",
         )  # fmt: skip
+        require(
+            self.rank_timeout > 0, "rank_timeout", self.rank_timeout, "give seconds, such as 10"
+        )
         require(
             self.packed_cache_size >= 0, "packed_cache_size", self.packed_cache_size,
             "give a size such as 32Gi, or 0",
@@ -191,9 +199,9 @@ class CacheConfig:
     )
     kv_eviction_policy: Literal["lru", "lfu", "ttl", "arc", "cost", "learned"] = setting(
         "learned",
-        "which KV blocks leave a full RAM tier first: used longest ago, least often, not for an "
-        "hour (whether it is full or not), ARC, by several factors, or by what was learned of "
-        "when blocks come back",
+        "which KV blocks leave a full tier in RAM or on disk first: used longest ago, least often, "
+        "not for an hour (whether it is full or not), ARC, by several factors, or by what was "
+        "learned of when blocks come back",
     )
     kv_eviction_weights: str = setting(
         "",
@@ -258,12 +266,19 @@ class CacheConfig:
     kv_prefetch: Literal["off", "conservative", "aggressive", "adaptive"] = setting(
         "off",
         "bring blocks from disk into an eighth of kv_ram_size before they are needed; "
-        "conservative: those of waiting requests, and pinned ones at start; "
+        "conservative: those of waiting requests, and pinned ones at start, when what was used "
+        "most also fills a quarter of the RAM tier; "
         "aggressive: also of sessions whose next turn is due; "
         "adaptive: of these only while enough of them were used",
     )
     kv_prefetch_bandwidth: int = setting(
         256 * 2**20, "most bytes a second that are fetched ahead", unit="bytes"
+    )
+    kv_trace: str = setting(
+        "",
+        "file to write when requests came and what they have in common to, for novacron cache "
+        "simulate and tune: no text, and digests under a key that is kept nowhere; where it "
+        "exists, one with .1 and so on",
     )
     kv_pin_share: float = setting(
         0.5, "most of the smallest KV tier that pinned prefixes may take; 0: nothing can be pinned"
@@ -306,6 +321,10 @@ class CacheConfig:
             "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
         )  # fmt: skip
         check_remote_tiers(self)
+        require(
+            not self.kv_trace or self.enable_prefix_caching,
+            "kv_trace", self.kv_trace, "leave enable_prefix_caching on, which hashes blocks",
+        )  # fmt: skip
         require(
             self.kv_prefetch_bandwidth > 0, "kv_prefetch_bandwidth", self.kv_prefetch_bandwidth,
             "give a size such as 256Mi",
@@ -427,6 +446,8 @@ class EngineConfig:
     watch: WatchConfig = field(default_factory=WatchConfig)
     shared: SharedDevice = field(default_factory=SharedDevice)
     stream_flush_interval: float = 0.0
+    heartbeat_timeout: float = 30.0
+    step_timeout: float = 600.0
     log_level: str = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
 

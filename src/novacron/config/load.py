@@ -77,6 +77,8 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         speculative=_build(SpeculativeConfig, values, origins),
         watch=_build(WatchConfig, values, origins),
         stream_flush_interval=server.stream_flush_interval,
+        heartbeat_timeout=server.heartbeat_timeout,
+        step_timeout=server.step_timeout,
         log_level=server.log_level,
         log_format=server.log_format,
     )

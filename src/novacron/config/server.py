@@ -41,6 +41,20 @@ class ServerConfig:
     shutdown_timeout: float = setting(
         30.0, "after SIGTERM, finish running requests for so long before ending them", unit="s"
     )
+    recovery_timeout: float = setting(
+        300.0,
+        "requests whose engine has died, and new ones, wait so long for it to restart before they "
+        "fail; 0: they fail at once",
+        unit="s",
+    )
+    heartbeat_timeout: float = setting(
+        30.0,
+        "an engine that shows no sign of life for so long is killed and started again; 0: never",
+        unit="s",
+    )
+    step_timeout: float = setting(
+        600.0, "the same for an engine that takes so long for one step; 0: never", unit="s"
+    )
     keep_alive_interval: float = setting(
         15.0, "send a comment on a silent stream this often", unit="s"
     )
@@ -77,7 +91,10 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.port < 65536, "port", self.port, "give a number from 0 to 65535")
-        for key in ("shutdown_timeout", "replay_seconds", "stream_flush_interval"):
+        for key in (
+            "shutdown_timeout", "recovery_timeout", "heartbeat_timeout", "step_timeout",
+            "replay_seconds", "stream_flush_interval",
+        ):  # fmt: skip
             require(getattr(self, key) >= 0, key, getattr(self, key), "give 0 or more seconds")
         require(
             self.quality_score is None or 0 <= self.quality_score <= 1,

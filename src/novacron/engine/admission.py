@@ -11,7 +11,7 @@ from novacron.records.output import ModelSpec
 from novacron.records.request import Request
 from novacron.records.sampling_validation import validate_sampling
 
-_SEED_BITS = 63
+SEED_BITS = 63
 
 
 def admit(request: Request, spec: ModelSpec, seeds: random.Random) -> Request:
@@ -49,7 +49,7 @@ def _check_tokens(token_ids: tuple[int, ...], vocab_size: int) -> None:
 
 def _with_seed(request: Request, max_tokens: int, seeds: random.Random) -> Request:
     sampling = request.sampling
-    seed = seeds.getrandbits(_SEED_BITS) if sampling.seed is None else sampling.seed
+    seed = seeds.getrandbits(SEED_BITS) if sampling.seed is None else sampling.seed
     return msgspec.structs.replace(
         request, sampling=msgspec.structs.replace(sampling, seed=seed, max_tokens=max_tokens)
     )

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from novacron.config.engine import CacheConfig, EngineConfig
 from novacron.config.folders import kv_folder
@@ -13,14 +14,24 @@ from novacron.kv_tiers.pins import PinLimits, kept_within
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.records.output import PREFETCH_BUFFER, ModelSpec
 from novacron.scheduler.cache_desk import CacheDesk
-from novacron.scheduler.fetch_choice import MeasuredFetchChoice
+from novacron.scheduler.fetch_choice import FetchChoice, MeasuredFetchChoice
 from novacron.scheduler.prefetch import Prefetcher, PrefetchLimits
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.tiered_prefixes import TieredPrefixes
 
+AroundChoice = Callable[[FetchChoice], FetchChoice]
+
+
+def as_it_is(choice: FetchChoice) -> FetchChoice:
+    return choice
+
 
 def build_cache_desk(
-    config: EngineConfig, spec: ModelSpec, kv_cache: KVCacheManager, sessions: Sessions
+    config: EngineConfig,
+    spec: ModelSpec,
+    kv_cache: KVCacheManager,
+    sessions: Sessions,
+    around_choice: AroundChoice = as_it_is,
 ) -> tuple[TieredPrefixes | None, CacheDesk]:
     """The tiers as the scheduler sees them, None if there are none, with the pins of an earlier
     start; and the desk that callers ask."""
@@ -45,7 +56,13 @@ def build_cache_desk(
         block_size=spec.block_size,
         tokens_per_step=config.scheduler.max_num_batched_tokens,
     )
-    tiers = TieredPrefixes(kv_cache, spec.kv_tiers, choice=choice, pins=pins, prefetcher=prefetcher)
+    tiers = TieredPrefixes(
+        kv_cache,
+        spec.kv_tiers,
+        choice=around_choice(choice),
+        pins=pins,
+        prefetcher=prefetcher,
+    )
     if prefetcher is not None:
         for pin in pins.all:
             prefetcher.want(pin.keys)

@@ -39,6 +39,13 @@ class VariantStatus:
     is_default: bool
     num_left: int = 0
 
+    @property
+    def rank_pids(self) -> tuple[int, ...]:
+        """Of the processes that compute with the engine's own."""
+        if self.state is not EngineState.READY or self.spec is None:
+            return ()
+        return self.stats.rank_pids or self.spec.rank_pids
+
 
 class EngineClient(Protocol):
     """One model, wherever it runs, in one precision or several. All methods belong to one event

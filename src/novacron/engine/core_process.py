@@ -22,20 +22,24 @@ import psutil
 import zmq
 
 from novacron.config.engine import EngineConfig
-from novacron.engine.cache_books import build_cache_desk
+from novacron.engine.cache_books import AroundChoice, as_it_is, build_cache_desk
 from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
+from novacron.engine.kv_trace import KVTrace
 from novacron.engine.output_pacer import OutputPacer
+from novacron.engine.pulse import Pulse, PulseMemory
+from novacron.engine.rank_news import RankNews
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.watched_answers import WatchedAnswers
 from novacron.errors import NovaCronError
-from novacron.executor.blueprint import dims_of
+from novacron.executor.blueprint import dims_of, steps_in_flight
 from novacron.executor.executor import Executor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
+from novacron.executor.pipeline import PipelineExecutor
 from novacron.executor.quality_watch import QualityWatch
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.observability.logs import configure_logging
@@ -43,6 +47,7 @@ from novacron.quality.document import Document
 from novacron.records import wire
 from novacron.records.output import EngineOutput, WatchStats
 from novacron.records.request import Request
+from novacron.scheduler.request_state import RequestState
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation_choice import build_speculation
@@ -51,6 +56,7 @@ EXIT_FAILED = 3
 _COMPILING_POLL_MS = 1
 _WATCH_POLL_MS = 50
 _NEWS_POLL_MS = 50
+_RANKS_POLL_MS = 250
 
 logger = logging.getLogger(__name__)
 
@@ -64,19 +70,33 @@ def load_executor(
     model_path: Path,
     progress: Callable[[str, float], None],
     on_loss: Callable[[str], None] = _ignore,
-) -> InlineExecutor | MultiprocessExecutor:
+) -> InlineExecutor | MultiprocessExecutor | PipelineExecutor:
     """The executor of an engine, its models loaded. `on_loss` is that of MultiprocessExecutor.
     Raises ConfigError and ModelLoadError."""
     if dims_of(config.model).num_ranks > 1:
         refuse_with_ranks(config)
+    if config.model.pipeline_parallel_size > 1:
         find_draft_model(config, model_path)  # refuses settings that contradict each other
-        return MultiprocessExecutor(
+        one_at_a_time = steps_in_flight(config.model) == 1
+        return PipelineExecutor(
             config.model,
-            without_tiers(config.cache),
+            config.cache if one_at_a_time else without_tiers(config.cache),
             config.scheduler,
             model_path=model_path,
             progress=progress,
             speculative=config.speculative,
+            on_loss=on_loss,
+        )
+    if config.model.tensor_parallel_size > 1:
+        return MultiprocessExecutor(
+            config.model,
+            config.cache,
+            config.scheduler,
+            model_path=model_path,
+            draft_path=find_draft_model(config, model_path),
+            progress=progress,
+            speculative=config.speculative,
+            shared=config.shared,
             on_loss=on_loss,
         )
     return InlineExecutor(
@@ -91,8 +111,14 @@ def load_executor(
     )
 
 
-def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -> EngineCore:
-    """The core of an engine around an executor that has loaded its model."""
+def build_core(
+    config: EngineConfig,
+    executor: Executor,
+    tokenizer_path: Path,
+    around_choice: AroundChoice = as_it_is,
+) -> EngineCore:
+    """The core of an engine around an executor that has loaded its model. `around_choice` may put
+    something between the scheduler and what decides whether blocks are fetched."""
     spec = executor.spec
     kv_cache = KVCacheManager(
         num_blocks=spec.num_blocks,
@@ -102,7 +128,10 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         enable_prefix_caching=config.cache.enable_prefix_caching,
     )
     sessions = Sessions()
-    tiers, desk = build_cache_desk(config, spec, kv_cache, sessions)
+    tiers, desk = build_cache_desk(config, spec, kv_cache, sessions, around_choice)
+    see_end: Callable[[RequestState], None] | None = None
+    if config.cache.kv_trace:
+        see_end = KVTrace(Path(config.cache.kv_trace).expanduser(), spec.block_size).see_end
     scheduler = Scheduler(
         config.scheduler,
         kv_cache,
@@ -117,6 +146,7 @@ def build_core(config: EngineConfig, executor: Executor, tokenizer_path: Path) -
         tiers=tiers,
         sessions=sessions,
         max_in_flight=executor.max_steps_in_flight,
+        see_end=see_end,
     )
 
     def make_grammar_compiler() -> GrammarCompiler:
@@ -214,18 +244,25 @@ class _Loop:
         mailbox: _Mailbox,
         pacer: OutputPacer,
         watch: _NoWatch | _Watch,
+        pulse: Pulse,
+        ranks: RankNews,
     ) -> None:
         self._core = core
         self._mailbox = mailbox
         self._pacer = pacer
         self._watch = watch
+        self._pulse = pulse
+        self._ranks = ranks
         self._is_scoring = False
 
     def run(self) -> None:
         """Until a Shutdown message."""
         progressed = True
         while True:
-            for message in self._mailbox.receive(self._patience_ms(progressed)):
+            self._pulse.rest()
+            messages = self._mailbox.receive(self._patience_ms(progressed))
+            self._pulse.move()
+            for message in messages:
                 match message:
                     case wire.Submit(requests):
                         for request in requests:
@@ -254,14 +291,16 @@ class _Loop:
             num_scored = self._watch.num_scored
             self._is_scoring = self._watch.work(is_idle=not self._core.has_work)
             has_news = not self._core.has_work and self._core.take_block_news()
-            if has_news or self._watch.num_scored != num_scored:
+            if has_news or self._watch.num_scored != num_scored or self._ranks.is_there:
                 self._send(())  # which nobody would hear of before the next request
 
     def _patience_ms(self, progressed: bool) -> int | None:
         """How long to wait for messages: not at all while steps compute something."""
         if not self._core.has_work:
             if not self._watch.has_work:
-                return _NEWS_POLL_MS if self._core.awaits_block_news else None
+                if self._core.awaits_block_news:
+                    return _NEWS_POLL_MS
+                return _RANKS_POLL_MS if self._ranks.can_come else None
             return 0 if self._is_scoring else _WATCH_POLL_MS
         return 0 if progressed or self._core.is_loading else _COMPILING_POLL_MS
 
@@ -278,10 +317,10 @@ class _Loop:
 
     def _send(self, outputs: tuple[EngineOutput, ...]) -> None:
         stats = msgspec.structs.replace(self._core.stats(), watch=self._watch.stats())
-        self._mailbox.send(wire.Outputs(outputs, stats))
+        self._mailbox.send(wire.Outputs(outputs, self._ranks.told_in(stats)))
 
 
-def run(arguments: EngineArguments, import_time_s: float) -> None:
+def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
     """Load the model, report Ready, and serve until told to end."""
     mailbox = _Mailbox(arguments)
 
@@ -305,7 +344,8 @@ def run(arguments: EngineArguments, import_time_s: float) -> None:
     gc.enable()  # which __main__ had put off
     mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
     try:
-        _Loop(core, mailbox, OutputPacer(config.stream_flush_interval), watch).run()
+        pacer = OutputPacer(config.stream_flush_interval)
+        _Loop(core, mailbox, pacer, watch, pulse, RankNews(executor)).run()
     finally:
         core.shutdown()
         mailbox.close()
@@ -338,4 +378,4 @@ def main() -> None:
     arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=EngineArguments)
     configure_logging(arguments.config.log_level, arguments.config.log_format)
     threading.Thread(target=_end_with_client, daemon=True, name="end-with-client").start()
-    run(arguments, import_time_s)
+    run(arguments, import_time_s, Pulse(PulseMemory(arguments.pulse)))

@@ -14,3 +14,4 @@ class EngineArguments(msgspec.Struct, frozen=True):
     model_path: str
     inbox: str  # ZeroMQ endpoints, bound by the client
     outbox: str
+    pulse: int = -1  # inherited descriptor of a PulseMemory; none where nobody looks

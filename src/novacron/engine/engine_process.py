@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,10 +18,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
+import psutil
 import zmq
 
 from novacron.config.engine import EngineConfig
 from novacron.engine.engine_arguments import EngineArguments
+from novacron.engine.heart_monitor import VitalSigns
+from novacron.engine.pulse import PulseMemory
 from novacron.records import wire
 
 # Threads of torch's OpenMP that spin at barriers slow a step down tenfold as soon as anything else
@@ -47,17 +51,24 @@ class EngineProcess:
             socket.set_hwm(0)
             endpoints[name] = f"ipc://{self._folder}/{name}"
             socket.bind(endpoints[name])
+        self._pulse = PulseMemory()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module],
                 stdin=subprocess.PIPE,
+                pass_fds=(self._pulse.descriptor,),
                 env=_THREADS_THAT_SLEEP | os.environ,
                 start_new_session=True,  # a terminal's Ctrl-C is for the server, which then drains
             )
         except OSError:
             self._close_sockets()
             raise
-        arguments = EngineArguments(config=config, model_path=str(model_path), **endpoints)
+        finally:
+            descriptor = self._pulse.descriptor
+            self._pulse.close_descriptor()
+        arguments = EngineArguments(
+            config=config, model_path=str(model_path), pulse=descriptor, **endpoints
+        )
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(msgspec.json.encode(arguments) + b"\n")
@@ -80,6 +91,11 @@ class EngineProcess:
         except zmq.Again:
             return False
         return True
+
+    def vital_signs(self, rank_pids: tuple[int, ...]) -> VitalSigns:
+        """Of this process, and of its further ranks."""
+        pids = (self.pid, *rank_pids)
+        return VitalSigns(self._pulse.read(), tuple(filter(_is_stopped, pids)))
 
     async def messages(self) -> AsyncIterator[wire.FromEngine]:
         """What the engine sends, until `close`.
@@ -124,6 +140,10 @@ class EngineProcess:
                 ended.set_result(exit_code)
 
         def watch() -> None:
+            with contextlib.suppress(ChildProcessError):  # somebody was quicker to ask
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # ranks that were stopped cannot end themselves
             exit_code = self._process.wait()
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
                 loop.call_soon_threadsafe(tell, exit_code)
@@ -158,3 +178,10 @@ class EngineProcess:
         for socket in (self._outgoing, self._incoming):
             socket.close(linger=0)
         self._remove_folder()
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:  # it has ended
+        return False

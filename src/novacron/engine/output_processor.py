@@ -16,14 +16,18 @@ from novacron.records.step import PositionLogprobs
 
 
 class OutputProcessor:
-    """Turns the EngineOutputs of one request into RequestOutputs, the last one final."""
+    """Turns the EngineOutputs of one request into RequestOutputs, the last one final.
+
+    Of a continued stream, what it has had already counts, and its text goes on exactly where it
+    was: text and search depend on the tokens alone, which are gone through again in silence.
+    """
 
     def __init__(self, tokenizer: Tokenizer, request: Request, index: int) -> None:
         sampling = request.sampling
         self.request = request
         self._tokenizer = tokenizer
         self._index = index
-        self._num_output_tokens = 0
+        self._num_output_tokens = len(request.output_token_ids)
         self._num_cached_tokens = 0
         self._detokenizer = IncrementalDetokenizer(
             tokenizer,

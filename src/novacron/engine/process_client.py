@@ -24,6 +24,7 @@ from novacron.config.engine import EngineConfig
 from novacron.engine.admission import admit
 from novacron.engine.client import EngineState, VariantStatus, status_of
 from novacron.engine.engine_process import EngineProcess
+from novacron.engine.heart_monitor import HeartMonitor
 from novacron.engine.questions import Questions, error_named, raise_if_refused
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.structured_output import GrammarCompiler
@@ -36,6 +37,7 @@ from novacron.records.request import Request
 
 _RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)  # deaths in a row before Ready was reached
 _END_PATIENCE_S = 5.0
+_LOOK_S = 0.5  # between two looks at whether the engine lives
 _LAST_WORDS_S = 0.05  # what a process sent before it died still arrives
 
 logger = logging.getLogger(__name__)
@@ -152,7 +154,9 @@ class ProcessClient:
         stream = self._streams.open(admitted, self.tokenizer)
         try:
             if not engine.send(wire.Submit(admitted)):
-                raise errors.EngineDead("The engine has just ended. The request can be sent again.")
+                raise errors.EngineDead(
+                    "The engine has just ended. The request can be sent again.", has_run=False
+                )
             while not stream.ended:
                 for output in await stream.next():
                     yield output
@@ -294,6 +298,7 @@ class ProcessClient:
         duties: tuple[Coroutine[None, None, None], ...] = (
             self._read(engine),
             self._await_death(engine),
+            self._monitor(engine),
         )
         for duty in duties:
             task = asyncio.get_running_loop().create_task(duty)
@@ -365,6 +370,22 @@ class ProcessClient:
         if engine is self._engine:  # neither unloaded nor closed meanwhile
             self._num_restarts += 1
             self._respawn()
+
+    async def _monitor(self, engine: EngineProcess) -> None:
+        """Kill an engine that has not ended, but does not live."""
+        config = self._config
+        monitor = HeartMonitor(config.heartbeat_timeout, config.step_timeout, _LOOK_S)
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if engine is not self._engine or engine.closed:
+                return
+            is_loading = self._state is EngineState.LOADING
+            ranks = () if is_loading or self._spec is None else self._spec.rank_pids
+            reason = monitor.look(engine.vital_signs(ranks), is_loading=is_loading)
+            if reason is not None:
+                logger.error("the engine is given up and killed: %s", reason)
+                engine.kill()
+                return
 
     def _fail_all(self, error: errors.NovaCronError) -> None:
         self._streams.fail_all(error)

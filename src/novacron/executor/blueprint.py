@@ -19,7 +19,6 @@ from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.gguf_checkpoint import GGUFCheckpoint
 from novacron.models.layer_costs import stages_of
-from novacron.models.layers.attention import num_local_kv_heads
 from novacron.models.model_files import read_model_files
 from novacron.models.precision_report import report_precision
 from novacron.models.rank_shares import (
@@ -170,7 +169,7 @@ class Blueprint:
             weight_bytes=decoder.weight_bytes * ranks,
             num_layers=len(config.layers),
             num_heads=config.num_heads,
-            num_kv_heads=num_local_kv_heads(config.num_kv_heads, self.group) * ranks,
+            num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
             hidden_size=config.hidden_size,
             ffn_width=max(_ffn_width(config, layer) for layer in config.layers),

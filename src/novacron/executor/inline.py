@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,35 +16,29 @@ from novacron.config.engine import (
     SharedDevice,
     SpeculativeConfig,
 )
-from novacron.config.folders import cache_folder
-from novacron.config.kv_compression import loss_identity
 from novacron.config.remote_tiers import require_extras
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.compilation import OFF, compile_decoder
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
 from novacron.executor.executor import StepByStep
-from novacron.executor.kv_codecs import codec_of_cache
-from novacron.executor.kv_quality import check_profile, measurement_path
 from novacron.executor.mapped_reference import map_reference
 from novacron.executor.memory_plan import plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.planted_error import wrong_scales
 from novacron.executor.quality_watch import QualityWatch
-from novacron.executor.tiers import OpenTiers, open_tiers
+from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import (
     Phases,
     allocate_cache,
-    kv_identity_of,
     load_model,
     make_batch,
     model_spec,
     version_of,
 )
 from novacron.models.decoder import Decoder
-from novacron.models.model_version import weights_identity
 from novacron.quality.watch import Turns
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
@@ -55,9 +48,6 @@ from novacron.runner.draft_runner import DraftRunner
 from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
-_STORE_AT_END_S = 2.0
-_READY_BYTES = 2**27  # of KV blocks: memory that the first requests need not wait for
-_SHARE_READY = 8
 _ALONE = SharedDevice()
 
 logger = logging.getLogger(__name__)
@@ -137,7 +127,7 @@ class InlineExecutor(StepByStep):
             eos_token_ids=eos_token_ids,
             choose=kernels.choose,
         )
-        self._tiers: OpenTiers | None = None  # a first step knows none
+        self._tiers: TieredBlocks | None = None  # a first step knows none
         self._draft_runner: DraftRunner | None = None
         if draft_model is not None:
             self._draft_runner = draft_model.make_runner(
@@ -154,18 +144,7 @@ class InlineExecutor(StepByStep):
                 block_size=cache.block_size,
                 is_drafting=draft_model is not None,
             )
-        kv_tensors.populate(min(_READY_BYTES, kv_tensors.num_bytes // _SHARE_READY))
-        weights = weights_identity(digest, decoder.precision_identity)
-        check_profile(cache, measurement_path(cache_folder(model), weights, kv_tensors))
-        kv_loss = loss_identity(cache)
-        self._tiers = open_tiers(
-            model,
-            cache,
-            kv_tensors,
-            model_version=version,
-            kv_identity=kv_identity_of(blueprint, plan, kv_loss),
-            codec_of=partial(codec_of_cache, tensors=kv_tensors, blueprint=blueprint),
-        )
+        self._tiers = TieredBlocks(blueprint, decoder, digest, plan, kv_tensors, model, cache)
         self._spec = model_spec(
             blueprint,
             plan,
@@ -175,8 +154,8 @@ class InlineExecutor(StepByStep):
             version=version,
             load_phases_s=phases.times_s,
             draft_model=draft_model.spec if draft_model else None,
-            kv_tiers=() if self._tiers is None else self._tiers.specs,
-            kv_loss=kv_loss,
+            kv_tiers=self._tiers.specs,
+            kv_loss=self._tiers.kv_loss,
         )
 
     @property
@@ -189,12 +168,12 @@ class InlineExecutor(StepByStep):
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         if self._tiers is not None:
-            self._tiers.mover.begin_step(scheduler_output)
+            self._tiers.begin_step(scheduler_output)
         result = self._runner.execute(scheduler_output)
         if self._draft_runner is not None:
             self._draft_runner.follow(scheduler_output, result)
         if self._tiers is not None:
-            self._tiers.mover.end_step()
+            self._tiers.end_step()
         return result
 
     def watch_quality(self, floor: float, turns: Turns | None = None) -> QualityWatch:
@@ -219,14 +198,13 @@ class InlineExecutor(StepByStep):
         return wrong_scales(self._decoder, pattern, factor)
 
     def move_blocks(self, orders: BlockOrders) -> None:
-        assert self._tiers is not None, "there are no KV tiers"
-        self._tiers.mover.order(orders)
+        assert self._tiers is not None
+        self._tiers.move(orders)
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
-        return None if self._tiers is None else self._tiers.mover.news(wait_s)
+        return None if self._tiers is None else self._tiers.news(wait_s)
 
     def shutdown(self) -> None:
         """The tensors go with this object; what tiers still have to store gets a moment."""
         if self._tiers is not None:
-            self._tiers.mover.close(_STORE_AT_END_S)
-            self._tiers = None
+            self._tiers.close()

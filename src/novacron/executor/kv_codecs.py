@@ -28,7 +28,6 @@ from novacron.kv_tiers.codecs.codec import BlockCodec, NumpyRunCodec, RawCodec, 
 from novacron.kv_tiers.codecs.layout import BlockLayout, FloatName, Role, Run, layout_of
 from novacron.kv_tiers.codecs.number_codes import CodeName
 from novacron.kv_tiers.tier import Bytes
-from novacron.models.layers.attention import num_local_kv_heads
 from novacron.runner.kv_tensors import KVTensors
 
 CodeKV = Callable[[KVCodecCall], None]
@@ -102,7 +101,7 @@ def codec_of_cache(level: KVLevel, tensors: KVTensors, blueprint: Blueprint) -> 
     layout = block_layout(
         tensors.formats,
         blueprint.kernels,
-        num_heads=num_local_kv_heads(blueprint.config.num_kv_heads, blueprint.group),
+        num_heads=blueprint.config.num_kv_heads,
         block_size=tensors.block_size,
         head_dim=blueprint.config.head_dim,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 import psutil
 
 from novacron.config.engine import CacheConfig
-from novacron.config.kv_compression import levels_from, tier_compressions
+from novacron.config.kv_compression import KVLevel, levels_from, tier_compressions
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
 from novacron.executor.tier_shelves import CodecOf, least_ram_bytes, open_levels, ram_shares
@@ -42,11 +42,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OpenedTier:
-    """A tier, and what it had from the beginning."""
+    """A tier, what it had from the beginning, and the tiers of its levels on this machine."""
 
     spec: TierSpec
     tier: KVTier
     found: tuple[BlockHash, ...] = ()
+    levels: Sequence[KVTier] = ()
+    level_names: tuple[KVLevel, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,15 @@ class LocalTiers:
                 shares[place], size, self.copies, policy=_policy_of(cache), protection=protection
             )
 
-        tier, _ = open_levels(
+        tier, levels = open_levels(
             compression, self.identity, self.codec_of, open_level, is_one_place=False
         )
-        yield OpenedTier(TierSpec(kind="ram", capacity_bytes=capacity - ahead), tier)
+        yield OpenedTier(
+            TierSpec(kind="ram", capacity_bytes=capacity - ahead),
+            tier,
+            levels=levels,
+            level_names=levels_from(compression.level),
+        )
         if ahead:
             spec = TierSpec(kind=PREFETCH_BUFFER, capacity_bytes=ahead)
             yield OpenedTier(spec, RamTier(ahead, self.record_bytes, self.copies))
@@ -106,7 +113,9 @@ class LocalTiers:
 
             def open_level(_: int, size: int, identity: bytes) -> DiskTier:
                 protection = Protection(self.pinned, capacity // size, cache.kv_scope_share)
-                return DiskTier(folder, capacity, size, identity, protection)
+                return DiskTier(
+                    folder, capacity, size, identity, protection, policy=_policy_of(cache)
+                )
 
             tier, levels = open_levels(
                 compression, self.identity, self.codec_of, open_level, is_one_place=True
@@ -124,6 +133,8 @@ class LocalTiers:
             TierSpec(kind="disk", capacity_bytes=capacity),
             guard(tier, "disk", deadline_s=None, breaker=_BREAKER_OF_DISK),
             tuple(key for level in levels for key in level.keys),
+            levels,
+            levels_from(compression.level),
         )
 
 

@@ -1,5 +1,4 @@
-"""MultiprocessExecutor: several ranks of one host, each a process with a part of the model: some
-of the layers, a slice of each layer, or a slice of some.
+"""MultiprocessExecutor: several ranks of one host, each a process with a slice of the model.
 
 Rank 0 is this process: it alone knows requests and chooses tokens. The others compute what it tells
 them, on tensors that all of them share.
@@ -9,22 +8,32 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
-from novacron.errors import EngineDead
-from novacron.executor.blueprint import dims_of, draw_blueprint, steps_in_flight
+from novacron.config.engine import (
+    CacheConfig,
+    ModelConfig,
+    SchedulerConfig,
+    SharedDevice,
+    SpeculativeConfig,
+)
+from novacron.config.remote_tiers import require_extras
+from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint, steps_in_flight
 from novacron.executor.device_memory import measure_device_memory
+from novacron.executor.draft_model import DraftModel
+from novacron.executor.executor import StepByStep
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
+from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.placement import choose_num_threads, keep_freed_memory
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_team import RankTeam
+from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import (
     Phases,
@@ -35,22 +44,17 @@ from novacron.executor.worker import (
     model_spec,
     version_of,
 )
-from novacron.kernels.metadata import KVLayer
-from novacron.kernels.native.library import GroupLost
-from novacron.kernels.ranks import RankLink
-from novacron.models.decoder import Decoder
-from novacron.parallel.handover import HandoverLost, Receiver, Sender
+from novacron.kernels.choice import choose_kernels
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
-from novacron.runner.captured_step import DecoderStep, capture_step
-from novacron.runner.input_batch import InputBatch
-from novacron.runner.led_step import LedBlocks, LedStep
-from novacron.runner.model_runner import BegunStep, ModelRunner
-from novacron.runner.pipelined_step import PipelinedStep
-from novacron.runner.stage_step import StageStep, logits_of
+from novacron.runner.captured_step import capture_step
+from novacron.runner.draft_runner import DraftRunner
+from novacron.runner.led_step import LedStep
+from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
+_ALONE = SharedDevice()
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +63,14 @@ def _ignore(message: str) -> None:
     pass
 
 
-class MultiprocessExecutor:
-    """Loads the model in `model_path` when made, all ranks at once, and computes steps, as many at
-    a time as there are stages. Implements Executor, without KV tiers and draft models.
+class MultiprocessExecutor(StepByStep):
+    """Loads the model in `model_path` when made, `tensor_parallel_size` ranks at once, and computes
+    steps. Implements Executor. A draft model is rank 0's alone, with the threads of all ranks: they
+    have nothing else to do while it guesses.
 
-    Raises ModelLoadError, ConfigError, and EngineDead if a rank ends. `on_loss` gets a sentence,
-    from another thread, if one ends later; the next step, or that which is running, raises
-    EngineDead then.
+    A rank that ends, or is late by more than `rank_timeout`, is replaced; the step that runs, or
+    the next one, takes as long as that lasts. Raises ModelLoadError and ConfigError, and EngineDead
+    if a rank cannot be replaced: `on_loss` gets a sentence then, from another thread.
     """
 
     def __init__(
@@ -75,83 +80,111 @@ class MultiprocessExecutor:
         scheduler: SchedulerConfig,
         *,
         model_path: Path,
+        draft_path: Path | None = None,
         progress: Progress,
         speculative: SpeculativeConfig = _NO_SPECULATION,
+        shared: SharedDevice = _ALONE,
         on_loss: Callable[[str], None] = _ignore,
     ) -> None:
         phases = Phases(progress)
         with phases.timed("config"):
+            require_extras(cache)
             num_threads = threads_of_rank(model)
-            blueprint = draw_blueprint(model, model_path, num_threads).of_rank(0, dims_of(model))
+            whole = draw_blueprint(model, model_path, num_threads)
+            blueprint = whole.of_rank(0, dims_of(model))
+            draft = None if draft_path is None else _draft_of(whole, draft_path, model)
             torch.set_num_threads(num_threads)
             keep_freed_memory()
+            shape, measured = blueprint.shape(), measure_device_memory(blueprint.device, cache)
             plan = plan_memory(
-                blueprint.shape(),
-                measure_device_memory(blueprint.device, cache),
+                shape,
+                before_all(measured, shared.free_bytes, shape),
                 cache,
                 scheduler,
                 speculative,
                 max_model_len=model.max_model_len,
+                draft=None if draft is None else draft.shape(),
+                neighbours=draw_neighbours(blueprint, draft, shared, model, scheduler, speculative),
             )
             logger.info("memory: %s", plan.summary)
-            self.max_steps_in_flight = blueprint.steps_in_flight
             memory = RankMemory(
                 blueprint,
+                cache,
                 scheduler,
-                block_size=cache.block_size,
+                num_blocks=plan.num_blocks,
                 max_model_len=plan.max_model_len,
             )
-        self._begun: deque[BegunStep] = deque()
-        self._on_loss = on_loss
-        self._link: RankLink | None = None
+        self._tiers: TieredBlocks | None = None  # a first step knows none
+        self._draft_runner: DraftRunner | None = None
+        self._memory = memory
+        self._link = memory.join(Path(), model.rank_timeout)
+        blueprint = blueprint.joined_by(self._link.communicator)
         self._team = RankTeam(
             _arguments(model, cache, scheduler, model_path, num_threads, plan, memory),
-            self._see_loss,
+            self._link,
+            on_loss,
         )
         try:
-            memory.shared.close_descriptor()
-            self._link = memory.join(self._team.meeting_point)
-            blueprint = blueprint.joined_by(self._link.communicator)
             with phases.timed("weights"):
+                started_s = time.monotonic()
                 decoder, digest = load_model(
                     blueprint, model, lambda fraction: progress("weights", fraction)
                 )
-                self._team.wait_until_ready()
+                self._team.begin(digest, time.monotonic() - started_s)
+            draft_model: DraftModel | None = None
+            if draft is not None:
+                with phases.timed("draft_weights"):
+                    draft_model = DraftModel(draft)
             if blueprint.kernels.has_threads:
                 torch.set_num_threads(1)  # two pools would wait for each other's cores
             with phases.timed("kv_cache"):
-                kv_tensors = allocate_cache(blueprint, plan.num_blocks, cache)
+                kv_tensors = allocate_cache(blueprint, plan.num_blocks, cache, memory.kv_blocks)
                 decoder.set_context(plan.max_model_len)
             batch = make_batch(
                 blueprint,
                 scheduler,
                 block_size=cache.block_size,
                 max_model_len=plan.max_model_len,
-                arrays=memory.steps[0] if blueprint.dims.pipeline == 1 else None,
+                arrays=memory.arrays,
             )
+            own = capture_step(decoder, kv_tensors.layers, batch)
             self._runner = ModelRunner(
-                _led_step(decoder, kv_tensors.layers, batch, memory, self._team),
-                LedBlocks(kv_tensors, self._team),
+                LedStep(own, self._team),
+                kv_tensors,
                 batch,
                 eos_token_ids=blueprint.eos_token_ids,
                 choose=blueprint.kernels.choose,
             )
+            if draft_model is not None:
+                self._draft_runner = draft_model.make_runner(
+                    kv_tensors,
+                    scheduler,
+                    max_model_len=plan.max_model_len,
+                    vocab_size=blueprint.config.vocab_size,
+                    eos_token_ids=blueprint.eos_token_ids,
+                )
             with phases.timed("warm_up"):
-                warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
-            self._team.forget_meeting_point()
+                warm_up(
+                    self,
+                    max_model_len=plan.max_model_len,
+                    block_size=cache.block_size,
+                    is_drafting=draft_model is not None,
+                )
+            self._tiers = TieredBlocks(blueprint, decoder, digest, plan, kv_tensors, model, cache)
         except BaseException:
             self.shutdown()
             raise
-        everything = blueprint.all_stages()
         self._spec = model_spec(
             blueprint,
             plan,
             model,
-            everything,
+            decoder,
             kv_tensors,
-            version=version_of(digest, everything, plan.max_model_len),
-            kv_cache_bytes=plan.kv_cache_bytes,
+            version=version_of(digest, decoder, plan.max_model_len),
             load_phases_s=phases.times_s,
+            draft_model=draft_model.spec if draft_model else None,
+            kv_tiers=self._tiers.specs,
+            kv_loss=self._tiers.kv_loss,
             rank_pids=self._team.pids,
         )
 
@@ -159,52 +192,58 @@ class MultiprocessExecutor:
     def spec(self) -> ModelSpec:
         return self._spec
 
+    @property
+    def rank_pids(self) -> tuple[int, ...]:
+        """Those of the ranks other than 0, as they are now."""
+        return self._team.pids
+
+    @property
+    def num_ranks_replaced(self) -> int:
+        return self._team.num_replaced
+
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
-        raise AssertionError("no draft model was loaded")
-
-    def submit(self, scheduler_output: SchedulerOutput) -> None:
-        with self._loss_is_the_end():
-            self._begun.append(self._runner.begin(scheduler_output))
-
-    def collect(self) -> ModelRunnerOutput:
-        with self._loss_is_the_end():
-            return self._runner.finish(self._begun.popleft())
+        assert self._draft_runner is not None, "no draft model was loaded"
+        return self._draft_runner.draft(scheduler_output)
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
-        self.submit(scheduler_output)
-        return self.collect()
+        if self._tiers is None:
+            return self._compute(scheduler_output)
+        self._tiers.begin_step(scheduler_output)
+        result = self._compute(scheduler_output)
+        self._tiers.end_step()
+        return result
 
-    @contextmanager
-    def _loss_is_the_end(self) -> Iterator[None]:
+    def _compute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         try:
-            yield
-        except (GroupLost, HandoverLost) as error:
-            assert self._link is not None
-            reason = self._link.loss or error
-            self._give_up()
-            raise EngineDead(f"The step cannot be computed: {reason}.") from None
+            result = self._runner.execute(scheduler_output)
         except BaseException:
-            self._give_up()
+            self._link.give_up()
             raise
+        self._team.see_step()
+        if self._draft_runner is not None:
+            self._draft_runner.follow(scheduler_output, result)
+        return result
 
     def move_blocks(self, orders: BlockOrders) -> None:
-        raise AssertionError("there are no KV tiers")
+        assert self._tiers is not None
+        self._tiers.move(orders)
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
-        return None
+        return None if self._tiers is None else self._tiers.news(wait_s)
 
     def shutdown(self) -> None:
-        """End the other ranks; this one's tensors go with this object."""
-        self._give_up()
+        """End the other ranks; this one's tensors go with this object. What tiers still have to
+        store gets a moment."""
+        if self._tiers is not None:
+            self._tiers.close()
+        self._link.give_up()
         self._team.close()
+        self._memory.shared.close_descriptor()
 
-    def _give_up(self) -> None:
-        if self._link is not None:
-            self._link.give_up()
 
-    def _see_loss(self, message: str) -> None:
-        self._give_up()
-        self._on_loss(message)
+def _draft_of(whole: Blueprint, path: Path, model: ModelConfig) -> Blueprint:
+    kernels = choose_kernels(model.kernels, whole.device, whole.dtype, choose_num_threads(model))
+    return replace(whole.of_draft(path), kernels=kernels)
 
 
 def threads_of_rank(model: ModelConfig) -> int:
@@ -218,26 +257,6 @@ def threads_of_rank(model: ModelConfig) -> int:
             num_ranks, len(os.sched_getaffinity(0)),
         )  # fmt: skip
     return max(1, num_threads // num_ranks)
-
-
-def _led_step(
-    decoder: Decoder,
-    cache: Sequence[KVLayer],
-    batch: InputBatch,
-    memory: RankMemory,
-    team: RankTeam,
-) -> DecoderStep:
-    """How rank 0 has steps computed by all of them."""
-    rings, pipes = memory.rings_SKTD, team.pipes
-    if pipes.entry is None:
-        return LedStep(capture_step(decoder, cache, batch), team)
-    return PipelinedStep(
-        StageStep(decoder, cache, batch, None, Sender(rings[0], pipes.exits)),
-        logits_of(decoder, rings[-1], batch.max_num_tokens),
-        team,
-        memory.steps,
-        Receiver(rings[-1], pipes.entry, team.see_delay),
-    )
 
 
 def _arguments(
@@ -255,10 +274,10 @@ def _arguments(
         scheduler=scheduler,
         model_path=str(model_path),
         rank=1,
+        num_ranks=model.tensor_parallel_size,
         num_threads=num_threads,
         num_blocks=plan.num_blocks,
         max_model_len=plan.max_model_len,
         descriptor=memory.shared.descriptor,
         socket=-1,
-        meeting_point="",
     )

@@ -6,6 +6,7 @@ sees at once when the other process is gone.
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Generic, TypeVar
 
@@ -33,8 +34,14 @@ class RankConnection(Generic[Sent, Received]):
         data = self._encoder.encode(message)
         self._socket.sendall(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
 
-    def receive(self) -> Received:
-        """Waits for the next message. Raises EOFError if none can come any more."""
+    def receive(self, patience_s: float | None = None) -> Received:
+        """Waits for the next message. Raises EOFError if none can come any more, and TimeoutError
+        if none has begun to come in time."""
+        if patience_s is not None:
+            arrived = select.poll()
+            arrived.register(self._socket, select.POLLIN)
+            if not arrived.poll(patience_s * 1000):
+                raise TimeoutError
         length = int.from_bytes(self._read(_LENGTH_BYTES), "little")
         message: Received = self._decoder.decode(self._read(length))
         return message

@@ -13,22 +13,19 @@ from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 
 class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
     """What a rank other than 0 is started with, as JSON. `descriptor` is that of the memory they
-    share, `socket` that of the connection to rank 0. Of several stages, the rank takes steps over
-    from the pipe `entry`, and hands them on to the pipes `exits`, if it is to."""
+    share, `socket` that of the connection to rank 0."""
 
     model: ModelConfig
     cache: CacheConfig
     scheduler: SchedulerConfig
     model_path: str
     rank: int
+    num_ranks: int
     num_threads: int
     num_blocks: int
     max_model_len: int
     descriptor: int
     socket: int
-    meeting_point: str  # for torch.distributed
-    entry: int | None = None
-    exits: tuple[int, ...] = ()
 
 
 class RunStep(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -41,33 +38,26 @@ class RunStep(msgspec.Struct, frozen=True, array_like=True, tag=0):
     places: tuple[int, ...]
 
 
-class RunStage(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Compute this rank's stage of the step whose tensors lie in the place of that number."""
-
-    place: int
-    num_tokens: int
-    num_requests: int
-    num_blocks: int
-
-
 class ComputeLogits(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Compute logits again, after other places of the last step; of several stages, after these
-    rows of what the last stage has left."""
+    """Compute logits again, after other places of the last step."""
 
     places: tuple[int, ...]
 
 
-class ZeroBlocks(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Zero these blocks before the next step."""
+class BeginAnew(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Forget the step that was cut off. From now on this is the group of ranks numbered `epoch`."""
 
-    block_ids: tuple[int, ...]
+    epoch: int
+    meeting_point: str  # for torch.distributed
 
 
-ToRank = RunStep | RunStage | ComputeLogits | ZeroBlocks
+ToRank = RunStep | ComputeLogits | BeginAnew
 
 
 class RankReady(msgspec.Struct, frozen=True, array_like=True, tag=0):
-    """The rank has its weights."""
+    """The rank has its weights, of a checkpoint with this digest."""
+
+    digest: str
 
 
 class RankFailed(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -77,4 +67,10 @@ class RankFailed(msgspec.Struct, frozen=True, array_like=True, tag=1):
     message: str
 
 
-FromRank = RankReady | RankFailed
+class Begun(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The rank has left what it was doing, and is ready for steps of the group `epoch`."""
+
+    epoch: int
+
+
+FromRank = RankReady | RankFailed | Begun

@@ -1,8 +1,8 @@
 """A process with a rank other than 0: loads its slice of the model, and computes what rank 0 says.
 
 Started by RankTeam as `python -m novacron.executor.rank_process`, with its RankArguments as one
-line of JSON on standard input. Ends when rank 0 closes the connection, or ends itself; exit code 1
-if the other ranks were lost in the middle of a step.
+line of JSON on standard input. Ends when rank 0 closes the connection, or ends itself. When another
+rank is lost it drops the step, and waits for rank 0 to begin anew.
 """
 
 from __future__ import annotations
@@ -21,27 +21,22 @@ import torch
 
 from novacron.errors import NovaCronError
 from novacron.executor.blueprint import dims_of, draw_blueprint
-from novacron.executor.followed_steps import FollowedStages, FollowedSteps
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import (
+    BeginAnew,
+    Begun,
     ComputeLogits,
     FromRank,
     RankArguments,
     RankFailed,
     RankReady,
-    RunStage,
     RunStep,
     ToRank,
-    ZeroBlocks,
 )
-from novacron.executor.stage_ends import StageEnds
 from novacron.executor.worker import allocate_cache, load_model, make_batch
-from novacron.kernels.native.library import GroupLost
-from novacron.parallel.handover import HandoverLost
 from novacron.runner.captured_step import capture_step
-from novacron.runner.stage_step import StageStep
 
 
 class RankWorker:
@@ -55,71 +50,80 @@ class RankWorker:
         blueprint = blueprint.of_rank(arguments.rank, dims_of(model))
         memory = RankMemory(
             blueprint,
+            cache,
             scheduler,
-            block_size=cache.block_size,
+            num_blocks=arguments.num_blocks,
             max_model_len=arguments.max_model_len,
             descriptor=arguments.descriptor,
         )
-        self._link = memory.join(Path(arguments.meeting_point))
-        blueprint = blueprint.joined_by(self._link.communicator)
-        decoder, _ = load_model(blueprint, model, lambda fraction: None)
+        self.link = memory.join(Path(), model.rank_timeout)
+        blueprint = blueprint.joined_by(self.link.communicator)
+        decoder, self.digest = load_model(blueprint, model, lambda fraction: None)
         if blueprint.kernels.has_threads:
             torch.set_num_threads(1)
         decoder.set_context(arguments.max_model_len)
-        self._kv_tensors = allocate_cache(blueprint, arguments.num_blocks, cache)
-        is_only_stage = blueprint.dims.pipeline == 1
-        batch = make_batch(
+        kv_tensors = allocate_cache(blueprint, arguments.num_blocks, cache, memory.kv_blocks)
+        self._batch = make_batch(
             blueprint,
             scheduler,
             block_size=cache.block_size,
             max_model_len=arguments.max_model_len,
-            arrays=memory.steps[0] if is_only_stage else None,
+            arrays=memory.arrays,
         )
-        layers = self._kv_tensors.layers
-        self._steps: FollowedSteps | FollowedStages
-        if is_only_stage:
-            self._steps = FollowedSteps(capture_step(decoder, layers, batch), batch)
-        else:
-            ends = StageEnds(memory, blueprint.stage, arguments.entry, arguments.exits)
-            own = StageStep(decoder, layers, batch, ends.entry, ends.exits)
-            self._steps = FollowedStages(own, batch, memory.steps, ends.logits(decoder, batch))
+        self._step = capture_step(decoder, kv_tensors.layers, self._batch)
+        self._hidden_TD = torch.empty(0)
 
     @torch.inference_mode()
-    def follow(self, message: ToRank) -> None:
-        """Raises GroupLost and HandoverLost."""
+    def follow(self, message: ToRank) -> FromRank | None:
+        """What to answer, if anything. Raises ConnectionError if another rank is lost."""
         match message:
-            case RunStep() | RunStage():
-                self._steps.run(message)
+            case RunStep(num_tokens, num_requests, num_blocks, places):
+                inputs = self._batch.given_input(num_tokens, num_requests, num_blocks)
+                self._hidden_TD = self._step.hidden(inputs)
+                if places:
+                    self._step.logits(self._hidden_TD, places)
             case ComputeLogits(places):
-                self._steps.logits(places)
-            case ZeroBlocks(block_ids):
-                self._kv_tensors.zero(block_ids)
+                self._step.logits(self._hidden_TD, places)
+            case BeginAnew(epoch, meeting_point):
+                self.link.begin_anew(Path(meeting_point))
+                return Begun(epoch)
+        return None
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for rank 0
     arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=RankArguments)
     own = socket.socket(fileno=arguments.socket)
-    _end_with(own)
+    end_with(own)
     connection = RankConnection[FromRank, ToRank](own, ToRank)
     try:
         worker = RankWorker(arguments)
     except NovaCronError as error:
         connection.send(RankFailed(type(error).__name__, str(error)))
         return
-    connection.send(RankReady())
+    connection.send(RankReady(worker.digest))
     gc.collect()
     gc.freeze()
     try:
         while True:
-            worker.follow(connection.receive())
+            _follow(worker, connection)
     except EOFError:
         pass
-    except (GroupLost, HandoverLost):
-        sys.exit(1)
 
 
-def _end_with(own: socket.socket) -> None:
+def _follow(worker: RankWorker, connection: RankConnection[FromRank, ToRank]) -> None:
+    """The next message. Raises EOFError."""
+    message = connection.receive()
+    try:
+        answer = worker.follow(message)
+    except ConnectionError:  # steps fail until rank 0 has all begin anew
+        worker.link.give_up()
+        return
+    if answer is not None:
+        connection.send(answer)
+
+
+def end_with(own: socket.socket) -> None:
     """End this process as soon as rank 0 is gone, whatever it is doing."""
 
     def watch() -> None:

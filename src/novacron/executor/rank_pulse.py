@@ -7,7 +7,6 @@ from typing import Final
 
 import psutil
 
-from novacron.executor.rank_memory import PATIENCE_S
 from novacron.parallel.handover import HandoverLost
 
 _LEAST_SHARE: Final = 0.05  # of a core, by all of them: who only waits takes far less
@@ -29,7 +28,7 @@ class RankPulse:
     def __init__(
         self,
         pids: Sequence[int],
-        patience_s: float = PATIENCE_S,
+        patience_s: float,
         cpu_time_s: Callable[[int], float] = cpu_time_s,
     ) -> None:
         self._pids = tuple(pids)

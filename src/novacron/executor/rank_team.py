@@ -1,171 +1,159 @@
-"""RankTeam: the processes of the ranks other than 0, as rank 0 sees them."""
+"""RankTeam: the processes of the ranks other than 0, as rank 0 sees them.
+
+When one of them ends, or hangs and is killed, another process takes its seat; the others keep their
+weights. Then all begin anew, as a group with the next number (epoch), and the step that was cut off
+is computed again from its beginning: its tensors, and all KV blocks, lie in memory that outlives a
+rank, and computing a step twice leaves what computing it once leaves.
+"""
 
 from __future__ import annotations
 
 import logging
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from novacron.errors import ConfigError, EngineDead, ModelLoadError
-from novacron.executor.blueprint import dims_of
-from novacron.executor.rank_connection import RankConnection
 from novacron.executor.rank_messages import (
+    BeginAnew,
+    Begun,
     ComputeLogits,
-    FromRank,
     RankArguments,
-    RankFailed,
-    RunStage,
     RunStep,
     ToRank,
-    ZeroBlocks,
 )
-from novacron.executor.rank_pulse import RankPulse
-from novacron.executor.stage_ends import Pipes, lay_pipes
+from novacron.executor.rank_seat import RankRefused, RankSeat
+from novacron.kernels.ranks import RankLink
 from novacron.runner.input_batch import StepInput
 
-_ENDING_S: Final = 5.0
+_LEAST_LOADING_S: Final = 120.0
+_LOADING_TIMES: Final = 5  # as long as rank 0 took
 
 logger = logging.getLogger(__name__)
 
 
 class RankTeam:
-    """Starts them when made; they load while rank 0 does. Implements Lead and PipelineLead. `pipes`
-    are those of rank 0.
+    """Starts them when made; they load while rank 0 does. Implements Lead.
 
-    `on_loss` is called once, from another thread, with a sentence, if one of them ends before
-    `close`.
+    `on_loss` is called once, from another thread, with a sentence, if a rank is lost for good.
     """
 
-    def __init__(self, arguments: RankArguments, on_loss: Callable[[str], None]) -> None:
-        """`arguments` are those of rank 1, but for the socket and the meeting point."""
-        self._on_loss = on_loss
-        self._is_closed = self._is_lost = False
-        self._lock = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="novacron-ranks-"))
-        self.meeting_point = self._folder / "meeting-point"
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._connections: list[RankConnection[ToRank, FromRank]] = []
-        self._dims = dims_of(arguments.model)
-        self.pipes, *others = lay_pipes(self._dims)
-        for rank, pipes in enumerate(others, 1):
-            self._start(
-                msgspec.structs.replace(
-                    arguments, rank=rank, entry=pipes.entry, exits=tuple(pipes.exits)
-                ),
-                pipes,
-            )
-        self._pulse = RankPulse(self.pids)
-        for rank in range(1, self._dims.num_ranks):
-            threading.Thread(
-                target=self._watch, args=(rank,), daemon=True, name=f"rank-{rank}-watch"
-            ).start()
-
-    def _start(self, arguments: RankArguments, pipes: Pipes) -> None:
-        own, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "novacron.executor.rank_process"],
-                stdin=subprocess.PIPE,
-                pass_fds=(arguments.descriptor, theirs.fileno(), *pipes.all),
-            )
-            told = msgspec.structs.replace(
-                arguments, socket=theirs.fileno(), meeting_point=str(self.meeting_point)
-            )
-        pipes.close()  # who waits for the rank shall see it end
-        assert process.stdin is not None
-        with process.stdin:
-            process.stdin.write(msgspec.json.encode(told) + b"\n")
-        self._processes.append(process)
-        self._connections.append(RankConnection(own, FromRank))
+    def __init__(
+        self, arguments: RankArguments, link: RankLink, on_loss: Callable[[str], None]
+    ) -> None:
+        """`arguments` are those of rank 1, but for the socket. `link` is that of rank 0."""
+        self._link, self._on_loss = link, on_loss
+        self._patience_s = arguments.model.rank_timeout
+        self._digest, self._loading_s = "", _LEAST_LOADING_S
+        self._epoch = 0
+        self._folder: Path | None = None
+        self._seats = [
+            RankSeat(msgspec.structs.replace(arguments, rank=rank), link.give_up, self._see_loss)
+            for rank in range(1, arguments.num_ranks)
+        ]
 
     @property
     def pids(self) -> tuple[int, ...]:
-        return tuple(process.pid for process in self._processes)
+        return tuple(seat.pid for seat in self._seats)
 
-    def wait_until_ready(self) -> None:
-        """Raises what kept a rank from loading: ConfigError, ModelLoadError or EngineDead."""
-        for rank, connection in enumerate(self._connections, 1):
-            try:
-                answer = connection.receive()
-            except EOFError:
-                raise EngineDead(
-                    f"Rank {rank} of the model ended while it loaded its part."
-                ) from None
-            if isinstance(answer, RankFailed):
-                kind = ConfigError if answer.kind == ConfigError.__name__ else ModelLoadError
-                raise kind(answer.message)
+    @property
+    def num_replaced(self) -> int:
+        return sum(seat.num_replaced for seat in self._seats)
 
-    def forget_meeting_point(self) -> None:
-        """To be called once all ranks have exchanged something: so nothing stays behind."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def begin(self, digest: str, loading_s: float) -> None:
+        """Wait until all have their parts of the checkpoint of `digest`, which took rank 0
+        `loading_s`. Raises what keeps a rank from it: ConfigError, ModelLoadError or EngineDead."""
+        self._digest = digest
+        self._loading_s = max(_LEAST_LOADING_S, _LOADING_TIMES * loading_s)
+        try:
+            self._begin_anew()
+        except RankRefused as error:
+            kind = ConfigError if error.kind == ConfigError.__name__ else ModelLoadError
+            raise kind(str(error)) from None
 
     def run_step(self, inputs: StepInput, places: Sequence[int]) -> None:
         self._tell(
             RunStep(inputs.num_tokens, inputs.num_requests, inputs.num_blocks, tuple(places))
         )
 
-    def run_first_stage(self, inputs: StepInput, place: int) -> None:
-        self._tell(_run_stage(inputs, place), self._dims.ranks_of(0)[1:])
-
-    def run_later_stages(self, inputs: StepInput, place: int) -> None:
-        self._tell(
-            _run_stage(inputs, place), range(self._dims.ranks_of(0).stop, self._dims.num_ranks)
-        )
-
     def compute_logits(self, places: Sequence[int]) -> None:
-        self._tell(ComputeLogits(tuple(places)), self._dims.ranks_of(0)[1:])
+        self._tell(ComputeLogits(tuple(places)))
 
-    def see_delay(self, seconds: float) -> None:
-        """The last stage has not ended its step after so long. Raises HandoverLost if no rank
-        computes anything."""
-        self._pulse.see_delay(seconds)
+    def recover(self) -> None:
+        """After a ConnectionError: have all seats held, and all begin anew. Raises EngineDead."""
+        started_s = time.monotonic()
+        reason = self._link.loss
+        late = self._link.late_rank
+        self._link.give_up()
+        try:
+            if late is not None and late > 0:
+                logger.error("The step stops: %s. Its process is killed.", reason)
+                self._seats[late - 1].kill()
+            self._begin_anew()
+        except RankRefused as error:
+            raise EngineDead(f"A rank cannot be replaced: {error}") from None
+        logger.warning(
+            "All ranks compute again after %.1f s, as group %d.",
+            time.monotonic() - started_s, self._epoch,
+        )  # fmt: skip
 
-    def zero_blocks(self, block_ids: Collection[int]) -> None:
-        self._tell(ZeroBlocks(tuple(block_ids)))
+    def see_step(self) -> None:
+        """A step has been computed by all."""
+        for seat in self._seats:
+            seat.see_step()
+        self._forget_folder()
 
     def close(self) -> None:
         """End them. Harmless when called again."""
-        with self._lock:
-            self._is_closed = True
-        for connection in self._connections:
-            connection.close()
-        self.pipes.close()
-        for process in self._processes:
-            try:
-                process.wait(_ENDING_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self.forget_meeting_point()
+        for seat in self._seats:
+            seat.close()
+        self._forget_folder()
 
-    def _tell(self, message: ToRank, ranks: range | None = None) -> None:
-        """All of them, or some."""
-        for rank in range(1, self._dims.num_ranks) if ranks is None else ranks:
-            try:
-                self._connections[rank - 1].send(message)
-            except OSError:
-                raise EngineDead(f"Rank {rank} of the model has ended.") from None
+    def _begin_anew(self) -> None:
+        while True:
+            for seat in self._seats:
+                seat.wait_until_ready(self._digest, self._loading_s)
+            self._epoch += 1
+            self._forget_folder()
+            self._folder = Path(tempfile.mkdtemp(prefix="novacron-ranks-"))
+            meeting_point = self._folder / "meeting-point"
+            message = BeginAnew(self._epoch, str(meeting_point))
+            if all(self._has_begun(seat, message) for seat in self._seats):
+                break
+        self._link.begin_anew(meeting_point)
+        self._link.reset()
 
-    def _watch(self, rank: int) -> None:
-        process = self._processes[rank - 1]
-        code = process.wait()
-        with self._lock:
-            is_news = not self._is_closed and not self._is_lost
-            self._is_lost = True
-        if is_news:
-            message = f"Rank {rank} of the model (process {process.pid}) ended with code {code}."
-            logger.error("%s", message)
-            self._on_loss(message)
+    def _has_begun(self, seat: RankSeat, message: BeginAnew) -> bool:
+        """False: another process holds the seat now. Raises EngineDead."""
+        try:
+            seat.send(message)
+            while seat.receive(self._patience_s) != Begun(message.epoch):
+                pass  # of a group that did not come about
+        except TimeoutError:
+            logger.error("Rank %d does not answer. Its process is killed.", seat.rank)
+            seat.kill()
+            return False
+        except (ConnectionError, EOFError):
+            seat.kill()
+            return False
+        return True
 
+    def _tell(self, message: ToRank) -> None:
+        """Raises ConnectionError."""
+        for seat in self._seats:
+            seat.send(message)
 
-def _run_stage(inputs: StepInput, place: int) -> RunStage:
-    return RunStage(place, inputs.num_tokens, inputs.num_requests, inputs.num_blocks)
+    def _see_loss(self, message: str) -> None:
+        self._link.give_up()
+        self._on_loss(message)
+
+    def _forget_folder(self) -> None:
+        """Once all ranks have exchanged something: so nothing stays behind."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None

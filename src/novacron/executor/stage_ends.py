@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from novacron.executor.rank_memory import RankMemory
+from novacron.executor.stage_memory import StageMemory
 from novacron.models.decoder import Decoder
 from novacron.parallel.dims import ParallelDims
 from novacron.parallel.handover import Receiver, Sender
@@ -56,7 +56,7 @@ class StageEnds:
     its ranks have no entry."""
 
     def __init__(
-        self, memory: RankMemory, stage: Stage, entry: int | None, exits: Sequence[int]
+        self, memory: StageMemory, stage: Stage, entry: int | None, exits: Sequence[int]
     ) -> None:
         self._memory, self._stage = memory, stage
         rings = memory.rings_SKTD

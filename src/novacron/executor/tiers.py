@@ -18,6 +18,7 @@ from novacron.executor.local_tiers import LocalTiers, OpenedTier
 from novacron.executor.memory_plan import size_text
 from novacron.executor.remote_tiers import open_remote_tiers
 from novacron.executor.tier_shelves import CodecOf
+from novacron.executor.tier_upkeep import make_upkeep
 from novacron.kernels.native.block_copies import NativeCopies
 from novacron.kernels.native.library import NativeContext, NativeUnavailable
 from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
@@ -89,6 +90,15 @@ def open_tiers(
     num_cores = psutil.cpu_count() or 1
     can_park = compressions["ram"].level == "raw"  # else it would take a step's time
     parking = [place for place, spec in enumerate(specs) if spec.kind == "ram" and can_park]
+    ahead = 0 if cache.kv_prefetch == "off" else cache.kv_prefetch_bandwidth
+    upkeep = make_upkeep(
+        tiers,
+        folder,
+        record_bytes=size,
+        identity=identity,
+        codec_of=codec_of,
+        warm_bytes_per_s=ahead,
+    )
     mover = BlockMover(
         memory,
         [one.tier for one in tiers],
@@ -97,6 +107,7 @@ def open_tiers(
         pinned=pinned,
         share=min(1.0, _SHARE_OF_CORES * num_cores),
         park_in=next(iter(parking), None),
+        upkeep=upkeep,
         copies=copies,
         num_loaders=min(_MOST_LOADERS, num_cores),
     )

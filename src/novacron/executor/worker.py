@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from torch import Tensor
+
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.memory_plan import MemoryPlan
@@ -60,17 +62,19 @@ def load_model(
         return decoder, digest.result()
 
 
-def allocate_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfig) -> KVTensors:
-    """For the layers of the blueprint's stage."""
+def allocate_cache(
+    blueprint: Blueprint, num_blocks: int, cache: CacheConfig, memory: Tensor | None = None
+) -> KVTensors:
+    """In `memory` that ranks share, if they do."""
     formats = choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision)
-    layers = blueprint.stage.layers
     return KVTensors(
         blueprint.config,
         blueprint.group,
         num_blocks=num_blocks,
         block_size=cache.block_size,
-        formats=formats[layers.start : layers.stop],
+        formats=formats,
         device=blueprint.device,
+        memory=memory,
     )
 
 
@@ -123,10 +127,9 @@ def model_spec(
     kv_tiers: tuple[TierSpec, ...] = (),
     rank_pids: tuple[int, ...] = (),
     kv_loss: str = "",
-    kv_cache_bytes: int | None = None,
 ) -> ModelSpec:
     """What everyone else learns of a model that is loaded, all its ranks together. `decoder` has a
-    rank's slices of all layers. `kv_cache_bytes` is left out where there is one rank."""
+    rank's slices of all layers."""
     config, dims = blueprint.config, blueprint.dims
     return ModelSpec(
         name=model.served_model_name[0] if model.served_model_name else blueprint.path.name,
@@ -143,7 +146,7 @@ def model_spec(
         weight_bytes=decoder.weight_bytes * dims.tensor,
         num_blocks=kv_tensors.num_blocks,
         block_size=kv_tensors.block_size,
-        kv_cache_bytes=kv_tensors.num_bytes if kv_cache_bytes is None else kv_cache_bytes,
+        kv_cache_bytes=kv_tensors.num_bytes,
         kv_precision=plan.capacity.kv_dtype,
         kv_identity=kv_identity_of(blueprint, plan, kv_loss),
         load_phases_s=load_phases_s,

@@ -37,6 +37,7 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.Overloaded: HttpError(503, "overloaded_error", "overloaded"),
     errors.NotReady: HttpError(503, "service_unavailable_error", "not_ready"),
     errors.EngineDead: HttpError(503, "service_unavailable_error", "engine_dead"),
+    errors.PoisonousRequest: HttpError(422, _INVALID, "poisonous_request"),
     errors.RequestFailed: HttpError(500, "server_error", "request_failed"),
     errors.ReceiveTimeout: HttpError(408, _INVALID, "receive_timeout"),
     errors.Unsupported: HttpError(501, "server_error", "unsupported"),

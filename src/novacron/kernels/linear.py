@@ -19,13 +19,21 @@ Level = Literal["fp8", "int8", "int4"]  # of those in quantization/levels.py
 class Quantization:
     """Weights rounded to numbers of `bits`, `group_size` inputs of an output sharing a scale.
 
-    Whole numbers, unless `is_float`. Products with whole numbers round their inputs too, to int8
-    with a scale for each group of a row; those with floats leave them as they are.
+    Whole numbers, unless `is_float`. Products with whole numbers round their inputs too, to int8,
+    with a scale for `sharing` neighbouring groups of a row: 1, 2 or 4, that are at most 128 inputs,
+    and more than 1 only if each of a product's four segments has nothing but whole such spans.
+    Those with floats leave inputs as they are.
     """
 
     bits: Literal[4, 8]
     group_size: int
     is_float: bool = False
+    sharing: int = 1
+
+    @property
+    def input_group_size(self) -> int:
+        """How many inputs of a row share a scale."""
+        return self.group_size * self.sharing
 
     @property
     def level(self) -> Level:

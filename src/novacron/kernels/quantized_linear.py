@@ -45,7 +45,7 @@ class TorchQuantizedLinear:
         add_to: Tensor | None = None,
         out_dtype: torch.dtype | None = None,
     ) -> Tensor:
-        values, scales = round_inputs(x, self._quantization.group_size)
+        values, scales = round_inputs(x, self._quantization.input_group_size)
         rounded = joined(values * scales.unsqueeze(-1), self._num_inputs)
         weight_OI = self._weights(slice(None))
         out = F.linear(rounded, weight_OI, None if bias is None else bias.float())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -23,7 +24,8 @@ class ExchangeSize:
 
 
 class RankLink(Protocol):
-    """A rank's connection to the others."""
+    """A rank's connection to the others. What they do together raises a ConnectionError once one of
+    them is lost, on every rank, until all have begun anew."""
 
     communicator: Any  # a parallel.communicator.Communicator
 
@@ -32,8 +34,21 @@ class RankLink(Protocol):
         """Why the others cannot be reached any more, as half a sentence; None: they can."""
         ...
 
+    @property
+    def late_rank(self) -> int | None:
+        """Who is to blame, if it is known to be a rank that hangs."""
+        ...
+
     def give_up(self) -> None:
         """Have nobody wait for this rank. From any thread."""
+        ...
+
+    def begin_anew(self, meeting_point: Path) -> None:
+        """Be ready for a group of the same ranks, of which some may be new processes."""
+        ...
+
+    def reset(self) -> None:
+        """Make the group whole, once all ranks have begun anew: for one of them."""
         ...
 
 
@@ -42,4 +57,8 @@ class RankKernels(Protocol):
         """Shape and dtype of each tensor that the ranks are to share, zero at first."""
         ...
 
-    def join(self, rank: int, num_ranks: int, memory: Mapping[str, Tensor]) -> RankLink: ...
+    def join(
+        self, rank: int, num_ranks: int, memory: Mapping[str, Tensor], patience_s: float
+    ) -> RankLink:
+        """`patience_s`: how long another rank may be late."""
+        ...

@@ -25,6 +25,7 @@ from novacron.kv_tiers.record import record_bytes
 from novacron.kv_tiers.store_pace import StorePace
 from novacron.kv_tiers.tier import KVTier
 from novacron.kv_tiers.tier_desk import TierDesk
+from novacron.kv_tiers.upkeep import Upkeep
 from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.step import SchedulerOutput
 
@@ -48,7 +49,7 @@ class BlockMover:
     `found` are the blocks that the tiers had from the beginning. Parked blocks go to the tier
     `park_in` at need, which must be quick, and let two threads put. `share` is that of one core's
     time that stores may take while steps follow each other; with 1 they do not wait for pauses.
-    `pinned` is what the tiers look at, and gets what is ordered.
+    `pinned` is what the tiers look at, and gets what is ordered. `upkeep` is done between stores.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class BlockMover:
         pinned: PinnedBlocks | None = None,
         share: float,
         park_in: int | None = None,
+        upkeep: Upkeep | None = None,
         copies: BlockCopies | None = None,
         num_loaders: int = 2,
         clock: Callable[[], float] = time.monotonic,
@@ -72,7 +74,7 @@ class BlockMover:
         self._far = FarTiers(tiers, self._desk.tell, clock)
         self._pace = StorePace(share, clock, cpu_clock)
         self._storer = BlockStorer(
-            memory, self._desk, self._far, identity, copies, self._pace, park_in, clock
+            memory, self._desk, self._far, identity, copies, self._pace, park_in, upkeep, clock
         )
         self._loader = BlockLoader(
             memory, self._desk, self._far, identity, copies, num_threads=num_loaders, clock=clock
@@ -82,7 +84,11 @@ class BlockMover:
         self._pinned = PinnedBlocks() if pinned is None else pinned
         self._droppers: list[threading.Thread] = []
         self._promoter = Promoter(
-            self._desk.tiers, identity, record_bytes(memory.block_bytes), self._tell_promoted
+            self._desk.tiers,
+            identity,
+            record_bytes(memory.block_bytes),
+            self._tell_promoted,
+            lambda: upkeep is not None and upkeep.holds_prefetch,
         )
         self._storer.start()
         self._loader.start()

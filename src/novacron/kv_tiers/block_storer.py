@@ -18,12 +18,14 @@ import numpy as np
 
 from novacron.kv_tiers.block_copies import BlockCopies
 from novacron.kv_tiers.block_memory import BlockMemory
+from novacron.kv_tiers.eviction.pressure import Pressure
 from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.pending_stores import Note, PendingStores
 from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, write_headers
 from novacron.kv_tiers.store_pace import StorePace
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.kv_tiers.tier_desk import TierDesk
+from novacron.kv_tiers.upkeep import Upkeep
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockNews, StoreBlock, TierKeys
 
@@ -36,7 +38,8 @@ class BlockStorer:
     """Owns its thread from `start` to `close`.
 
     Blocks of interrupted work that are about to be written to do not wait for it: `rescue` puts
-    them into the tier `rescue_to`, by its place; None: nowhere.
+    them into the tier `rescue_to`, by its place; None: nowhere. `upkeep` is done between stores.
+    Implements its Desk.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class BlockStorer:
         copies: BlockCopies,
         pace: StorePace,
         rescue_to: int | None = None,
+        upkeep: Upkeep | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._memory = memory
@@ -57,6 +61,7 @@ class BlockStorer:
         self._copies = copies
         self._pace = pace
         self._rescue_to = rescue_to
+        self._upkeep = upkeep or Upkeep(clock=clock)
         self._clock = clock
         self.pending = PendingStores()
         self._used: deque[BlockHash] = deque()
@@ -102,13 +107,17 @@ class BlockStorer:
 
     @property
     def _has_nothing(self) -> bool:
-        return not self.pending and not self._used
+        return not self.pending and not self._used and self._upkeep.is_idle
+
+    @property
+    def _patience_s(self) -> float | None:
+        return self._upkeep.patience_s if self._has_nothing else self._pace.patience_s
 
     def _run(self) -> None:
         while True:
             with self._has_work:
                 while not self._is_closing and (self._has_nothing or not self._pace.is_time):
-                    self._has_work.wait(None if self._has_nothing else self._pace.patience_s)
+                    self._has_work.wait(self._patience_s)
                 if self._is_closing:
                     return
             self._pace.begin_turn()
@@ -122,8 +131,11 @@ class BlockStorer:
         try:
             if used:
                 self._mark_used(used)
+                self._upkeep.see_used(self, used)
             if notes:
                 self._store(notes)
+            self._upkeep.work(self, is_paused=self._pace.is_paused)
+            self._pace.is_slow = self._upkeep.stores_less
         except Exception:
             logger.exception("Blocks could not be stored.")
             self._desk.tell(BlockNews(settled=tuple(note.order.key for note in notes)))
@@ -180,6 +192,31 @@ class BlockStorer:
         self._desk.tell(
             BlockNews(added=(TierKeys(index, put.stored),), removed=(TierKeys(index, put.dropped),))
         )
+
+    def put(self, place: int, records: Sequence[Record]) -> Put:
+        put = self._put(place, records)
+        self._desk.tell(
+            BlockNews(added=(TierKeys(place, put.stored),), removed=(TierKeys(place, put.dropped),))
+        )
+        return put
+
+    def tell_left(self, place: int, keys: Sequence[BlockHash]) -> None:
+        if keys:
+            self._desk.count(place, num_evicted=len(keys))
+            self._desk.tell(BlockNews(removed=(TierKeys(place, tuple(keys)),)))
+
+    def tell_pressure(self, place: int, level: Pressure) -> None:
+        self._desk.set_pressure(place, level)
+
+    def count(self, place: int, **more: int) -> None:
+        self._desk.count(place, **more)
+
+    def get(self, place: int, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> Sequence[bool]:
+        try:
+            return self._desk.tiers[place].get(keys, into)
+        except Exception as error:
+            self._desk.see_error(place, error)
+            return [False] * len(keys)
 
     def _put(self, index: int, records: Sequence[Record]) -> Put:
         if not records:

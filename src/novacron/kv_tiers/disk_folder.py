@@ -21,6 +21,7 @@ from novacron.kv_tiers.pin_file import PinFile
 from novacron.kv_tiers.record import is_sound
 from novacron.kv_tiers.segment import SegmentShape
 from novacron.kv_tiers.segment_files import SUFFIX, folder_locked, is_being_filled, remove_segment
+from novacron.kv_tiers.segment_table import erase, read_table
 from novacron.records.block import BlockHash
 
 
@@ -123,10 +124,10 @@ def drop_broken(checked: Checked) -> None:
     assert shape is not None, "only known segments are checked"
     fd = os.open(checked.segment.path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        places, _ = segment.read_table(fd, shape)
+        entries = read_table(fd, shape.num_places)
         for key in checked.broken:
-            if key in places:
-                segment.erase(fd, places[key], key)
+            if key in entries:
+                erase(fd, entries[key].place, key)
     finally:
         os.close(fd)
 
@@ -144,7 +145,7 @@ def _read(path: Path) -> FoundSegment:
         shape = SegmentShape.read(fd)
         if shape is not None and shape.file_bytes != stat.st_size:
             shape = None
-        keys = () if shape is None else tuple(segment.read_table(fd, shape)[0])
+        keys = () if shape is None else tuple(read_table(fd, shape.num_places))
     finally:
         os.close(fd)
     return FoundSegment(path, stat.st_size, stat.st_mtime, is_being_filled(path), shape, keys)
@@ -163,8 +164,8 @@ def _check(one: FoundSegment, shape: SegmentShape) -> Checked:
     record = np.empty(shape.record_bytes, np.uint8)
     fd = os.open(one.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for key, place in segment.read_table(fd, shape)[0].items():
-            whole = segment.read_record(fd, shape, place, record)
+        for key, entry in read_table(fd, shape.num_places).items():
+            whole = segment.read_record(fd, shape, entry.place, record)
             if whole and is_sound(record, shape.identity, key):
                 num_sound += 1
             else:

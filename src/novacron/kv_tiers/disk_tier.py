@@ -1,11 +1,11 @@
 """DiskTier: records in a folder of segments (segment.py), which outlives the process.
 
-Processes share a folder: each writes to a segment of its own, under a lock on that file, and reads
-them all. A new segment is made under a lock on the folder, after as many of those used longest ago
-have gone as its whole size takes; so the files never exceed the limit. What is protected in a
-segment that goes is written again into the new one. Segments of other models,
-of other formats and of processes that died count towards it and go like the rest. A crash frees its
-locks with the process, and the next one fills the segment further.
+Processes share a folder: each writes to segments whose lock it has, and reads them all. While the
+files leave room below the limit, new ones are made. Then files of others go that were used longer
+ago than all of ours, and at last blocks of ours: the policy says which, and new ones take their
+places. So the files never exceed the limit, and no block goes because of its neighbours. Segments
+of other formats and of processes that died count towards the limit and go like those of others. A
+crash frees its locks with the process, and the next one fills the segment further.
 
 Nothing is forced to the medium: a killed process loses at most the block it was writing, a power
 cut what the system had not written back (Linux: about 30 s), and neither makes a wrong block.
@@ -13,53 +13,32 @@ cut what the system had not written back (Linux: about 30 s), and neither makes 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
 import time
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from novacron.kv_tiers import segment
+from novacron.kv_tiers import segment, segment_table
+from novacron.kv_tiers.disk_compaction import Compaction
+from novacron.kv_tiers.disk_index import Changes, DiskIndex, Segment
+from novacron.kv_tiers.disk_places import DiskPlaces, Place
+from novacron.kv_tiers.disk_residents import DiskResidents
+from novacron.kv_tiers.eviction.choice import LRU, PolicyConfig
 from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.segment import SegmentShape
-from novacron.kv_tiers.segment_files import SUFFIX, folder_locked, remove_segment, try_lock
+from novacron.kv_tiers.segment_files import folder_locked
+from novacron.kv_tiers.segment_table import Entry
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
 _MOST_SEGMENT_BYTES: Final = 64 * 2**20
-_FEWEST_SEGMENTS: Final = 8  # a tier gives up one at a time
-_TOUCH_EVERY_S: Final = 10.0
-
-
-@dataclass(eq=False, slots=True)
-class _Segment:
-    """A file that held blocks of ours when it was last read."""
-
-    path: Path
-    shape: SegmentShape
-    places: dict[BlockHash, int]
-    touched_s: float = 0.0
-
-
-@dataclass(slots=True)
-class _Writing:
-    """The segment that this process fills, open and locked."""
-
-    segment: _Segment
-    fd: int
-    num_taken: int
-
-    @property
-    def is_full(self) -> bool:
-        return self.num_taken == self.segment.shape.num_places
+_FEWEST_SEGMENTS: Final = 8
 
 
 class DiskTier:
@@ -67,7 +46,7 @@ class DiskTier:
     ReadsParts.
 
     Opening reads the tables of all segments with this identity: some 50 KB for each 64 MiB. Raises
-    OSError if the folder cannot be made or written to.
+    OSError if the folder cannot be made or written to. `now` is Unix time.
     """
 
     def __init__(
@@ -77,22 +56,30 @@ class DiskTier:
         record_bytes: int,
         identity: bytes,
         protection: Protection | None = None,
+        *,
+        policy: PolicyConfig = LRU,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder = folder
         self._capacity_bytes = capacity_bytes
-        self._shape = SegmentShape.within(
+        shape = SegmentShape.within(
             min(_MOST_SEGMENT_BYTES, capacity_bytes // _FEWEST_SEGMENTS), record_bytes, identity
         )
-        num_places = capacity_bytes // record_bytes
-        self._protection = protection or Protection(NO_PINS, num_places)
+        num_places = max(1, capacity_bytes // record_bytes)
+        self._now = now
         self._lock = threading.Lock()
-        self._place_of: dict[BlockHash, tuple[_Segment, int]] = {}
-        self._segments: dict[Path, _Segment] = {}
-        self._writing: _Writing | None = None
+        self._index = DiskIndex(folder, record_bytes, identity)
+        self._residents = DiskResidents(
+            self._index, protection or Protection(NO_PINS, num_places), policy, num_places
+        )
+        self._places = DiskPlaces(
+            folder, self._index, shape, capacity_bytes, self._residents.see, clock
+        )
+        self._compaction = Compaction(self._index, self._places, self._residents.is_protected)
         folder.mkdir(parents=True, exist_ok=True)
-        with self._lock, folder_locked(self._folder):
-            self._read_new_segments()
-            self._used_bytes = self._total_bytes()
+        with self._lock, folder_locked(folder):
+            self._residents.see(Changes(found=self._index.read_new()))
+            self._places.count_bytes()
 
     @property
     def capacity_bytes(self) -> int:
@@ -101,34 +88,63 @@ class DiskTier:
     @property
     def used_bytes(self) -> int:
         """Of all files of the folder, whosever they are, when this process last looked."""
-        return self._used_bytes
+        return self._places.used_bytes
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether new files may be made. Without them blocks give way to each other."""
+        return self._places.may_grow
+
+    @may_grow.setter
+    def may_grow(self, may: bool) -> None:
+        self._places.may_grow = may
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a new block needs no other's place, as far as is known."""
+        return self._places.may_grow and not self._places.is_full
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._index
+
+    @property
+    def num_moved(self) -> int:
+        """Blocks that were written once more so that a file could go."""
+        return self._compaction.num_moved
 
     @property
     def keys(self) -> tuple[BlockHash, ...]:
         """All that was found or stored and not dropped since."""
-        return tuple(self._place_of)
+        return self._index.keys
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All blocks, with how they were used."""
+        with self._lock:
+            return [
+                entry for one in self._index.segments.values() for entry in one.entries.values()
+            ]
 
     def put(self, records: Sequence[Record]) -> Put:
-        stored: list[BlockHash] = []
-        dropped: list[BlockHash] = []
         with self._lock:
-            new = list({one.key: one for one in records if one.key not in self._place_of}.values())
-            stored += [one.key for one in records if one.key in self._place_of]
-            while new:
-                try:
-                    count = self._append(self._writable(dropped), new)
-                except OSError:
-                    if not (stored or dropped):
-                        raise
-                    break
-                for one in new[:count]:
-                    self._protection.add(one.key, one.origin.scope)
-                stored += [one.key for one in new[:count]]
-                del new[:count]
-            done = Put.of(stored, dropped, self._place_of)
-            for key in done.dropped:
-                self._protection.remove(key)
-        return done
+            now_s = self._now()
+            new = list({one.key: one for one in records if one.key not in self._index}.values())
+            self._erase(self._residents.expired(now_s))
+            error: OSError | None = None
+            try:
+                if self._places.used_bytes > self._capacity_bytes:
+                    self._shrink(now_s)
+                self._store(new, now_s)
+                if self._compaction.is_worthwhile():
+                    self._compact()
+            except OSError as failed:
+                error = failed
+            self._places.release()
+            dropped = self._residents.take_dropped()
+            done = Put.of(dict.fromkeys(one.key for one in records), dropped, self._index)
+            if error is not None and not (done.stored or done.dropped):
+                raise error
+            return Put(done.stored, done.dropped, self._residents.take_regrets())
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
         headers = np.empty((len(keys), HEADER_BYTES), np.uint8)
@@ -142,239 +158,150 @@ class DiskTier:
     ) -> list[bool]:
         found = [False] * len(keys)
         # Without the lock, which is held for as long as records are written.
-        wanted = [self._place_of.get(key) for key in keys]
+        wanted = [self._index.where(key) for key in keys]
         for one, place, rows in _runs(wanted):
-            fd = self._open(one)
+            fd = one.open()
             if fd is None:
                 continue
             try:
                 num_read = segment.read_records(fd, one.shape, place, headers[rows], blocks[rows])
+                still = segment_table.names(fd, place, keys[rows][:num_read])
             finally:
                 os.close(fd)
-            found[rows.start : rows.start + num_read] = [True] * num_read
+            found[rows.start : rows.start + num_read] = still
         return found
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
-        now_s = time.time()
         with self._lock:
-            wheres = [self._place_of.get(key) for key in keys]
-            for where in wheres:
-                if where is not None and now_s - where[0].touched_s > _TOUCH_EVERY_S:
-                    where[0].touched_s = now_s
-                    with contextlib.suppress(OSError):  # gone: reading will tell
-                        os.utime(where[0].path)
-        return [where is not None for where in wheres]
+            return self._residents.touch(keys, self._now())
 
     def delete(self, keys: Iterable[BlockHash]) -> None:
         with self._lock:
-            lost: dict[Path, tuple[_Segment, list[tuple[int, BlockHash]]]] = {}
-            for key in keys:
-                where = self._place_of.pop(key, None)
-                if where is not None:
-                    one, place = where
-                    one.places.pop(key, None)
-                    self._protection.remove(key)
-                    lost.setdefault(one.path, (one, []))[1].append((place, key))
-            for one, lines in lost.values():
-                self._erase(one, lines)
+            wheres = [where for key in keys if (where := self._residents.remove(key)) is not None]
+            self._erase(wheres)
 
     def close(self) -> None:
         with self._lock:
-            self._end_writing()
-            self._place_of.clear()
-            self._segments.clear()
+            self._residents.write_uses()
+            self._places.close()
+            self._index.clear()
 
-    def _erase(self, one: _Segment, lines: Iterable[tuple[int, BlockHash]]) -> None:
-        """Clear these lines, or remove the file if nothing that we know of is left in it."""
-        with contextlib.suppress(OSError):  # gone already
-            if not one.places and self._remove_emptied(one):
-                return
-            fd = os.open(one.path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                for place, key in lines:
-                    segment.erase(fd, place, key)
-            finally:
-                os.close(fd)
+    def _store(self, records: Sequence[Record], now_s: float) -> None:
+        """Write those that are worth it. Raises OSError; some may be stored then."""
+        chosen: list[tuple[Place, Record]] = []
+        refused: set[BlockHash] = set()
+        try:
+            for record in records:
+                place = None
+                if record.origin.parent not in refused:  # else it is of no use
+                    place = self._place_for(record, now_s)
+                if place is None:
+                    refused.add(record.key)
+                else:
+                    chosen.append((place, record))
+        finally:
+            self._write(chosen, now_s)
 
-    def _remove_emptied(self, one: _Segment) -> bool:
-        if self._writing is not None and self._writing.segment is one:
-            self._end_writing()
-        with folder_locked(self._folder):
-            if not remove_segment(one.path):  # another process fills it
-                return False
-            self._segments.pop(one.path, None)
-            self._used_bytes = self._total_bytes()
-        return True
+    def _place_for(self, record: Record, now_s: float) -> Place | None:
+        """None: the new one is worth the least, or all others are protected."""
+        self._residents.insert(record, now_s)
+        try:
+            place = self._places.free()
+            if place is None and not len(self._index):
+                raise OSError(
+                    errno.EDQUOT,
+                    "there is no room for a file, and nothing of ours to take the place of",
+                )
+            while place is None:
+                victim = self._residents.evict(now_s, self._places.is_busy)
+                if victim is None or victim == record.key:
+                    self._residents.remove(record.key)
+                    return None
+                place = self._places.claim(victim)
+        except OSError:
+            self._residents.remove(record.key)
+            raise
+        self._residents.is_coming(record.key)
+        return place
 
-    # Writing
+    def _write(self, chosen: Sequence[tuple[Place, Record]], now_s: float) -> None:
+        """Those that could not be written are not there, and their places are free."""
+        left = sorted(chosen, key=lambda one: (one[0].segment.path, one[0].number))
+        try:
+            while left:
+                count = _count_neighbours([place for place, _ in left])
+                self._places.write(
+                    left[0][0].segment,
+                    [Entry(r.key, place.number, r.origin, now_s) for place, r in left[:count]],
+                    [record.data for _, record in left[:count]],
+                )
+                del left[:count]
+        finally:
+            for place, record in left:
+                self._places.give_back(place)
+                self._residents.remove(record.key)
+            self._residents.have_come()
 
-    def _append(self, writing: _Writing, records: Sequence[Record]) -> int:
-        """Write the first of these, as many as there are places for, and tell how many."""
-        one, place = writing.segment, writing.num_taken
-        records = records[: one.shape.num_places - place]
-        writing.num_taken += len(records)  # also if it fails: half a record may lie there
-        keys = [record.key for record in records]
-        segment.write_records(
-            writing.fd, one.shape, place, keys, [record.data for record in records]
-        )
-        for index, key in enumerate(keys):
-            one.places[key] = place + index
-            self._place_of[key] = (one, place + index)
-        return len(records)
-
-    def _writable(self, dropped: list[BlockHash]) -> _Writing:
-        """A segment with a place for a record. Blocks that had to go for it are added to `dropped`.
-        Raises OSError if there can be none."""
-        if self._writing is None or self._writing.is_full:
-            self._end_writing()
-            with folder_locked(self._folder):
-                self._read_new_segments()
-                self._writing = self._adopt() or self._new_segment(dropped)
-                self._used_bytes = self._total_bytes()
-        return self._writing
-
-    def _new_segment(self, dropped: list[BlockHash]) -> _Writing:
-        rescued: list[Record] = []
-        dropped += self._make_room(self._shape.file_bytes, rescued)
-        if self._total_bytes() + self._shape.file_bytes > self._capacity_bytes:
-            raise OSError(errno.EDQUOT, "other processes fill all that the tier may take")
-        path = self._folder / f"{uuid.uuid4().hex}{SUFFIX}"
-        fd = segment.create(path, self._shape)
-        locked = try_lock(fd)
-        assert locked, "nobody else knows a segment that was just made"
-        one = self._segments[path] = _Segment(path, self._shape, {})
-        writing = _Writing(one, fd, 0)
-        if rescued:
-            self._append(writing, rescued)
-        return writing
-
-    def _adopt(self) -> _Writing | None:
-        """A segment of ours that is not full and that no process fills."""
-        for one in self._segments.values():
-            if one.shape != self._shape or len(one.places) == self._shape.num_places:
+    def _erase(self, wheres: Sequence[tuple[Segment, Entry]]) -> None:
+        """Clear these lines, and remove files of which nothing that we know of is left."""
+        for one in {one.path: one for one, _ in wheres}.values():
+            entries = [entry for other, entry in wheres if other is one]
+            if not one.entries and self._places.remove_file(one):
+                self._index.forget(one)
                 continue
-            fd = self._open(one, os.O_RDWR)
+            fd = one.open(os.O_RDWR)
             if fd is None:
                 continue
-            if try_lock(fd):
-                places, num_taken = segment.read_table(fd, one.shape)
-                self._take_in(one, places)
-                if num_taken < one.shape.num_places:
-                    return _Writing(one, fd, num_taken)
-            os.close(fd)
-        return None
+            try:
+                for entry in entries:
+                    segment_table.erase(fd, entry.place, entry.key)
+            finally:
+                os.close(fd)
+            one.free += [entry.place for entry in entries]
 
-    def _end_writing(self) -> None:
-        if self._writing is not None:
-            os.close(self._writing.fd)  # which unlocks it
-            self._writing = None
-
-    def _make_room(self, num_bytes: int, rescued: list[Record]) -> list[BlockHash]:
-        """Remove files, those used longest ago first, until so many bytes more are within the
-        limit. Those that a process fills stay, and those of which more than half is protected go
-        last. What is protected in the others is added to `rescued`, up to half a segment."""
-        dropped: list[BlockHash] = []
-        files = sorted(self._files())
-        excess = sum(size for _, size, _ in files) + num_bytes - self._capacity_bytes
-        for _, size, path in sorted(files, key=lambda file: self._is_mostly_protected(file[2])):
-            if excess <= 0:
+    def _shrink(self, now_s: float) -> None:
+        """The limit is less than it was: files go until it holds, the best blocks stay."""
+        self._places.drop_older_files()
+        while self._places.used_bytes > self._capacity_bytes and self._index.segments:
+            one = self._compaction.emptiest()
+            if one is None:
                 break
-            kept = self._read_protected(path, self._shape.num_places // 2 - len(rescued))
-            if remove_segment(path):
-                excess -= size
-                dropped += self._forget(path)
-                rescued += kept
-        return dropped
+            room = sum(
+                other.shape.num_places
+                for other in self._index.segments.values()
+                if other is not one
+            )
+            for _ in range(len(self._index) - room):
+                victim = self._residents.evict(now_s, self._places.is_busy)
+                if victim is None:
+                    break
+                if (place := self._places.claim(victim)) is not None:
+                    self._places.give_back(place)
+            if not self._compact():
+                break
 
-    def _is_mostly_protected(self, path: Path) -> bool:
-        one = self._segments.get(path)
-        if one is None or not one.places:
+    def _compact(self) -> bool:
+        """Whether a file has gone."""
+        one = self._compaction.emptiest()
+        gone = None if one is None else self._compaction.remove(one)
+        if gone is None:
             return False
-        return 2 * self._protection.num_protected(one.places) > len(one.places)
+        self._residents.see(Changes(gone=gone))
+        return True
 
-    def _read_protected(self, path: Path, most: int) -> list[Record]:
-        """The protected records of a segment of ours, the pinned ones first."""
-        one = self._segments.get(path)
-        if one is None:
-            return []
-        wanted = [key for key in one.places if self._protection.is_protected(key)]
-        wanted.sort(key=lambda key: not self._protection.is_pinned(key))
-        kept: list[Record] = []
-        fd = self._open(one) if wanted else None
-        if fd is None:
-            return []
-        try:
-            for key in wanted[: max(0, most)]:
-                record = np.empty(one.shape.record_bytes, np.uint8)
-                if segment.read_record(fd, one.shape, one.places[key], record):
-                    kept.append(Record(key, record))
-        finally:
-            os.close(fd)
-        return kept
 
-    # What is there
-
-    def _files(self) -> Iterator[tuple[float, int, Path]]:
-        """(last use, size, path) of whatever takes room in the folder."""
-        with os.scandir(self._folder) as entries:
-            for entry in entries:
-                if entry.name.endswith((SUFFIX, ".tmp")):
-                    with contextlib.suppress(FileNotFoundError):
-                        stat = entry.stat()
-                        yield stat.st_mtime, stat.st_size, Path(entry.path)
-
-    def _total_bytes(self) -> int:
-        return sum(size for _, size, _ in self._files())
-
-    def _read_new_segments(self) -> None:
-        """Take in the segments of our shape that were not there before."""
-        for _, _, path in list(self._files()):
-            if path in self._segments or path.suffix != SUFFIX:
-                continue
-            with contextlib.suppress(OSError):
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    shape = SegmentShape.read(fd)
-                    if shape is None or not self._is_ours(shape, os.fstat(fd).st_size):
-                        continue
-                    one = self._segments[path] = _Segment(path, shape, {})
-                    self._take_in(one, segment.read_table(fd, shape)[0])
-                finally:
-                    os.close(fd)
-
-    def _is_ours(self, shape: SegmentShape, file_bytes: int) -> bool:
-        same = (shape.record_bytes, shape.identity) == (
-            self._shape.record_bytes,
-            self._shape.identity,
-        )
-        return same and file_bytes == shape.file_bytes
-
-    def _take_in(self, one: _Segment, places: dict[BlockHash, int]) -> None:
-        for key, place in places.items():
-            one.places[key] = place
-            self._place_of.setdefault(key, (one, place))
-            self._protection.add(key, b"")  # whose it is, the file does not tell
-
-    def _open(self, one: _Segment, mode: int = os.O_RDONLY) -> int | None:
-        """None if it is gone: another process needed the room."""
-        try:
-            return os.open(one.path, mode | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-
-    def _forget(self, path: Path) -> list[BlockHash]:
-        one = self._segments.pop(path, None)
-        if one is None:
-            return []
-        mine = [key for key in one.places if self._place_of.get(key, (None,))[0] is one]
-        for key in mine:
-            del self._place_of[key]
-        return mine
+def _count_neighbours(places: Sequence[Place]) -> int:
+    """How many of the first lie side by side."""
+    first = places[0]
+    for count, place in enumerate(places):
+        if place.segment is not first.segment or place.number != first.number + count:
+            return count
+    return len(places)
 
 
 def _runs(
-    wanted: Sequence[tuple[_Segment, int] | None],
-) -> Iterator[tuple[_Segment, int, slice]]:
+    wanted: Sequence[tuple[Segment, Entry] | None],
+) -> Iterator[tuple[Segment, int, slice]]:
     """Of wanted records, those that lie side by side in their order: where the first lies, and
     which rows they are."""
     row = 0
@@ -383,7 +310,11 @@ def _runs(
         row += 1
         if where is None:
             continue
-        one, place = where
-        while row < len(wanted) and wanted[row] == (one, place + row - first):
+        one, entry = where
+        while (
+            row < len(wanted)
+            and (after := wanted[row]) is not None
+            and (after[0], after[1].place) == (one, entry.place + row - first)
+        ):
             row += 1
-        yield one, place, slice(first, row)
+        yield one, entry.place, slice(first, row)

@@ -25,7 +25,8 @@ _BLOCKS_AT_ONCE: Final = 8
 
 
 class Promoter:
-    """`tell` gets the news, and how many bytes went into which tier; from the promoter's thread."""
+    """`tell` gets the news, and how many bytes went into which tier; from the promoter's thread.
+    While `is_held` nothing is copied."""
 
     def __init__(
         self,
@@ -33,11 +34,13 @@ class Promoter:
         identity: bytes,
         record_bytes: int,
         tell: Callable[[BlockNews, int, int], None],
+        is_held: Callable[[], bool] = lambda: False,
     ) -> None:
         self._tiers = tiers
         self._identity = identity
         self._record_bytes = record_bytes
         self._tell = tell
+        self._is_held = is_held
         self._orders: deque[PromoteBlocks] = deque()
         self._has_orders = threading.Condition()
         self._is_closing = False
@@ -83,6 +86,9 @@ class Promoter:
         buffers: Sequence[np.ndarray[tuple[int], np.dtype[np.uint8]]],
     ) -> None:
         news, num_stored = BlockNews(promoted=tuple(keys)), 0
+        if self._is_held():
+            self._tell(news, order.target, 0)
+            return
         try:
             found = self._tiers[order.source].get(list(keys), buffers[: len(keys)])
             records = [

@@ -2,10 +2,12 @@
 
     0     header: mark with the version of this format, size of a record, number of places,
           identity of the records, check of the header
-    4096  table: 32 bytes a place: key, and a check of key and place; zero where there is nothing
+    48    how often a process has begun to write to the file
+    4096  table: a line for each place (segment_table.py)
     ...   records, from a multiple of 4096 on
 
-A record is written before its line in the table. So a process that dies at any moment leaves whole
+A place that holds nothing of worth is written again, since all records are of one size: its line is
+cleared, the record written, then its new line. So a process that dies at any moment leaves whole
 lines with whole records; after a power cut a line may name a record that the disk never got, which
 its checksum shows. The size of a file is fixed when it is made, so that a folder of segments can be
 bounded by counting files.
@@ -22,17 +24,20 @@ from typing import Final, Self
 import blake3
 
 from novacron.kv_tiers.record import HEADER_BYTES
+from novacron.kv_tiers.segment_table import (
+    LINE_BYTES,
+    TABLE_START,
+    Entry,
+    clear_lines,
+    write_lines,
+)
 from novacron.kv_tiers.tier import Bytes
-from novacron.records.block import BlockHash
 
-_MARK: Final = b"NCKVSEG1"
+_MARK: Final = b"NCKVSEG2"
 _HEADER_BYTES: Final = 48
-_PAGE_BYTES: Final = 4096
-_LINE_BYTES: Final = 32
-_KEY_BYTES: Final = 16
+_PAGE_BYTES: Final = TABLE_START
 _PIECES_PER_CALL: Final = 1024  # what Linux takes at least
 _RECORDS_PER_CALL: Final = _PIECES_PER_CALL // 2
-_NOTHING: Final = bytes(_LINE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,12 @@ class SegmentShape:
     @classmethod
     def within(cls, max_bytes: int, record_bytes: int, identity: bytes) -> Self:
         """As many places as fit; at least one, even if that takes more."""
-        num_places = max(1, (max_bytes - 2 * _PAGE_BYTES) // (record_bytes + _LINE_BYTES))
+        num_places = max(1, (max_bytes - 2 * _PAGE_BYTES) // (record_bytes + LINE_BYTES))
         return cls(record_bytes, num_places, identity)
 
     @property
     def records_start(self) -> int:
-        return _PAGE_BYTES + -(-self.num_places * _LINE_BYTES // _PAGE_BYTES) * _PAGE_BYTES
+        return _PAGE_BYTES + -(-self.num_places * LINE_BYTES // _PAGE_BYTES) * _PAGE_BYTES
 
     @property
     def file_bytes(self) -> int:
@@ -96,25 +101,25 @@ def create(path: Path, shape: SegmentShape) -> int:
     return fd
 
 
+def read_version(fd: int) -> int:
+    """Goes up when another process has begun to write. To be read under the file's lock."""
+    return int.from_bytes(os.pread(fd, 8, _HEADER_BYTES), "little")
+
+
+def write_version(fd: int, version: int) -> None:
+    os.pwrite(fd, version.to_bytes(8, "little"), _HEADER_BYTES)
+
+
 def write_records(
-    fd: int,
-    shape: SegmentShape,
-    place: int,
-    keys: Sequence[BlockHash],
-    records: Sequence[Bytes],
+    fd: int, shape: SegmentShape, entries: Sequence[Entry], records: Sequence[Bytes]
 ) -> None:
-    """Fill neighbouring places: the records first, then their lines."""
+    """Fill neighbouring places, whatever they held: the records first, then their lines. Raises
+    OSError; the places hold nothing then."""
+    place = entries[0].place
     start = shape.records_start + place * shape.record_bytes
+    clear_lines(fd, place, len(entries))
     _write_all(fd, [record.data for record in records], start)
-    lines = b"".join(_line(key, place + index) for index, key in enumerate(keys))
-    _write_all(fd, [memoryview(lines)], _PAGE_BYTES + place * _LINE_BYTES)
-
-
-def erase(fd: int, place: int, key: BlockHash) -> None:
-    """Clear the line of a place if it is that of this key. The place stays taken."""
-    where = _PAGE_BYTES + place * _LINE_BYTES
-    if os.pread(fd, _LINE_BYTES, where) == _line(key, place):
-        os.pwrite(fd, b"\xff" * _LINE_BYTES, where)
+    write_lines(fd, entries)
 
 
 def read_records(
@@ -138,28 +143,6 @@ def read_record(fd: int, shape: SegmentShape, place: int, into: Bytes) -> bool:
     """Whether all of one record could be read."""
     head, block = into[:HEADER_BYTES], into[HEADER_BYTES:]
     return read_records(fd, shape, place, head.reshape(1, -1), [block]) == 1
-
-
-def read_table(fd: int, shape: SegmentShape) -> tuple[dict[BlockHash, int], int]:
-    """Where each block lies, and the first place after all that was ever taken. Lines that do not
-    check name nothing."""
-    table = os.pread(fd, shape.num_places * _LINE_BYTES, _PAGE_BYTES)
-    places: dict[BlockHash, int] = {}
-    num_taken = 0
-    for place in range(len(table) // _LINE_BYTES):
-        line = table[place * _LINE_BYTES : (place + 1) * _LINE_BYTES]
-        if line == _NOTHING:
-            continue
-        num_taken = place + 1
-        key = BlockHash(line[:_KEY_BYTES])
-        if line == _line(key, place):
-            places[key] = place
-    return places, num_taken
-
-
-def _line(key: BlockHash, place: int) -> bytes:
-    check = blake3.blake3(key + place.to_bytes(8, "little")).digest(_LINE_BYTES - _KEY_BYTES)
-    return key + check
 
 
 def _write_all(fd: int, pieces: Sequence[memoryview], where: int) -> None:

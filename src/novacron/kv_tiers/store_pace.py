@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+_SLOWER: Final = 4
 _PAUSE_S: Final = 0.02  # without a step: the engine has nothing to do
 _LONGEST_SLEEP_S: Final = 0.05  # then there may be a pause
 
@@ -26,6 +27,7 @@ class StorePace:
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._share = share
+        self.is_slow = False  # memory or disk is short: a quarter of the share
         self._clock = clock
         self._cpu_clock = cpu_clock
         self._is_computing = False
@@ -42,7 +44,7 @@ class StorePace:
 
     @property
     def is_time(self) -> bool:
-        return self._is_paused or self._clock() >= self._next_turn_s
+        return self.is_paused or self._clock() >= self._next_turn_s
 
     @property
     def patience_s(self) -> float:
@@ -53,10 +55,12 @@ class StorePace:
         self._turn_began_s = self._cpu_clock()
 
     def end_turn(self) -> None:
-        if self._share < 1:
+        share = self._share / _SLOWER if self.is_slow else self._share
+        if share < 1:
             took_s = self._cpu_clock() - self._turn_began_s
-            self._next_turn_s = self._clock() + took_s / self._share
+            self._next_turn_s = self._clock() + took_s / share
 
     @property
-    def _is_paused(self) -> bool:
+    def is_paused(self) -> bool:
+        """Whether the engine has nothing to do."""
         return not self._is_computing and self._clock() - self._last_step_s >= _PAUSE_S

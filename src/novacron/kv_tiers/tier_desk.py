@@ -66,6 +66,13 @@ class TierDesk:
                 totals, **sums, used_bytes=used_bytes, codec=codec_totals(self.tiers[index])
             )
 
+    def set_pressure(self, index: int, pressure: str) -> None:
+        """How scarce what the tier is made of is now."""
+        with self._has_news:
+            self._totals[index] = msgspec.structs.replace(self._totals[index], pressure=pressure)
+            self._news.append(BlockNews())
+            self._has_news.notify()
+
     def see_error(self, index: int, error: Exception) -> None:
         """Whatever it is, requests can do without a tier. Its guard logs what keeps happening."""
         if not isinstance(error, TierResting):

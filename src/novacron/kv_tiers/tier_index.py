@@ -100,6 +100,10 @@ class TierIndex:
         if key not in self._tiers_of:
             self._parked.append(block_id)
 
+    def is_storing(self, key: BlockHash) -> bool:
+        """Whether the block was offered, and nothing was heard of it yet."""
+        return key in self._storing
+
     def load(self, order: LoadBlocks) -> None:
         self._loads.append(order)
 

@@ -16,7 +16,7 @@ import torch
 from novacron.kernels.linear import FLOAT8, Quantization
 from novacron.models.layers.matrix import Matrix
 from novacron.quantization.components import Component
-from novacron.quantization.levels import ROUNDED, Level, finest, usual_group_size
+from novacron.quantization.levels import ROUNDED, Level, finest, usual_group_size, usual_sharing
 from novacron.quantization.precision_map import PrecisionMap
 from novacron.quantization.profiles import PROFILES
 from novacron.quantization.resolution import Holdings, resolve
@@ -70,11 +70,14 @@ class WeightPrecision:
             return FLOAT8
         if level not in ("int8", "int4"):
             return None
-        return Quantization(8 if level == "int8" else 4, self._group_size(matrix, level, is_tied))
+        num_inputs = matrix.shape[1] * matrix.parts
+        size = self._group_size(matrix, num_inputs, level, is_tied)
+        sharing = usual_sharing(level, size, num_inputs)
+        return Quantization(8 if level == "int8" else 4, size, sharing=sharing)
 
-    def _group_size(self, matrix: Matrix, level: Level, is_tied: bool) -> int:
+    def _group_size(self, matrix: Matrix, num_inputs: int, level: Level, is_tied: bool) -> int:
         """The smallest that is asked for any of those that have the level themselves."""
-        usual = self.group_size or usual_group_size(level, matrix.shape[1] * matrix.parts)
+        usual = self.group_size or usual_group_size(level, num_inputs)
         return min(
             self.levels.group_size_of(name) or usual
             for name in matrix.names
@@ -123,4 +126,5 @@ def described(matrices: Iterable[Matrix], dtype: torch.dtype, base: str = "none"
 def _short(quantization: Quantization) -> str:
     if quantization.is_float:
         return quantization.level
-    return f"{quantization.level}g{quantization.group_size}"
+    span = f"x{quantization.sharing}" if quantization.sharing > 1 else ""
+    return f"{quantization.level}g{quantization.group_size}{span}"

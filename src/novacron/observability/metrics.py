@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from novacron.records.output import (
     BREAKERS,
+    PRESSURES,
     EngineStats,
     ModelSpec,
     RequestOutput,
@@ -83,6 +84,9 @@ _TABLE = (
     _counter("vllm:generation_tokens", "Generated tokens."),
     _counter("vllm:request_success", "Requests that ended, by why.", "finished_reason"),
     _counter("vllm:num_preemptions", "Requests put back into the queue for lack of KV blocks."),
+    _counter(
+        "novacron_ranks_replaced", "Ranks that ended or hung, and whose place a new process took."
+    ),
     _counter("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
     _counter("vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache."),
     _counter(
@@ -145,6 +149,10 @@ _TABLE = (
     _counter("novacron_request_errors", "Calls that failed, by class of error.", "error"),
     _gauge("novacron_engine_state", "1 for the state the engine is in, else 0.", "state"),
     _counter("novacron_engine_restarts", "Engine processes started anew after a death."),
+    _histogram(
+        "novacron_recovery_pause_seconds",
+        "Pause of a request whose engine died, until it went on; the count: how often they did.",
+    ),
     _counter("novacron_steps", "Steps of the engine."),
     _counter("novacron_step_seconds", "Time inside steps."),
     _counter("novacron_schedule_seconds", "Time that scheduling took of it."),
@@ -155,9 +163,15 @@ _TABLE = (
     _counter("novacron_kv_tier_hit_tokens", "Prompt tokens brought from a KV tier.", "tier"),
     _counter(
         "novacron_kv_tier_blocks",
-        "KV blocks by what became of them in a tier: stored, parked, loaded, missing, mismatch.",
+        "KV blocks by what became of them in a tier: stored, of these parked, demoted and warmed, "
+        "of the last warm_used; loaded, missing, mismatch.",
         "tier",
         "event",
+    ),
+    _gauge(
+        "novacron_kv_tier_pressure",
+        "How scarce the machine's memory or disk is: 0 low, 1 medium, 2 high, 3 critical.",
+        "tier",
     ),
     _counter("novacron_kv_tier_errors", "Times that a KV tier itself failed.", "tier"),
     _counter("novacron_kv_tier_evictions", "KV blocks that left a tier to make room.", "tier"),
@@ -284,6 +298,7 @@ class Metrics:
         self.latency = by_name["vllm:e2e_request_latency_seconds"]
         self.prompt_tokens = by_name["vllm:request_prompt_tokens"]
         self.generation_tokens = by_name["vllm:request_generation_tokens"]
+        self.recovery_pause = by_name["novacron_recovery_pause_seconds"]
         by_name["llm_request_latency_seconds"] = self.latency  # one measurement, two names
 
     def start_call(self, arrival_time_s: float, num_requests: int) -> CallTimer:
@@ -304,6 +319,8 @@ class CallTimer:
         now_s = time.monotonic()
         if output.first_scheduled_time_s is not None:
             self._see_scheduled(output.index, output.first_scheduled_time_s)
+        if output.pause_s is not None:
+            self._metrics.recovery_pause.observe(output.pause_s)
         if output.token_ids:
             self._see_tokens(output.index, len(output.token_ids), now_s)
         if output.finish_reason is not None:
@@ -432,6 +449,7 @@ def _engine_values(engine: EngineSnapshot) -> _Values:
         "vllm:generation_tokens": _one(stats.generation_tokens),
         "llm_tokens_generated": _one(stats.generation_tokens),
         "vllm:num_preemptions": _one(stats.num_preemptions),
+        "novacron_ranks_replaced": _one(stats.num_ranks_replaced),
         "vllm:prefix_cache_queries": _one(stats.prefix_queries_tokens),
         "vllm:prefix_cache_hits": _one(stats.prefix_hits_tokens),
         "vllm:spec_decode_num_drafts": [(method, stats.num_drafts)],
@@ -520,11 +538,15 @@ def _tier_values(stats: EngineStats) -> _Values:
             for event, count in (
                 ("stored", tier.num_stored),
                 ("parked", tier.num_parked),
+                ("demoted", tier.num_demoted),
+                ("warmed", tier.num_warmed),
+                ("warm_used", tier.num_warm_used),
                 ("loaded", tier.num_loaded),
                 ("missing", tier.num_missing),
                 ("mismatch", tier.num_mismatches),
             )
         ],
+        "novacron_kv_tier_pressure": [((t.kind,), PRESSURES.index(t.pressure)) for t in tiers],
         "novacron_kv_tier_errors": [((tier.kind,), tier.num_errors) for tier in tiers],
         "novacron_kv_tier_evictions": [((tier.kind,), tier.num_evicted) for tier in tiers],
         "novacron_kv_tier_regrets": [((tier.kind,), tier.num_regretted) for tier in tiers],

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
+from typing import TypeVar
+
+OfLayer = TypeVar("OfLayer")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class Stage:
     @property
     def is_last(self) -> bool:
         return self.index == self.count - 1
+
+    def of(self, all_layers: Sequence[OfLayer]) -> tuple[OfLayer, ...]:
+        """Of what there is one of for each layer of the model, those of this stage."""
+        return tuple(all_layers[layer] for layer in self.layers)
 
     @property
     def name(self) -> str:

@@ -108,6 +108,9 @@ class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
     used_bytes: int = 0
     num_stored: int = 0
     num_parked: int = 0  # among them, while a step waited
+    num_demoted: int = 0  # among them, because they left a faster tier
+    num_warmed: int = 0  # among them, brought from disk after the start
+    num_warm_used: int = 0  # of these, found by a request
     num_loaded: int = 0
     num_missing: int = 0  # were not there any more
     num_mismatches: int = 0  # were not what they should be
@@ -118,6 +121,7 @@ class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
     loaded_bytes: int = 0
     load_breaker: str = "closed"  # open: it failed, and nothing is asked of it for a while
     store_breaker: str = "closed"
+    pressure: str = "low"  # how scarce what it is made of is: see kv_tiers/eviction/pressure.py
     codec: CodecTotals | None = None  # of a tier that compresses
 
 

@@ -59,6 +59,7 @@ class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
     is_shared: bool = False
 
 
+PRESSURES: Final = ("low", "medium", "high", "critical")
 BREAKERS: Final = ("closed", "half_open", "open")  # the states of a circuit breaker, best first
 
 
@@ -72,6 +73,9 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     hit_tokens: int = 0  # of prompts, brought from here
     num_stored: int = 0  # blocks, like the next ones
     num_parked: int = 0  # among them, of interrupted work, while a step waited
+    num_demoted: int = 0  # among them, because they left a faster tier
+    num_warmed: int = 0  # among them, brought from disk after the start
+    num_warm_used: int = 0  # of these, found by a request
     num_loaded: int = 0
     num_missing: int = 0  # were expected and gone
     num_mismatches: int = 0  # did not check, and were dropped
@@ -82,6 +86,7 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float = 0.0  # reading, checking and copying
     load_breaker: str = "closed"  # half_open, open: it failed, and is left alone for a while
     store_breaker: str = "closed"
+    pressure: str = "low"  # medium, high, critical: the machine runs out of what it is made of
     codec: CodecTotals | None = None  # where blocks are compressed
 
 
@@ -127,6 +132,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     tier_lookup_s: float = 0.0  # total of looking for prefixes in tiers
     sessions: SessionStats = SessionStats()
     num_pinned_blocks: int = 0  # that tiers keep whatever comes
+    rank_pids: tuple[int, ...] = ()  # processes beside the engine's own that compute its steps
+    num_ranks_replaced: int = 0  # by new processes, because they had ended or hung
 
     def after_the_end(self) -> EngineStats:
         """Those of an engine that is gone: its totals, and nothing that runs or is held."""
@@ -139,6 +146,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
             num_cached_blocks=0,
             num_loading=0,
             num_pinned_blocks=0,
+            rank_pids=(),
         )
 
 
@@ -150,7 +158,7 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
     numbers = {
         name: sum(getattr(one, name) for one in stats)
         for name in EngineStats.__struct_fields__
-        if name not in ("watch", "speculative_method", "kv_tiers", "sessions")
+        if name not in ("watch", "speculative_method", "kv_tiers", "sessions", "rank_pids")
     }
     tiers: dict[str, list[TierStats]] = {}
     for tier in (tier for one in stats for tier in one.kv_tiers):
@@ -159,6 +167,7 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
         speculative_method=stats[0].speculative_method,
         kv_tiers=tuple(map(_sum_of_tiers, tiers.values())),
         sessions=_sum_of_sessions([one.sessions for one in stats]),
+        rank_pids=tuple(pid for one in stats for pid in one.rank_pids),
         **numbers,
     )
 
@@ -170,19 +179,20 @@ def _sum_of_sessions(sessions: Sequence[SessionStats]) -> SessionStats:
 
 def _sum_of_tiers(tiers: Sequence[TierStats]) -> TierStats:
     """Of one kind. On disk they share a folder, of which each tells the whole. A breaker counts as
-    open if any is."""
+    open if any is, and the worst pressure is that of all."""
     of_folder = ("capacity_bytes", "used_bytes") if tiers[0].kind == "disk" else ()
     breakers = ("load_breaker", "store_breaker")
     numbers = {
         name: (max if name in of_folder else sum)(getattr(tier, name) for tier in tiers)
         for name in TierStats.__struct_fields__
-        if name not in ("kind", "codec", *breakers)
+        if name not in ("kind", "codec", "pressure", *breakers)
     }
     worst = {
         name: max((getattr(tier, name) for tier in tiers), key=BREAKERS.index) for name in breakers
     }
     codec = sum_of_codecs([tier.codec for tier in tiers if tier.codec is not None])
-    return TierStats(kind=tiers[0].kind, codec=codec, **worst, **numbers)
+    pressure = max((tier.pressure for tier in tiers), key=PRESSURES.index)
+    return TierStats(kind=tiers[0].kind, codec=codec, pressure=pressure, **worst, **numbers)
 
 
 class DraftModelSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -253,7 +263,8 @@ class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
 
     Pieces joined give the text. A slow caller gets fewer, longer pieces. Exactly one output of a
     request has a finish_reason, and it is the last. `stop_reason` is the stop string or token id.
-    `first_scheduled_time_s` (time.monotonic()) is set on the first output at the latest.
+    `first_scheduled_time_s` (time.monotonic()) is set on the first output at the latest. `pause_s`
+    is set on the first output after an engine's death: how long nothing came because of it.
     """
 
     request_id: str
@@ -270,6 +281,7 @@ class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
     num_output_tokens: int = 0  # so far
     num_cached_tokens: int = 0
     first_scheduled_time_s: float | None = None
+    pause_s: float | None = None
 
     @property
     def finished(self) -> bool:

@@ -14,16 +14,19 @@ from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.kernels.kv_format import LayerFormat, choose_kv_formats
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.pages import populate_pages, zero_pages
+from novacron.kernels.shared_pages import SharedPages
 from novacron.models.decoder_config import DecoderConfig
-from novacron.models.layers.attention import num_local_kv_heads
+from novacron.models.layers.attention import local_kv_heads
 from novacron.parallel.groups import ParallelGroup
 
 
 class KVTensors:
-    """Keys and values of the layers of this rank, one for each of `formats`, zero at first.
+    """Keys and values of all layers, zero at first. `layers` are what this rank has of them.
 
-    All that a block holds stands together, [layers][keys, values][heads]: memory is touched in the
-    order in which blocks are first used, and a block can be moved as one piece.
+    All that a block holds stands together, [layers][keys, values][heads], also where ranks share
+    the heads out: memory is touched in the order in which blocks are first used, a block can be
+    moved as one piece, and it is the same piece however many ranks computed it. Where two ranks
+    have the same head, both write the same there.
 
     A block whose request computed values that are not finite is marked, and zeroed before another
     request writes to it: what a row does not use of its last block is masked, but NaN shows through
@@ -39,28 +42,33 @@ class KVTensors:
         block_size: int,
         formats: Sequence[LayerFormat],
         device: torch.device,
+        memory: torch.Tensor | None = None,
     ) -> None:
-        heads = num_local_kv_heads(config.num_kv_heads, group)
+        """`memory` is what ranks share, as `shape_of_blocks` says; without it, memory of its own.
+        A rank writes to its own heads only, but what moves or zeroes a block to all of them."""
+        num_heads, own = config.num_kv_heads, local_kv_heads(config.num_kv_heads, group)
         self.num_blocks, self._block_size = num_blocks, block_size
-        sizes = [
-            heads * kind.block_bytes(block_size, config.head_dim)
-            for layer in formats
-            for kind in layer
-        ]
-        self._blocks = _zeros((num_blocks, sum(sizes)), device)
+        assert len(formats) == len(config.layers)
+        sizes = _part_bytes(config, formats, block_size)
+        shape = (num_blocks, sum(sizes))
+        self._blocks = _zeros(shape, device) if memory is None else memory
+        assert self._blocks.shape == shape
         parts = (
-            part.view(num_blocks, heads, -1).transpose(0, 1)
+            part.view(num_blocks, num_heads, -1)[:, own].transpose(0, 1)
             for part in torch.split(self._blocks, sizes, 1)
         )
         self.layers = tuple(
             KVLayer(next(parts), next(parts), layer, block_size) for layer in formats
         )
+        self._shared = None if memory is None else SharedPages(memory)
         self._host_blocks = self._blocks.numpy() if device.type == "cpu" else None
         self._tainted: set[int] = set()
 
     def populate(self, num_bytes: int) -> None:
         """Have memory ready for the blocks that are used first, on CPU. Does not wait."""
-        if self._host_blocks is not None:
+        if self._shared is not None:
+            self._shared.want(num_bytes)
+        elif self._host_blocks is not None:
             populate_pages(self._blocks, num_bytes)
 
     @property
@@ -100,19 +108,34 @@ class KVTensors:
         """Remember that these blocks may hold NaN."""
         self._tainted.update(block_ids)
 
-    def clean(self, block_ids: Iterable[int]) -> Collection[int]:
-        """Zero those of the blocks, about to be written by a request, that are tainted, and name
-        them."""
+    def clean(self, block_ids: Collection[int]) -> None:
+        """Zero those of the blocks, about to be written by a request, that are tainted."""
+        if self._shared is not None and block_ids:  # lower numbers are used first
+            self._shared.want((max(block_ids) + 1) * self.block_bytes)
         if not self._tainted:
-            return ()
+            return
         found = self._tainted.intersection(block_ids)
         self._tainted -= found
-        self.zero(found)
-        return found
-
-    def zero(self, block_ids: Iterable[int]) -> None:
-        for block in block_ids:
+        for block in found:
             self._blocks[block].zero_()
+
+
+def shape_of_blocks(
+    config: DecoderConfig, formats: Sequence[LayerFormat], *, num_blocks: int, block_size: int
+) -> tuple[int, int]:
+    """Of the bytes of so many blocks, all heads and layers together."""
+    return num_blocks, sum(_part_bytes(config, formats, block_size))
+
+
+def _part_bytes(
+    config: DecoderConfig, formats: Sequence[LayerFormat], block_size: int
+) -> list[int]:
+    """Of the keys of each layer in a block, and of its values."""
+    return [
+        config.num_kv_heads * kind.block_bytes(block_size, config.head_dim)
+        for layer in formats
+        for kind in layer
+    ]
 
 
 def plain_formats(config: DecoderConfig, dtype: torch.dtype) -> tuple[LayerFormat, ...]:

@@ -8,7 +8,7 @@ Shapes: T tokens of the step, R rows whose next token is wanted, D hidden size, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -41,7 +41,7 @@ class TaintedBlocks(Protocol):
 
     def taint(self, block_ids: Iterable[int]) -> None: ...
 
-    def clean(self, block_ids: Iterable[int]) -> object: ...
+    def clean(self, block_ids: Collection[int]) -> object: ...
 
 
 class BegunStep(NamedTuple):

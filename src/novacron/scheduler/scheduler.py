@@ -66,6 +66,10 @@ class _StepInFlight(NamedTuple):
     states: list[RequestState]
 
 
+def _see_nothing(state: RequestState) -> None:
+    pass
+
+
 class Scheduler:
     """All live requests of one engine, and the decisions about them.
 
@@ -98,6 +102,7 @@ class Scheduler:
         tiers: Tiers | None = None,
         sessions: Sessions | None = None,
         max_in_flight: int = 1,
+        see_end: Callable[[RequestState], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -108,6 +113,7 @@ class Scheduler:
         self._speculation = speculation or NoSpeculation()
         self._tiers = tiers or NoTiers()
         self._sessions = Sessions() if sessions is None else sessions
+        self._see_end = see_end or _see_nothing
         self._clock = clock
 
         self._live: dict[str, RequestState] = {}
@@ -602,6 +608,7 @@ class Scheduler:
         else:
             self._waiting.remove(request_id)
         state.status = RequestStatus.FINISHED
+        self._see_end(state)
         if state.request.session and state.first_scheduled_time_s is not None:
             self._sessions.end(state.request.session, state.blocks.hashes, self._clock())
         self._settle(state, failed=failed)

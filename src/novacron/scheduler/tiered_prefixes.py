@@ -341,8 +341,17 @@ class TieredPrefixes:
     def use(self, state: RequestState) -> None:
         self._loading.pop(state.request.request_id, None)
         num_found = state.num_cached_tokens // self._kv_cache.block_size
+        self._save_found(state, min(num_found, state.num_offered_blocks))
         self.index.use(state.blocks.hashes[: min(num_found, state.num_offered_blocks)])
         state.num_offered_blocks = 0
+
+    def _save_found(self, state: RequestState, count: int) -> None:
+        """Blocks that a request found on the device, and that no tier has yet, are worth a copy
+        when their places are needed: who is found once is found again."""
+        table = state.blocks
+        for place in range(count):
+            if self.index.is_storing(table.hashes[place]):
+                self.index.park(table.hashes[place], table.block_ids[place])
 
     def forget(self, state: RequestState) -> None:
         self.index.forget(state.blocks.hashes)
@@ -411,6 +420,10 @@ class TieredPrefixes:
                 hit_tokens=hit_tokens,
                 num_stored=totals.num_stored,
                 num_parked=totals.num_parked,
+                num_demoted=totals.num_demoted,
+                num_warmed=totals.num_warmed,
+                num_warm_used=totals.num_warm_used,
+                pressure=totals.pressure,
                 num_loaded=totals.num_loaded,
                 num_missing=totals.num_missing,
                 num_mismatches=totals.num_mismatches,

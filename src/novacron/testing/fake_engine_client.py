@@ -57,7 +57,8 @@ class _Recital:
 
     request: Request
     token_ids: list[int]
-    num_given: int = 0
+    num_given: int = 0  # those of a continued stream included
+    is_first: bool = True
 
     def next_output(self, eos_token_id: int) -> EngineOutput:
         sampling = self.request.sampling
@@ -73,7 +74,7 @@ class _Recital:
             reason = FinishReason.STOP
         if reason is None and self.num_given == sampling.max_tokens:
             reason = FinishReason.LENGTH
-        is_first = self.num_given == 1
+        is_first, self.is_first = self.is_first, False
         return EngineOutput(
             request_id=self.request.request_id,
             new_token_ids=(token_id,),
@@ -302,7 +303,9 @@ class FakeEngineClient:
         for request in requests:
             self.submitted.append(request)
             token_ids = self._tokenizer.encode(self.reply(request), add_special_tokens=False)
-            self._recitals[request.request_id] = _Recital(request, token_ids)
+            self._recitals[request.request_id] = _Recital(
+                request, token_ids, num_given=len(request.output_token_ids)
+            )
             self._num_prompt_tokens += len(request.prompt_token_ids)
         if self._steps is None or self._steps.done():
             self._steps = asyncio.get_running_loop().create_task(self._run())

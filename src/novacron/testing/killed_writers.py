@@ -36,7 +36,9 @@ _PAGE: Final = 4096
 _MOST_CALLS: Final = 120  # of a process, until it is killed
 _NEIGHBOUR: Final = 10**9  # its numbers begin here
 _DELETED: Final = 2**62  # added to a number that is told of
-_FATAL: Final = ("pwrite", "open", "truncate", "unlink", "rename", "utime", "close", "pread")
+_FATAL: Final = (
+    "pwrite", "pwritev", "open", "truncate", "unlink", "rename", "utime", "close", "pread", "preadv"
+)  # fmt: skip
 
 
 @dataclass
@@ -133,15 +135,17 @@ def _write(
 def _die_at(fatal_call: int, rng: random.Random) -> None:
     """Have this process killed at its n-th system call that matters; a write may be half done."""
     left = fatal_call
+    write = os.pwrite
 
     def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
         def instead(*arguments: Any, **named: Any) -> Any:
             nonlocal left
             left -= 1
             if left == 0:
-                if call.__name__ == "pwrite":
+                if call.__name__ in ("pwrite", "pwritev"):
                     fd, data, where = arguments
-                    call(fd, memoryview(data)[: rng.randrange(len(data) + 1)], where)
+                    whole = data if call.__name__ == "pwrite" else b"".join(data)
+                    write(fd, memoryview(whole)[: rng.randrange(len(whole) + 1)], where)
                 elif rng.random() < 0.5:
                     call(*arguments, **named)
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -18,11 +18,13 @@ from transformers import AutoModelForCausalLM
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
+from novacron.executor.pipeline import PipelineExecutor
 from novacron.kernels.choice import choose_kernels
 from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.models.decoder import Decoder, build_decoder
+from novacron.models.decoder_config import DecoderConfig
 from novacron.models.loading import load_weights
 from novacron.models.model_files import read_model_files
 from novacron.models.registry import find_family
@@ -39,8 +41,10 @@ from novacron.records.step import (
     SchedulerOutput,
 )
 from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors, plain_formats
+from novacron.runner.kv_tensors import KVTensors, plain_formats, shape_of_blocks
 from novacron.scheduler.scheduler import Scheduler
+
+_BLOCK_SIZE = 8
 
 
 class Judge:
@@ -117,9 +121,18 @@ def logits_in_chunks(
     *,
     max_model_len: int,
     group: ParallelGroup = SINGLE,
+    kv_blocks: Tensor | None = None,
 ) -> Tensor:
-    """Logits at every position of a prompt that is computed in `chunks` of so many tokens."""
-    return logits_of_stages((decoder,), token_ids, chunks, max_model_len=max_model_len, group=group)
+    """Logits at every position of a prompt that is computed in `chunks` of so many tokens. The KV
+    cache is `kv_blocks`, of `shape_of_kv_blocks`, where it is given."""
+    return logits_of_stages(
+        (decoder,),
+        token_ids,
+        chunks,
+        max_model_len=max_model_len,
+        group=group,
+        kv_blocks=kv_blocks,
+    )
 
 
 @torch.inference_mode()
@@ -130,26 +143,26 @@ def logits_of_stages(
     *,
     max_model_len: int,
     group: ParallelGroup = SINGLE,
+    kv_blocks: Tensor | None = None,
 ) -> Tensor:
     """The same, of a decoder that was cut into stages."""
     assert sum(chunks) == len(token_ids)
     first, config = stages[0], stages[0].config
     device = first.device
-    block_size = 8
+    block_size = _BLOCK_SIZE
     num_blocks = -(-len(token_ids) // block_size)
-    caches = []
+    kv_tensors = KVTensors(
+        config,
+        group,
+        num_blocks=num_blocks + 1,
+        block_size=block_size,
+        formats=plain_formats(config, first.dtype),
+        device=device,
+        memory=kv_blocks,
+    )
+    caches = [stage.stage.of(kv_tensors.layers) for stage in stages]
     for stage in stages:
         stage.set_context(max_model_len)
-        layers = stage.stage.layers
-        kv_tensors = KVTensors(
-            config,
-            group,
-            num_blocks=num_blocks + 1,
-            block_size=block_size,
-            formats=plain_formats(config, first.dtype)[layers.start : layers.stop],
-            device=device,
-        )
-        caches.append(kv_tensors.layers)
     batch = InputBatch(
         max_num_seqs=1,
         max_num_tokens=len(token_ids),
@@ -172,6 +185,18 @@ def logits_of_stages(
         pieces.append(first.logits(x_TD).clone())
         start += size
     return torch.cat(pieces).cpu()
+
+
+def shape_of_kv_blocks(
+    config: DecoderConfig, dtype: torch.dtype, num_tokens: int
+) -> tuple[int, int]:
+    """Of the cache of a prompt of so many tokens."""
+    return shape_of_blocks(
+        config,
+        plain_formats(config, dtype),
+        num_blocks=-(-num_tokens // _BLOCK_SIZE) + 1,
+        block_size=_BLOCK_SIZE,
+    )
 
 
 @dataclass(frozen=True)
@@ -202,8 +227,10 @@ class Engine:
         scheduler_config = SchedulerConfig(
             max_num_seqs=16, max_num_batched_tokens=max_num_batched_tokens
         )
-        is_one = tensor_parallel_size == pipeline_parallel_size == 1
-        make_executor = InlineExecutor if is_one else MultiprocessExecutor
+        make_executor: type[InlineExecutor | MultiprocessExecutor | PipelineExecutor]
+        make_executor = InlineExecutor if tensor_parallel_size == 1 else MultiprocessExecutor
+        if pipeline_parallel_size > 1:
+            make_executor = PipelineExecutor
         self.executor = make_executor(
             ModelConfig(
                 dtype=dtype,  # type: ignore[arg-type]

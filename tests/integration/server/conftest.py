@@ -43,7 +43,9 @@ def launch(
             log_file = tmp_path_factory.mktemp("server") / "server.log"
             logs.append(log_file)
             server = ServerProcess(
-                "--num-threads", "1", "--dtype", "float32", *arguments,
+                "--num-threads", "1", "--dtype", "float32",
+                "--heartbeat-timeout", "0",  # tests stop engines so that nothing ends too early
+                *arguments,
                 log_file=log_file, environment=environment,
             )  # fmt: skip
             return servers.enter_context(server)

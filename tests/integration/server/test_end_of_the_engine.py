@@ -1,4 +1,4 @@
-"""The engine process is killed under its work: clients are told, and the next engine takes over."""
+"""Engine processes end under their work: clients see a pause, and get what they would have got."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
+from novacron.bench.chaos import Chaos
+from novacron.bench.chaos_calls import KINDS, count, with_tools
+from novacron.bench.http_client import HttpClient
+from novacron.bench.scenario import ChaosScenario
 from novacron.testing.server_process import (
     PATIENCE_S,
     ServerProcess,
@@ -19,11 +23,15 @@ from novacron.testing.server_process import (
 
 CHAT = "/v1/chat/completions"
 NATIVE_CHAT = "/api/v1/llm/chat/completions"
+LONG = 500
 
 
 @pytest.fixture(scope="module")
-def own_server(launch: StartServer) -> ServerProcess:
-    return launch().wait_ready()
+def own_server(launch: StartServer, tmp_path_factory: pytest.TempPathFactory) -> ServerProcess:
+    template = with_tools(tmp_path_factory.mktemp("template"))
+    return launch(
+        "--chat-template", str(template), "--heartbeat-timeout", "1", "--shutdown-timeout", "600"
+    ).wait_ready()
 
 
 def chat(max_tokens: int, **fields: object) -> dict[str, object]:
@@ -36,80 +44,88 @@ def chat(max_tokens: int, **fields: object) -> dict[str, object]:
     }
 
 
-async def test_everyone_is_told_and_the_next_engine_answers_the_same(
+async def test_calls_of_all_kinds_go_on_exactly_when_engines_are_killed_and_stopped(
     own_server: ServerProcess,
 ) -> None:
+    """The short form of `make chaos`."""
     server = own_server
-    restarts = server.metric("novacron_engine_restarts_total")
-    async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
-        before = await tokens(http)
-        server.pause_engine()  # nothing can end before it is killed
-        streams = [asyncio.create_task(last_event(http, CHAT)) for _ in range(4)]
-        native = [asyncio.create_task(last_event(http, NATIVE_CHAT)) for _ in range(2)]
-        sockets = [asyncio.create_task(last_over_socket(server, f"ws-{n}")) for n in range(2)]
-        wholes = [asyncio.create_task(http.post(CHAT, json=chat(4000))) for _ in range(4)]
-        server.resume_engine()
-        everyone = len(streams) + len(native) + len(sockets) + len(wholes)
-        await asyncio.to_thread(
-            wait_until, lambda: server.metric("vllm:num_requests_running") == everyone
-        )
-        server.engine.kill()
-        for event in await asyncio.gather(*streams):
-            assert event["error"]["code"] == "engine_dead"
-        for event in await asyncio.gather(*native, *sockets):
-            assert event["type"] == "error"
-            assert event["data"]["code"] == "engine_dead"
-        for response in await asyncio.gather(*wholes):
-            assert response.status_code == 503
-            assert response.json()["error"]["code"] == "engine_dead"
-            assert "retry-after" in response.headers
-        not_ready = await http.get("/ready")
-        assert not_ready.status_code == 503
-        assert not_ready.json()["state"] == "loading"
-        assert (await http.get("/health")).status_code == 200
-        await asyncio.to_thread(server.wait_ready)
-        assert await tokens(http) == before
-    assert server.process.poll() is None
-    assert server.metric("novacron_engine_restarts_total") == restarts + 1
+    scenario = ChaosScenario(
+        num_faults=2, num_streams=len(KINDS), max_tokens=160, faults=("kill", "stop"),
+        faults_per_round=2, longest_delay=0.1,
+    )  # fmt: skip
+    client = HttpClient(server.url)
+    try:
+        chaos = Chaos(client, "novacron-demo", server.process.pid, scenario)
+        found = await chaos.run()
+    finally:
+        client.close()
+    assert chaos.kinds == KINDS
+    assert found.unexpected == []
+    assert [fault.kind for fault in found.faults] == ["kill", "stop"]
+    assert count(found.outcomes)["same"] == len(found.outcomes) >= len(KINDS)
+    await asyncio.to_thread(server.wait_ready)
+    assert server.metric("novacron_engine_restarts_total") == 2
+    assert server.metric("novacron_recovery_pause_seconds_count") > 0
+    assert server.metric("novacron_request_errors_total") == 0
     await asyncio.to_thread(wait_until, server.is_idle)
 
 
-async def test_an_engine_that_dies_while_it_finishes_its_work_is_not_replaced(
+async def test_a_server_that_is_told_to_end_finishes_its_work_though_its_engine_dies(
     own_server: ServerProcess,
 ) -> None:
     server = own_server
     async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
-        stream = asyncio.create_task(last_event(http, CHAT))
-        await asyncio.to_thread(wait_until, lambda: server.metric("vllm:num_requests_running") == 1)
-        server.pause_engine()
+
+        async def ask_everywhere(name: str) -> list[str]:
+            return await asyncio.gather(
+                text_of_chat(http), text_of_native(http), text_over_socket(server, name)
+            )
+
+        expected = await ask_everywhere("undisturbed")
+        asking = asyncio.create_task(ask_everywhere("disturbed"))
+        await asyncio.to_thread(wait_until, lambda: server.metric("vllm:num_requests_running") == 3)
         server.process.terminate()
         await asyncio.to_thread(wait_until, lambda: not server.is_ready())
         server.engine.kill()
-        assert (await stream)["error"]["code"] == "engine_dead"
-    assert await asyncio.to_thread(server.wait_exit) == 1
-    assert "the engine failed" in server.log()
+        await asyncio.to_thread(
+            wait_until, lambda: server.metric("novacron_engine_restarts_total") == 3
+        )
+        not_ready = await http.get("/ready")
+        assert (not_ready.status_code, not_ready.json()["state"]) == (503, "draining")
+        assert (await http.get("/health")).status_code == 200
+        refused = await http.post(CHAT, json=chat(4))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_ready")
+        assert await asking == expected
+    assert await asyncio.to_thread(server.wait_exit) == 0
 
 
-async def tokens(http: httpx2.AsyncClient) -> list[str]:
-    answer = await http.post(CHAT, json=chat(48, logprobs=True))
-    return [position["token"] for position in answer.json()["choices"][0]["logprobs"]["content"]]
+async def text_of_chat(http: httpx2.AsyncClient) -> str:
+    events = await events_of(http, CHAT)
+    return "".join(event["choices"][0]["delta"].get("content", "") for event in events)
 
 
-async def last_event(http: httpx2.AsyncClient, path: str) -> dict[str, Any]:
-    event = {}
-    async with http.stream("POST", path, json=chat(4000, stream=True)) as response:
+async def text_of_native(http: httpx2.AsyncClient) -> str:
+    return text_of_events(await events_of(http, NATIVE_CHAT))
+
+
+def text_of_events(events: list[dict[str, Any]]) -> str:
+    """The numbers of native events have no gap, and no event comes twice."""
+    events = [event for event in events if event["type"] != "health"]
+    first = events[0]["sequence_number"]
+    numbers = [event["sequence_number"] for event in events]
+    assert numbers == list(range(first, first + len(events)))
+    return "".join(event["data"].get("text", "") for event in events)
+
+
+async def events_of(http: httpx2.AsyncClient, path: str) -> list[dict[str, Any]]:
+    async with http.stream("POST", path, json=chat(LONG, stream=True)) as response:
         assert response.status_code == 200
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                event = json.loads(line.removeprefix("data: "))
-    return event
+        lines = [line async for line in response.aiter_lines()]
+    return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
 
 
-async def last_over_socket(server: ServerProcess, request_id: str) -> dict[str, Any]:
+async def text_over_socket(server: ServerProcess, request_id: str) -> str:
     address = server.url.replace("http://", "ws://")
-    event = {}
     async with connect(f"{address}/ws/llm/stream/{request_id}") as connection:
-        await connection.send(json.dumps(chat(4000)))
-        async for message in connection:
-            event = json.loads(message)
-    return event
+        await connection.send(json.dumps(chat(LONG)))
+        return text_of_events([json.loads(message) async for message in connection])

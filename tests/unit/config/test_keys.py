@@ -11,7 +11,7 @@ model.quantization model.quantization_layers model.quantization_group_size model
 model.packed_cache_size model.cache_dir
 model.device model.max_model_len model.seed model.num_threads
 model.tensor_parallel_size model.pipeline_parallel_size model.pipeline_steps_in_flight
-model.kernels model.compilation
+model.rank_timeout model.kernels model.compilation
 cache.block_size cache.kv_cache_dtype cache.kv_cache_dtype_layers cache.kv_cache_memory
 cache.gpu_memory_utilization cache.cpu_memory_utilization cache.enable_prefix_caching
 cache.kv_ram_size cache.kv_eviction_policy cache.kv_eviction_weights
@@ -19,7 +19,7 @@ cache.kv_disk_size cache.kv_disk_path
 cache.kv_redis_url cache.kv_redis_size cache.kv_redis_ttl cache.kv_redis_prefix
 cache.kv_redis_deadline cache.kv_object_url cache.kv_object_size cache.kv_object_deadline
 cache.kv_object_refresh cache.kv_tier_order
-cache.kv_prefetch cache.kv_prefetch_bandwidth cache.kv_pin_share cache.kv_scope_share
+cache.kv_prefetch cache.kv_prefetch_bandwidth cache.kv_trace cache.kv_pin_share cache.kv_scope_share
 cache.kv_tier_profile cache.kv_ram_compression cache.kv_ram_max_error cache.kv_disk_compression
 cache.kv_disk_max_error
 scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_policy
@@ -30,7 +30,9 @@ speculative.prompt_lookup_min speculative.prompt_lookup_max
 watch.quality_watch watch.quality_floor
 server.host server.port server.api_key server.cors_allow_origins server.allowed_hosts
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
-server.keep_alive_interval server.stream_flush_interval server.max_body_bytes
+server.recovery_timeout server.heartbeat_timeout server.step_timeout
+server.keep_alive_interval server.stream_flush_interval
+server.max_body_bytes
 server.replay_buffer_bytes server.replay_seconds server.quality_score
 server.log_level server.log_format server.access_log
 """.split()

@@ -1,8 +1,10 @@
 """EngineCore over a FakeExecutor: every accepted request ends once, constrained ones included."""
 
+import json
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from novacron.config.engine import SchedulerConfig
@@ -20,6 +22,12 @@ from novacron.testing.tiny_models import EOS_TOKEN_ID, VOCAB_SIZE, write_tiny_to
 
 SPEC = fake_spec(vocab_size=VOCAB_SIZE, eos_token_ids=(EOS_TOKEN_ID,))
 PATIENCE_S = 60.0
+SCHEMA = {
+    "type": "object",
+    "properties": {"numbers": {"type": "array", "items": {"type": "integer"}, "minItems": 6}},
+    "required": ["numbers"],
+    "additionalProperties": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +148,24 @@ def test_what_is_in_flight_when_the_last_request_is_aborted_is_seen(tokenizer: T
     assert core.has_work
     assert run(core) == []
     assert core.stats().num_used_blocks == 0
+
+
+def test_a_constrained_request_goes_on_behind_any_token_with_the_same_ones(
+    tokenizer: Tokenizer,
+) -> None:
+    spec = StructuredOutput("json_schema", json.dumps(SCHEMA))
+    whole = make_request("whole", max_tokens=60, temperature=1.0, structured_output=spec)
+    core = make_core(tokenizer)
+    core.add(whole)
+    outputs = run(core)
+    tokens = tuple(token for output in outputs for token in output.new_token_ids)
+    assert len(tokens) > 8
+    for cut in range(len(tokens)):
+        core = make_core(tokenizer)
+        core.add(msgspec.structs.replace(whole, request_id="rest", output_token_ids=tokens[:cut]))
+        rest = run(core)
+        assert tuple(token for output in rest for token in output.new_token_ids) == tokens[cut:]
+        assert finals(rest) == {"rest": outputs[-1].finish_reason}
 
 
 def test_a_grammar_that_cannot_be_compiled_fails_its_request_alone(tokenizer: Tokenizer) -> None:

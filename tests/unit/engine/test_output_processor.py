@@ -64,3 +64,36 @@ def test_how_many_tokens_a_step_brings_does_not_show(
         )
     for name in ("finish_reason", "stop_reason", "num_output_tokens"):
         assert getattr(several[-1], name) == getattr(single[-1], name)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {},
+        {"stop": ("capital",)},
+        {"stop": ("Hello", "you t"), "include_stop_str_in_output": True},
+        {"stop": ("is",), "min_tokens": 6},
+    ],
+)
+def test_a_stream_goes_on_behind_any_token_as_if_it_had_not_been_broken_off(
+    tokenizer: Tokenizer, sampling: dict[str, object]
+) -> None:
+    whole = run(tokenizer, 1, **sampling)
+    for cut in range(len(whole)):
+        before, expected = whole[:cut], whole[cut:]
+        request = Request(
+            request_id="r",
+            prompt_token_ids=(5,),
+            sampling=SamplingParams(seed=0, logprobs=0, **sampling),  # type: ignore[arg-type]
+            arrival_time_s=0.0,
+            output_token_ids=tuple(token for output in before for token in output.token_ids),
+        )
+        processor = OutputProcessor(tokenizer, request, 0)
+        for output in expected:
+            news = EngineOutput(
+                "r",
+                new_token_ids=output.token_ids,
+                logprobs=tuple(PositionLogprobs((t,), (-1.0,), 1) for t in output.token_ids),
+                finish_reason=output.finish_reason if output.stop_reason is None else None,
+            )
+            assert processor.process(news) == output

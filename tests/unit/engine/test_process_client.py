@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from novacron.config.engine import EngineConfig, ModelConfig, SchedulerConfig
 from novacron.engine import process_client
 from novacron.engine.client import EngineState
 from novacron.engine.engine_process import EngineProcess
+from novacron.engine.heart_monitor import VitalSigns
 from novacron.engine.process_client import ProcessClient
+from novacron.engine.pulse import Reading
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.errors import (
     EngineDead,
@@ -59,6 +62,9 @@ class ScriptedEngine(EngineProcess):
         self.received: list[wire.ToEngine] = []
         self.listens = True
         self.is_stubborn = False
+        self.has_pulse = True
+        self.goes_on_talking = False  # after it was given up
+        self._num_beats = 0
         self._says: asyncio.Queue[wire.FromEngine | None] = asyncio.Queue()
         self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._closed = False
@@ -93,6 +99,10 @@ class ScriptedEngine(EngineProcess):
             self.die(0)
         return True
 
+    def vital_signs(self, rank_pids: tuple[int, ...]) -> VitalSigns:
+        self._num_beats += self.has_pulse
+        return VitalSigns(Reading(self._num_beats, 0))
+
     async def messages(self) -> AsyncIterator[wire.FromEngine]:
         while (message := await self._says.get()) is not None:
             yield message
@@ -105,7 +115,8 @@ class ScriptedEngine(EngineProcess):
 
     def close(self) -> None:
         self._closed = True
-        self._says.put_nowait(None)
+        if not self.goes_on_talking:
+            self._says.put_nowait(None)
 
 
 class Setting:
@@ -114,7 +125,7 @@ class Setting:
     def __init__(self, tokenizer_folder: Path) -> None:
         self.engines: list[ScriptedEngine] = []
         self.refusal_to_start: OSError | None = None
-        config = EngineConfig(
+        config = self.config = EngineConfig(
             model=ModelConfig(tokenizer=str(tokenizer_folder)),
             scheduler=SchedulerConfig(max_num_seqs=1, max_queued_requests=1),
         )
@@ -227,10 +238,35 @@ async def test_what_a_dead_engine_said_last_is_delivered(ready: Setting) -> None
     assert outputs[-1].finish_reason is FinishReason.LENGTH
 
 
+async def test_an_engine_without_a_pulse_is_killed_and_its_late_messages_are_passed_over(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_client, "_LOOK_S", 0.001)
+    monkeypatch.setattr(setting.client, "_config", replace(setting.config, heartbeat_timeout=0.1))
+    first = setting.engine
+    setting.client._watch(first)  # with the times just set
+    await setting.make_ready()
+    task = await setting.start_request()
+    first.has_pulse, first.goes_on_talking = False, True
+    assert isinstance(await failure_of(task), EngineDead)
+    assert first.has_ended
+    await setting.until_started(num_engines=2)
+    await setting.make_ready()
+    task = await setting.start_request()
+    late = EngineOutput("r", new_token_ids=(9,), finish_reason=FinishReason.LENGTH)
+    first.say(wire.Outputs((late,), EngineStats(num_steps=7)))
+    own = EngineOutput("r", new_token_ids=(5,), finish_reason=FinishReason.LENGTH)
+    setting.engine.say(wire.Outputs((own,), EngineStats(num_steps=8)))
+    outputs = await asyncio.wait_for(task, PATIENCE_S)
+    assert [output.token_ids for output in outputs] == [(5,)]
+    assert setting.client.stats.num_steps == 8
+
+
 async def test_a_late_message_of_an_engine_that_was_given_up_changes_nothing(
     ready: Setting,
 ) -> None:
     first = ready.engine
+    first.goes_on_talking = True
     first.die()
     await ready.until_started(num_engines=2)
     first.become_ready()

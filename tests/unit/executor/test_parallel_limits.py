@@ -23,17 +23,8 @@ PAIR = EngineConfig(model=ModelConfig(tensor_parallel_size=2))
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("variants", {"model": ModelConfig(tensor_parallel_size=2, variants=("int8",))}),
         ("device cuda", {"model": ModelConfig(tensor_parallel_size=2, device="cuda")}),
-        (
-            "speculative_method draft",
-            {"speculative": SpeculativeConfig(speculative_method="draft")},
-        ),
         ("quality_watch", {"watch": WatchConfig(quality_watch=0.1)}),
-        ("kv_ram_size", {"cache": CacheConfig(kv_ram_size=2**30)}),
-        ("kv_disk_size", {"cache": CacheConfig(kv_disk_size=2**30)}),
-        ("kv_redis_url", {"cache": CacheConfig(kv_redis_url="redis://host")}),
-        ("kv_object_url", {"cache": CacheConfig(kv_object_url="s3://bucket")}),
     ],
 )
 def test_what_ranks_cannot_do_is_refused_by_name(name: str, changes: dict[str, Any]) -> None:
@@ -50,10 +41,36 @@ def test_the_sizes_that_were_given_are_named() -> None:
         refuse_with_ranks(EngineConfig(model=both))
 
 
-def test_what_ranks_can_do_passes() -> None:
-    refuse_with_ranks(PAIR)
-    guessing = SpeculativeConfig(speculative_method="ngram")
-    refuse_with_ranks(replace(PAIR, speculative=guessing, cache=CacheConfig(kv_disk_size=0)))
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (
+            "speculative_method draft",
+            {"speculative": SpeculativeConfig(speculative_method="draft")},
+        ),
+        ("variants", {"model": ModelConfig(pipeline_parallel_size=2, variants=("int8",))}),
+    ],
+)
+def test_what_stages_cannot_do_is_refused(name: str, changes: dict[str, Any]) -> None:
+    staged = EngineConfig(model=ModelConfig(pipeline_parallel_size=2))
+    refuse_with_ranks(replace(staged, cache=CacheConfig(kv_ram_size=2**30)))
+    with pytest.raises(ConfigError, match=f"pipeline_parallel_size is 2, .* with {name} yet"):
+        refuse_with_ranks(replace(staged, **changes))
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        CacheConfig(kv_ram_size=2**30),
+        CacheConfig(kv_disk_size=2**30),
+        CacheConfig(kv_redis_url="redis://host"),
+        CacheConfig(kv_object_url="s3://bucket"),
+    ],
+)
+def test_tiers_take_one_step_at_a_time(cache: CacheConfig) -> None:
+    model = ModelConfig(pipeline_parallel_size=2, pipeline_steps_in_flight=2)
+    with pytest.raises(ConfigError, match=r"pipeline_steps_in_flight is 2, .* with kv_"):
+        refuse_with_ranks(EngineConfig(model=model, cache=cache))
 
 
 def test_tiers_that_nobody_asked_for_are_left_out_and_that_is_said(
@@ -61,7 +78,15 @@ def test_tiers_that_nobody_asked_for_are_left_out_and_that_is_said(
 ) -> None:
     caplog.set_level(logging.INFO)
     assert without_tiers(CacheConfig()) == CacheConfig(kv_ram_size=0, kv_disk_size=0)
-    assert "not kept in RAM or on disk" in caplog.text
+    assert "that takes pipeline_steps_in_flight 1" in caplog.text
     caplog.clear()
     without_tiers(CacheConfig(kv_ram_size=0, kv_disk_size=0))
     assert not caplog.text
+
+
+def test_what_ranks_can_do_passes() -> None:
+    refuse_with_ranks(PAIR)
+    guessing = SpeculativeConfig(speculative_method="draft")
+    precisions = ModelConfig(tensor_parallel_size=2, variants=("int8",))
+    tiers = CacheConfig(kv_ram_size=2**30, kv_redis_url="redis://host")
+    refuse_with_ranks(replace(PAIR, model=precisions, speculative=guessing, cache=tiers))

@@ -6,12 +6,12 @@ import threading
 import pytest
 
 from novacron.executor.rank_connection import RankConnection
-from novacron.executor.rank_messages import ComputeLogits, RunStep, ToRank, ZeroBlocks
+from novacron.executor.rank_messages import ComputeLogits, RunStep, ToRank
 
 MESSAGES = (
     RunStep(5, 2, 3, (4,)),
     ComputeLogits(()),
-    ZeroBlocks(tuple(range(100_000))),
+    ComputeLogits(tuple(range(100_000))),
     RunStep(1, 1, 1, ()),
 )
 

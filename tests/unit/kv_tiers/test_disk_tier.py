@@ -30,6 +30,7 @@ from novacron.testing.kv_records import (
 LIMIT = 8 * 16384
 SHAPE = SegmentShape.within(LIMIT // 8, RECORD_BYTES, IDENTITY)
 MANY = range(10_000)
+MOST_SEGMENTS = LIMIT // SHAPE.file_bytes
 
 
 def open_tier(folder: Path, limit: int = LIMIT, identity: bytes = IDENTITY) -> DiskTier:
@@ -69,7 +70,7 @@ def test_two_at_once_write_to_different_segments_and_stay_within_the_limit(
         put(first, *range(start, start + 4))
         put(second, *range(5000 + start, 5004 + start))
         assert folder_bytes(tmp_path) <= LIMIT
-    assert len(segments(tmp_path)) == 8
+    assert len(segments(tmp_path)) == MOST_SEGMENTS
     newest = range(5000 + 8 * SHAPE.num_places - 4, 5000 + 8 * SHAPE.num_places)
     assert held(second, newest) == list(newest)
     assert 0 < len(held(first, MANY)) < 8 * SHAPE.num_places  # some went to make room
@@ -77,15 +78,23 @@ def test_two_at_once_write_to_different_segments_and_stay_within_the_limit(
     assert len(held(third, MANY)) > SHAPE.num_places
 
 
-def test_the_segment_used_longest_ago_goes_first(tmp_path: Path) -> None:
+def test_files_of_others_go_first_if_they_were_used_longer_ago(tmp_path: Path) -> None:
+    other = open_tier(tmp_path, identity=bytes(16))
+    put(other, *range(4 * SHAPE.num_places))
+    other.close()
+    old, *newer = segments(tmp_path)
+    os.utime(old, (1, 1))
     tier = open_tier(tmp_path)
-    put(tier, *range(8 * SHAPE.num_places))
-    order = [tier._place_of[key_of(n * SHAPE.num_places)][0].path for n in range(8)]
-    for age, path in enumerate(reversed(order)):
-        os.utime(path, (age + 1, age + 1))  # the first written were used last
-    assert put(tier, 9000) == list(range(7 * SHAPE.num_places, 8 * SHAPE.num_places))
-    assert put(tier, *range(9001, 9000 + SHAPE.num_places)) == []
-    assert put(tier, 9999) == list(range(6 * SHAPE.num_places, 7 * SHAPE.num_places))
+    num_free = MOST_SEGMENTS - 4
+    assert put(tier, *range(num_free * SHAPE.num_places)) == []
+    for path in newer:
+        os.utime(path, (3e9, 3e9))
+    tier.close()
+    tier = open_tier(tmp_path)
+    assert put(tier, *range(9000, 9000 + SHAPE.num_places)) == []
+    assert not old.exists()
+    assert len(put(tier, *range(9900, 9910))) == 10, "ours were used longer ago than theirs"
+    assert all(path.exists() for path in newer)
 
 
 def test_what_is_read_counts_as_used(tmp_path: Path) -> None:
@@ -111,7 +120,7 @@ def test_files_of_another_kind_are_passed_over_and_go_when_room_is_needed(
     elif where == "shape":
         content += b"more"
     else:
-        content[:8] = b"NCKVSEG2"
+        content[:8] = b"NCKVSEG1"
     path.write_bytes(content)
     os.utime(path, (1, 1))
     tier = open_tier(tmp_path)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from novacron.kernels.kv_format import KVFormat, LayerFormat
+from novacron.kernels.metadata import KVLayer
 from novacron.models.decoder_config import DecoderConfig, LayerConfig, RopeConfig
 from novacron.parallel.groups import SINGLE, ParallelGroup
-from novacron.runner.kv_tensors import KVTensors
+from novacron.runner.kv_tensors import KVTensors, shape_of_blocks
 
 CPU = torch.device("cpu")
 CONFIG = DecoderConfig(
@@ -25,6 +30,7 @@ CONFIG = DecoderConfig(
 
 
 BFLOAT16, INT8, INT4 = KVFormat("bfloat16"), KVFormat("int8"), KVFormat("int4")
+KINDS = (KVFormat("float32"), BFLOAT16, INT8, INT4)
 FORMATS = (LayerFormat(BFLOAT16, BFLOAT16), LayerFormat(BFLOAT16, INT8), LayerFormat(INT8, INT4))
 
 
@@ -34,6 +40,52 @@ def make(num_blocks: int = 6, group: ParallelGroup = SINGLE) -> KVTensors:
     )
 
 
+def own_bytes(layer: KVLayer) -> set[int]:
+    """Places in memory of what the layer has."""
+    places = set()
+    for part in (layer.key, layer.value):
+        for head in part:
+            for block in head:
+                places.update(range(block.data_ptr(), block.data_ptr() + block.nbytes))
+    return places
+
+
+@given(
+    num_kv_heads=st.sampled_from([1, 2, 4, 8]),
+    num_ranks=st.sampled_from([1, 2, 4, 8]),
+    formats=st.lists(
+        st.builds(LayerFormat, st.sampled_from(KINDS), st.sampled_from(KINDS)),
+        min_size=3,
+        max_size=3,
+    ),
+    block_size=st.sampled_from([8, 16]),
+)
+def test_ranks_have_the_places_of_one_and_each_head_in_one_of_them(
+    num_kv_heads: int, num_ranks: int, formats: list[LayerFormat], block_size: int
+) -> None:
+    """Ranks that share a memory share a block as heads do: whatever one of them has of a layer is
+    where one process has it, all together have all of it, and a byte belongs to more than one only
+    where ranks have the same head."""
+    config = replace(CONFIG, num_kv_heads=num_kv_heads)
+    sizes = {"num_blocks": 3, "block_size": block_size}
+    memory = torch.zeros(shape_of_blocks(config, formats, **sizes), dtype=torch.uint8)
+    whole = KVTensors(config, SINGLE, formats=formats, device=CPU, memory=memory, **sizes)
+    ranks = [
+        KVTensors(
+            config, ParallelGroup(rank, num_ranks), formats=formats, device=CPU, memory=memory,
+            **sizes,
+        )
+        for rank in range(num_ranks)
+    ]  # fmt: skip
+    for number, layer in enumerate(whole.layers):
+        parts = [own_bytes(rank.layers[number]) for rank in ranks]
+        assert set().union(*parts) == own_bytes(layer)
+        copies = max(1, num_ranks // num_kv_heads)
+        assert sum(map(len, parts)) == copies * len(own_bytes(layer))
+    assert sum(len(own_bytes(layer)) for layer in whole.layers) == memory.nbytes
+    assert {rank.block_bytes for rank in ranks} == {whole.block_bytes}
+
+
 @pytest.mark.parametrize(("group", "heads"), [(SINGLE, 4), (ParallelGroup(1, 4), 1)])
 def test_size_is_what_was_planned(group: ParallelGroup, heads: int) -> None:
     tensors = make(group=group)
@@ -41,7 +93,7 @@ def test_size_is_what_was_planned(group: ParallelGroup, heads: int) -> None:
     assert tensors.layers[0].key.shape == (heads, 6, 16 * 8 * 2)
     assert tensors.layers[2].key.shape == (heads, 6, 16 * 8 + 64), "data and scales, aligned"
     assert tensors.layers[2].value.shape == (heads, 6, 16 * 16 + 64), "dimensions filled up to 32"
-    assert tensors.num_bytes == heads * 6 * (256 + 256 + 256 + 192 + 192 + 320)
+    assert tensors.num_bytes == 4 * 6 * (256 + 256 + 256 + 192 + 192 + 320)
     assert not any(bool(layer.key.any() or layer.value.any()) for layer in tensors.layers)
 
 

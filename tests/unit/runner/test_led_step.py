@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.runner.input_batch import InputBatch, StepInput
-from novacron.runner.led_step import LedBlocks, LedStep
+from novacron.runner.led_step import LedStep
 
 
 class Telling:
@@ -23,9 +23,6 @@ class Telling:
 
     def compute_logits(self, places: Sequence[int]) -> None:
         self.told.append(("logits", list(places)))
-
-    def zero_blocks(self, block_ids: Collection[int]) -> None:
-        self.told.append(("zero", set(block_ids)))
 
 
 class Own:
@@ -85,21 +82,3 @@ def test_a_step_that_reaches_no_end_announces_nothing() -> None:
         ("logits", [2]),
         ("own logits", [2]),
     ]
-
-
-def test_only_blocks_that_were_zeroed_here_are_zeroed_there() -> None:
-    class Blocks:
-        tainted: set[int]
-
-        def taint(self, block_ids: Collection[int]) -> None:
-            self.tainted = set(block_ids)
-
-        def clean(self, block_ids: Collection[int]) -> Collection[int]:
-            return self.tainted & set(block_ids)
-
-    lead = Telling()
-    blocks = LedBlocks(Blocks(), lead)  # type: ignore[arg-type]
-    blocks.taint([3, 4])
-    blocks.clean([1, 2])
-    blocks.clean([2, 3])
-    assert lead.told == [("zero", {3})]

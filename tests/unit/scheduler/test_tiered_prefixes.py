@@ -266,6 +266,29 @@ def test_a_preempted_request_goes_on_from_where_it_was(mode: str) -> None:
         assert num_computed_again > BLOCK_SIZE
 
 
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_block_that_was_found_on_the_device_is_saved_when_its_place_is_needed(
+    is_found: bool,
+) -> None:
+    """No tier got to it before; one that nobody asked for again is not worth a step's time."""
+    driver = make_driver(num_blocks=17)
+    requests = [make_request(name) for name in ("a", "b")[: 1 + is_found]]
+    requests += [make_request(f"{start}", tuple(range(start, 98))) for start in (40, 41, 42)]
+    for request in requests:
+        driver.scheduler.add(request)
+        while driver.scheduler.has_work:  # and tiers have no time
+            driver.step()
+    tiers = driver.executor.tiers
+    assert tiers is not None
+    assert (tiers.num_parked > 0) == is_found
+    driver.scheduler.add(make_request("again"))
+    driver.step()
+    tiers.work()
+    driver.run()
+    check(driver, make_request("again"))
+    assert (driver.final("again").num_cached_tokens > 0) == is_found
+
+
 histories = st.lists(
     st.tuples(
         st.sampled_from(

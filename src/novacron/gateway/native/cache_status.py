@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from novacron.kv_tiers.eviction.pressure import pressure_of
+from novacron.kv_tiers.eviction.pressure import actions_at, pressure_of
 from novacron.observability.metrics import hit_rate, hit_rates
 from novacron.records.codec_totals import CodecTotals
 from novacron.records.output import PREFETCH_BUFFER, EngineStats, SessionStats, TierStats
@@ -37,10 +37,14 @@ class TierCodec(Struct, frozen=True, kw_only=True):
 
 class CacheTier(Struct, frozen=True, kw_only=True):
     """A tier below the device. `hit_rate` is the share of prompt tokens that were brought from it;
-    counts are of blocks. `regretted` were asked for not long after they were evicted; `pressure` is
-    low, medium, high or critical. `load_seconds` are reading, checking and copying. A capacity of
-    null is a limit that is not ours. A breaker that is not closed: the tier failed, and is left
-    alone for a while. `codec` is null where blocks are kept as they are."""
+    counts are of blocks. `demoted` were stored because they left a faster tier; `warmed` came
+    from disk after the start, `warm_effectiveness` is the share of them that was used since (null
+    before any); `regretted` were asked for not long after they were evicted. `fill` is low, medium,
+    high or critical by how much of its size is in use, `pressure` by how much of the machine's
+    memory or disk is, by whomever; `actions` are what is done about that. `load_seconds` are
+    reading, checking and copying. A capacity of null is a limit that is not ours. A breaker that
+    is not closed: the tier failed, and is left alone for a while. `codec` is null where blocks are
+    kept as they are."""
 
     kind: str
     capacity_bytes: int | None
@@ -50,13 +54,18 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     hit_rate: float
     stored: int
     parked: int
+    demoted: int
+    warmed: int
+    warm_effectiveness: float | None
     loaded: int
     missing: int
     mismatches: int
     errors: int
     evicted: int
     regretted: int
+    fill: str
     pressure: str
+    actions: tuple[str, ...]
     loaded_bytes: int
     load_seconds: float
     load_breaker: str
@@ -161,13 +170,20 @@ def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
         hit_rate=hit_rate,
         stored=tier.num_stored,
         parked=tier.num_parked,
+        demoted=tier.num_demoted,
+        warmed=tier.num_warmed,
+        warm_effectiveness=(
+            round(tier.num_warm_used / tier.num_warmed, 4) if tier.num_warmed else None
+        ),
         loaded=tier.num_loaded,
         missing=tier.num_missing,
         mismatches=tier.num_mismatches,
         errors=tier.num_errors,
         evicted=tier.num_evicted,
         regretted=tier.num_regretted,
-        pressure=pressure_of(tier.kind, tier.used_bytes, tier.capacity_bytes),
+        fill=pressure_of(tier.kind, tier.used_bytes, tier.capacity_bytes),
+        pressure=tier.pressure,
+        actions=tuple(sorted(actions_at(tier.kind, tier.pressure))),
         loaded_bytes=tier.loaded_bytes,
         load_seconds=tier.load_s,
         load_breaker=tier.load_breaker,

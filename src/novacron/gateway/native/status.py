@@ -105,13 +105,14 @@ def native_models(service: Service) -> NativeModelList:
 
 def workers(service: Service) -> tuple[Worker, ...]:
     """One per process of the engine, or one without a process if none runs; with several variants
-    one for the engine of each."""
+    those of each."""
     variants = service.client.variants
     pids: tuple[int | None, ...] = service.worker_pids() or (None,)
     if len(variants) > 1:
         return tuple(
-            _worker(f"{variant.name}-rank-0", 0, variant, variant.engine_pid)
+            _worker(f"{variant.name}-rank-{rank}", rank, variant, pid)
             for variant in variants
+            for rank, pid in enumerate((variant.engine_pid, *variant.rank_pids))
         )
     return tuple(
         _worker(f"replica-0-rank-{rank}", rank, variants[0], pid) for rank, pid in enumerate(pids)
@@ -152,7 +153,7 @@ def health_report(service: Service) -> HealthReport:
         critical.append("The engine has ended and will not come back.")
     elif state is not EngineState.READY:
         engine = "degraded"
-        warnings.append(f"The engine is {state.value}; new requests are refused.")
+        warnings.append(f"The engine is {state.value}; nothing new is computed for now.")
     for variant in service.client.variants[1:]:
         if variant.state is not EngineState.READY:
             warnings.append(

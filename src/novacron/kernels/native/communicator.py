@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -59,6 +60,10 @@ class NativeCommunicator:
             )
             for partials_RPD in areas.partials_2RPD
         )
+
+    def begin_anew(self) -> None:
+        """Take the first place of partial sums next, as every rank does then."""
+        self._turn = 0
 
     def row_product(
         self, product: object, x: Tensor, bias: Tensor | None, add_to: Tensor | None
@@ -133,13 +138,19 @@ class NativeRankLink:
     def __init__(self, communicator: NativeCommunicator, group: RankGroup) -> None:
         self.communicator = communicator
         self._group = group
+        self.give_up, self.reset = group.give_up, group.reset
 
     @property
     def loss(self) -> str | None:
         return self._group.loss
 
-    def give_up(self) -> None:
-        self._group.give_up()
+    @property
+    def late_rank(self) -> int | None:
+        return self._group.late_rank
+
+    def begin_anew(self, meeting_point: Path) -> None:
+        self._group.begin_anew()
+        self.communicator.begin_anew()
 
 
 @dataclass(frozen=True)
@@ -159,7 +170,9 @@ class NativeRanks:
             "logits": ((size.max_tokens, size.vocab_size), torch.float32),
         }
 
-    def join(self, rank: int, num_ranks: int, memory: Mapping[str, Tensor]) -> NativeRankLink:
-        group = RankGroup(self.context, memory["group"], rank, num_ranks)
+    def join(
+        self, rank: int, num_ranks: int, memory: Mapping[str, Tensor], patience_s: float
+    ) -> NativeRankLink:
+        group = RankGroup(self.context, memory["group"], rank, num_ranks, patience_s=patience_s)
         areas = SharedAreas(memory["partials"], memory["embedded"], memory["logits"])
         return NativeRankLink(NativeCommunicator(self.context, group, areas), group)

@@ -31,7 +31,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 11
+_ABI_VERSION = 12
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -55,7 +55,7 @@ class NativeUnavailable(Exception):
     """Why there are no native kernels here, as a sentence."""
 
 
-class GroupLost(Exception):
+class GroupLost(ConnectionError):
     """An operation that ranks do together did not succeed: RankGroup.loss tells why."""
 
 
@@ -83,7 +83,8 @@ class LinearCall(Call):
         *((name, c_void_p) for name in ("x", "weights", "bias", "residual", "out")),
         *((name, c_int64) for name in ("rows", "outputs", "inputs")),
         *((name, c_int64) for name in ("x_stride", "residual_stride", "out_stride")),
-        *((name, c_int32) for name in ("type", "out_type", "weight_type", "group", "segments")),
+        *((name, c_int32) for name in ("type", "out_type", "weight_type")),
+        *((name, c_int32) for name in ("group", "input_group", "segments")),
     )
 
 
@@ -266,6 +267,8 @@ _FUNCTIONS = {
     "novacron_join": (c_void_p, (c_void_p, c_int32, c_int32, c_double)),
     "novacron_leave": (None, (c_void_p,)),
     "novacron_give_up": (None, (c_void_p,)),
+    "novacron_begin_anew": (None, (c_void_p,)),
+    "novacron_reset": (None, (c_void_p,)),
     "novacron_loss": (c_int32, (c_void_p, POINTER(c_int32))),
     **{
         name: (c_int32 if call in _CAN_FAIL else None, (c_void_p, POINTER(call)))

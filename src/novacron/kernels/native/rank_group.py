@@ -9,18 +9,18 @@ from torch import Tensor
 
 from novacron.kernels.native.library import NativeContext
 
-PATIENCE_S: Final = 30.0  # how long a rank may be late; ranks do the same amount of work
-
+_LATE: Final = 2
 _REASONS: Final = {
     1: "rank {rank} has ended",
-    2: "rank {rank} is not at the same place of the step after {patience_s:.0f} s",
+    _LATE: "rank {rank} is not at the same place of the step after {patience_s:.0f} s",
     3: "another rank has given up",
 }
 
 
 class RankGroup:
     """Rank `rank` of `size`, which meet in `memory`: shared, on CPU, of `group_bytes`, and zero
-    before the first of them is made. One that has lost a rank stays lost."""
+    before the first of them is made. One that has lost a rank stays lost until all ranks, one of
+    them perhaps a new process, `begin_anew`, and one of them makes it whole by `reset`."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class RankGroup:
         rank: int,
         size: int,
         *,
-        patience_s: float = PATIENCE_S,
+        patience_s: float,
     ) -> None:
         assert memory.nbytes >= group_bytes(context, size)
         self.rank, self.size = rank, size
@@ -48,6 +48,21 @@ class RankGroup:
         if reason == 0:
             return None
         return _REASONS[reason].format(rank=rank.value, patience_s=self._patience_s)
+
+    @property
+    def late_rank(self) -> int | None:
+        """The rank that was waited for in vain although its process has not ended."""
+        rank = c_int32()
+        reason: int = self._library.novacron_loss(self.pointer, byref(rank))
+        return rank.value if reason == _LATE else None
+
+    def begin_anew(self) -> None:
+        """Forget this rank's part in the group. Meetings fail until it is whole again."""
+        self._library.novacron_begin_anew(self.pointer)
+
+    def reset(self) -> None:
+        """Make the group whole: all ranks have begun anew, and none of them is in a meeting."""
+        self._library.novacron_reset(self.pointer)
 
     def give_up(self) -> None:
         """Have the other ranks wait for nobody. From any thread."""

@@ -43,10 +43,20 @@ class ChainedPolicy:
         return EvictionCounts(self._num_evicted, self._num_expired, self._num_regretted)
 
     def insert(self, key: BlockHash, origin: BlockOrigin, now_s: float) -> None:
-        if key in self._blocks:
-            return
-        block = Block(key, origin, stored_s=now_s, used_s=now_s)
-        self._see_regret(key, now_s, block)
+        if key not in self._blocks:
+            block = Block(key, origin, stored_s=now_s, used_s=now_s)
+            self._see_regret(key, now_s, block)
+            self._add(block, now_s)
+
+    def restore(
+        self, key: BlockHash, origin: BlockOrigin, used_s: float, num_uses: int, now_s: float
+    ) -> None:
+        """As insert, of a block that was stored before this policy began."""
+        if key not in self._blocks:
+            self._add(Block(key, origin, used_s, used_s, num_uses), now_s)
+
+    def _add(self, block: Block, now_s: float) -> None:
+        key, origin = block.key, block.origin
         parent = None if origin.parent is None else self._blocks.get(origin.parent)
         if parent is not None:
             resumed = now_s - max(parent.stored_s, parent.used_s) > _SAME_REQUEST_S
@@ -83,6 +93,10 @@ class ChainedPolicy:
                 self._order.leave(block)
             self._order.gone(block, was_evicted=False)
             self._forget(block, block.used_s)
+
+    def recall(self, key: BlockHash) -> Block | None:
+        """What is remembered of a block that has left."""
+        return self._tombstones.recall(key)
 
     def evict(self, now_s: float) -> BlockHash | None:
         block = self._order.choose(now_s, self._may_go)

@@ -24,6 +24,10 @@ class Tombstones:
         if len(self._blocks) > self._capacity:
             self._blocks.popitem(last=False)
 
+    def recall(self, key: BlockHash) -> Block | None:
+        """It is remembered further."""
+        return self._blocks.get(key)
+
     def take(self, key: BlockHash) -> Block | None:
         """That of the block, which is remembered no longer."""
         return self._blocks.pop(key, None)

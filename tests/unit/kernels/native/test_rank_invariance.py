@@ -21,6 +21,7 @@ HELD_AS = [
     pytest.param(torch.float32, Quantization(8, 32), id="int8-float32"),
     pytest.param(torch.bfloat16, Quantization(8, 64), id="int8"),
     pytest.param(torch.bfloat16, Quantization(4, 32), id="int4"),
+    pytest.param(torch.bfloat16, Quantization(4, 32, sharing=4), id="int4-shared"),
     pytest.param(torch.bfloat16, FLOAT8, id="fp8"),
 ]
 INPUTS, OUTPUTS = 1024, 70

@@ -15,6 +15,14 @@ ALL = [FLOAT8, *(Quantization(bits, size) for bits in (8, 4) for size in (32, 64
 DTYPES = [torch.float32, torch.bfloat16]
 # Outputs and inputs: whole panels and groups, parts of either, less than a vector.
 SIZES = [(64, 256), (70, 33), (129, 420), (3, 1)]
+# Groups that share the scale of their inputs: whole spans of them in each quarter of the inputs.
+SHARED = [
+    (Quantization(4, 32, sharing=4), 70, 512),
+    (Quantization(4, 32, sharing=4), 3, 1536),
+    (Quantization(4, 32, sharing=2), 129, 768),
+    (Quantization(4, 64, sharing=2), 70, 1536),
+    (Quantization(8, 32, sharing=4), 70, 512),
+]
 # One tile of rows and parts of it, several tiles, more than a block.
 ROWS = [1, 2, 3, 4, 5, 6, 7, 13, 48, 61]
 
@@ -24,10 +32,11 @@ def make(outputs: int, inputs: int, dtype: torch.dtype) -> tuple[torch.Tensor, t
     return torch.randn(outputs, inputs).to(dtype), torch.randn(max(ROWS), inputs).to(dtype)
 
 
-@pytest.mark.parametrize("quantization", ALL)
-@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+@pytest.mark.parametrize(
+    ("quantization", "outputs", "inputs"), [(q, *s) for q in ALL for s in SIZES] + SHARED
+)
 def test_products_are_those_of_torch(
-    context: NativeContext, outputs: int, inputs: int, quantization: Quantization
+    context: NativeContext, quantization: Quantization, outputs: int, inputs: int
 ) -> None:
     for dtype in DTYPES:
         weight, x = make(outputs, inputs, dtype)
@@ -52,14 +61,16 @@ def test_weights_are_rounded_as_by_torch(
         assert torch.equal(NativeLinear(context, weight, quantization).rows(indices), expected)
 
 
-@pytest.mark.parametrize("quantization", [INT8, INT4, FLOAT8])
-@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+@pytest.mark.parametrize(
+    ("quantization", "outputs", "inputs"),
+    [(q, *s) for q in (INT8, INT4, FLOAT8) for s in SIZES] + SHARED,
+)
 def test_a_row_does_not_depend_on_the_others(
     contexts: Callable[..., NativeContext],
     level: str,
+    quantization: Quantization,
     outputs: int,
     inputs: int,
-    quantization: Quantization,
 ) -> None:
     weight, x = make(outputs, inputs, torch.bfloat16)
     linear = NativeLinear(contexts(level), weight, quantization)

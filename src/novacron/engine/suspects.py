@@ -1,0 +1,102 @@
+"""Suspects: which call, if any, kills the engines that it runs on. Pure; for RecoveringClient.
+
+Most deaths have nothing to do with what ran. So after a death everybody goes on. Whoever dies again
+without having got anywhere in between is a suspect; suspects are tried one at a time, and nobody
+else starts meanwhile. Who then gets somewhere is cleared. Who takes the engine along twice, alone
+and from the same place, is guilty: tokens are the same in every life, so what kills at a place does
+so whenever it is reached, and what comes from outside hardly hits one place of one call twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+PROOF_TOKENS: Final = 16  # more than an engine has computed and not yet told of, as a rule
+_SAME_PLACE_TOKENS: Final = 2
+_MOST_DEATHS: Final = 2
+
+Tokens = Mapping[str, int]  # of the requests of a call that have not ended, by id
+
+
+@dataclass(slots=True)
+class _Record:
+    """`num_deaths` of each request are those since it last got somewhere, `places` the tokens that
+    it had at the last one. `num_alone`: deaths of the call alone, from the same place."""
+
+    places: dict[str, int] = field(default_factory=dict)
+    num_deaths: dict[str, int] = field(default_factory=dict)
+    num_alone: int = 0
+    deaths_at_start: int = 0
+    is_unjudged: bool = False
+
+
+class Suspects:
+    """The calls of one client, by any name that is unique among them.
+
+    A call starts, and then either dies with its engine, or ends. Deaths of several calls belong
+    together if they come before the first of them is judged.
+    """
+
+    def __init__(self) -> None:
+        self._num_deaths = 0
+        self._records: dict[str, _Record] = {}
+        self._suspects: dict[str, None] = {}  # in order of suspicion
+
+    @property
+    def is_anyone(self) -> bool:
+        """Whether somebody is suspected: then only `may_start` says who may."""
+        return bool(self._suspects)
+
+    def may_start(self, call: str) -> bool:
+        """Everybody, or the suspect whose turn it is."""
+        return not self._suspects or next(iter(self._suspects)) == call
+
+    def is_suspect(self, call: str) -> bool:
+        return call in self._suspects
+
+    def start(self, call: str) -> None:
+        """It is given to an engine."""
+        record = self._records.setdefault(call, _Record())
+        record.deaths_at_start = self._num_deaths
+
+    def see_death(self, call: str, tokens: Tokens) -> None:
+        """It ran on an engine that has died. `tokens` are those that had come by then."""
+        record = self._records[call]
+        self._num_deaths += 1
+        advances = {name: num - record.places.get(name, 0) for name, num in tokens.items()}
+        if min(advances.values(), default=0) >= _SAME_PLACE_TOKENS:
+            record.num_alone = 0
+        for name, num in tokens.items():
+            got_somewhere = advances[name] >= PROOF_TOKENS
+            earlier = 0 if got_somewhere else record.num_deaths.get(name, 0)
+            record.num_deaths[name] = earlier + 1
+            record.places[name] = max(num, record.places.get(name, 0))
+        record.is_unjudged = True
+        if max((record.num_deaths[name] for name in tokens), default=0) >= _MOST_DEATHS:
+            self._suspects[call] = None
+
+    def judge(self, call: str) -> bool:
+        """Whether it is guilty of the death it saw last. To be asked before it starts again, and
+        once all who died with it have been seen to."""
+        record = self._records.get(call)
+        if record is None or not record.is_unjudged:
+            return False
+        record.is_unjudged = False
+        if self._num_deaths - record.deaths_at_start == 1:
+            record.num_alone += 1
+        return record.num_alone >= _MOST_DEATHS
+
+    def is_cleared_by(self, call: str, tokens: Tokens) -> bool:
+        """Whether what a suspect has got by now proves that it did not kill."""
+        places = self._records[call].places
+        return all(num - places.get(name, 0) >= PROOF_TOKENS for name, num in tokens.items())
+
+    def forget(self, call: str) -> bool:
+        """It is cleared, has ended, or is not wanted any more. Whether others may start now."""
+        self._records.pop(call, None)
+        if call not in self._suspects:
+            return False
+        del self._suspects[call]
+        return True

@@ -1,0 +1,139 @@
+"""Upkeep: what is done about tiers beside storing and loading, in small pieces, when there is time.
+
+Blocks that left RAM go on to the disk that lacks them. A few places of a full RAM tier are made
+free ahead of need, so that a step which has to store a block at once finds one. After a start RAM
+is filled with what was used most, in pauses. And the machine's
+memory and disk are looked at: where they run out, tiers stop growing, and RAM is given back.
+Called by the thread that stores, so steps wait for none of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from novacron.kv_tiers.demotion import Demotion
+from novacron.kv_tiers.eviction.pressure import SCARCITY, Action, Pressure, actions_at
+from novacron.kv_tiers.tier import Bytes, Put, Record
+from novacron.kv_tiers.warm_start import WarmStart
+from novacron.records.block import BlockHash
+
+_LOOK_EVERY_S: Final = 1.0
+_DEMOTED_AT_ONCE: Final = 8
+_GIVEN_BACK_AT_ONCE: Final = 64
+
+
+class GrowingTier(Protocol):
+    """A tier whose growth can be held."""
+
+    may_grow: bool
+
+
+class RamArena(GrowingTier, Protocol):
+    """What is asked of a RAM tier here. Both return the blocks that left."""
+
+    def make_free(self) -> Sequence[BlockHash]: ...
+    def give_back(self, count: int) -> Sequence[BlockHash]: ...
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A tier and its place among all: `fraction_used` is of what it is made of. `arenas` are those
+    of its levels in RAM, `growing` all that can be held."""
+
+    place: int
+    kind: str
+    fraction_used: Callable[[], float]
+    growing: Sequence[GrowingTier] = ()
+    arenas: Sequence[RamArena] = ()
+
+
+class Desk(Protocol):
+    """Whoever does the work: stores, tells what has left, and what is under pressure."""
+
+    def put(self, place: int, records: Sequence[Record]) -> Put: ...
+    def tell_left(self, place: int, keys: Sequence[BlockHash]) -> None: ...
+    def tell_pressure(self, place: int, level: Pressure) -> None: ...
+    def count(self, place: int, **more: int) -> None: ...
+    def get(
+        self, place: int, keys: Sequence[BlockHash], into: Sequence[Bytes]
+    ) -> Sequence[bool]: ...
+
+
+class Upkeep:
+    """`demotion` goes to the tier `demote_to`. `stores_less` and `holds_prefetch` are what the
+    pressure asks of others."""
+
+    def __init__(
+        self,
+        watched: Sequence[Watched] = (),
+        demotion: Demotion | None = None,
+        demote_to: int | None = None,
+        *,
+        warm_start: WarmStart | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watched = tuple(watched)
+        self._demotion = demotion if demote_to is not None else None
+        self._demote_to = demote_to
+        self._warm_start = warm_start
+        self._clock = clock
+        self._levels: dict[int, Pressure] = {one.place: "low" for one in watched}
+        self._next_look_s = float("-inf")
+        self.stores_less = False
+        self.holds_prefetch = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is to be done before `patience_s` has passed."""
+        if self._demotion or (self._warm_start is not None and not self._warm_start.is_over):
+            return False
+        return not self._watched or self._clock() < self._next_look_s
+
+    @property
+    def patience_s(self) -> float | None:
+        """None: until something else is."""
+        return max(0.0, self._next_look_s - self._clock()) if self._watched else None
+
+    def work(self, desk: Desk, *, is_paused: bool) -> None:
+        """One piece of it. `is_paused`: the engine has nothing to do."""
+        warm = self._warm_start
+        if warm is not None and is_paused and warm.is_time and not self.holds_prefetch:
+            desk.count(warm.target, num_warmed=warm.work(desk))
+        if self._demotion is not None and self._demote_to is not None and self._demotion:
+            records = self._demotion.take(_DEMOTED_AT_ONCE)
+            put = desk.put(self._demote_to, records)
+            desk.count(self._demote_to, num_demoted=len(put.stored))
+        for one in self._watched:
+            for arena in one.arenas:
+                desk.tell_left(one.place, arena.make_free())
+        if self._clock() >= self._next_look_s:
+            self._next_look_s = self._clock() + _LOOK_EVERY_S
+            self._look(desk)
+
+    def see_used(self, desk: Desk, keys: Sequence[BlockHash]) -> None:
+        """Requests found these."""
+        if self._warm_start is not None:
+            count = self._warm_start.see_used(keys)
+            if count:
+                desk.count(self._warm_start.target, num_warm_used=count)
+
+    def _look(self, desk: Desk) -> None:
+        wanted: set[Action] = set()
+        for one in self._watched:
+            was = self._levels[one.place]
+            level = SCARCITY[one.kind].level(one.fraction_used(), was)
+            actions = actions_at(one.kind, level)
+            wanted |= actions
+            for tier in one.growing:
+                tier.may_grow = "no growth" not in actions
+            if "give back" in actions:
+                for arena in one.arenas:
+                    desk.tell_left(one.place, arena.give_back(_GIVEN_BACK_AT_ONCE))
+            if level != was:
+                self._levels[one.place] = level
+                desk.tell_pressure(one.place, level)
+        self.stores_less = "store less" in wanted
+        self.holds_prefetch = "no prefetch" in wanted

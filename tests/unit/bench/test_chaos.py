@@ -1,0 +1,208 @@
+"""The chaos harness sees what it is there to see: answers that are lost, repeated or different."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from novacron.bench import chaos as chaos_module
+from novacron.bench import faults
+from novacron.bench.chaos import Chaos
+from novacron.bench.chaos_calls import KINDS, Answer, compare, count, make_calls, read_answer
+from novacron.bench.faults import Injector, Kind
+from novacron.bench.http_client import Exchange, HttpClient
+from novacron.bench.scenario import ChaosScenario
+from novacron.config.server import ServerConfig
+from novacron.engine.client import EngineState
+from novacron.engine.recovering_client import RecoveringClient
+from novacron.errors import ConfigError, RequestFailed
+from novacron.gateway.app import build_app
+from novacron.testing.fake_engine_client import FakeEngineClient, fake_tokenizer
+from novacron.testing.serving import serving
+
+
+def exchange(*events: Any, status: int = 200, error: str | None = None) -> Exchange:
+    chunks = [
+        (float(place), b"data: %b\n\n" % json.dumps(one).encode())
+        for place, one in enumerate(events)
+    ]
+    return Exchange(0.0, 9.0, status, chunks, error)
+
+
+def piece(text: str, end: str | None = None, index: int = 0) -> dict[str, Any]:
+    return {"choices": [{"index": index, "delta": {"content": text}, "finish_reason": end}]}
+
+
+def usage(num_tokens: int) -> dict[str, Any]:
+    return {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": num_tokens}}
+
+
+WHOLE = exchange(piece("one "), piece("two "), piece("three", "stop"), usage(3))
+
+
+def test_how_an_answer_was_cut_does_not_count() -> None:
+    other = exchange(piece("one two three", "stop"), usage(3))
+    assert compare(read_answer(WHOLE), read_answer(other)) == "same"
+
+
+@pytest.mark.parametrize(
+    ("other", "outcome"),
+    [
+        (exchange(piece("one "), piece("four", "stop"), usage(3)), "differing"),
+        (exchange(piece("one two three", "length"), usage(3)), "differing"),
+        (exchange(piece("one one two three", "stop"), usage(4)), "duplicated"),
+        (exchange(piece("one two three")), "lost"),
+        (exchange(piece("one "), {"error": {"message": "gone"}}), "lost"),
+        (exchange(status=503), "lost"),
+        (exchange(piece("one two three", "stop"), error="the server closed"), "lost"),
+        (Exchange(0.0, 1.0, 200, [(0.0, b"data: {not json}\n\n")]), "lost"),
+        (exchange(piece("one two three", "stop"), piece("two", "stop", 1), usage(3)), "differing"),
+    ],
+)
+def test_whatever_a_client_would_notice_is_noticed(other: Exchange, outcome: str) -> None:
+    assert compare(read_answer(WHOLE), read_answer(other)) == outcome
+
+
+def test_tools_logprobs_and_vectors_are_compared_as_well() -> None:
+    def tool(*parts: str, value: float = -0.5, vector: float = 1.0) -> Answer:
+        calls = [
+            {"choices": [{"index": 0, "delta": {"tool_calls": [
+                {"index": 0, "id": f"drawn-{parts}", "function": {"arguments": part}}
+            ]}, "logprobs": {"content": [{"token": part, "logprob": value}]}}]}
+            for part in parts
+        ]  # fmt: skip
+        end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+        return read_answer(exchange(*calls, end, {"data": [{"embedding": [vector]}]}))
+
+    assert compare(tool("a", "b"), tool("a", "b")) == "same"
+    assert compare(tool("a", "b"), tool("a", "c")) == "differing"
+    assert compare(tool("a", "b"), tool("a", "b", value=-0.25)) == "differing"
+    assert compare(tool("a", "b"), tool("a", "b", vector=2.0)) == "differing"
+    assert count(["same", "lost", "same"]) == {
+        "same": 2, "lost": 1, "duplicated": 0, "differing": 0,
+    }  # fmt: skip
+
+
+def test_calls_are_of_all_kinds_and_the_same_for_the_same_seed() -> None:
+    calls = make_calls(20, 100, seed=5)
+    assert {call.kind for call in calls} == set(KINDS)
+    assert calls == make_calls(20, 100, seed=5)
+    assert calls != make_calls(20, 100, seed=6)
+    assert {call.kind for call in make_calls(4, 100, 5, ("chat", "whole"))} == {"chat", "whole"}
+
+
+class Process:
+    """A victim that notes what it was sent."""
+
+    def __init__(self) -> None:
+        self.signals: list[signal.Signals] = []
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+
+
+class Victims(faults.Victims):
+    def __init__(self, num_ranks: int) -> None:
+        self.engine = Process()
+        self.rank_processes = [Process() for _ in range(num_ranks)]
+
+    def engines(self) -> list[Any]:
+        return [self.engine]
+
+    def ranks(self) -> list[Any]:
+        return list(self.rank_processes)
+
+
+async def test_each_kind_of_fault_strikes_as_it_says() -> None:
+    victims, waited = Victims(1), []
+
+    async def until_loading() -> None:
+        waited.append(len(victims.engine.signals))
+
+    kinds: tuple[Kind, ...] = ("kill", "stop", "kill twice", "kill rank", "stop rank")
+    injector = Injector(victims, kinds, 0, until_loading)
+    injector.check()
+    for _ in kinds:
+        await injector.strike()
+    kill, stop = signal.SIGKILL, signal.SIGSTOP
+    assert victims.engine.signals == [kill, stop, kill, kill]
+    assert waited == [3]
+    assert victims.rank_processes[0].signals == [kill, stop]
+    assert [fault.kind for fault in injector.faults] == list(kinds)
+    with pytest.raises(ConfigError, match="tensor_parallel_size"):
+        Injector(Victims(0), kinds, 0, until_loading).check()
+
+
+def test_a_fault_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigError, match="earthquake"):
+        Chaos(HttpClient("x"), "m", 1, ChaosScenario(faults=("earthquake",)))
+
+
+SCENARIO = ChaosScenario(num_faults=2, num_streams=6, max_tokens=60, longest_delay=0.0)
+
+
+class Engine:
+    """A server whose engine recites and, when it is struck, dies and comes back."""
+
+    def __init__(self, client: FakeEngineClient) -> None:
+        self.client = client
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.client.die()
+        asyncio.get_running_loop().call_later(0.1, self.client.enter, EngineState.READY)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[FakeEngineClient]:
+    client = FakeEngineClient(
+        fake_tokenizer(tmp_path), reply=lambda request: "tell me more " * 9, step_s=0.01
+    )
+    yield client
+    await client.close()
+
+
+async def run_chaos(
+    engine: FakeEngineClient, recovery_timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> chaos_module.Found:
+    monkeypatch.setattr(Victims, "engines", lambda self: [Engine(engine)])
+    monkeypatch.setattr(chaos_module, "Victims", lambda pid: Victims(0))
+    client = RecoveringClient(engine, timeout_s=recovery_timeout, most_waiting=32)
+    app = build_app(client, ServerConfig(), model_names=("fake",))
+    async with serving(app) as url:
+        http = HttpClient(url)
+        try:
+            return await Chaos(http, "fake", 0, SCENARIO).run()
+        finally:
+            http.close()
+
+
+async def test_a_server_that_recovers_passes(
+    engine: FakeEngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await run_chaos(engine, 60.0, monkeypatch)
+    assert found.unexpected == []
+    assert count(found.outcomes)["same"] == len(found.outcomes) >= SCENARIO.num_streams
+    assert [fault.kind for fault in found.faults] == ["kill", "stop"]
+    assert sum(map(len, found.pauses_s.values())) > 0
+
+
+async def test_a_server_that_does_not_recover_fails(
+    engine: FakeEngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await run_chaos(engine, 0.0, monkeypatch)
+    assert count(found.outcomes)["lost"] > 0
+    assert all("lost" in line for line in found.unexpected)
+
+
+async def test_a_server_that_fails_by_itself_is_not_blamed_on_faults(
+    engine: FakeEngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.fail_with = "no"
+    with pytest.raises(RequestFailed, match="Without faults"):
+        await run_chaos(engine, 60.0, monkeypatch)
