@@ -57,8 +57,8 @@ struct PackCall {
 // y[m][n] = sum_k x[m][k] * w[n][k] (+ bias[n]) (+ residual[m][n]); `residual` may be `out`.
 // `weights` comes from novacron_pack, whose `weight_type` and `group` are repeated here; x, bias and
 // residual are of `type`. With weights in kInt8 or kInt4, x is rounded to int8 with a scale for each
-// `input_group` of a row: a group, or 2 or 4 of them that are at most 128 inputs, if a segment has
-// nothing but whole ones; those in kFloat8 are widened to `type`, and the sum of a group is scaled. The sum
+// `input_group` of a row: a group, or in kInt4 2 or 4 of them that are at most 128 inputs, if a segment
+// has nothing but whole ones; those in kFloat8 are widened to `type`, and the sum of a group is scaled. The sum
 // over k is made of `segments` sums (1, 2 or 4) of equal length that are added as a tree, so that ranks
 // which hold some of them can agree.
 struct LinearCall {

@@ -83,6 +83,8 @@ RankGroup::~RankGroup() {
 
 bool RankGroup::wait() {
   if (loss_ != kNotLost) return false;
+  // Turns of a group that was lost may be higher than those of one that begins anew.
+  if (header_->is_lost.load(std::memory_order_relaxed) != 0) return lose(kGivenUp, rank_);
   Slot& own = slots_[rank_];
   const uint32_t turn = ++turn_;
   own.turn.store(turn);

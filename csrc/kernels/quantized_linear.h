@@ -47,6 +47,7 @@ struct Count {
 
 struct Int8Weights {
   static constexpr int kOffset = 128;
+  static constexpr bool kCanShare = false;  // the scale of inputs, with neighbouring groups
   static constexpr int kCellsPerWord = 1;
   static NOVACRON_INLINE Words cell(Words words, int) { return words; }
 };
@@ -54,6 +55,7 @@ struct Int8Weights {
 // Two neighbouring cells to a word, the second in the upper halves of its bytes.
 struct Int4Weights {
   static constexpr int kOffset = 8;
+  static constexpr bool kCanShare = true;
   static constexpr int kCellsPerWord = 2;
   static NOVACRON_INLINE Words cell(Words words, int part) {
     return (part == 0 ? words : words >> 4) & 0x0f0f0f0fu;
@@ -63,6 +65,12 @@ struct Int4Weights {
 template <class Weights, int kCells>
 constexpr int64_t bytes_of_group() {
   return kScaleBytes + kCells * kPanel * kCellBytes / Weights::kCellsPerWord;
+}
+
+// Whether few rows should go through a group as it comes from memory, in one pass.
+template <class Weights, int kCells, int kSharing>
+constexpr bool is_large_group() {
+  return kSharing == 1 && bytes_of_group<Weights, kCells>() > kRoundedChunkBytes / 2;
 }
 
 // Where the groups of a panel lie that a tile of rows is multiplied with.
@@ -113,6 +121,13 @@ NOVACRON_UNROLL
 // lies ahead group after group; more, in one pass; or more than that.
 enum class Crowd { kTile, kFew, kMany };
 
+// Whether a tile of a crowd can have so many rows, so that only such code is made.
+constexpr bool is_tile_of(Crowd crowd, int rows) {
+  if (crowd == Crowd::kTile) return true;
+  return rows >= kRoundedTileRows / 2 &&
+         (crowd == Crowd::kMany || rows <= kMostRowsInOnePass / 2);
+}
+
 // Adds the products of a chunk to the sums of kRows rows, with kVectors vectors of outputs from
 // `lane` on.
 template <class Weights, int kCells, int kSharing, Crowd kCrowd, int kRows, int kVectors>
@@ -156,8 +171,7 @@ NOVACRON_UNROLL
 // rows, a large group should be gone through as it comes from memory, in one pass.
 template <class Weights, int kCells, int kSharing, Crowd kCrowd, int kRows>
 void add_groups_of_rows(const RoundedRows& x, int64_t row, const Chunk& chunk, float* sums) {
-  constexpr bool kInOnePass = kCrowd != Crowd::kMany && kSharing == 1 &&
-                              bytes_of_group<Weights, kCells>() > kRoundedChunkBytes / 2;
+  constexpr bool kInOnePass = kCrowd != Crowd::kMany && is_large_group<Weights, kCells, kSharing>();
   constexpr bool kIsWide = kRows == 1 || (kLanes == 16 && (kRows == 2 || kInOnePass));
   constexpr int kVectors = kIsWide ? 4 : 2;
   for (int64_t lane = 0; lane < kPanel; lane += kVectors * kLanes) {
@@ -170,7 +184,9 @@ void add_groups_of_some_rows(int64_t rows, const RoundedRows& x, int64_t row, co
                              float* sums) {
   const auto add = [&](auto count) {
     constexpr int kRows = decltype(count)::value;
-    add_groups_of_rows<Weights, kCells, kSharing, kCrowd, kRows>(x, row, chunk, sums);
+    if constexpr (is_tile_of(kCrowd, kRows)) {
+      add_groups_of_rows<Weights, kCells, kSharing, kCrowd, kRows>(x, row, chunk, sums);
+    }
   };
   switch (rows) {
     case 1: return add(Count<1>{});
@@ -193,9 +209,11 @@ void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_
   const int64_t tiles = divide_up(rows, kRoundedTileRows);
   const int64_t step =
       kSharing * (tiles == 1 ? 1 : larger(1, kRoundedChunkBytes / (kSharing * kGroupBytes)));
+  constexpr Crowd kFew =
+      is_large_group<Weights, kCells, kSharing>() ? Crowd::kFew : Crowd::kMany;
   const auto add = tiles == 1 ? add_groups_of_some_rows<Weights, kCells, kSharing, Crowd::kTile>
                    : rows <= kMostRowsInOnePass
-                       ? add_groups_of_some_rows<Weights, kCells, kSharing, Crowd::kFew>
+                       ? add_groups_of_some_rows<Weights, kCells, kSharing, kFew>
                        : add_groups_of_some_rows<Weights, kCells, kSharing, Crowd::kMany>;
   const int64_t shares = x.groups / kSharing;
   for (int segment = 0; segment < call.segments; ++segment) {
@@ -315,14 +333,14 @@ void rounded_linear_of(ThreadPool& pool, const LinearCall& call) {
       multiply_rounded_block<Weights, kCells, kSharing, Element, Out>(call, x, panel, first_row);
     });
   };
+  if constexpr (Weights::kCanShare) {
+    if (cells_per_group == 8 && sharing == 4) return multiply_all(Count<8>{}, Count<4>{});
+    if (cells_per_group == 8 && sharing == 2) return multiply_all(Count<8>{}, Count<2>{});
+    if (cells_per_group == 16 && sharing == 2) return multiply_all(Count<16>{}, Count<2>{});
+  }
   switch (cells_per_group) {
-    case 8:
-      return sharing == 4   ? multiply_all(Count<8>{}, Count<4>{})
-             : sharing == 2 ? multiply_all(Count<8>{}, Count<2>{})
-                            : multiply_all(Count<8>{}, Count<1>{});
-    case 16:
-      return sharing == 2 ? multiply_all(Count<16>{}, Count<2>{})
-                          : multiply_all(Count<16>{}, Count<1>{});
+    case 8: return multiply_all(Count<8>{}, Count<1>{});
+    case 16: return multiply_all(Count<16>{}, Count<1>{});
     default: return multiply_all(Count<32>{}, Count<1>{});
   }
 }

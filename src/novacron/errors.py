@@ -131,16 +131,19 @@ class NotReady(NovaCronError):
 class EngineDead(NovaCronError):
     """The engine process ended while it worked on the request.
 
-    `has_run`: not False unless it is known that the request never got there.
+    `has_run`: not False unless it is known that the request never got there. `was_killed`: from
+    outside, as far as the exit code tells; it did not crash by itself.
     """
 
     retryable = True
     retry_after_s = 1.0
     has_run = True
+    was_killed = False
 
-    def __init__(self, message: str, *, has_run: bool = True) -> None:
+    def __init__(self, message: str, *, has_run: bool = True, was_killed: bool = False) -> None:
         super().__init__(message)
         self.has_run = has_run
+        self.was_killed = was_killed
 
 
 class PoisonousRequest(NovaCronError):

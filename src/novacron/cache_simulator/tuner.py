@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from novacron.cache_simulator.replay import Costs, Outcome, TierConfig, replay
+from novacron.cache_simulator.compression import FIGURES, Level
+from novacron.cache_simulator.replay import Costs, Outcome, PrefetchConfig, TierConfig, replay
 from novacron.cache_simulator.trace import Trace
 from novacron.errors import ConfigError
 from novacron.kv_tiers.eviction.choice import PolicyConfig, PolicyName
@@ -23,7 +24,10 @@ from novacron.kv_tiers.eviction.cost import CostConfig
 from novacron.kv_tiers.eviction.score import Weights
 
 _FEWEST_REQUESTS: Final = 200  # of a part that says anything
-_SEARCHED: Final[tuple[PolicyName, ...]] = ("lru", "lfu", "arc", "cost", "learned")
+_SEARCHED: Final[tuple[PolicyName, ...]] = ("lru", "lfu", "arc", "cost", "ttl", "learned")
+_TTLS_S: Final = (300, 900, 1800, 3600, 3 * 3600, 12 * 3600, 24 * 3600)
+_PREFETCH_SHARE: Final = 8  # of RAM, one part in so many is the buffer, as the server's is
+_TRY_PREFETCH: Final = 0.3
 _LEAST_SHARE: Final = 0.25  # of what a tier may take
 _AS_GOOD: Final = 0.002  # of the best score
 _WEIGHTS: Final = ("temporal", "frequency", "prediction", "recompute", "context")
@@ -35,6 +39,7 @@ class Limits:
 
     ram_bytes: int
     disk_bytes: int
+    levels: tuple[Level, ...] = ("raw",)  # that the model is known to bear
     margin: float = 0.02  # of the score
     target_hit_rate: float = 1.0  # end early if it is reached
 
@@ -48,20 +53,31 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A candidate. 0 bytes: the tier is off."""
+    """A candidate. 0 bytes: the tier is off. With prefetch an eighth of RAM is its buffer."""
 
     ram_bytes: int
     disk_bytes: int
     policy: PolicyConfig
+    ram_level: Level = "raw"
+    disk_level: Level = "raw"
+    prefetch: bool = False
+
+    @property
+    def prefetch_bytes(self) -> int:
+        return self.ram_bytes // _PREFETCH_SHARE if self.prefetch and self.disk_bytes else 0
 
     def tiers(self, ram_bytes_per_s: float, disk_bytes_per_s: float) -> list[TierConfig]:
-        both = (
-            ("ram", self.ram_bytes, self.policy, ram_bytes_per_s),
-            ("disk", self.disk_bytes, PolicyConfig(name="lru"), disk_bytes_per_s),
+        """Both have the policy, as the server's do."""
+        of_ram = self.ram_bytes - self.prefetch_bytes
+        both: tuple[tuple[str, int, float, Level], ...] = (
+            ("ram", of_ram, ram_bytes_per_s, self.ram_level),
+            ("disk", self.disk_bytes, disk_bytes_per_s, self.disk_level),
         )
         return [
-            TierConfig(kind=kind, capacity_bytes=size, policy=policy, bytes_per_s=speed)
-            for kind, size, policy, speed in both
+            TierConfig(
+                kind=kind, capacity_bytes=size, policy=self.policy, bytes_per_s=speed, level=level
+            )
+            for kind, size, speed, level in both
             if size > 0
         ]
 
@@ -110,7 +126,12 @@ def tune(
         raise ConfigError("The current tiers cannot hold a block of the trace: give them more.")
 
     def try_on(part: Trace, settings: Settings) -> Outcome:
-        return replay(part, settings.tiers(ram_bytes_per_s, disk_bytes_per_s), costs)
+        prefetch = None
+        if settings.prefetch_bytes:
+            prefetch = PrefetchConfig(
+                buffer_bytes=settings.prefetch_bytes, load_bytes_per_s=ram_bytes_per_s
+            )
+        return replay(part, settings.tiers(ram_bytes_per_s, disk_bytes_per_s), costs, prefetch)
 
     return _halve(trace, candidates, current, limits, try_on)
 
@@ -133,9 +154,11 @@ def check_limits(settings: Settings, limits: Limits) -> None:
 
 def is_usable(settings: Settings, limits: Limits, block_bytes: int) -> bool:
     """Whether it keeps to the limits, and no tier is too small for a block."""
-    sizes = (settings.ram_bytes, settings.disk_bytes)
     within = settings.ram_bytes <= limits.ram_bytes and settings.disk_bytes <= limits.disk_bytes
-    return within and any(sizes) and all(size == 0 or size >= block_bytes for size in sizes)
+    is_known = {settings.ram_level, settings.disk_level} <= {"raw", *limits.levels}
+    sizes = (settings.ram_bytes - settings.prefetch_bytes, settings.disk_bytes)
+    fits = all(size == 0 or size >= block_bytes for size in sizes)
+    return within and is_known and any(sizes) and fits
 
 
 def _halve(
@@ -196,7 +219,11 @@ def _first_candidates(current: Settings, limits: Limits) -> list[Settings]:
     """The limits themselves, and the current sizes with each policy."""
     full = replace(current, ram_bytes=limits.ram_bytes, disk_bytes=limits.disk_bytes)
     policies = [PolicyConfig(name=name) for name in _SEARCHED]
-    return [full, *(replace(full, policy=policy) for policy in policies)]
+    coarsest = max(limits.levels, key=lambda level: FIGURES[level].ratio)
+    others = [replace(full, prefetch=True)] if full.ram_bytes and full.disk_bytes else []
+    if coarsest != "raw":
+        others.append(replace(full, ram_level=coarsest, disk_level=coarsest))
+    return [full, *(replace(full, policy=policy) for policy in policies), *others]
 
 
 def _draw(rng: random.Random, limits: Limits, block_bytes: int) -> Settings:
@@ -205,10 +232,15 @@ def _draw(rng: random.Random, limits: Limits, block_bytes: int) -> Settings:
     if name == "cost":
         weights = Weights(size=0.0, **{key: round(rng.random(), 2) for key in _WEIGHTS})
         policy = replace(policy, cost=CostConfig(weights=weights))
+    elif name == "ttl":
+        policy = replace(policy, ttl_s=float(rng.choice(_TTLS_S)))
     return Settings(
         ram_bytes=_draw_size(rng, limits.ram_bytes, block_bytes),
         disk_bytes=_draw_size(rng, limits.disk_bytes, block_bytes),
         policy=policy,
+        ram_level=rng.choice(limits.levels),
+        disk_level=rng.choice(limits.levels),
+        prefetch=rng.random() < _TRY_PREFETCH,
     )
 
 

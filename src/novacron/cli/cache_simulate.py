@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from novacron.cache_simulator.belady import best_hit_rate
-from novacron.cache_simulator.replay import Outcome, TierConfig, replay
+from novacron.cache_simulator.compression import FIGURES, Level
+from novacron.cache_simulator.replay import Outcome, PrefetchConfig, TierConfig, replay
 from novacron.cli.cache_options import SIZE, costs_of, read, trace_options
 from novacron.cli.wording import size
 from novacron.errors import ConfigError
@@ -29,10 +30,17 @@ _SPEEDS = {"device": 1e12, "ram": 8e9, "disk": 1e9}  # bytes a second
 @click.option("--disk", type=SIZE, default="0", help="Disk tier. [default: none]")
 @click.option(
     "--policy", type=click.Choice(POLICY_NAMES), default="learned", show_default=True,
-    help="Which blocks leave RAM first. Device and disk: used longest ago.",
+    help="Which blocks leave RAM and disk first. Device: used longest ago.",
 )  # fmt: skip
 @click.option("--ttl", default=3600.0, show_default=True, help="Seconds, for ttl.")
 @click.option("--weights", default="", help="For cost: temporal=0.5,prediction=0.5.")
+@click.option(
+    "--ram-compression", type=click.Choice(list(FIGURES)), default="raw", show_default=True
+)
+@click.option(
+    "--disk-compression", type=click.Choice(list(FIGURES)), default="raw", show_default=True
+)
+@click.option("--prefetch", is_flag=True, help="Sessions that are due come to an eighth of RAM.")
 @click.option("--compare", is_flag=True, help="Every policy; with RAM alone Belady's optimum, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def simulate(
@@ -47,6 +55,9 @@ def simulate(
     policy: PolicyName,
     ttl: float,
     weights: str,
+    ram_compression: Level,
+    disk_compression: Level,
+    prefetch: bool,
     compare: bool,
     as_json: bool,
 ) -> None:
@@ -61,6 +72,10 @@ def simulate(
     sizes = {"device": device, "ram": ram, "disk": disk}
     if not any(sizes.values()):
         raise ConfigError("There is no tier: give --device, --ram or --disk.")
+    levels = {"ram": ram_compression, "disk": disk_compression}
+    ahead = PrefetchConfig(buffer_bytes=ram // 8) if prefetch and ram and disk else None
+    if ahead is not None:
+        sizes["ram"] -= ahead.buffer_bytes
     outcomes: dict[str, Outcome] = {}
     for name in POLICY_NAMES if compare else (policy,):
         chosen = PolicyConfig(name=name, ttl_s=ttl, cost=cost)
@@ -68,13 +83,14 @@ def simulate(
             TierConfig(
                 kind=kind,
                 capacity_bytes=taken,
-                policy=chosen if kind == "ram" else PolicyConfig(name="lru"),
+                policy=PolicyConfig(name="lru") if kind == "device" else chosen,
                 bytes_per_s=_SPEEDS[kind],
+                level=levels.get(kind, "raw"),
             )
             for kind, taken in sizes.items()
             if taken > 0
         ]
-        outcomes[name] = replay(trace, tiers, costs)
+        outcomes[name] = replay(trace, tiers, costs, ahead)
     best = None
     if compare and not device and not disk:
         best = best_hit_rate(trace, ram // (trace.block_tokens * bytes_per_token))
@@ -85,6 +101,9 @@ def simulate(
     Console().print(_table(outcomes))
     if best is not None:
         click.echo(f"Belady's optimum, which knows the future: {best:.1%} of prompt tokens")
+    for tried, outcome in outcomes.items():
+        if outcome.prefetch_used is not None:
+            click.echo(f"{tried}: {outcome.prefetch_used:.1%} of what was fetched ahead was used")
     some = next(iter(outcomes.values()))
     click.echo(f"{some.num_requests} requests, {some.prompt_tokens} prompt tokens")
 

@@ -8,10 +8,12 @@ from typing import Any
 import click
 import yaml
 
+from novacron.cache_simulator.compression import FIGURES, Level
 from novacron.cache_simulator.tuner import Limits, Settings, Tuned
 from novacron.cache_simulator.tuner import tune as search
 from novacron.cli.cache_options import SIZE, costs_of, read, trace_options
 from novacron.config.quantities import format_bytes
+from novacron.errors import ConfigError
 from novacron.kv_tiers.eviction.choice import POLICY_NAMES, PolicyConfig, PolicyName
 
 
@@ -25,6 +27,12 @@ from novacron.kv_tiers.eviction.choice import POLICY_NAMES, PolicyConfig, Policy
     "--current-policy", type=click.Choice(POLICY_NAMES), default="lru", show_default=True,
     help="Policy in effect.",
 )  # fmt: skip
+@click.option(
+    "--levels",
+    default="raw",
+    show_default=True,
+    help="Levels of compression that your model bears: raw,int8. See novacron bench kv-codecs.",
+)
 @click.option("--budget", default=24, show_default=True, help="Candidates to start with.")
 @click.option("--margin", default=0.02, show_default=True, help="Least gain worth a change.")
 @click.option("--target", default=1.0, show_default=True, help="Hit rate to stop at.")
@@ -41,6 +49,7 @@ def tune(
     current_ram: int | None,
     current_disk: int | None,
     current_policy: PolicyName,
+    levels: str,
     budget: int,
     margin: float,
     target: float,
@@ -57,7 +66,13 @@ def tune(
         disk_bytes=disk if current_disk is None else current_disk,
         policy=PolicyConfig(name=current_policy),
     )
-    limits = Limits(ram_bytes=ram, disk_bytes=disk, margin=margin, target_hit_rate=target)
+    limits = Limits(
+        ram_bytes=ram,
+        disk_bytes=disk,
+        levels=_levels(levels),
+        margin=margin,
+        target_hit_rate=target,
+    )
     found = search(
         read(trace_file, limit),
         current,
@@ -83,9 +98,36 @@ def settings_file(settings: Settings) -> str:
     ram["policy"] = settings.policy.name
     if settings.policy.name == "cost":
         ram["weights"] = str(settings.policy.cost.weights)
+    if settings.policy.name == "ttl":
+        ram["ttl"] = settings.policy.ttl_s
     disk = {"kind": "disk", "size": format_bytes(settings.disk_bytes)}
+    for tier, level in ((ram, settings.ram_level), (disk, settings.disk_level)):
+        if level != "raw":
+            tier["compression"] = level
     sizes = ((ram, settings.ram_bytes), (disk, settings.disk_bytes))
-    return yaml.safe_dump({"kv_tiers": [tier for tier, taken in sizes if taken]}, sort_keys=False)
+    told: dict[str, Any] = {"kv_tiers": [tier for tier, taken in sizes if taken]}
+    if settings.prefetch_bytes:
+        told["kv_prefetch"] = "adaptive"
+    return yaml.safe_dump(told, sort_keys=False)
+
+
+def _levels(text: str) -> tuple[Level, ...]:
+    """Raises ConfigError."""
+    known: dict[str, Level] = {level: level for level in FIGURES}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or not set(names) <= known.keys():
+        raise ConfigError(f"--levels is '{text}': give some of {', '.join(known)}.")
+    return tuple(dict.fromkeys(known[name] for name in names))
+
+
+def _with(settings: Settings) -> str:
+    """What stands beside sizes."""
+    parts: list[str] = [settings.policy.name]
+    if settings.policy.name == "ttl":
+        parts.append(f"{settings.policy.ttl_s:.0f} s")
+    if settings.prefetch_bytes:
+        parts.append("prefetch")
+    return " ".join(parts)
 
 
 def _summary(found: Tuned) -> str:
@@ -95,8 +137,8 @@ def _summary(found: Tuned) -> str:
     )
     lines = [
         f"{name}: {outcome.hit_rate:.1%} of prompt tokens found, {1000 * outcome.saved_s:.0f} ms "
-        f"saved a request (ram {format_bytes(settings.ram_bytes)} {settings.policy.name}, "
-        f"disk {format_bytes(settings.disk_bytes)})"
+        f"saved a request (ram {format_bytes(settings.ram_bytes)} {settings.ram_level}, "
+        f"disk {format_bytes(settings.disk_bytes)} {settings.disk_level}, {_with(settings)})"
         for name, settings, outcome in parts
     ]
     ending = ", ended early at the target" if found.ended_early else ""

@@ -208,6 +208,9 @@ class CacheConfig:
         "with the policy cost: what each factor counts, as temporal=0.5,prediction=0.5, of "
         "temporal, frequency, prediction, size, recompute and context; empty: its own",
     )
+    kv_eviction_ttl: float = setting(
+        3600.0, "with the policy ttl: how long a KV block stays after its last use", unit="s"
+    )
     kv_disk_size: int | None = setting(
         None,
         "most bytes on disk for KV blocks, which a later start finds again; 0: none; empty: 20Gi, "
@@ -228,6 +231,11 @@ class CacheConfig:
         "most bytes of KV blocks there, of one model and precision, of all servers together; "
         "empty: what the Redis server takes",
         unit="bytes",
+    )
+    kv_redis_compression: Literal["raw", "zstd", "int8", "fp8", "int8/int4", "int4"] = setting(
+        "raw",
+        "what KV blocks there are stored in; zstd loses nothing, with the others answers depend a "
+        "little on hits",
     )
     kv_redis_ttl: float = setting(
         86400.0, "how long a block stays there after its last use; 0: for ever", unit="s"
@@ -252,6 +260,9 @@ class CacheConfig:
         None,
         "most bytes of KV blocks there, of one model and precision; empty: no limit",
         unit="bytes",
+    )
+    kv_object_compression: Literal["raw", "zstd", "int8", "fp8", "int8/int4", "int4"] = setting(
+        "raw", "the same of KV blocks in the bucket"
     )
     kv_object_deadline: float = setting(
         3.0, "longest that a request waits for blocks from the bucket", unit="s"
@@ -328,6 +339,10 @@ class CacheConfig:
         require(
             self.kv_prefetch_bandwidth > 0, "kv_prefetch_bandwidth", self.kv_prefetch_bandwidth,
             "give a size such as 256Mi",
+        )  # fmt: skip
+        require(
+            self.kv_eviction_ttl > 0, "kv_eviction_ttl", self.kv_eviction_ttl,
+            "give a duration such as 1h",
         )  # fmt: skip
         for key in ("kv_pin_share", "kv_scope_share"):
             share = getattr(self, key)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 KVLevel = Literal["raw", "int8", "fp8", "int8/int4", "int4"]
+RemoteCompression = Literal["raw", "zstd", "int8", "fp8", "int8/int4", "int4"]
 KVTierProfile = Literal["lossless", "ladder"]
 KVCompression = Literal["auto", "raw", "int8", "fp8", "int8/int4", "int4"]
 
@@ -57,6 +58,10 @@ class CompressionSettings(Protocol):
     def kv_disk_compression(self) -> KVCompression: ...
     @property
     def kv_disk_max_error(self) -> float | None: ...
+    @property
+    def kv_redis_compression(self) -> RemoteCompression: ...
+    @property
+    def kv_object_compression(self) -> RemoteCompression: ...
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,21 @@ def tier_compressions(cache: CompressionSettings) -> dict[str, TierCompression]:
     }
 
 
+def lossy_level(compression: RemoteCompression) -> KVLevel:
+    """ "raw" where nothing is lost."""
+    return "raw" if compression == "zstd" else compression
+
+
 def loss_identity(cache: CompressionSettings) -> str:
     """What tells blocks that may have lost something apart from exact ones; empty if none may."""
     lossy = {kind: str(one) for kind, one in tier_compressions(cache).items() if one.level != "raw"}
+    for kind, compression in (
+        ("redis", cache.kv_redis_compression),
+        ("object", cache.kv_object_compression),
+    ):
+        level = lossy_level(compression)
+        if level != "raw":
+            lossy[kind] = str(TierCompression(level, MOST_ERROR[level]))
     return ", ".join(f"{kind} tier {text}" for kind, text in lossy.items())
 
 

@@ -7,8 +7,8 @@
       - {kind: object, url: s3://bucket/prefix}
 
 says the same as kv_ram_size, kv_disk_path and so on, with kv_tier_order. A kind that is not in it
-is off. The policy and weights of RAM are kv_eviction_policy and kv_eviction_weights; RAM and disk
-may have a compression and a max_error, too.
+is off. The policy, weights and ttl that stand at RAM are kv_eviction_policy and so on, which are
+those of the disk as well; RAM and disk may have a compression and a max_error, too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _KEYS: Final = {
         "size": "kv_ram_size",
         "policy": "kv_eviction_policy",
         "weights": "kv_eviction_weights",
+        "ttl": "kv_eviction_ttl",
         "compression": "kv_ram_compression",
         "max_error": "kv_ram_max_error",
     },
@@ -36,12 +37,14 @@ _KEYS: Final = {
         "url": "kv_redis_url",
         "size": "kv_redis_size",
         "ttl": "kv_redis_ttl",
+        "compression": "kv_redis_compression",
         "prefix": "kv_redis_prefix",
         "deadline": "kv_redis_deadline",
     },
     "object": {
         "url": "kv_object_url",
         "size": "kv_object_size",
+        "compression": "kv_object_compression",
         "deadline": "kv_object_deadline",
         "refresh": "kv_object_refresh",
     },

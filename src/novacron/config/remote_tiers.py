@@ -22,6 +22,10 @@ class RemoteTiers(Protocol):
     @property
     def kv_redis_url(self) -> str: ...
     @property
+    def kv_redis_compression(self) -> str: ...
+    @property
+    def kv_object_compression(self) -> str: ...
+    @property
     def kv_redis_size(self) -> int | None: ...
     @property
     def kv_redis_ttl(self) -> float: ...
@@ -73,10 +77,11 @@ def check_remote_tiers(cache: RemoteTiers) -> None:
 
 def require_extras(cache: RemoteTiers) -> None:
     """Whether what the tiers need is installed. Raises ConfigError with how to install it."""
-    for key, module, extra in (
-        ("kv_redis_url", "redis", "redis"),
-        ("kv_object_url", "obstore", "s3"),
-    ):
+    needed = [("kv_redis_url", "redis", "redis"), ("kv_object_url", "obstore", "s3")]
+    for key, extra in (("kv_redis_compression", "redis"), ("kv_object_compression", "s3")):
+        if getattr(cache, key) == "zstd":
+            needed.append((key, "zstandard", extra))
+    for key, module, extra in needed:
         if getattr(cache, key) and find_spec(module) is None:
             raise ConfigError(
                 f"{key} is set, but the Python package {module} is not installed. Install it with "

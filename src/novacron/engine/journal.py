@@ -82,10 +82,14 @@ class Journal:
         """Of the request that `output`, of the present life, is about."""
         return self._running[output.index].request.request_id
 
+    def is_over(self, output: RequestOutput) -> bool:
+        """Whether the request that `output`, of the last life, is about was aborted since."""
+        return self._running[output.index].has_ended
+
     def record(self, output: RequestOutput) -> RequestOutput:
         """Take in an output of the present life; returns it as the caller shall see it."""
         entry = self._running[output.index]
-        if self._num_lives > 1:
+        if self._num_lives > 1 or entry.place != output.index:
             output = self._as_of_one_life(entry, output)
         entry.token_ids += output.token_ids
         entry.num_prompt_logprobs += len(output.prompt_logprobs)

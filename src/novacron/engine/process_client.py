@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -355,7 +356,10 @@ class ProcessClient:
         self._deaths_in_a_row += 1
         cause = f"The engine process ended unexpectedly (exit code {exit_code})."
         logger.error("%s", cause)
-        self._fail_all(errors.EngineDead(f"{cause} The request can be sent again."))
+        was_killed = exit_code == -signal.SIGKILL
+        self._fail_all(
+            errors.EngineDead(f"{cause} The request can be sent again.", was_killed=was_killed)
+        )
         engine.close()
         if self._is_unloading:
             return
@@ -380,7 +384,7 @@ class ProcessClient:
             if engine is not self._engine or engine.closed:
                 return
             is_loading = self._state is EngineState.LOADING
-            ranks = () if is_loading or self._spec is None else self._spec.rank_pids
+            ranks = self._stats.rank_pids  # which replaces them itself where steps need them
             reason = monitor.look(engine.vital_signs(ranks), is_loading=is_loading)
             if reason is not None:
                 logger.error("the engine is given up and killed: %s", reason)

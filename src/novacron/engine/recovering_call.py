@@ -40,6 +40,11 @@ class RecoveringCall:
         return self.failure is not None
 
     @property
+    def goes_on(self) -> bool:
+        """There is something left to say."""
+        return self.has_aborted or not self.journal.has_ended
+
+    @property
     def has_aborted(self) -> bool:
         """Some of its requests have been aborted, and nobody was told yet."""
         return bool(self._aborted)
@@ -65,6 +70,11 @@ class RecoveringCall:
             self._silent_since_s = time.monotonic()
         tokens, self.trial_tokens = self.trial_tokens, None
         return self.journal.num_tokens if tokens is None else tokens
+
+    def end_trial(self) -> None:
+        """It has passed: what it got is yet to be told, and then it waits for its next life."""
+        self.trial_tokens = None
+        self.is_waiting = True
 
     def see_refusal(self, error: NovaCronError) -> None:
         """No engine took it."""

@@ -120,7 +120,7 @@ class RecoveringClient:
     async def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
         call = self._open(requests)
         try:
-            while not call.journal.has_ended:
+            while call.goes_on:
                 if call.was_accepted or self._is_restarting or self._suspects.is_anyone:
                     await self._room.wait(call)
                 if call.has_aborted:
@@ -130,7 +130,8 @@ class RecoveringClient:
                 try:
                     if self._suspects.is_suspect(call.name):
                         for output in await self._try(call):
-                            yield call.record(output)
+                            if not call.journal.is_over(output):
+                                yield call.record(output)
                         continue
                     self._suspects.start(call.name)
                     life = self._client.generate(call.begin_life())
@@ -232,7 +233,7 @@ class RecoveringClient:
                     del tokens[request_id]
                 if self._suspects.is_cleared_by(call.name, tokens):
                     break
-        call.trial_tokens = None
+        call.end_trial()
         self._forget_suspicion(call)
         return outputs
 
@@ -245,7 +246,8 @@ class RecoveringClient:
         if not (self._timeout_s and is_up and may_wait):
             raise error
         if isinstance(error, errors.EngineDead) and error.has_run:
-            self._suspects.see_death(call.name, call.see_death(error))
+            tokens = call.see_death(error)
+            self._suspects.see_death(call.name, tokens, was_killed=error.was_killed)
         else:
             call.see_refusal(error)
 

@@ -2,9 +2,10 @@
 
 Most deaths have nothing to do with what ran. So after a death everybody goes on. Whoever dies again
 without having got anywhere in between is a suspect; suspects are tried one at a time, and nobody
-else starts meanwhile. Who then gets somewhere is cleared. Who takes the engine along twice, alone
-and from the same place, is guilty: tokens are the same in every life, so what kills at a place does
-so whenever it is reached, and what comes from outside hardly hits one place of one call twice.
+else starts meanwhile. Who then gets somewhere is cleared. Who takes the engine along twice in a
+row, alone and at the same place, is guilty: tokens are the same in every life, so what kills at a
+place does so whenever it is reached, and what comes from outside hardly hits one place twice. An
+engine that was killed did not crash, which points to the outside: then it takes a third time.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ from typing import Final
 PROOF_TOKENS: Final = 16  # more than an engine has computed and not yet told of, as a rule
 _SAME_PLACE_TOKENS: Final = 2
 _MOST_DEATHS: Final = 2
+_MOST_CRASHES_ALONE: Final = 2
+_MOST_KILLS_ALONE: Final = 3
 
 Tokens = Mapping[str, int]  # of the requests of a call that have not ended, by id
 
 
 @dataclass(slots=True)
 class _Record:
-    """`num_deaths` of each request are those since it last got somewhere, `places` the tokens that
-    it had at the last one. `num_alone`: deaths of the call alone, from the same place."""
+    """`num_deaths` of each request are those since it last got somewhere, `places` the most tokens
+    that it had at one. `last_place`: the tokens at the last death; `alone_place`: at the last one
+    of the call alone; `num_alone`: how many of those there were in a row, at that place."""
 
     places: dict[str, int] = field(default_factory=dict)
     num_deaths: dict[str, int] = field(default_factory=dict)
+    last_place: Tokens = field(default_factory=dict)
+    alone_place: Tokens = field(default_factory=dict)
     num_alone: int = 0
+    was_killed: bool = False  # the last time
     deaths_at_start: int = 0
     is_unjudged: bool = False
 
@@ -61,18 +68,17 @@ class Suspects:
         record = self._records.setdefault(call, _Record())
         record.deaths_at_start = self._num_deaths
 
-    def see_death(self, call: str, tokens: Tokens) -> None:
+    def see_death(self, call: str, tokens: Tokens, *, was_killed: bool = False) -> None:
         """It ran on an engine that has died. `tokens` are those that had come by then."""
         record = self._records[call]
         self._num_deaths += 1
-        advances = {name: num - record.places.get(name, 0) for name, num in tokens.items()}
-        if min(advances.values(), default=0) >= _SAME_PLACE_TOKENS:
-            record.num_alone = 0
         for name, num in tokens.items():
-            got_somewhere = advances[name] >= PROOF_TOKENS
-            earlier = 0 if got_somewhere else record.num_deaths.get(name, 0)
-            record.num_deaths[name] = earlier + 1
-            record.places[name] = max(num, record.places.get(name, 0))
+            place = record.places.get(name, 0)
+            got_somewhere = num - place >= PROOF_TOKENS
+            record.num_deaths[name] = 1 + (0 if got_somewhere else record.num_deaths.get(name, 0))
+            record.places[name] = max(num, place)
+        record.last_place = dict(tokens)
+        record.was_killed = was_killed
         record.is_unjudged = True
         if max((record.num_deaths[name] for name in tokens), default=0) >= _MOST_DEATHS:
             self._suspects[call] = None
@@ -84,9 +90,17 @@ class Suspects:
         if record is None or not record.is_unjudged:
             return False
         record.is_unjudged = False
-        if self._num_deaths - record.deaths_at_start == 1:
-            record.num_alone += 1
-        return record.num_alone >= _MOST_DEATHS
+        if self._num_deaths - record.deaths_at_start != 1:  # others died with it
+            return False
+        before, record.alone_place = record.alone_place, record.last_place
+        is_same_place = any(
+            abs(num - before[name]) <= _SAME_PLACE_TOKENS
+            for name, num in record.last_place.items()
+            if name in before
+        )
+        record.num_alone = record.num_alone + 1 if is_same_place else 1
+        most = _MOST_KILLS_ALONE if record.was_killed else _MOST_CRASHES_ALONE
+        return record.num_alone >= most
 
     def is_cleared_by(self, call: str, tokens: Tokens) -> bool:
         """Whether what a suspect has got by now proves that it did not kill."""

@@ -161,7 +161,7 @@ def prefetch_bytes(cache: CacheConfig, of_ram: int, record_bytes: int) -> int:
 
 def _policy_of(cache: CacheConfig) -> PolicyConfig:
     if not cache.kv_eviction_weights:
-        return PolicyConfig(name=cache.kv_eviction_policy)
+        return PolicyConfig(name=cache.kv_eviction_policy, ttl_s=cache.kv_eviction_ttl)
     if cache.kv_eviction_policy != "cost":
         raise ConfigError(
             f"kv_eviction_weights is for the policy cost, but kv_eviction_policy is "

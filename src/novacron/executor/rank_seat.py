@@ -64,16 +64,15 @@ class RankSeat:
         """Until the process that holds the seat has its part of the model. Who takes longer than
         `patience_s` is replaced. Raises EngineDead, also if it has read other files than those of
         `digest`; and RankRefused."""
-        while self._ready is not self._holder:
-            holder = self._holder
+        while (holder := self._holder) is not self._ready:
             try:
                 answer = holder.connection.receive(patience_s)
             except EOFError:
-                self.kill()
+                self._replace(holder)
                 continue
             except TimeoutError:
                 logger.error("Rank %d does not load its part, and is replaced.", self.rank)
-                self.kill()
+                self._replace(holder)
                 continue
             match answer:
                 case RankFailed(kind, message):
@@ -84,19 +83,25 @@ class RankSeat:
                         "changed since."
                     )
             self._ready = holder
+            self._forget_predecessors(holder)
 
     def send(self, message: ToRank) -> None:
-        """Raises ConnectionError."""
-        self._holder.connection.send(message)
+        """To the process that was ready last. Raises ConnectionError if it is gone."""
+        assert self._ready is not None
+        self._ready.connection.send(message)
 
     def receive(self, patience_s: float) -> FromRank:
-        """Raises EOFError if the process is gone, and TimeoutError."""
-        return self._holder.connection.receive(patience_s)
+        """From it. Raises EOFError if it is gone, and TimeoutError."""
+        assert self._ready is not None
+        return self._ready.connection.receive(patience_s)
 
     def kill(self) -> None:
-        """End the process, whatever it does, if it has not ended yet, and wait for its successor.
-        Raises EngineDead."""
-        holder = self._holder
+        """End it, whatever it does, if it has not ended yet, and wait for its successor. Raises
+        EngineDead."""
+        assert self._ready is not None
+        self._replace(self._ready)
+
+    def _replace(self, holder: _Holder) -> None:
         holder.process.kill()
         with self._changed:
             self._changed.wait_for(
@@ -104,6 +109,13 @@ class RankSeat:
             )
             if self._loss is not None:
                 raise EngineDead(self._loss)
+
+    def _forget_predecessors(self, holder: _Holder) -> None:
+        with self._changed:
+            stale = [one for one in self._stale if one is not holder.connection]
+            self._stale = [one for one in self._stale if one is holder.connection]
+        for connection in stale:
+            connection.close()
 
     def see_step(self) -> None:
         """The process has computed one with the others."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import psutil
 
 from novacron.config.engine import CacheConfig, ModelConfig
@@ -16,7 +17,7 @@ from novacron.config.kv_compression import TierCompression, levels_from, tier_co
 from novacron.config.remote_tiers import tier_order
 from novacron.executor.local_tiers import LocalTiers, OpenedTier
 from novacron.executor.memory_plan import size_text
-from novacron.executor.remote_tiers import open_remote_tiers
+from novacron.executor.remote_tiers import RemoteTiers
 from novacron.executor.tier_shelves import CodecOf
 from novacron.executor.tier_upkeep import make_upkeep
 from novacron.kernels.native.block_copies import NativeCopies
@@ -78,8 +79,9 @@ def open_tiers(
             block_size=memory.block_size,
         )
         for level in levels_from(compressions["disk"].level):
-            _write_label(folder, identity_in(identity, level), label)
-    for spec, remote in open_remote_tiers(cache, size, identity):
+            of_level = msgspec.structs.replace(label, level=level, whole=identity.hex())
+            _write_label(folder, identity_in(identity, level), of_level)
+    for spec, remote in RemoteTiers(cache, size, identity, codec_of).open():
         opened[spec.kind] = OpenedTier(spec, remote)
     if not opened:
         return None

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import blake3
 import msgspec
@@ -184,7 +185,21 @@ class CompressedTier:
             )
 
 
+class HasTotals(Protocol):
+    @property
+    def totals(self) -> CodecTotals | None: ...
+
+
+@runtime_checkable
+class PacksRecords(Protocol):
+    """A tier that makes something of each record by itself (packing.py)."""
+
+    packing: HasTotals
+
+
 def codec_totals(tier: KVTier) -> CodecTotals | None:
     """What a tier that compresses has done; None for any other."""
     inner = tier.inner if isinstance(tier, GuardedTier) else tier
+    if isinstance(inner, PacksRecords):
+        return inner.packing.totals
     return inner.totals if isinstance(inner, CompressedTier) else None

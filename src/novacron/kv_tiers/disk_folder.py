@@ -55,6 +55,13 @@ class FoundModel:
         return "unknown" if self.identity is None else self.identity.hex()[:12]
 
     @property
+    def pins_identity(self) -> bytes | None:
+        """That of the blocks before they were compressed."""
+        if self.identity is None or self.label is None:
+            return self.identity
+        return self.label.identity_of_pins(self.identity)
+
+    @property
     def num_blocks(self) -> int:
         return sum(len(one.keys) for one in self.segments)
 
@@ -93,7 +100,9 @@ def models_in(folder: Path) -> list[FoundModel]:
             one = _read(path)
             identity = None if one.shape is None else one.shape.identity
             if identity is not None and identity not in pinned:
-                pins = PinFile(folder, identity).read()
+                label = read_label(folder, identity)
+                of_pins = identity if label is None else label.identity_of_pins(identity)
+                pins = PinFile(folder, of_pins).read()
                 pinned[identity] = frozenset(key for pin in pins for key in pin.keys)
                 num_pins[identity] = len(pins)
             found.setdefault(identity, []).append(_with_pins(one, pinned.get(identity or b"")))

@@ -11,12 +11,23 @@ import msgspec
 
 
 class ModelLabel(msgspec.Struct, frozen=True, kw_only=True):
-    """`model` is its folder's or file's name, `kv_identity` the precisions and layout of blocks."""
+    """`model` is its folder's or file's name, `kv_identity` the precisions and layout of blocks.
+    Where they are compressed, `level` is that of the files, and `whole` the identity of the blocks
+    (hexadecimal), by which pins name them."""
 
     model: str
     model_version: str
     kv_identity: str
     block_size: int
+    level: str = "raw"
+    whole: str = ""
+
+    def identity_of_pins(self, identity: bytes) -> bytes:
+        """`identity` is that of the files."""
+        try:
+            return bytes.fromhex(self.whole) or identity
+        except ValueError:
+            return identity
 
 
 def write_label(folder: Path, identity: bytes, label: ModelLabel) -> None:

@@ -1,6 +1,7 @@
 """ObjectTier: records in a bucket of an object store, to archive them or to move them elsewhere.
 
-The records of one `put` become one object, whose name is their keys: PREFIX/IDENTITY/KEY.KEY.KEY.
+The records of one `put` become one object, whose name is their keys: PREFIX/IDENTITY/KEY.KEY.KEY,
+with ~LENGTH (hexadecimal) behind each that is packed.
 So a listing of names is the whole index, requests are few, and an object is never changed: it is
 there as it was put, or it is not. What others put since is seen at the next `refresh`.
 
@@ -15,30 +16,40 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-import numpy as np
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
+from novacron.kv_tiers.packing import Packing, Whole
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
 _MOST_OBJECTS: Final = 100_000  # of a listing: what lies beyond them is not found
 _SAID: Final = "object store"  # what messages begin with
 _SEPARATOR: Final = "."
+_LENGTH: Final = "~"  # of a record, behind its key, where it is packed
 _KEY_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class _Object:
+    """`ends` are those of its records, one after the other."""
+
     path: str
     keys: tuple[BlockHash, ...]
+    ends: tuple[int, ...]
+
+    def span(self, place: int) -> tuple[int, int]:
+        """Start and length of a record."""
+        start = self.ends[place - 1] if place else 0
+        return start, self.ends[place] - start
 
 
 class ObjectTier:
@@ -57,9 +68,11 @@ class ObjectTier:
         identity: bytes,
         capacity_bytes: int,
         timeout_s: float,
+        packing: Packing | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
         self._record_bytes = record_bytes
+        self.packing: Packing = packing or Whole()
         self._capacity_bytes = capacity_bytes
         self._folder = identity.hex()
         remote = not url.startswith(("file:", "memory:"))
@@ -103,9 +116,9 @@ class ObjectTier:
             self._objects.clear()
             self._place_of.clear()
             for _, path, size in sorted(listed[:_MOST_OBJECTS]):
-                keys = _keys_of(path)
-                if keys and size == len(keys) * self._record_bytes:
-                    self._take_in(_Object(path, keys))
+                one = _object_of(path, self._record_bytes)
+                if one is not None and size == one.ends[-1]:
+                    self._take_in(one)
             self._used_bytes = sum(size for _, _, size in listed)
 
     def put(self, records: Sequence[Record]) -> Put:
@@ -113,14 +126,16 @@ class ObjectTier:
             new = {r.key: r.data for r in records if r.key not in self._place_of}
         dropped: list[BlockHash] = []
         if new:
-            path = f"{self._folder}/{_SEPARATOR.join(map(_text_of, new))}"
-            size = len(new) * self._record_bytes
+            packed = {key: self.packing.pack(key, data) for key, data in new.items()}
+            names = (self._name(key, len(data)) for key, data in packed.items())
+            path = f"{self._folder}/{_SEPARATOR.join(names)}"
+            ends = tuple(itertools.accumulate(map(len, packed.values())))
             with _as_os_errors():
-                dropped = self._make_room(size)
-                obstore.put(self._store, path, b"".join(data.data for data in new.values()))
+                dropped = self._make_room(ends[-1])
+                obstore.put(self._store, path, b"".join(packed.values()))
             with self._lock:
-                self._take_in(_Object(path, tuple(new)))
-                self._used_bytes += size
+                self._take_in(_Object(path, tuple(new), ends))
+                self._used_bytes += ends[-1]
         with self._lock:
             return Put.of([record.key for record in records], dropped, self._place_of)
 
@@ -139,9 +154,7 @@ class ObjectTier:
                 self._forget(one)
                 continue
             for (_, index), data in zip(places, part, strict=True):
-                found[index] = len(data) == len(into[index])
-                if found[index]:
-                    np.copyto(into[index], np.frombuffer(data, np.uint8))
+                found[index] = self.packing.unpack(keys[index], memoryview(data), into[index])
         return found
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
@@ -165,14 +178,19 @@ class ObjectTier:
             self._objects.clear()
             self._place_of.clear()
 
+    def _name(self, key: BlockHash, length: int) -> str:
+        """Records that are as long as any say no length."""
+        text = _text_of(key)
+        return text if length == self._record_bytes else f"{text}{_LENGTH}{length:x}"
+
     def _reach(self) -> None:
         with _as_os_errors():
             next(iter(obstore.list(self._store, self._folder + "/", chunk_size=1)), None)
 
     async def _get_all(self, wanted: dict[_Object, list[tuple[int, int]]]) -> list[Any]:
         async def get(one: _Object, places: list[tuple[int, int]]) -> Any:
-            starts = [place * self._record_bytes for place, _ in places]
-            lengths = [self._record_bytes] * len(places)
+            spans = [one.span(place) for place, _ in places]
+            starts, lengths = [start for start, _ in spans], [length for _, length in spans]
             try:
                 return await obstore.get_ranges_async(
                     self._store, one.path, starts=starts, lengths=lengths
@@ -193,7 +211,7 @@ class ObjectTier:
                 if excess <= 0:
                     break
                 oldest.append(one)
-                excess -= len(one.keys) * self._record_bytes
+                excess -= one.ends[-1]
         if excess > 0:
             raise OSError(f"{_SAID}: the limit is less than what is to be put at once")
         return self._remove(oldest) if oldest else []
@@ -207,7 +225,7 @@ class ObjectTier:
         with self._lock:
             if self._objects.pop(one.path, None) is None:
                 return []
-            self._used_bytes -= len(one.keys) * self._record_bytes
+            self._used_bytes -= one.ends[-1]
             mine = [key for key in one.keys if self._place_of.get(key, (None,))[0] is one]
             for key in mine:
                 del self._place_of[key]
@@ -223,14 +241,19 @@ def _text_of(key: BlockHash) -> str:
     return base64.urlsafe_b64encode(key).decode().rstrip("=")
 
 
-def _keys_of(path: str) -> tuple[BlockHash, ...]:
-    """Those that a path names; none if it is not one of ours."""
-    names = path.rpartition("/")[2].split(_SEPARATOR)
+def _object_of(path: str, record_bytes: int) -> _Object | None:
+    """What a path names; None if it is not one of ours."""
+    keys, lengths = [], []
     try:
-        keys = tuple(BlockHash(base64.b64decode(f"{name}==", b"-_", True)) for name in names)
+        for name in path.rpartition("/")[2].split(_SEPARATOR):
+            text, has_length, length = name.partition(_LENGTH)
+            keys.append(BlockHash(base64.b64decode(f"{text}==", b"-_", True)))
+            lengths.append(int(length, 16) if has_length else record_bytes)
     except (binascii.Error, ValueError):
-        return ()
-    return keys if all(len(key) == _KEY_BYTES for key in keys) else ()
+        return None
+    if not all(len(key) == _KEY_BYTES for key in keys) or min(lengths) < 0:
+        return None
+    return _Object(path, tuple(keys), tuple(itertools.accumulate(lengths)))
 
 
 @contextlib.contextmanager

@@ -14,11 +14,11 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import numpy as np
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from novacron.kv_tiers.packing import Packing, Whole
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
@@ -83,7 +83,8 @@ return redis.call('ZCARD', used)
 
 class RedisTier:
     """Records of one identity, at most `capacity_bytes` of them (0: as much as the server takes),
-    each for `ttl_s` after its last use (0: for ever). Implements SharedTier.
+    each for `ttl_s` after its last use (0: for ever). Implements SharedTier. Records count as
+    whole ones whatever `packing` makes of them, so with one they take less than is counted.
 
     Nothing is asked of the server before the first call, so it need not be there yet. `timeout_s`
     is for each answer, and for a connection. Raises ValueError if the URL is not one of Redis.
@@ -99,8 +100,10 @@ class RedisTier:
         ttl_s: float,
         namespace: str,
         timeout_s: float,
+        packing: Packing | None = None,
     ) -> None:
         self._record_bytes = record_bytes
+        self.packing: Packing = packing or Whole()
         self._most_records = capacity_bytes // record_bytes
         assert capacity_bytes == 0 or self._most_records > 0, "no room for one record"
         self._ttl_ms = round(ttl_s * 1000)
@@ -145,7 +148,7 @@ class RedisTier:
             limits = (self._ttl_ms, self._most_records)
             transaction.eval(_MAKE_ROOM, 1, self._used, self._prefix, *limits, *names)
             for name, record in zip(names, records, strict=True):
-                data: Any = record.data.data
+                data = self.packing.pack(record.key, record.data)
                 transaction.set(self._prefix + name, data, px=self._ttl_ms or None)
             [(self._num_records, dropped), *_] = transaction.execute()
         return [BlockHash(bytes.fromhex(name.decode())) for name in dropped]
@@ -156,10 +159,8 @@ class RedisTier:
         with _as_os_errors():
             values: Any = self._client.mget([self._prefix + key.hex() for key in keys])
         found = []
-        for value, buffer in zip(values, into, strict=True):
-            found.append(value is not None and len(value) == len(buffer))
-            if found[-1]:
-                np.copyto(buffer, np.frombuffer(value, np.uint8))
+        for key, value, buffer in zip(keys, values, into, strict=True):
+            found.append(value is not None and self.packing.unpack(key, value, buffer))
         return found
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:

@@ -7,19 +7,28 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from click.testing import Result
 
+from novacron.config.kv_compression import levels_from
+from novacron.kv_tiers.codecs.codec import make_codec
+from novacron.kv_tiers.compressed_tier import CompressedTier, Shelf, identity_in
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.model_label import ModelLabel, write_label
 from novacron.kv_tiers.pin_file import PinFile
 from novacron.kv_tiers.pins import PinnedPrefix
+from novacron.kv_tiers.record import block_of, record_bytes, seal
 from novacron.kv_tiers.segment import SegmentShape
+from novacron.kv_tiers.tier import Record
+from novacron.testing.kv_layouts import make_block, make_layout
 from novacron.testing.kv_records import IDENTITY, RECORD_BYTES, key_of, make_record, put
 
 LIMIT = 64 * 1024 * 8
 PLACES = SegmentShape.within(LIMIT // 8, RECORD_BYTES, IDENTITY).num_places
 OTHER = b"another-identity"
+LAYOUT = make_layout(num_layers=1, num_heads=1, num_tokens=8, head_dim=16)
 Novacron = Callable[..., Result]
 
 
@@ -40,6 +49,37 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def compressed(tmp_path: Path) -> Path:
+    """A tier in int8 whose third blocks are kept as they are, and a pin of the first two."""
+    label = ModelLabel(model="small", model_version="v", kv_identity="float32 x", block_size=8)
+    shelves = []
+    for level in levels_from("int8"):
+        codec = make_codec(level, LAYOUT)
+        identity = identity_in(IDENTITY, level)
+        tier = DiskTier(tmp_path, LIMIT, record_bytes(codec.encoded_bytes), identity)
+        shelves.append(Shelf(codec, tier))
+        write_label(
+            tmp_path, identity, msgspec.structs.replace(label, level=level, whole=IDENTITY.hex())
+        )
+    whole = CompressedTier(shelves, IDENTITY, 0.3, is_one_place=True)
+    records = []
+    for number in range(9):
+        data = np.empty(record_bytes(LAYOUT.block_bytes), np.uint8)
+        block = make_block(LAYOUT, number)
+        if number % 3 == 2:
+            block.view(np.float32)[0] = np.inf
+        block_of(data)[:] = block
+        seal(data, IDENTITY, key_of(number))
+        records.append(Record(key_of(number), data))
+    whole.put(records)
+    whole.close()
+    PinFile(tmp_path, IDENTITY).write(
+        (PinnedPrefix(name="p", keys=(key_of(0), key_of(1)), num_tokens=16),)
+    )
+    return tmp_path
+
+
 def at(folder: Path) -> tuple[str, str]:
     return ("--kv-disk-path", str(folder))
 
@@ -57,6 +97,42 @@ def test_ls_lists_models_the_last_used_first(novacron: Novacron, folder: Path) -
     lines = novacron("cache", "ls", *at(folder)).output.splitlines()
     assert lines[0].split() == ["MODEL", "KV", "BLOCKS", "FILES", "SIZE", "USED", "PINS"]
     assert lines[1].split()[:4] == ["small", "int8", str(PLACES + 5), "2"]
+
+
+def test_ls_knows_levels_of_compression_and_the_pins_of_their_blocks(
+    novacron: Novacron, compressed: Path
+) -> None:
+    records = json.loads(novacron("cache", "ls", *at(compressed), "--json").output)
+    counts = {record["level"]: (record["num_blocks"], record["num_pins"]) for record in records}
+    assert counts == {"int8": (6, 1), "raw": (3, 1)}
+    lines = novacron("cache", "ls", *at(compressed)).output.splitlines()
+    assert {line.split()[1] for line in lines[1:]} == {"float32:int8", "float32"}
+
+
+def test_verify_checks_blocks_of_all_levels(novacron: Novacron, compressed: Path) -> None:
+    assert novacron("cache", "verify", *at(compressed)).exit_code == 0
+    [path] = {
+        Path(file["path"])
+        for record in json.loads(novacron("cache", "ls", *at(compressed), "--json").output)
+        for file in record["files"]
+        if record["level"] == "int8"
+    }
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # in the last place, which is empty
+    start = content.index(b"NCKVREC1")
+    content[start + 100] ^= 1
+    path.write_bytes(content)
+    assert novacron("cache", "verify", *at(compressed)).exit_code == 1
+
+
+def test_clear_leaves_compressed_files_with_pinned_blocks(
+    novacron: Novacron, compressed: Path
+) -> None:
+    assert "1 hold pinned blocks" in novacron("cache", "clear", *at(compressed), "--all").output
+    [left] = json.loads(novacron("cache", "ls", *at(compressed), "--json").output)
+    assert left["level"] == "int8"
+    assert novacron("cache", "clear", *at(compressed), "--all", "--unpin").exit_code == 0
+    assert PinFile(compressed, IDENTITY).read() == ()
 
 
 def test_stat_sums_up(novacron: Novacron, folder: Path) -> None:

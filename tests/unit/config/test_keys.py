@@ -14,10 +14,11 @@ model.tensor_parallel_size model.pipeline_parallel_size model.pipeline_steps_in_
 model.rank_timeout model.kernels model.compilation
 cache.block_size cache.kv_cache_dtype cache.kv_cache_dtype_layers cache.kv_cache_memory
 cache.gpu_memory_utilization cache.cpu_memory_utilization cache.enable_prefix_caching
-cache.kv_ram_size cache.kv_eviction_policy cache.kv_eviction_weights
+cache.kv_ram_size cache.kv_eviction_policy cache.kv_eviction_weights cache.kv_eviction_ttl
 cache.kv_disk_size cache.kv_disk_path
-cache.kv_redis_url cache.kv_redis_size cache.kv_redis_ttl cache.kv_redis_prefix
-cache.kv_redis_deadline cache.kv_object_url cache.kv_object_size cache.kv_object_deadline
+cache.kv_redis_url cache.kv_redis_size cache.kv_redis_compression cache.kv_redis_ttl
+cache.kv_redis_prefix cache.kv_redis_deadline
+cache.kv_object_url cache.kv_object_size cache.kv_object_compression cache.kv_object_deadline
 cache.kv_object_refresh cache.kv_tier_order
 cache.kv_prefetch cache.kv_prefetch_bandwidth cache.kv_trace cache.kv_pin_share cache.kv_scope_share
 cache.kv_tier_profile cache.kv_ram_compression cache.kv_ram_max_error cache.kv_disk_compression

@@ -59,6 +59,8 @@ def test_what_is_said_of_a_tier_counts_more() -> None:
         {"kv_disk_compression": "int8"},
         {"kv_ram_max_error": 0.01},
         {"kv_tier_profile": "ladder", "kv_ram_compression": "raw"},
+        {"kv_redis_compression": "int8"},
+        {"kv_object_compression": "int4"},
     ],
 )
 def test_blocks_of_other_losses_are_others(change: dict[str, Any]) -> None:
@@ -66,6 +68,10 @@ def test_blocks_of_other_losses_are_others(change: dict[str, Any]) -> None:
     first = CacheConfig(kv_ram_compression="int8")
     other = CacheConfig(**{"kv_ram_compression": "int8", **change})
     assert "" != loss_identity(first) != loss_identity(other) != ""
+
+
+def test_zstd_loses_nothing() -> None:
+    assert loss_identity(CacheConfig(kv_redis_compression="zstd")) == ""
 
 
 def test_limits_of_tiers_that_lose_nothing_do_not_matter() -> None:

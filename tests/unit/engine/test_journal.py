@@ -103,3 +103,13 @@ def test_later_lives_have_ids_of_their_own_and_the_tokens_so_far() -> None:
     assert last is not None
     assert (last.finish_reason, last.num_output_tokens) == (FinishReason.ABORT, 3)
     assert journal.has_ended
+
+
+def test_places_hold_where_a_request_was_aborted_before_the_first_life() -> None:
+    journal = Journal((request("a", 2), request("b", 2), request("c", 2)))
+    assert journal.abort("b") is not None
+    heard = [journal.record(output) for output in life(journal.remaining(), 0, 0.0)]
+    assert [(output.request_id, output.index) for output in heard] == [
+        ("a", 0), ("a", 0), ("c", 2), ("c", 2),
+    ]  # fmt: skip
+    assert journal.has_ended

@@ -122,6 +122,14 @@ def test_a_lone_call_is_guilty_at_the_second_death_in_one_place() -> None:
         assert suspects.judge("a") is guilty
 
 
+def test_an_engine_that_was_killed_takes_a_third_time_and_another_place_begins_anew() -> None:
+    suspects = Suspects()
+    for place, guilty in ((30, False), (31, False), (25, False), (25, False), (26, True)):
+        suspects.start("a")
+        suspects.see_death("a", {"r": place}, was_killed=True)
+        assert suspects.judge("a") is guilty
+
+
 def test_deaths_from_outside_under_a_call_that_gets_on_prove_nothing() -> None:
     suspects = Suspects()
     for place in range(0, 300, 3):

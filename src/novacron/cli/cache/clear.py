@@ -89,10 +89,13 @@ def chosen(
 
 
 def _forget_pins(folder: Path, found: Sequence[FoundModel], gone: Sequence[FoundSegment]) -> None:
-    """Of models of which nothing is left."""
-    for model in found:
-        if model.identity is not None and all(one in gone for one in model.segments):
-            PinFile(folder, model.identity).write(())
+    """Of models of which nothing is left, in no level."""
+    left = {
+        model.pins_identity for model in found if any(one not in gone for one in model.segments)
+    }
+    for identity in {model.pins_identity for model in found} - left:
+        if identity is not None:
+            PinFile(folder, identity).write(())
 
 
 def _clear_server(

@@ -13,6 +13,7 @@ from novacron.cli.api_client import Json
 from novacron.cli.cache.place import BASE, client_of, folder_of, folder_options, server_options
 from novacron.cli.wording import size
 from novacron.kv_tiers.disk_folder import FoundModel, models_in
+from novacron.kv_tiers.model_label import ModelLabel
 
 
 @click.command()
@@ -48,7 +49,7 @@ def model_table(models: list[FoundModel], now_s: float) -> str:
     rows = [
         (
             model.name,
-            "-" if model.label is None else model.label.kv_identity.partition(" ")[0],
+            "-" if model.label is None else _precision_of(model.label),
             str(model.num_blocks),
             str(len(model.segments)),
             size(model.file_bytes),
@@ -58,6 +59,12 @@ def model_table(models: list[FoundModel], now_s: float) -> str:
         for model in models
     ]
     return table(("MODEL", "KV", "BLOCKS", "FILES", "SIZE", "USED", "PINS"), rows)
+
+
+def _precision_of(label: ModelLabel) -> str:
+    """Of the device's blocks, and in what the files keep them."""
+    precision = label.kv_identity.partition(" ")[0]
+    return precision if label.level == "raw" else f"{precision}:{label.level}"
 
 
 def pin_table(pins: Json) -> str:
@@ -93,6 +100,7 @@ def as_record(model: FoundModel) -> dict[str, object]:
         "model": model.name,
         "model_version": None if model.label is None else model.label.model_version,
         "kv_identity": None if model.label is None else model.label.kv_identity,
+        "level": None if model.label is None else model.label.level,
         "identity": None if model.identity is None else model.identity.hex(),
         "num_blocks": model.num_blocks,
         "num_files": len(model.segments),

@@ -47,7 +47,9 @@ class NativeLinear:
         self._type = DATA_TYPES[weight_OI.dtype]
         self._weight_type, self._group = _type_and_group(self._type, quantization)
         input_group = 0 if quantization is None else quantization.input_group_size
-        assert input_group == self._group or self.shape[1] % input_group == 0, "it would be cut"
+        if input_group != self._group:
+            assert self._weight_type == INT4, "the only one whose groups may share"
+            assert self.shape[1] % input_group == 0, "none is cut"
         if packed is None and self._weight_type == FLOAT8:
             assert quantization is not None
             packed = pack_rounded(round_in_parts(weight_OI, quantization), quantization)

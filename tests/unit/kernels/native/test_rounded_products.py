@@ -21,7 +21,6 @@ SHARED = [
     (Quantization(4, 32, sharing=4), 3, 1536),
     (Quantization(4, 32, sharing=2), 129, 768),
     (Quantization(4, 64, sharing=2), 70, 1536),
-    (Quantization(8, 32, sharing=4), 70, 512),
 ]
 # One tile of rows and parts of it, several tiles, more than a block.
 ROWS = [1, 2, 3, 4, 5, 6, 7, 13, 48, 61]
