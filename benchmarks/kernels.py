@@ -128,7 +128,7 @@ def step_of(decoder: Decoder, streams: int, context: int) -> Callable[[], object
     """One decoding step of `streams` requests that have `context` tokens each."""
     device, block_size = torch.device("cpu"), 16
     per_stream = -(-(context + 1) // block_size)
-    dtype = decoder.output.matrix.weight.dtype
+    dtype = decoder.dtype
     kv_tensors = KVTensors(
         decoder.config, SINGLE, num_blocks=streams * per_stream, block_size=block_size,
         formats=plain_formats(decoder.config, dtype), device=device,

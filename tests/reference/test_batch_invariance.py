@@ -63,7 +63,7 @@ def logits(
         SINGLE,
         num_blocks=sum(counts),
         block_size=block_size,
-        formats=plain_formats(decoder.config, decoder.output.matrix.weight.dtype),
+        formats=plain_formats(decoder.config, decoder.dtype),
         device=device,
     )
     batch = InputBatch(

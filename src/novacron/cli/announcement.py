@@ -79,8 +79,9 @@ Try it:
 
 
 def _ranks(spec: ModelSpec) -> str:
-    count = spec.tensor_parallel_size
-    return "" if count == 1 else f", {count} processes for each step"
+    slices, stages = spec.tensor_parallel_size, spec.pipeline_parallel_size
+    each = "" if slices == 1 else f", {slices} processes for each layer"
+    return each if stages == 1 else f"{each}, {stages} stages"
 
 
 def _further_variants(settings: Settings) -> dict[str, str]:

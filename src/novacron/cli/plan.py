@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import click
 import msgspec
 
@@ -11,6 +13,9 @@ from novacron.config.engine import SharedDevice
 from novacron.config.load import Settings
 from novacron.config.variants import parse_variants
 from novacron.executor.memory_plan import Capacity, MemoryPlan, Neighbour
+from novacron.executor.rank_plan import RankPlan
+
+_RANK_TITLES = ("Ranks", "stage", "layers", "slice", "weights", "KV cache")
 
 
 @serving_command("model", "cache", "scheduler", "speculative")
@@ -25,16 +30,18 @@ def plan(settings: Settings, *, as_json: bool) -> None:
 
     from novacron.engine.draft_pair import find_draft_model
     from novacron.engine.model_path import resolve_model_path
-    from novacron.executor.blueprint import draw_blueprint
+    from novacron.executor.blueprint import dims_of, draw_blueprint
     from novacron.executor.device_memory import measure_device_memory
     from novacron.executor.memory_plan import plan_memory
     from novacron.executor.neighbours import draw_neighbours
     from novacron.executor.parallel_limits import refuse_with_ranks
+    from novacron.executor.rank_plan import plan_ranks
 
     path = resolve_model_path(engine.model.model)
-    if engine.model.tensor_parallel_size > 1:
+    dims = dims_of(engine.model)
+    if dims.num_ranks > 1:
         refuse_with_ranks(engine)
-    blueprint = draw_blueprint(engine.model, path, 1).of_rank(0, engine.model.tensor_parallel_size)
+    blueprint = draw_blueprint(engine.model, path, 1).of_rank(0, dims)
     draft_path = find_draft_model(engine, path)
     draft = None if draft_path is None else blueprint.of_draft(draft_path)
     shared = SharedDevice(others=parse_variants(engine.model.variants))
@@ -51,16 +58,19 @@ def plan(settings: Settings, *, as_json: bool) -> None:
         ),
         num_replicas=engine.model.data_parallel_size,
     )
+    ranks = plan_ranks(blueprint, engine.cache, found.num_blocks)
     if as_json:
-        text = msgspec.json.encode({**msgspec.to_builtins(found), "fits": found.fits})
+        text = msgspec.json.encode(
+            {**msgspec.to_builtins(found), "fits": found.fits, "ranks": ranks}
+        )
         click.echo(msgspec.json.format(text).decode())
         return
     name = f"{blueprint.path} ({blueprint.architecture}), {blueprint.kernels.name} kernels"
-    click.echo(render(found, name))
+    click.echo(render(found, name, ranks))
 
 
-def render(plan: MemoryPlan, model: str) -> str:
-    """As tables for people."""
+def render(plan: MemoryPlan, model: str, ranks: Sequence[RankPlan] = ()) -> str:
+    """As tables for people; one rank alone needs none for itself."""
     device = plan.device
     rows = {
         "Model": model,
@@ -79,13 +89,29 @@ def render(plan: MemoryPlan, model: str) -> str:
         "KV precision", "a token", f"streams of {plan.context:,}",
         f"tokens, each of {plan.max_num_seqs}", "tokens, one",
     )  # fmt: skip
-    table = [titles, *map(_row, (plan.capacity, *plan.alternatives))]
+    if len(ranks) > 1:
+        lines += ["", *_aligned([_RANK_TITLES, *map(_rank_row, ranks)])]
+    lines += ["", *_aligned([titles, *map(_row, (plan.capacity, *plan.alternatives))])]
+    return "\n".join(lines)
+
+
+def _aligned(table: list[tuple[str, ...]]) -> Iterator[str]:
+    """Lines with the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines.append("")
     for first, *others in table:
         cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join((f"{first:{widths[0]}}", *cells)))
-    return "\n".join(lines)
+        yield "  ".join((f"{first:{widths[0]}}", *cells))
+
+
+def _rank_row(rank: RankPlan) -> tuple[str, ...]:
+    return (
+        f"rank {rank.rank}",
+        str(rank.stage),
+        f"{rank.first_layer}-{rank.last_layer}",
+        f"{rank.slice + 1} of {rank.num_slices}",
+        size(rank.weight_bytes),
+        size(rank.kv_cache_bytes),
+    )
 
 
 def _replicas(plan: MemoryPlan) -> dict[str, str]:

@@ -104,6 +104,19 @@ class ModelConfig:
         "the KV cache, and its share of num_threads: 1, 2 or 4; on CPU only so far",
         flags=("-tp",),
     )
+    pipeline_parallel_size: int = setting(
+        1,
+        "stages, each with some of the layers and their KV cache, that compute several steps at "
+        "once, one behind the other; each has tensor_parallel_size processes: 1 to 16; on CPU only "
+        "so far",
+        flags=("-pp",),
+    )
+    pipeline_steps_in_flight: int = setting(
+        0,
+        "steps that the stages of a pipeline compute at once, each with its share of the requests "
+        "and of num_threads; 1: stages take turns, with all requests and all threads, which reads "
+        "the weights least often; 0: what is best where all stages share the cores of a host: 1",
+    )
     rank_timeout: float = setting(
         10.0,
         "seconds that one of several ranks may be late before it is taken to hang, killed and "
@@ -137,6 +150,14 @@ class ModelConfig:
         require(
             self.tensor_parallel_size in (1, 2, 4), "tensor_parallel_size",
             self.tensor_parallel_size, "choose 1, 2 or 4",
+        )  # fmt: skip
+        require(
+            1 <= self.pipeline_parallel_size <= 16, "pipeline_parallel_size",
+            self.pipeline_parallel_size, "choose 1 to 16",
+        )  # fmt: skip
+        require(
+            0 <= self.pipeline_steps_in_flight <= 32, "pipeline_steps_in_flight",
+            self.pipeline_steps_in_flight, "choose 1 to 32, or 0",
         )  # fmt: skip
         require(
             self.rank_timeout > 0, "rank_timeout", self.rank_timeout, "give seconds, such as 10"

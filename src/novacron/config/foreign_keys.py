@@ -75,7 +75,7 @@ def _is_rate(value: object) -> None:
     parse_bits_per_s(str(value))
 
 
-_ONE_STAGE = OnlyOff((1,), "this version runs a model on one machine, in one stage")
+_WHOLE_PROMPTS = OnlyOff((1,), "this version shares out no prompt over processes")
 _DEPLOYED = "what it runs on is decided where it is deployed"
 _SINGLE_MACHINE = "on one machine there is no network to set up"
 
@@ -85,7 +85,6 @@ VLLM: Mapping[str, Treatment] = {
     "kv_cache_memory_bytes": Sets("kv_cache_memory"),
     "allowed_origins": Sets("cors_allow_origins"),
     "uvicorn_log_level": Sets("log_level"),
-    "pipeline_parallel_size": _ONE_STAGE,
     "trust_remote_code": OnlyOff((False,), "NovaCron never runs code from a model's folder"),
     "enforce_eager": NoEffect(_is_switch, "nothing is captured, so this is always so"),
     "enable_auto_tool_choice": NoEffect(_is_switch, "always on"),
@@ -105,8 +104,8 @@ LLM_ENGINE: Mapping[str, Treatment] = {
     "model.model_id": Sets("model"),
     "model.quantization": Sets("quantization"),
     "model.sharding.tensor_parallel": Sets("tensor_parallel_size"),
-    "model.sharding.pipeline_parallel": _ONE_STAGE,
-    "model.sharding.sequence_parallel": _ONE_STAGE,
+    "model.sharding.pipeline_parallel": Sets("pipeline_parallel_size"),
+    "model.sharding.sequence_parallel": _WHOLE_PROMPTS,
     "performance.max_batch_size": Sets("max_num_seqs"),
     "performance.target_latency": NoEffect(_is_duration, "a goal for scaling out, not a limit"),
     "performance.cache_size": Sets("kv_cache_memory"),

@@ -34,10 +34,12 @@ from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.watched_answers import WatchedAnswers
 from novacron.errors import NovaCronError
+from novacron.executor.blueprint import dims_of, steps_in_flight
 from novacron.executor.executor import Executor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
-from novacron.executor.parallel_limits import refuse_with_ranks
+from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
+from novacron.executor.pipeline import PipelineExecutor
 from novacron.executor.quality_watch import QualityWatch
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.observability.logs import configure_logging
@@ -68,11 +70,24 @@ def load_executor(
     model_path: Path,
     progress: Callable[[str, float], None],
     on_loss: Callable[[str], None] = _ignore,
-) -> InlineExecutor | MultiprocessExecutor:
+) -> InlineExecutor | MultiprocessExecutor | PipelineExecutor:
     """The executor of an engine, its models loaded. `on_loss` is that of MultiprocessExecutor.
     Raises ConfigError and ModelLoadError."""
-    if config.model.tensor_parallel_size > 1:
+    if dims_of(config.model).num_ranks > 1:
         refuse_with_ranks(config)
+    if config.model.pipeline_parallel_size > 1:
+        find_draft_model(config, model_path)  # refuses settings that contradict each other
+        one_at_a_time = steps_in_flight(config.model) == 1
+        return PipelineExecutor(
+            config.model,
+            config.cache if one_at_a_time else without_tiers(config.cache),
+            config.scheduler,
+            model_path=model_path,
+            progress=progress,
+            speculative=config.speculative,
+            on_loss=on_loss,
+        )
+    if config.model.tensor_parallel_size > 1:
         return MultiprocessExecutor(
             config.model,
             config.cache,
@@ -130,6 +145,7 @@ def build_core(
         ),
         tiers=tiers,
         sessions=sessions,
+        max_in_flight=executor.max_steps_in_flight,
         see_end=see_end,
     )
 

@@ -18,15 +18,22 @@ from novacron.kernels.table import Kernels
 from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.gguf_checkpoint import GGUFCheckpoint
+from novacron.models.layer_costs import stages_of
 from novacron.models.model_files import read_model_files
 from novacron.models.precision_report import report_precision
-from novacron.models.rank_shares import refuse_cut_groups, refuse_uneven_shares
+from novacron.models.rank_shares import (
+    refuse_cut_groups,
+    refuse_empty_stages,
+    refuse_uneven_shares,
+)
 from novacron.models.registry import Family, find_family
 from novacron.models.rewriting.recipe import Recipe
 from novacron.models.weight_files import WeightFiles
 from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import Communicator, LocalCommunicator
-from novacron.parallel.groups import SINGLE, ParallelGroup
+from novacron.parallel.dims import ALONE, ParallelDims
+from novacron.parallel.groups import ParallelGroup
+from novacron.parallel.stages import Stage, whole
 from novacron.quantization.kv_precision import kv_precision
 from novacron.quantization.levels import ROUNDED, Level
 from novacron.quantization.precision_map import PrecisionMap
@@ -34,13 +41,15 @@ from novacron.runner.kv_tensors import name_of
 
 logger = logging.getLogger(__name__)
 
+_BEST_ON_ONE_HOST = 1  # ADR 31
+META = torch.device("meta")
 _STORED: dict[str, Level] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
     """A checkpoint, and the device, precision and kernels chosen for it; and which of the ranks
-    that share it this is, with the way to the others."""
+    that share it this is, with the way to the others of its stage."""
 
     path: Path
     architecture: str
@@ -52,8 +61,23 @@ class Blueprint:
     dtype: torch.dtype
     precision: WeightPrecision
     kernels: Kernels
-    group: ParallelGroup = SINGLE
+    dims: ParallelDims = ALONE
+    steps_in_flight: int = 1
+    rank: int = 0
+    stages: tuple[Stage, ...] = ()
     communicator: Communicator = field(default_factory=LocalCommunicator)
+
+    @property
+    def group(self) -> ParallelGroup:
+        """This rank among those of its stage."""
+        return self.dims.group_of(self.rank)
+
+    @property
+    def stage(self) -> Stage:
+        """Of this rank. Without `stages` there is one, with all layers."""
+        if not self.stages:
+            return whole(len(self.config.layers))
+        return self.stages[self.dims.stage_of(self.rank)]
 
     @property
     def dtype_name(self) -> KVDtype:
@@ -77,6 +101,7 @@ class Blueprint:
             self.communicator,
             self.kernels,
             precision=self.precision,
+            stage=self.stage,
             dtype=self.dtype,
             device=device,
         )
@@ -84,16 +109,33 @@ class Blueprint:
     @property
     def num_parameters(self) -> int:
         """Of all ranks."""
-        whole = replace(self, group=SINGLE)
-        return whole.build(torch.device("meta")).num_parameters
+        alone = replace(self, dims=ALONE, rank=0, stages=())
+        return alone.build(META).num_parameters
 
-    def of_rank(self, rank: int, size: int) -> Blueprint:
-        """The part of one of `size` ranks, which is alone so far. Raises ConfigError if the model
+    def of_rank(self, rank: int, dims: ParallelDims) -> Blueprint:
+        """The part of one of the ranks, which is alone so far. Raises ConfigError if the model
         cannot be shared out so that the result is that of one rank."""
-        refuse_uneven_shares(self.config, size)
-        part = replace(self, group=ParallelGroup(rank, size))
-        refuse_cut_groups(part.build(torch.device("meta")))
-        return part
+        refuse_uneven_shares(self.config, dims.tensor)
+        refuse_empty_stages(self.config, dims.pipeline)
+        uncut = replace(self, dims=ParallelDims(dims.tensor))
+        decoder = uncut.build(META)
+        refuse_cut_groups(decoder)
+        if dims.pipeline == 1:
+            return replace(uncut, rank=rank)
+        return replace(self, dims=dims, rank=rank, stages=stages_of(decoder, dims.pipeline))
+
+    def all_stages(self) -> Decoder:
+        """This rank's slices in all stages, without memory: what they have together."""
+        slices = ParallelDims(self.dims.tensor)
+        part = replace(self, dims=slices, rank=self.group.rank, stages=())
+        return part.build(META)
+
+    def slots_elsewhere(self, own: Decoder) -> frozenset[str]:
+        """Names of what stages other than that of the decoder load."""
+        if self.stage.count == 1:
+            return frozenset()
+        names = {slot.name for slot in self.all_stages().weight_slots()}
+        return frozenset(names - {slot.name for slot in own.weight_slots()})
 
     def joined_by(self, communicator: Communicator) -> Blueprint:
         return replace(self, communicator=communicator)
@@ -114,11 +156,12 @@ class Blueprint:
             config=family.read_config(files.config),
             eos_token_ids=files.eos_token_ids,
             checkpoint=files.open_weights(),
+            stages=(),
         )
 
     def shape(self) -> ModelShape:
         """Of all ranks together, which share the memory of one host."""
-        config, decoder = self.config, self.build(torch.device("meta"))
+        config, decoder = self.config, self.all_stages()
         ranks = self.group.size
         return ModelShape(
             name=str(self.path),
@@ -136,7 +179,20 @@ class Blueprint:
             context_length=config.context_length,
             longest_context=config.longest_context,
             num_ranks=ranks,
+            num_stages=self.dims.pipeline,
+            steps_in_flight=self.steps_in_flight,
         )
+
+
+def dims_of(model: ModelConfig) -> ParallelDims:
+    return ParallelDims(model.tensor_parallel_size, model.pipeline_parallel_size)
+
+
+def steps_in_flight(model: ModelConfig) -> int:
+    """How many steps stages compute at once, if there are several."""
+    if model.pipeline_parallel_size == 1:
+        return 1
+    return model.pipeline_steps_in_flight or _BEST_ON_ONE_HOST
 
 
 def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprint:
@@ -164,6 +220,7 @@ def draw_blueprint(model: ModelConfig, path: Path, num_threads: int) -> Blueprin
         dtype=dtype,
         precision=precision,
         kernels=choose_kernels(model.kernels, device, dtype, num_threads),
+        steps_in_flight=steps_in_flight(model),
     )
     if precision.levels != PrecisionMap():
         _check_precision(blueprint)
@@ -194,7 +251,7 @@ def _say_what_becomes_of_stored(
 def _check_precision(blueprint: Blueprint) -> None:
     """Say what becomes of levels that this machine cannot hold. Raises ConfigError."""
     refuse_unknown_levels(blueprint.precision, blueprint.kernels)
-    decoder = blueprint.build(torch.device("meta"))
+    decoder = blueprint.build(META)
     blueprint.precision.check_patterns(decoder.matrices)
     for part in report_precision(decoder, blueprint.precision, blueprint.stored_level):
         for note in part.notes:

@@ -101,7 +101,7 @@ def _check_memory(decoder: Decoder, matrices: Sequence[Matrix]) -> None:
 
 
 def _read(decoder: Decoder, token_ids: TokenIds) -> None:
-    device, count = decoder.norm.weight.device, len(token_ids)
+    device, count = decoder.device, len(token_ids)
     num_blocks = -(-count // _BLOCK_SIZE)
     kv_tensors = KVTensors(
         decoder.config,

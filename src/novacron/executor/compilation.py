@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from novacron.errors import ConfigError
-from novacron.models.decoder import Decoder, DecoderLayer
+from novacron.models.decoder import Decoder
+from novacron.models.decoder_layer import DecoderLayer
 from novacron.models.layers.feed_forward import FeedForward
 
 OFF, INDUCTOR = "off", "torch"
@@ -61,7 +62,7 @@ def compile_decoder(decoder: Decoder, name: str) -> None:
             f"compilation is '{name}', and all layers of this model have experts, which are not "
             "compiled. Set compilation to off."
         )
-    device = decoder.norm.weight.device
+    device = decoder.device
     backend = find_backend(name)
     if name == INDUCTOR:
         _check_compiler(device)

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
+
+
+class StepByStep(ABC):
+    """The part of an Executor that has one step at a time computed, which takes `execute`."""
+
+    max_steps_in_flight = 1
+    _computed: ModelRunnerOutput | None = None
+
+    @abstractmethod
+    def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput: ...
+
+    def submit(self, scheduler_output: SchedulerOutput) -> None:
+        self._computed = self.execute(scheduler_output)
+
+    def collect(self) -> ModelRunnerOutput:
+        computed, self._computed = self._computed, None
+        assert computed is not None, "nothing was submitted"
+        return computed
 
 
 class Executor(Protocol):
@@ -22,8 +41,22 @@ class Executor(Protocol):
         same step."""
         ...
 
+    @property
+    def max_steps_in_flight(self) -> int:
+        """How many steps may be submitted whose results were not collected."""
+        ...
+
+    def submit(self, scheduler_output: SchedulerOutput) -> None:
+        """Begin to compute a step, after those before it. An exception means that the replica is
+        lost, not only a request."""
+        ...
+
+    def collect(self) -> ModelRunnerOutput:
+        """The result of the oldest step in flight, as soon as it is there. Raises as `submit`."""
+        ...
+
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
-        """Compute one step. An exception means that the replica is lost, not only a request."""
+        """Both, where no step is in flight."""
         ...
 
     def move_blocks(self, orders: BlockOrders) -> None:

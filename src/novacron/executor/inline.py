@@ -21,6 +21,7 @@ from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.compilation import OFF, compile_decoder
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
+from novacron.executor.executor import StepByStep
 from novacron.executor.mapped_reference import map_reference
 from novacron.executor.memory_plan import plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
@@ -52,7 +53,7 @@ _ALONE = SharedDevice()
 logger = logging.getLogger(__name__)
 
 
-class InlineExecutor:
+class InlineExecutor(StepByStep):
     """Loads the model in `model_path` when made, and computes steps. Implements Executor.
 
     With `draft_path`, a model that makes guesses for it. Its vocabulary must be the same. `shared`

@@ -25,7 +25,7 @@ _SUGGESTED = ("bfloat16", "int8", "int4")  # as far as they take less
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """The sizes of a model, of all its `num_ranks` together. `ffn_width` counts what a token needs
+    """The sizes of a model, of all its ranks together. `ffn_width` counts what a token needs
     between the matrices of a feed-forward network, experts included; `value_bytes` is one
     activation's size, and `kv_precision` what the KV cache is held in where its settings say
     "auto"."""
@@ -44,7 +44,9 @@ class ModelShape:
     value_bytes: int
     context_length: int
     longest_context: int
-    num_ranks: int = 1
+    num_ranks: int = 1  # that hold a slice of each layer
+    num_stages: int = 1  # of so many ranks each
+    steps_in_flight: int = 1
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,9 @@ def step_bytes(
     if ranks > 1:  # what they exchange
         sums = _PLACES_OF_SUMS * ranks * shape.hidden_size * _SUM_BYTES
         hidden += scheduler.max_num_batched_tokens * sums
+    if shape.num_stages > 1:  # what they hand on, and each one's copy of it
+        handed_on = shape.num_stages * (shape.steps_in_flight + ranks) * shape.hidden_size
+        hidden += scheduler.max_num_batched_tokens * handed_on * shape.value_bytes
     rows = logit_rows(scheduler, speculative)
     return hidden + rows * shape.vocab_size * _LOGIT_BYTES * _COPIES_OF_LOGITS
 

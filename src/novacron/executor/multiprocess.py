@@ -23,9 +23,10 @@ from novacron.config.engine import (
     SpeculativeConfig,
 )
 from novacron.config.remote_tiers import require_extras
-from novacron.executor.blueprint import Blueprint, draw_blueprint
+from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint, steps_in_flight
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
+from novacron.executor.executor import StepByStep
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
@@ -62,7 +63,7 @@ def _ignore(message: str) -> None:
     pass
 
 
-class MultiprocessExecutor:
+class MultiprocessExecutor(StepByStep):
     """Loads the model in `model_path` when made, `tensor_parallel_size` ranks at once, and computes
     steps. Implements Executor. A draft model is rank 0's alone, with the threads of all ranks: they
     have nothing else to do while it guesses.
@@ -88,9 +89,9 @@ class MultiprocessExecutor:
         phases = Phases(progress)
         with phases.timed("config"):
             require_extras(cache)
-            num_ranks, num_threads = model.tensor_parallel_size, threads_of_rank(model)
+            num_threads = threads_of_rank(model)
             whole = draw_blueprint(model, model_path, num_threads)
-            blueprint = whole.of_rank(0, num_ranks)
+            blueprint = whole.of_rank(0, dims_of(model))
             draft = None if draft_path is None else _draft_of(whole, draft_path, model)
             torch.set_num_threads(num_threads)
             keep_freed_memory()
@@ -247,11 +248,13 @@ def _draft_of(whole: Blueprint, path: Path, model: ModelConfig) -> Blueprint:
 
 
 def threads_of_rank(model: ModelConfig) -> int:
-    """Its share of those of all ranks, which compete for cores if there are more of them."""
-    num_ranks, num_threads = model.tensor_parallel_size, threads_of_replica(model)
+    """Its share of those of all ranks that compute at the same time: they compete for cores if
+    there are more of them."""
+    dims, num_threads = dims_of(model), threads_of_replica(model)
+    num_ranks = dims.tensor * min(dims.pipeline, steps_in_flight(model))
     if num_threads < num_ranks and len(os.sched_getaffinity(0)) < num_ranks:
         logger.warning(
-            "tensor_parallel_size is %d, but there are %d cores: ranks wait for each other.",
+            "%d ranks compute at once, but there are %d cores: ranks wait for each other.",
             num_ranks, len(os.sched_getaffinity(0)),
         )  # fmt: skip
     return max(1, num_threads // num_ranks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from novacron.config.engine import ModelConfig
 from novacron.config.folders import cache_folder
@@ -27,18 +27,19 @@ def load_or_map_weights(
     cache: PackedCache,
     version: Callable[[], str],
     group: ParallelGroup = SINGLE,
+    elsewhere: Collection[str] = (),
 ) -> None:
     """Make the decoder ready. `version` waits for the digest of the checkpoint. What is packed now
-    is written in the background. Raises ModelLoadError."""
+    is written in the background. `elsewhere`: see load_weights. Raises ModelLoadError."""
     if decoder.kernels.linear_of_packed is None or not cache.is_for(decoder.weight_bytes):
-        load_weights(decoder, checkpoint, family, progress)
+        load_weights(decoder, checkpoint, family, progress, elsewhere=elsewhere)
         return
     key = cache_key(version(), decoder, group)
     found = cache.find(key)
     if found is not None and fits(decoder, found):
-        load_weights(decoder, checkpoint, family, progress, found)
+        load_weights(decoder, checkpoint, family, progress, found, elsewhere)
         return
-    load_weights(decoder, checkpoint, family, progress)
+    load_weights(decoder, checkpoint, family, progress, elsewhere=elsewhere)
     made = packed_weights(decoder)
     if made is not None:
         cache.keep_in_background(key, made)
@@ -46,8 +47,9 @@ def load_or_map_weights(
 
 def cache_key(version: str, decoder: Decoder, group: ParallelGroup = SINGLE) -> str:
     """Names the file of these weights in this precision, as these kernels pack them: those of one
-    rank."""
+    rank of one stage."""
     dtype = str(decoder.dtype).removeprefix("torch.")
     rank = f"rank{group.rank}of{group.size}" if group.size > 1 else ""
-    parts = (version, dtype, decoder.precision_identity, decoder.kernels.weight_layout, rank)
+    layout = decoder.kernels.weight_layout
+    parts = (version, dtype, decoder.precision_identity, layout, decoder.stage.name, rank)
     return "-".join(filter(None, parts))

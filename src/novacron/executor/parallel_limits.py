@@ -1,22 +1,55 @@
-"""What several ranks cannot do yet: refused where somebody asks for it."""
+"""What several ranks cannot do yet: refused where somebody asks for it, else left out."""
 
 from __future__ import annotations
 
-from novacron.config.engine import EngineConfig
+import logging
+from dataclasses import replace
+
+from novacron.config.engine import CacheConfig, EngineConfig
 from novacron.errors import ConfigError
+from novacron.executor.blueprint import steps_in_flight
+
+logger = logging.getLogger(__name__)
 
 
 def refuse_with_ranks(config: EngineConfig) -> None:
     """Raises ConfigError for settings that several ranks cannot follow."""
-    size = config.model.tensor_parallel_size
+    model, cache = config.model, config.cache
+    sizes = {
+        "tensor_parallel_size": model.tensor_parallel_size,
+        "pipeline_parallel_size": model.pipeline_parallel_size,
+    }
     asked_for = {
         "quality_watch": config.watch.quality_watch > 0,
-        "compilation": config.model.compilation != "off",
-        "device cuda": config.model.device == "cuda",
+        "compilation": model.compilation != "off",
+        "device cuda": model.device == "cuda",
     }
+    if model.pipeline_parallel_size > 1:
+        asked_for |= {
+            "variants": bool(model.variants or config.shared.others),
+            "speculative_method draft": config.speculative.speculative_method == "draft",
+        }
+    if steps_in_flight(model) > 1:
+        sizes["pipeline_steps_in_flight"] = steps_in_flight(model)
+        asked_for |= {
+            "kv_ram_size": bool(cache.kv_ram_size),
+            "kv_disk_size": bool(cache.kv_disk_size),
+            "kv_redis_url": bool(cache.kv_redis_url),
+            "kv_object_url": bool(cache.kv_object_url),
+        }
     refused = [what for what, is_asked_for in asked_for.items() if is_asked_for]
     if refused:
+        several = " and ".join(f"{name} is {size}" for name, size in sizes.items() if size > 1)
         raise ConfigError(
-            f"tensor_parallel_size is {size}, which does not go together with "
-            f"{', '.join(refused)} yet. Leave one of them out."
+            f"{several}, which does not go together with {', '.join(refused)} yet. Leave one of "
+            "them out."
         )
+
+
+def without_tiers(cache: CacheConfig) -> CacheConfig:
+    """For several steps in flight: the settings without KV tiers, which nobody has asked for."""
+    if cache.enable_prefix_caching and None in (cache.kv_ram_size, cache.kv_disk_size):
+        logger.info(
+            "KV blocks are not kept in RAM or on disk: that takes pipeline_steps_in_flight 1."
+        )
+    return replace(cache, kv_ram_size=0, kv_disk_size=0)

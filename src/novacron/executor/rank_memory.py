@@ -12,8 +12,8 @@ from novacron.kernels.kv_format import choose_kv_formats
 from novacron.kernels.ranks import ExchangeSize, RankLink
 from novacron.parallel.gloo import GlooCommunicator
 from novacron.parallel.shared_memory import Piece, SharedMemory
-from novacron.runner.input_batch import StepArrays
 from novacron.runner.kv_tensors import shape_of_blocks
+from novacron.runner.step_arrays import StepArrays
 
 
 class RankMemory:
@@ -47,7 +47,7 @@ class RankMemory:
         pieces |= {name: Piece(shape, torch.int64) for name, shape in shapes.items()}
         kernels = blueprint.kernels.ranks
         if kernels is not None:
-            size = _exchange_size(blueprint, scheduler.max_num_batched_tokens)
+            size = exchange_size(blueprint, scheduler.max_num_batched_tokens)
             exchanged = kernels.memory(size, blueprint.group.size)
             pieces |= {name: Piece(*piece) for name, piece in exchanged.items()}
         self.shared = SharedMemory(pieces, descriptor)
@@ -83,7 +83,7 @@ class _GlooLink:
         """Who meets at the same file is a group."""
 
 
-def _exchange_size(blueprint: Blueprint, max_tokens: int) -> ExchangeSize:
+def exchange_size(blueprint: Blueprint, max_tokens: int) -> ExchangeSize:
     config = blueprint.config
     pairs = max(layer.moe.experts_per_token if layer.moe else 1 for layer in config.layers)
     return ExchangeSize(

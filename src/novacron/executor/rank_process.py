@@ -20,7 +20,7 @@ import msgspec
 import torch
 
 from novacron.errors import NovaCronError
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
 from novacron.executor.rank_memory import RankMemory
@@ -47,7 +47,7 @@ class RankWorker:
         torch.set_num_threads(arguments.num_threads)
         keep_freed_memory()
         blueprint = draw_blueprint(model, Path(arguments.model_path), arguments.num_threads)
-        blueprint = blueprint.of_rank(arguments.rank, arguments.num_ranks)
+        blueprint = blueprint.of_rank(arguments.rank, dims_of(model))
         memory = RankMemory(
             blueprint,
             cache,
@@ -94,7 +94,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for rank 0
     arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=RankArguments)
     own = socket.socket(fileno=arguments.socket)
-    _end_with(own)
+    end_with(own)
     connection = RankConnection[FromRank, ToRank](own, ToRank)
     try:
         worker = RankWorker(arguments)
@@ -123,7 +123,7 @@ def _follow(worker: RankWorker, connection: RankConnection[FromRank, ToRank]) ->
         connection.send(answer)
 
 
-def _end_with(own: socket.socket) -> None:
+def end_with(own: socket.socket) -> None:
     """End this process as soon as rank 0 is gone, whatever it is doing."""
 
     def watch() -> None:

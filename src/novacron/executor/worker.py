@@ -18,8 +18,9 @@ from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DynamicScaling, LongRopeScaling
 from novacron.models.model_version import model_version, weights_identity
 from novacron.records.output import DraftModelSpec, ModelSpec, TierSpec
-from novacron.runner.input_batch import InputBatch, StepArrays
+from novacron.runner.input_batch import InputBatch
 from novacron.runner.kv_tensors import KVTensors
+from novacron.runner.step_arrays import StepArrays
 
 Progress = Callable[[str, float], None]
 
@@ -56,6 +57,7 @@ def load_model(
             cache=packed_cache(model),
             version=digest.result,
             group=blueprint.group,
+            elsewhere=blueprint.slots_elsewhere(decoder),
         )
         return decoder, digest.result()
 
@@ -64,12 +66,13 @@ def allocate_cache(
     blueprint: Blueprint, num_blocks: int, cache: CacheConfig, memory: Tensor | None = None
 ) -> KVTensors:
     """In `memory` that ranks share, if they do."""
+    formats = choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision)
     return KVTensors(
         blueprint.config,
         blueprint.group,
         num_blocks=num_blocks,
         block_size=cache.block_size,
-        formats=choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision),
+        formats=formats,
         device=blueprint.device,
         memory=memory,
     )
@@ -125,8 +128,9 @@ def model_spec(
     rank_pids: tuple[int, ...] = (),
     kv_loss: str = "",
 ) -> ModelSpec:
-    """What everyone else learns of a model that is loaded, all its ranks together."""
-    config, num_ranks = blueprint.config, blueprint.group.size
+    """What everyone else learns of a model that is loaded, all its ranks together. `decoder` has a
+    rank's slices of all layers."""
+    config, dims = blueprint.config, blueprint.dims
     return ModelSpec(
         name=model.served_model_name[0] if model.served_model_name else blueprint.path.name,
         model_version=version,
@@ -139,7 +143,7 @@ def model_spec(
         quantization=decoder.precision,
         device=str(blueprint.device),
         num_parameters=blueprint.num_parameters,
-        weight_bytes=decoder.weight_bytes * num_ranks,
+        weight_bytes=decoder.weight_bytes * dims.tensor,
         num_blocks=kv_tensors.num_blocks,
         block_size=kv_tensors.block_size,
         kv_cache_bytes=kv_tensors.num_bytes,
@@ -149,6 +153,7 @@ def model_spec(
         draft_model=draft_model,
         kv_tiers=kv_tiers,
         device_free_bytes=plan.device.free_bytes,
-        tensor_parallel_size=num_ranks,
+        tensor_parallel_size=dims.tensor,
+        pipeline_parallel_size=dims.pipeline,
         rank_pids=rank_pids,
     )

@@ -14,93 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
-from novacron.kernels.table import AttentionPlan, Kernels, Rotation
-from novacron.models.decoder_config import DecoderConfig, LayerConfig
-from novacron.models.layers.attention import Attention
+from novacron.kernels.table import Kernels
+from novacron.models.decoder_config import DecoderConfig
+from novacron.models.decoder_layer import DecoderLayer
 from novacron.models.layers.embedding import VocabEmbedding
-from novacron.models.layers.feed_forward import FeedForward
-from novacron.models.layers.matrix import Matrix, Role, matrices_of
-from novacron.models.layers.moe import MixtureOfExperts
+from novacron.models.layers.matrix import Matrix, Role, matrices_of, weight_bytes
 from novacron.models.layers.norm import RMSNorm
 from novacron.models.layers.rope import Angles, rope_angles
 from novacron.models.weight_precision import WeightPrecision, described, identity_of
 from novacron.models.weight_slots import WeightSlot
 from novacron.parallel.communicator import Communicator
 from novacron.parallel.groups import ParallelGroup
-
-
-class DecoderLayer(nn.Module):
-    """Attention and feed-forward, each added to the residual stream, which is changed in place."""
-
-    def __init__(
-        self,
-        config: DecoderConfig,
-        layer: LayerConfig,
-        group: ParallelGroup,
-        communicator: Communicator,
-        kernels: Kernels,
-    ) -> None:
-        super().__init__()
-        self.config = layer
-        self.attention = Attention(config, group, communicator, kernels)
-        self.feed_forward: FeedForward | MixtureOfExperts
-        if layer.moe is None:
-            self.feed_forward = FeedForward(
-                config.hidden_size,
-                config.ffn_size,
-                config.activation,
-                group,
-                communicator,
-                kernels,
-                bias=config.ffn_bias,
-            )
-        else:
-            self.feed_forward = MixtureOfExperts(
-                config.hidden_size, layer.moe, config.activation, group, communicator, kernels
-            )
-
-        def norm() -> RMSNorm:
-            return RMSNorm(config.hidden_size, config.norm_eps, kernels, offset=config.norm_offset)
-
-        self.attention_norm, self.feed_forward_norm = norm(), norm()
-        self.attention_post_norm = norm() if config.sandwich_norms else None
-        self.feed_forward_post_norm = norm() if config.sandwich_norms else None
-
-    def forward(
-        self, x_TD: Tensor, rotate: Rotation, plan: AttentionPlan, cache: KVLayer
-    ) -> Tensor:
-        normed = self.attention_norm(x_TD)
-        if self.attention_post_norm is None:
-            self.attention(normed, rotate, plan, cache, add_to=x_TD)
-        else:
-            seen = self.attention(normed, rotate, plan, cache)
-            self.attention_post_norm(seen, add_to=x_TD)
-        return self.feed(x_TD)
-
-    def feed(self, x_TD: Tensor) -> Tensor:
-        """The second half, of each token for itself."""
-        normed = self.feed_forward_norm(x_TD)
-        if self.feed_forward_post_norm is None:
-            self.feed_forward(normed, add_to=x_TD)
-        else:
-            self.feed_forward_post_norm(self.feed_forward(normed), add_to=x_TD)
-        return x_TD
-
-    def weight_slots(self, prefix: str) -> Iterator[WeightSlot]:
-        yield from self.attention_norm.weight_slots(f"{prefix}.input_layernorm")
-        yield from self.attention.weight_slots(f"{prefix}.self_attn")
-        yield from self.feed_forward.weight_slots(f"{prefix}.mlp")
-        after_attention = f"{prefix}.post_attention_layernorm"
-        if self.attention_post_norm is None or self.feed_forward_post_norm is None:
-            yield from self.feed_forward_norm.weight_slots(after_attention)
-            return
-        yield from self.attention_post_norm.weight_slots(after_attention)
-        yield from self.feed_forward_norm.weight_slots(f"{prefix}.pre_feedforward_layernorm")
-        yield from self.feed_forward_post_norm.weight_slots(f"{prefix}.post_feedforward_layernorm")
+from novacron.parallel.stages import Stage, whole
 
 
 class Decoder(nn.Module):
-    """Token ids in, hidden states and logits out; keys and values live in paged blocks."""
+    """Token ids in, hidden states and logits out; keys and values live in paged blocks.
+
+    Of several stages, each has its layers. The first one also has the vocabulary, for both ends:
+    what the last one makes comes back to it. The norm after all layers is the last one's.
+    """
 
     def __init__(
         self,
@@ -109,36 +42,44 @@ class Decoder(nn.Module):
         communicator: Communicator,
         kernels: Kernels,
         precision: WeightPrecision,
+        stage: Stage,
     ) -> None:
         super().__init__()
         self.config = config
         self.kernels = kernels
+        self.stage = stage
+        self.dtype = torch.get_default_dtype()
 
         def vocabulary(role: Role) -> VocabEmbedding:
             return VocabEmbedding(
                 config.vocab_size, config.hidden_size, group, communicator, role=role
             )
 
-        self.embedding = vocabulary("output" if config.tie_embeddings else "lookup")
+        self.embedding: VocabEmbedding | None = None
+        self.output: VocabEmbedding | None = None
+        if stage.is_first:
+            self.embedding = vocabulary("output" if config.tie_embeddings else "lookup")
+            self.output = self.embedding if config.tie_embeddings else vocabulary("output")
+        own_layers = [config.layers[index] for index in stage.layers]
         self.layers = tuple(
-            DecoderLayer(config, layer, group, communicator, kernels) for layer in config.layers
+            DecoderLayer(config, layer, group, communicator, kernels) for layer in own_layers
         )
         self.registered_layers = nn.ModuleList(self.layers)
-        self.norm = RMSNorm(config.hidden_size, config.norm_eps, kernels, offset=config.norm_offset)
-        self.output = self.embedding if config.tie_embeddings else vocabulary("output")
-        self.windows = tuple(dict.fromkeys(layer.window for layer in config.layers))
-        self.ropes = tuple(dict.fromkeys(layer.rope for layer in config.layers))
+        self.norm: RMSNorm | None = None
+        if stage.is_last:
+            self.norm = RMSNorm(
+                config.hidden_size, config.norm_eps, kernels, offset=config.norm_offset
+            )
+        self.windows = tuple(dict.fromkeys(layer.window for layer in own_layers))
+        self.ropes = tuple(dict.fromkeys(layer.rope for layer in own_layers))
         self.angles: tuple[Angles, ...] = ()
-        self.dtype = self.embedding.matrix.dtype
         self.embedding_scale = _rounded(config.embedding_scale, self.dtype)
         self.num_parameters = sum(parameter.numel() for parameter in self.parameters())
         self.matrices = matrices_of(self)
         self._choose_precision(precision)
         self.precision_identity = identity_of(self.matrices)
         self.precision = described(self.matrices, self.dtype, precision.levels.base)
-        self.weight_bytes = sum(parameter.nbytes for parameter in self.parameters()) + sum(
-            matrix.final_bytes(kernels) - matrix.weight.nbytes for matrix in self.matrices
-        )
+        self.weight_bytes = weight_bytes(self, kernels)
 
     def _choose_precision(self, precision: WeightPrecision) -> None:
         for slot in self.weight_slots():
@@ -151,11 +92,19 @@ class Decoder(nn.Module):
 
     def is_tied(self, matrix: Matrix) -> bool:
         """Whether it is the embedding and gives the logits, too."""
-        return matrix is self.embedding.matrix and matrix is self.output.matrix
+        return (
+            self.embedding is not None
+            and self.embedding is self.output
+            and matrix is self.embedding.matrix
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def set_context(self, max_model_len: int) -> None:
         """Fix the longest context, on which the frequencies of some rope scalings depend."""
-        device = self.norm.weight.device
+        device = self.device
         self.angles = tuple(
             rope_angles(rope, max_model_len, dtype=self.dtype, device=device) for rope in self.ropes
         )
@@ -168,9 +117,25 @@ class Decoder(nn.Module):
         cache: Sequence[KVLayer],
     ) -> Tensor:
         """Hidden states after the last norm, [T, D]. Writes the step's keys and values."""
-        x_TD = self.embedding(token_ids_T)
+        return self.through_layers(self.embed(token_ids_T), positions_T, step, cache)
+
+    def embed(self, token_ids_T: Tensor) -> Tensor:
+        """What the first layer gets, [T, D]: the first stage's to tell."""
+        assert self.embedding is not None
+        x_TD: Tensor = self.embedding(token_ids_T)
         if self.embedding_scale is not None:
             self.kernels.scale(x_TD, self.embedding_scale)
+        return x_TD
+
+    def through_layers(
+        self,
+        x_TD: Tensor,
+        positions_T: Tensor,
+        step: AttentionMetadata,
+        cache: Sequence[KVLayer],
+    ) -> Tensor:
+        """What this stage's layers, of which `cache` holds the keys and values, make of `x_TD`,
+        which they change; after the last stage it is normed."""
         plans = {window: self.kernels.plan_attention(step, window) for window in self.windows}
         turns = {
             rope: self.kernels.plan_rotation(positions_T, *angles)
@@ -179,11 +144,12 @@ class Decoder(nn.Module):
         for layer, layer_cache in zip(self.layers, cache, strict=True):
             kind = layer.config
             x_TD = layer(x_TD, turns[kind.rope], plans[kind.window], layer_cache)
-        normed_TD: Tensor = self.norm(x_TD)
-        return normed_TD
+        return x_TD if self.norm is None else self.norm(x_TD)
 
     def logits(self, hidden_RD: Tensor) -> Tensor:
-        """Scores of all tokens, [R, V] in float32, complete on rank 0."""
+        """Scores of all tokens, [R, V] in float32, complete on rank 0: the first stage's to tell,
+        of what the last one made."""
+        assert self.output is not None
         return self.output.logits(hidden_RD, self._cap)
 
     def _cap(self, logits: Tensor) -> Tensor:
@@ -192,11 +158,13 @@ class Decoder(nn.Module):
 
     def weight_slots(self) -> Iterator[WeightSlot]:
         """Every tensor this rank wants from the checkpoint, under its name in a Llama one."""
-        yield from self.embedding.weight_slots("model.embed_tokens")
-        for index, layer in enumerate(self.layers):
+        if self.embedding is not None:
+            yield from self.embedding.weight_slots("model.embed_tokens")
+        for index, layer in zip(self.stage.layers, self.layers, strict=True):
             yield from layer.weight_slots(f"model.layers.{index}")
-        yield from self.norm.weight_slots("model.norm")
-        if self.output is not self.embedding:
+        if self.norm is not None:
+            yield from self.norm.weight_slots("model.norm")
+        if self.output is not None and self.output is not self.embedding:
             yield from self.output.weight_slots("lm_head")
 
 
@@ -214,11 +182,12 @@ def build_decoder(
     kernels: Kernels,
     *,
     precision: WeightPrecision | None = None,
+    stage: Stage | None = None,
     dtype: torch.dtype,
     device: torch.device,
 ) -> Decoder:
     """This rank's part of the decoder, its weights not set: load_weights brings them, rounded as
-    `precision` says, or not at all.
+    `precision` says, or not at all. Without a `stage`, it has all layers.
 
     On the device "meta" it takes no memory, and tells how much it would.
     """
@@ -226,6 +195,13 @@ def build_decoder(
     torch.set_default_dtype(dtype)  # what layers create their weights in
     try:
         with device:
-            return Decoder(config, group, communicator, kernels, precision or WeightPrecision())
+            return Decoder(
+                config,
+                group,
+                communicator,
+                kernels,
+                precision or WeightPrecision(),
+                stage or whole(len(config.layers)),
+            )
     finally:
         torch.set_default_dtype(usual)

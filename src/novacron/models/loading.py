@@ -37,13 +37,17 @@ def load_weights(
     family: Family,
     progress: Callable[[float], None],
     packed: Mapping[str, Tensor] | None = None,
+    elsewhere: Iterable[str] = (),
 ) -> None:
     """Make the decoder ready; `progress` gets the fraction done. With `packed`, what packed_weights
-    gave for the same weights, only the rest is read. Raises ModelLoadError."""
+    gave for the same weights, only the rest is read. `elsewhere` are the names of slots that other
+    stages fill. Raises ModelLoadError."""
     slots = [(slot, family.source_of(slot.name, decoder.config)) for slot in decoder.weight_slots()]
     for slot, source in slots:
         _check_shape(slot, source, checkpoint)
-    _check_nothing_is_left(decoder, checkpoint, family, (source.name for _, source in slots))
+    wanted = {source.name for _, source in slots}
+    wanted.update(family.source_of(name, decoder.config).name for name in elsewhere)
+    _check_nothing_is_left(decoder, checkpoint, family, wanted)
     if packed is not None:
         for name, matrix in _matrices_by_name(decoder).items():
             matrix.finish_with(decoder.kernels, packed[name])

@@ -28,6 +28,15 @@ def refuse_uneven_shares(config: DecoderConfig, num_ranks: int) -> None:
         raise _refusal(num_ranks, f"the vocabulary has {config.vocab_size} tokens")
 
 
+def refuse_empty_stages(config: DecoderConfig, num_stages: int) -> None:
+    """Raises ConfigError unless every stage of a pipeline gets a layer."""
+    if len(config.layers) < num_stages:
+        raise ConfigError(
+            f"pipeline_parallel_size is {num_stages}, but the model has {len(config.layers)} "
+            "layers, and every stage needs one. Choose fewer stages."
+        )
+
+
 def refuse_cut_groups(decoder: Decoder) -> None:
     """Raises ConfigError if a rank's part of a matrix begins or ends amid weights that share a
     scale: rounded for themselves, they would be others than in the whole."""

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from novacron.kernels.metadata import AttentionMetadata, Row
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
+from novacron.runner.step_arrays import StepArrays
 
 
 @dataclass(slots=True)
@@ -71,43 +71,9 @@ class StepPart(NamedTuple):
         return range(end - self.num_choices, end)
 
 
-class StepArrays(NamedTuple):
-    """What the tensors of a step are made of, all int64."""
-
-    token_ids_T: NDArray[np.int64]
-    positions_T: NDArray[np.int64]
-    slots_T: NDArray[np.int64]
-    lengths_R: NDArray[np.int64]
-    rows_R3: NDArray[np.int64]
-    block_tables_RB: NDArray[np.int64]
-
-    @staticmethod
-    def shapes(
-        *, max_num_seqs: int, max_num_tokens: int, max_model_len: int, block_size: int
-    ) -> dict[str, tuple[int, ...]]:
-        """Of those of the largest step, by name."""
-        return {
-            "token_ids_T": (max_num_tokens,),
-            "positions_T": (max_num_tokens,),
-            "slots_T": (max_num_tokens,),
-            "lengths_R": (max_num_seqs,),
-            "rows_R3": (max_num_seqs, 3),
-            "block_tables_RB": (max_num_seqs, -(-max_model_len // block_size)),
-        }
-
-    def first(self, num_tokens: int, num_rows: int, num_blocks: int) -> StepArrays:
-        return StepArrays(
-            self.token_ids_T[:num_tokens],
-            self.positions_T[:num_tokens],
-            self.slots_T[:num_tokens],
-            self.lengths_R[:num_rows],
-            self.rows_R3[:num_rows],
-            self.block_tables_RB[:num_rows, :num_blocks],
-        )
-
-
 class StepInput:
-    """The tensors of a step, made when they are asked for. `parts` are in the order of the rows:
+    """The tensors of a step, made when they are asked for; what they are made of holds until the
+    next step is prepared, `parts` and counts for longer. `parts` are in the order of the rows:
     single tokens first, those with the longest context foremost, then longer parts. A rank that is
     given its steps has none."""
 
@@ -121,13 +87,13 @@ class StepInput:
         self.parts = parts
         self.num_tokens, self.num_requests = len(arrays.token_ids_T), len(arrays.lengths_R)
         self.num_blocks = arrays.block_tables_RB.shape[1]
-        self._arrays = arrays
+        self.arrays = arrays
         self._block_size = block_size
         self._to_device = to_device
 
     @cached_property
     def _tensors(self) -> list[Tensor]:
-        return self._to_device(self._arrays)
+        return self._to_device(self.arrays)
 
     @property
     def token_ids_T(self) -> Tensor:
@@ -147,7 +113,7 @@ class StepInput:
     @property
     def attention(self) -> AttentionMetadata:
         _, _, slots, lengths, rows, tables = self._tensors
-        all_rows = tuple(Row(*row) for row in self._arrays.rows_R3.tolist())
+        all_rows = tuple(Row(*row) for row in self.arrays.rows_R3.tolist())
         return AttentionMetadata(
             rows=all_rows,
             num_decodes=sum(row.num_tokens == 1 for row in all_rows),
@@ -173,6 +139,7 @@ class InputBatch:
         arrays: StepArrays | None = None,
     ) -> None:
         """`arrays`, of StepArrays.shapes, are where the tensors of steps are to lie."""
+        self.max_num_tokens = max_num_tokens
         self._block_size = block_size
         self._device = device
         self._requests: dict[str, HeldRequest] = {}
@@ -243,13 +210,20 @@ class InputBatch:
         arrays.block_tables_RB[:] = self._block_tables[
             table_rows, : arrays.block_tables_RB.shape[1]
         ]
-        _place(arrays, self._block_size)
+        arrays.fill_in_places(self._block_size)
         return StepInput(tuple(parts), arrays, self._block_size, self._to_device)
 
     def given_input(self, num_tokens: int, num_requests: int, num_blocks: int) -> StepInput:
         """The tensors of a step that another process has prepared in the same arrays."""
         arrays = self._arrays.first(num_tokens, num_requests, num_blocks)
         return StepInput((), arrays, self._block_size, self._to_device)
+
+    def copied_input(
+        self, source: StepArrays, num_tokens: int, num_requests: int, num_blocks: int
+    ) -> StepInput:
+        """The same, of arrays that lie elsewhere and may change again."""
+        self._arrays.first(num_tokens, num_requests, num_blocks).copy_from(source)
+        return self.given_input(num_tokens, num_requests, num_blocks)
 
     def largest_input(self) -> StepInput:
         """The tensors of the largest step, without any request. On a CPU, those of each step lie in
@@ -265,20 +239,6 @@ class InputBatch:
             packed = packed.pin_memory().to(self._device, non_blocking=True)
         pieces = torch.split_with_sizes(packed, [array.size for array in arrays])
         return [piece.view(array.shape) for piece, array in zip(pieces, arrays, strict=True)]
-
-
-def _place(arrays: StepArrays, block_size: int) -> None:
-    """Fill in what follows from the rows and their block tables."""
-    firsts_R, starts_R, counts_R = arrays.rows_R3.T
-    np.add(starts_R, counts_R, out=arrays.lengths_R)
-    if len(arrays.positions_T) == len(counts_R):  # a token each
-        row_of_T, arrays.positions_T[:] = np.arange(len(counts_R)), starts_R
-    else:
-        row_of_T = np.repeat(np.arange(len(counts_R)), counts_R)
-        np.add(np.arange(len(row_of_T)), (starts_R - firsts_R)[row_of_T], out=arrays.positions_T)
-    blocks_T, offsets_T = np.divmod(arrays.positions_T, block_size)
-    np.multiply(arrays.block_tables_RB[row_of_T, blocks_T], block_size, out=arrays.slots_T)
-    np.add(arrays.slots_T, offsets_T, out=arrays.slots_T)
 
 
 def _by_kind_and_length(part: ScheduledTokens) -> tuple[bool, int]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from novacron.runner.captured_step import DecoderStep
+from novacron.runner.captured_step import ComputedHere, DecoderStep
 from novacron.runner.input_batch import StepInput
 
 
@@ -26,7 +26,7 @@ class Lead(Protocol):
         ...
 
 
-class LedStep:
+class LedStep(ComputedHere):
     """Implements DecoderStep on rank 0. Logits that are sure to be asked for are announced with the
     step, so that the others need not wait for another word.
 

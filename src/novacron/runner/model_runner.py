@@ -1,7 +1,7 @@
 """ModelRunner: turns the decision about one step into tokens, on one device.
 
-`execute` is five calls and shall stay so: what only some models or options need belongs elsewhere
-and is called from here.
+`begin` and `finish` are a few calls each and shall stay so: what only some models or options need
+belongs elsewhere and is called from here.
 
 Shapes: T tokens of the step, R rows whose next token is wanted, D hidden size, V vocabulary.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -44,6 +44,13 @@ class TaintedBlocks(Protocol):
     def clean(self, block_ids: Collection[int]) -> object: ...
 
 
+class BegunStep(NamedTuple):
+    """A step that is being computed; None: nothing of it has to be."""
+
+    step: SchedulerOutput
+    inputs: StepInput | None
+
+
 class ModelRunner:
     """Holds the decoder, its KV cache and the requests that the scheduler has introduced."""
 
@@ -62,16 +69,29 @@ class ModelRunner:
         self._eos_token_ids = eos_token_ids
         self._choose = choose
 
-    @torch.inference_mode()
     def execute(self, step: SchedulerOutput) -> ModelRunnerOutput:
-        """Compute one step; one result per scheduled request, in the scheduler's order.
+        """Compute one step, where none is under way."""
+        return self.finish(self.begin(step))
+
+    @torch.inference_mode()
+    def begin(self, step: SchedulerOutput) -> BegunStep:
+        """Have a step under way. Steps are finished in their order."""
+        self._blocks.clean(self._input_batch.update(step))
+        if not step.scheduled:
+            return BegunStep(step, None)
+        inputs = self._input_batch.prepare(step)
+        self._decoder_step.begin(inputs)
+        return BegunStep(step, inputs)
+
+    @torch.inference_mode()
+    def finish(self, begun: BegunStep) -> ModelRunnerOutput:
+        """One result per scheduled request, in the scheduler's order.
 
         A request whose numbers are not finite gets an error; its neighbours are not affected.
         """
-        self._blocks.clean(self._input_batch.update(step))
-        if not step.scheduled:
+        step, inputs = begun
+        if inputs is None:
             return ModelRunnerOutput(step.step, ())
-        inputs = self._input_batch.prepare(step)
         hidden_TD = self._decoder_step.hidden(inputs)
         results = self._sample(inputs, hidden_TD, step.token_masks)
         for part in inputs.parts:

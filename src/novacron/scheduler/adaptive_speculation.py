@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -86,7 +87,7 @@ class AdaptiveSpeculation:
         self._max_rows = max_num_seqs + num_speculative_tokens
         self._clock = clock
         self._times = StepTimes()
-        self._started_s = 0.0
+        self._started_s: deque[float] = deque()  # steps in flight
         self._trials = Trials()
 
     def extend(
@@ -112,7 +113,7 @@ class AdaptiveSpeculation:
             if new_block_ids is not None:
                 parts[place] = with_drafts(with_blocks(parts[place], new_block_ids), drafts)
                 step = step.grown(len(drafts), rate)
-        self._started_s = self._clock()
+        self._started_s.append(self._clock())
         return ()
 
     def see_drafts(
@@ -128,7 +129,7 @@ class AdaptiveSpeculation:
     ) -> None:
         if not parts:
             return
-        elapsed_s = self._clock() - self._started_s
+        elapsed_s = self._clock() - self._started_s.popleft()
         self._times.observe(sum(part.num_tokens for part in parts), elapsed_s)
         self._trials.see_step(is_guessing=any(part.draft_token_ids for part in parts))
         for part, state, result in zip(parts, states, results, strict=True):

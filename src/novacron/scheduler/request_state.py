@@ -23,8 +23,9 @@ class RequestState:
     """One live request.
 
     `token_ids` are prompt and output so far, the first `num_computed_tokens` of which have their KV
-    in `blocks`. There are no phases: a request is behind by some tokens, and each step lets it
-    catch up. `arrival_index` counts requests in the order of Scheduler.add.
+    in `blocks`, and the first `num_planned_tokens` of which have, or get it by the `num_in_flight`
+    steps that are being computed. There are no phases: a request is behind by some tokens, and
+    each step lets it catch up. `arrival_index` counts requests in the order of Scheduler.add.
     """
 
     request: Request
@@ -34,6 +35,9 @@ class RequestState:
     stop_conditions: StopConditions
     status: RequestStatus = RequestStatus.WAITING
     num_computed_tokens: int = 0
+    num_planned_tokens: int = 0
+    num_in_flight: int = 0
+    has_failed: bool = False
     num_cached_tokens: int = 0  # found in the prefix cache when it first ran
     first_scheduled_time_s: float | None = None
     num_prompt_logprobs: int = 0  # positions sent so far
@@ -48,6 +52,10 @@ class RequestState:
     @property
     def num_prompt_tokens(self) -> int:
         return len(self.request.prompt_token_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
 
     @property
     def num_output_tokens(self) -> int:

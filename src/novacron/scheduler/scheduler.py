@@ -12,8 +12,10 @@ from Orca (OSDI 2022), chunked prefill from Sarathi-Serve (OSDI 2024).
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,6 +34,7 @@ from novacron.records.step import (
     SchedulerOutput,
     StepResult,
 )
+from novacron.scheduler.micro_batches import most_requests, most_tokens
 from novacron.scheduler.request_state import RequestState, RequestStatus
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation import NoSpeculation, Speculation, with_drafts
@@ -42,11 +45,25 @@ from novacron.scheduler.waiting_queue import FCFSQueue, PriorityQueue, WaitingQu
 
 @dataclass(slots=True)
 class _Plan:
-    """The step that `schedule` is putting together."""
+    """The step that `schedule` is putting together. All running requests before `place` have been
+    looked at."""
 
-    num_tokens_left: int
+    num_tokens: int
+    num_requests_left: int  # of those that run already
+    place: int = 0
+    is_complete: bool = False  # whoever comes next must not be asked
     new_requests: list[NewRequest] = field(default_factory=list)
     parts: list[ScheduledTokens] = field(default_factory=list)
+    states: list[RequestState] = field(default_factory=list)  # of the parts
+    num_tokens_left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.num_tokens_left = self.num_tokens
+
+
+class _StepInFlight(NamedTuple):
+    step: int
+    states: list[RequestState]
 
 
 def _see_nothing(state: RequestState) -> None:
@@ -63,6 +80,12 @@ class Scheduler:
     request is preempted and later computed again; the first one always advances. A request whose
     prefix goes on in a KV tier waits until that has come, and nobody waits for it.
 
+    Up to `max_in_flight` steps may be decided before the result of the first is seen; whoever
+    computes them keeps their order. Then each step takes a share of the running requests. One that
+    waits for its next token is in no further step, but a prompt's chunks may follow each other. Who
+    is in flight is not preempted: if blocks run out, the step ends there, and the next ones come
+    to it again once that result is seen.
+
     With `enable_chunked_prefill` off, a request starts only when all it has to compute fits into
     what the step has left. A prompt above the whole budget is computed in parts all the same: the
     budget bounds the memory of a step, and a prompt that the context admits must be served.
@@ -78,10 +101,12 @@ class Scheduler:
         speculation: Speculation | None = None,
         tiers: Tiers | None = None,
         sessions: Sessions | None = None,
+        max_in_flight: int = 1,
         see_end: Callable[[RequestState], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
+        self._max_in_flight = max_in_flight
         self._kv_cache = kv_cache
         self._max_model_len = max_model_len
         self._eos_token_ids = eos_token_ids
@@ -97,7 +122,7 @@ class Scheduler:
         )
         self._running: list[RequestState] = []  # who runs before whom; the last is preempted first
         self._num_loading = 0  # neither waiting nor running: a tier brings a part of their prefix
-        self._in_flight: list[RequestState] = []  # scheduled, result not seen yet
+        self._in_flight: deque[_StepInFlight] = deque()  # result not seen yet
 
         # Told with the next step, or by the next update.
         self._finished_ids: list[str] = []
@@ -212,7 +237,7 @@ class Scheduler:
         return self._tiers.take_orders()
 
     def see_block_news(self, news: BlockNews) -> None:
-        """What came of orders. Not between `schedule` and `update`."""
+        """What came of orders. Not while a step is in flight."""
         assert not self._in_flight
         for state in self._tiers.see(news):
             self._num_loading -= 1
@@ -221,27 +246,32 @@ class Scheduler:
     # A step
 
     def schedule(self) -> SchedulerOutput:
-        """Decide the next step. Each decision must be followed by one `update`.
+        """Decide the next step. Each decision must be followed by one `update`, in their order.
 
         One pass over the running and the waiting requests in the order in which they shall run.
         Nothing may come of it (no part scheduled): then there is nothing to compute, but `update`
-        may still have outputs of requests that ended here.
+        may still have outputs of requests that ended here. While steps are in flight, such a
+        decision needs none: the next one has these outputs.
         """
-        assert not self._in_flight, "schedule() was called twice without update()"
-        plan = _Plan(self._config.max_num_batched_tokens)
+        assert len(self._in_flight) < self._max_in_flight, "a result must be seen first"
+        plan = self._new_plan()
         admitting = True
-        while True:
-            place = len(plan.parts)  # all running requests before this place are in the plan
+        while not plan.is_complete:
+            place = plan.place
             running = self._running[place] if place < len(self._running) else None
             waiting = self._waiting.peek() if admitting else None
             if waiting is not None and (
                 running is None or self._waiting.outranks(waiting, running)
             ):
                 admitting = self._admit(waiting, plan)
-            elif running is not None:
+            elif running is None:
+                break
+            elif self._may_advance(running, plan):
+                plan.num_requests_left -= 1
                 self._advance(running, plan)
             else:
-                return self._seal(plan)
+                plan.place += 1
+        return self._seal(plan)
 
     def add_drafts(self, decision: SchedulerOutput, drafted: DraftOutput) -> SchedulerOutput:
         """The decision that `schedule` made last, with the guesses of the draft model in its parts.
@@ -253,7 +283,7 @@ class Scheduler:
             part.request_id: drafts
             for part, drafts in zip(decision.drafting, drafted.drafts, strict=True)
         }
-        states = {state.request.request_id: state for state in self._in_flight}
+        states = {state.request.request_id: state for state in self._in_flight[-1].states}
         self._speculation.see_drafts(
             decision.drafting, [states[part.request_id] for part in decision.drafting], drafted
         )
@@ -265,9 +295,12 @@ class Scheduler:
     def update(
         self, scheduler_output: SchedulerOutput, runner_output: ModelRunnerOutput
     ) -> list[EngineOutput]:
-        """Take in the result of the step that `schedule` decided last; returns the news."""
-        assert scheduler_output.step == runner_output.step == self._num_steps
-        states, self._in_flight = self._in_flight, []
+        """Take in the result of the first step in flight; returns the news."""
+        assert scheduler_output.step == runner_output.step
+        states: list[RequestState] = []
+        if scheduler_output.scheduled:
+            step, states = self._in_flight.popleft()
+            assert step == scheduler_output.step
         self._tiers.end_step()
         self._speculation.observe(scheduler_output.scheduled, states, runner_output.results)
         outputs = self._take_outputs()
@@ -275,8 +308,9 @@ class Scheduler:
             states, scheduler_output.scheduled, runner_output.results, strict=True
         ):
             assert part.request_id == result.request_id == state.request.request_id
-            if state.status is RequestStatus.FINISHED:  # aborted meanwhile
-                self._release(state, failed=result.error is not None)
+            state.num_in_flight -= 1
+            if state.status is RequestStatus.FINISHED:  # it ended meanwhile
+                self._settle(state, failed=result.error is not None)
                 continue
             news = self._apply(state, part, result)
             if news is not None:
@@ -284,6 +318,23 @@ class Scheduler:
         return outputs
 
     # Parts of schedule
+
+    def _new_plan(self) -> _Plan:
+        budget = self._config.max_num_batched_tokens
+        if self._max_in_flight == 1:
+            return _Plan(budget, self._config.max_num_seqs)
+        num_running = len(self._running)
+        num_pending = sum(s.num_tokens - s.num_planned_tokens for s in self._running)
+        next_one = self._waiting.peek()
+        num_pending += 0 if next_one is None else next_one.num_tokens
+        return _Plan(
+            most_tokens(budget, num_pending, num_running, self._max_in_flight),
+            most_requests(num_running, self._max_in_flight),
+        )
+
+    def _may_advance(self, state: RequestState, plan: _Plan) -> bool:
+        """Whether the running request has a token that no step computes yet, and is to join."""
+        return plan.num_requests_left > 0 and state.num_planned_tokens < state.num_tokens
 
     def _advance(
         self, state: RequestState, plan: _Plan, prefix_block_ids: tuple[int, ...] = ()
@@ -294,14 +345,20 @@ class Scheduler:
         preempted, the last one first, and in the end the request itself: then it is up to `_admit`
         whether it can go on at all.
         """
-        start = state.num_computed_tokens
-        num_behind = len(self._running) - len(plan.parts) - 1
-        num_tokens = min(len(state.token_ids) - start, plan.num_tokens_left - num_behind)
+        start = state.num_planned_tokens
+        num_behind = len(self._running) - plan.place - 1
+        num_tokens = min(state.num_tokens - start, plan.num_tokens_left - num_behind)
         end = start + num_tokens
         while (new := self._kv_cache.extend(state.blocks, state.token_ids, end)) is None:
+            if self._running[-1].num_in_flight > 0:
+                plan.is_complete = True
+                return
             self._preempt(self._running[-1])
             if state.status is not RequestStatus.RUNNING:
                 return
+        state.num_planned_tokens = end
+        plan.place += 1
+        plan.states.append(state)
         plan.num_tokens_left -= num_tokens
         plan.parts.append(
             ScheduledTokens(state.request.request_id, start, num_tokens, prefix_block_ids + new)
@@ -312,7 +369,7 @@ class Scheduler:
         False if it has to wait, and with it everyone behind it."""
         if self._fail_if_too_big(state):
             return True
-        num_ahead = len(plan.parts)
+        num_ahead = plan.place
         num_tokens_left = plan.num_tokens_left - (len(self._running) - num_ahead)
         if num_ahead == self._config.max_num_seqs or num_tokens_left <= 0:
             return False
@@ -357,7 +414,7 @@ class Scheduler:
         while len(self._running) == self._config.max_num_seqs or not self._kv_cache.has_room(
             num_tokens, hit, num_ahead
         ):
-            if len(self._running) == num_ahead:
+            if len(self._running) == num_ahead or self._running[-1].num_in_flight > 0:
                 return False
             self._preempt(self._running[-1])
         return True
@@ -365,10 +422,10 @@ class Scheduler:
     def _start(self, state: RequestState, hit: PrefixHit, plan: _Plan) -> None:
         started = self._waiting.pop()
         assert started is state, "somebody preempted for it came before it"
-        self._running.insert(len(plan.parts), state)
+        self._running.insert(plan.place, state)
         state.status = RequestStatus.RUNNING
         self._kv_cache.adopt(state.blocks, hit)
-        state.num_computed_tokens = hit.num_tokens
+        state.num_computed_tokens = state.num_planned_tokens = hit.num_tokens
         state.has_loaded = False
         if state.first_scheduled_time_s is None:
             state.first_scheduled_time_s = self._clock()
@@ -394,12 +451,13 @@ class Scheduler:
         """Take the last running request's blocks away. When it next starts, it goes on from what is
         then still cached or lies in a tier, and computes the rest again."""
         assert self._running[-1] is state
+        assert state.num_in_flight == 0
         self._running.pop()
         if self._config.preemption_mode == "swap":
             self._tiers.park(state)
         self._release(state)
         state.status = RequestStatus.WAITING
-        state.num_computed_tokens = 0
+        state.num_computed_tokens = state.num_planned_tokens = 0
         self._waiting.put_back(state)
         self._preempted_ids.append(state.request.request_id)
         self._num_preemptions += 1
@@ -422,10 +480,11 @@ class Scheduler:
         self._num_steps += 1
         if not plan.parts:  # not computed, so what ranks must hear waits for the next step
             return SchedulerOutput(self._num_steps, (), (), (), ())
-        drafting = self._speculation.extend(plan.parts, self._running, plan.num_tokens_left)
-        self._in_flight = self._running.copy()
-        num_tokens = self._config.max_num_batched_tokens - plan.num_tokens_left
-        self._tiers.begin_step(num_tokens, len(plan.parts))
+        drafting = self._speculation.extend(plan.parts, plan.states, plan.num_tokens_left)
+        self._in_flight.append(_StepInFlight(self._num_steps, plan.states))
+        for state in plan.states:
+            state.num_in_flight += 1
+        self._tiers.begin_step(plan.num_tokens - plan.num_tokens_left, len(plan.parts))
         output = SchedulerOutput(
             step=self._num_steps,
             new_requests=tuple(plan.new_requests),
@@ -449,6 +508,7 @@ class Scheduler:
         end = part.start + part.num_tokens
         if part.draft_token_ids:  # wrong guesses do not count
             end -= 1 + len(part.draft_token_ids) - len(result.token_ids)
+            state.num_planned_tokens = end
         state.num_computed_tokens = end
         if state.blocks.num_settled > state.num_offered_blocks:
             self._tiers.offer(state)
@@ -551,12 +611,19 @@ class Scheduler:
         self._see_end(state)
         if state.request.session and state.first_scheduled_time_s is not None:
             self._sessions.end(state.request.session, state.blocks.hashes, self._clock())
-        if not (self._in_flight and is_running):  # else update() does, once the blocks are written
-            self._release(state, failed=failed)
+        self._settle(state, failed=failed)
 
-    def _release(self, state: RequestState, *, failed: bool = False) -> None:
+    def _settle(self, state: RequestState, *, failed: bool) -> None:
+        """Give the blocks of one that has ended back, once no step writes to them any more."""
+        state.has_failed |= failed
+        if state.num_in_flight == 0:
+            self._release(state)
+        elif state.has_failed:  # nobody shall find them meanwhile
+            self._kv_cache.forget(state.blocks)
+
+    def _release(self, state: RequestState) -> None:
         self._tiers.use(state)
-        if failed:
+        if state.has_failed:
             self._tiers.forget(state)
             self._kv_cache.forget(state.blocks)
         self._kv_cache.free(state.blocks)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import zlib
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -84,6 +84,7 @@ class FakeExecutor:
     `tokens_per_step` above 1 returns several tokens at once where there are no drafts to verify.
     `draft_token` is what its draft model guesses, but for the requests in `fail_drafts_of`.
     `tiers` move blocks of that memory; what a step is going to write to is given up before.
+    As many steps may be in flight as `max_steps_in_flight`; each is computed when it is submitted.
     `reads` collects (reader, writer) ids of every slot that a request read: who saw whose blocks.
     """
 
@@ -101,6 +102,7 @@ class FakeExecutor:
         draft_token: NextToken | None = None,
         fail_drafts_of: Collection[str] = (),
         tiers: FakeTiers | None = None,
+        max_steps_in_flight: int = 1,
     ) -> None:
         self._spec = spec or fake_spec()
         self._draft_model = draft_token and FakeDraftModel(self._spec, draft_token, fail_drafts_of)
@@ -118,6 +120,8 @@ class FakeExecutor:
         if tiers is not None:
             tiers.attach(self._memory, self._spec.block_size)
         self._last_step = 0
+        self.max_steps_in_flight = max_steps_in_flight
+        self._computed: deque[ModelRunnerOutput] = deque()
         self.reads: set[tuple[str, str]] = set()
         self.is_shut_down = False
 
@@ -140,6 +144,13 @@ class FakeExecutor:
         assert scheduler_output.step > self._last_step, "steps must grow"
         assert self._draft_model is not None, "there is no draft model"
         return self._draft_model.draft(scheduler_output)
+
+    def submit(self, scheduler_output: SchedulerOutput) -> None:
+        assert len(self._computed) < self.max_steps_in_flight, "too many steps in flight"
+        self._computed.append(self.execute(scheduler_output))
+
+    def collect(self) -> ModelRunnerOutput:
+        return self._computed.popleft()
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         assert not self.is_shut_down, "execute() after shutdown()"

@@ -5,6 +5,7 @@ For tests: tests/reference runs these on CPU, tests/gpu on CUDA. Needs the `dev`
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
+from novacron.executor.pipeline import PipelineExecutor
 from novacron.kernels.choice import choose_kernels
 from novacron.kernels.linear import Quantization
 from novacron.kernels.table import Kernels
@@ -29,8 +31,10 @@ from novacron.models.registry import find_family
 from novacron.models.weight_precision import WeightPrecision
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.groups import SINGLE, ParallelGroup
+from novacron.records.output import EngineOutput
 from novacron.records.request import Request, SamplingParams
 from novacron.records.step import (
+    ModelRunnerOutput,
     NewRequest,
     PositionLogprobs,
     ScheduledTokens,
@@ -121,20 +125,44 @@ def logits_in_chunks(
 ) -> Tensor:
     """Logits at every position of a prompt that is computed in `chunks` of so many tokens. The KV
     cache is `kv_blocks`, of `shape_of_kv_blocks`, where it is given."""
+    return logits_of_stages(
+        (decoder,),
+        token_ids,
+        chunks,
+        max_model_len=max_model_len,
+        group=group,
+        kv_blocks=kv_blocks,
+    )
+
+
+@torch.inference_mode()
+def logits_of_stages(
+    stages: Sequence[Decoder],
+    token_ids: Sequence[int],
+    chunks: Sequence[int],
+    *,
+    max_model_len: int,
+    group: ParallelGroup = SINGLE,
+    kv_blocks: Tensor | None = None,
+) -> Tensor:
+    """The same, of a decoder that was cut into stages."""
     assert sum(chunks) == len(token_ids)
-    device = decoder.norm.weight.device
-    decoder.set_context(max_model_len)
+    first, config = stages[0], stages[0].config
+    device = first.device
     block_size = _BLOCK_SIZE
     num_blocks = -(-len(token_ids) // block_size)
     kv_tensors = KVTensors(
-        decoder.config,
+        config,
         group,
         num_blocks=num_blocks + 1,
         block_size=block_size,
-        formats=plain_formats(decoder.config, decoder.embedding.matrix.weight.dtype),
+        formats=plain_formats(config, first.dtype),
         device=device,
         memory=kv_blocks,
     )
+    caches = [stage.stage.of(kv_tensors.layers) for stage in stages]
+    for stage in stages:
+        stage.set_context(max_model_len)
     batch = InputBatch(
         max_num_seqs=1,
         max_num_tokens=len(token_ids),
@@ -151,10 +179,10 @@ def logits_in_chunks(
         step = SchedulerOutput(0, () if start else (request,), (part,), (), ())
         batch.update(step)
         inputs = batch.prepare(step)
-        hidden = decoder(
-            inputs.token_ids_T, inputs.positions_T, inputs.attention, kv_tensors.layers
-        )
-        pieces.append(decoder.logits(hidden).clone())
+        x_TD = first.embed(inputs.token_ids_T)
+        for stage, cache in zip(stages, caches, strict=True):
+            x_TD = stage.through_layers(x_TD, inputs.positions_T, inputs.attention, cache)
+        pieces.append(first.logits(x_TD).clone())
         start += size
     return torch.cat(pieces).cpu()
 
@@ -192,12 +220,17 @@ class Engine:
         dtype: str = "float32",
         kernels: KernelChoice = "auto",
         tensor_parallel_size: int = 1,
+        pipeline_parallel_size: int = 1,
+        steps_in_flight: int | None = None,
         **model: Any,
     ) -> None:
         scheduler_config = SchedulerConfig(
             max_num_seqs=16, max_num_batched_tokens=max_num_batched_tokens
         )
+        make_executor: type[InlineExecutor | MultiprocessExecutor | PipelineExecutor]
         make_executor = InlineExecutor if tensor_parallel_size == 1 else MultiprocessExecutor
+        if pipeline_parallel_size > 1:
+            make_executor = PipelineExecutor
         self.executor = make_executor(
             ModelConfig(
                 dtype=dtype,  # type: ignore[arg-type]
@@ -205,6 +238,8 @@ class Engine:
                 num_threads=1,
                 kernels=kernels,
                 tensor_parallel_size=tensor_parallel_size,
+                pipeline_parallel_size=pipeline_parallel_size,
+                pipeline_steps_in_flight=steps_in_flight or pipeline_parallel_size,
                 **model,
             ),
             CacheConfig(block_size=8, kv_cache_memory=64 * 2**20, kv_ram_size=0, kv_disk_size=0),
@@ -225,7 +260,10 @@ class Engine:
             kv_cache,
             max_model_len=spec.max_model_len,
             eos_token_ids=frozenset(spec.eos_token_ids),
+            max_in_flight=self.executor.max_steps_in_flight,
         )
+        self._in_flight: deque[SchedulerOutput] = deque()
+        self.most_in_flight = 0
 
     @property
     def num_preemptions(self) -> int:
@@ -249,8 +287,7 @@ class Engine:
             )
         found = {str(index): Generation([], 0) for index in range(len(prompts))}
         while self._scheduler.has_work:
-            step = self._scheduler.schedule()
-            for output in self._scheduler.update(step, self.executor.execute(step)):
+            for output in self._step():
                 assert output.error is None, output.error
                 before = found[output.request_id]
                 found[output.request_id] = Generation(
@@ -260,3 +297,16 @@ class Engine:
                     before.prompt_logprobs + output.prompt_logprobs,
                 )
         return list(found.values())
+
+    def _step(self) -> list[EngineOutput]:
+        """The news of the first step in flight, after as many as may be have begun."""
+        while len(self._in_flight) < self.executor.max_steps_in_flight:
+            decision = self._scheduler.schedule()
+            if not decision.scheduled:
+                break
+            self.executor.submit(decision)
+            self._in_flight.append(decision)
+        self.most_in_flight = max(self.most_in_flight, len(self._in_flight))
+        if self._in_flight:
+            return self._scheduler.update(self._in_flight.popleft(), self.executor.collect())
+        return self._scheduler.update(decision, ModelRunnerOutput(decision.step, ()))

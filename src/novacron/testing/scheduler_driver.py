@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from novacron.config.engine import SchedulerConfig
@@ -72,8 +73,10 @@ class SchedulerDriver:
             eos_token_ids=frozenset(spec.eos_token_ids),
             speculation=self._speculation(new_drafter, has_draft_model),
             tiers=self.kv_tiers,
+            max_in_flight=executor.max_steps_in_flight,
             clock=self.clock,
         )
+        self._in_flight: deque[SchedulerOutput] = deque()
 
     def _speculation(
         self, new_drafter: Callable[[], Drafter] | None, has_draft_model: bool
@@ -106,25 +109,44 @@ class SchedulerDriver:
         assert decision.num_tokens <= self.config.max_num_batched_tokens
         assert len(decision.scheduled) <= self.config.max_num_seqs
         if decision.scheduled:
-            assert len(decision.scheduled) == self.scheduler.stats().num_running
+            if self.executor.max_steps_in_flight == 1:
+                assert len(decision.scheduled) == self.scheduler.stats().num_running
         else:
             assert decision == SchedulerOutput(decision.step, (), (), (), ())
         return decision
 
     def finish(self, decision: SchedulerOutput) -> SchedulerOutput:
-        """The second half of `step`. Returns the decision as it was computed."""
+        """The second half of `step`, where one is in flight at a time. Returns the decision as it
+        was computed."""
+        self._submit(decision)
+        return self._collect() if self._in_flight else self._see_nothing(decision)
+
+    def _submit(self, decision: SchedulerOutput) -> None:
         if decision.drafting:
             num_drafting = sum(work.num_tokens for work in decision.drafting)
             assert num_drafting <= self.config.max_num_batched_tokens
             decision = self.scheduler.add_drafts(decision, self.executor.draft(decision))
             assert decision.num_tokens <= self.config.max_num_batched_tokens
-        result = ModelRunnerOutput(decision.step, ())
         if decision.scheduled:
-            result = self.executor.execute(decision)
+            self.executor.submit(decision)
+            self._in_flight.append(decision)
+
+    def _collect(self) -> SchedulerOutput:
+        decision = self._in_flight.popleft()
+        return self._see(decision, self.executor.collect())
+
+    def _see_nothing(self, decision: SchedulerOutput) -> SchedulerOutput:
+        return self._see(decision, ModelRunnerOutput(decision.step, ()))
+
+    def _see(self, decision: SchedulerOutput, result: ModelRunnerOutput) -> SchedulerOutput:
         self.collect(self.scheduler.update(decision, result))
         self._order_blocks()
         self.kv_cache.check_integrity()
         return decision
+
+    @property
+    def num_in_flight(self) -> int:
+        return len(self._in_flight)
 
     def _order_blocks(self) -> None:
         orders = self.scheduler.take_block_orders()
@@ -132,13 +154,20 @@ class SchedulerDriver:
             self.executor.move_blocks(orders)
 
     def step(self) -> SchedulerOutput:
-        return self.finish(self.schedule())
+        """Begin as many steps as may be in flight, and see the result of the first. Returns its
+        decision, or one that has nothing."""
+        while self.num_in_flight < self.executor.max_steps_in_flight:
+            decision = self.schedule()
+            self._submit(decision)
+            if not decision.scheduled:
+                break
+        return self._collect() if self._in_flight else self._see_nothing(decision)
 
     def run(self, max_steps: int = 2000) -> list[SchedulerOutput]:
         """Step until all work is done, and tiers too, before each step; AssertionError if that
         takes more than `max_steps`."""
         decisions: list[SchedulerOutput] = []
-        while self.scheduler.has_work:
+        while self.scheduler.has_work or self._in_flight:
             if self.executor.tiers is not None:
                 self.executor.tiers.work()
             assert len(decisions) < max_steps, "the scheduler does not come to an end"

@@ -63,3 +63,34 @@ def test_what_does_not_fit_is_refused_with_numbers(novacron, model: Path) -> Non
     assert result.exit_code == 2
     assert "max_model_len is 512, but the KV cache has room for" in result.output
     assert "with kv_cache_dtype int8" in result.output
+
+
+def test_ranks_hold_all_of_a_model_together(novacron, model: Path) -> None:
+    alone = json.loads(novacron("plan", str(model), *OPTIONS, "--json").output)
+    [whole] = alone["ranks"]
+    result = novacron("plan", str(model), *OPTIONS, "-pp", "2", "-tp", "2", "--json")
+    plan = json.loads(result.output)
+    ranks = plan["ranks"]
+    assert [(rank["rank"], rank["stage"], rank["slice"]) for rank in ranks] == [
+        (0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1)
+    ]  # fmt: skip
+    assert [ranks[0]["first_layer"], ranks[0]["last_layer"] + 1, ranks[2]["last_layer"]] == [
+        0, ranks[2]["first_layer"], whole["last_layer"]
+    ]  # fmt: skip
+    norms = 4 * 64 * (1 + 2 * (whole["last_layer"] + 1))  # whole in every slice
+    assert sum(rank["weight_bytes"] for rank in ranks) == whole["weight_bytes"] + norms
+    assert sum(rank["kv_cache_bytes"] for rank in ranks) == plan["kv_cache_bytes"]
+
+
+def test_stages_are_shown_with_their_layers(novacron, model: Path) -> None:
+    result = novacron("plan", str(model), *OPTIONS, "-pp", "2")
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines() if line.startswith("rank ")]
+    assert [row[1:4] for row in rows] == [["0", "0", "0-0"], ["1", "1", "1-2"]]
+    assert "rank 0" not in novacron("plan", str(model), *OPTIONS).output
+
+
+def test_more_stages_than_layers_are_refused(novacron, model: Path) -> None:
+    result = novacron("plan", str(model), *OPTIONS, "-pp", "4")
+    assert result.exit_code == 2
+    assert "pipeline_parallel_size is 4, but the model has 3 layers" in result.output

@@ -201,7 +201,7 @@ def test_keys_without_effect_are_reported_once_each(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("model: {sharding: {pipeline_parallel: 8}}", "Set it to 1"),
+        ("model: {sharding: {pipeline_parallel: 17}}", "choose 1 to 16"),
         ("model: {sharding: {sequence_parallel: 2}}", "Set it to 1"),
     ],
 )
@@ -238,7 +238,7 @@ def test_a_wrong_value_below_llm_engine_is_refused(file: Path, text: str) -> Non
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("pipeline-parallel-size: 2", "one machine"),
+        ("data-parallel-size: 2", "one machine"),
         ("quantization: awq", "expected one of auto, .* int8, int4, memory_critical"),
         ("trust-remote-code: true", "never runs code"),
         ("kv-cache-dtype: fp8_e5m2", "choose auto, .* fp8_e4m3, int4"),

@@ -71,6 +71,8 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "block_size": st.sampled_from([8, 16, 32, 64, 128]),
         "tensor_parallel_size": st.sampled_from([1, 2, 4]),
         "data_parallel_size": st.integers(1, MOST_REPLICAS),
+        "pipeline_parallel_size": st.integers(1, 16),
+        "pipeline_steps_in_flight": st.integers(1, 32),
         "quantization_group_size": st.sampled_from([32, 64, 128]),
         "quantization_layers": st.lists(
             st.sampled_from(["*.0.*=int8", "*down*=bf16"]), min_size=1

@@ -37,7 +37,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
-def make_core(tokenizer: Tokenizer) -> EngineCore:
+def make_core(tokenizer: Tokenizer, max_in_flight: int = 1) -> EngineCore:
     kv_cache = KVCacheManager(
         SPEC.num_blocks, SPEC.block_size, model_version="v", kv_dtype="float32"
     )
@@ -46,9 +46,10 @@ def make_core(tokenizer: Tokenizer) -> EngineCore:
         kv_cache,
         max_model_len=SPEC.max_model_len,
         eos_token_ids=frozenset(SPEC.eos_token_ids),
+        max_in_flight=max_in_flight,
     )
     return EngineCore(
-        FakeExecutor(SPEC),
+        FakeExecutor(SPEC, max_steps_in_flight=max_in_flight),
         scheduler,
         lambda: GrammarCompiler(tokenizer.json_text, SPEC.vocab_size, SPEC.eos_token_ids),
         CacheDesk(kv_cache, None, Sessions()),
@@ -80,8 +81,9 @@ def finals(outputs: list[EngineOutput]) -> dict[str, FinishReason]:
     return {output.request_id: output.finish_reason for output in ended if output.finish_reason}
 
 
-def test_every_request_ends_once(tokenizer: Tokenizer) -> None:
-    core = make_core(tokenizer)
+@pytest.mark.parametrize("max_in_flight", [1, 3])
+def test_every_request_ends_once(tokenizer: Tokenizer, max_in_flight: int) -> None:
+    core = make_core(tokenizer, max_in_flight)
     for place in range(10):
         core.add(make_request(str(place), ignore_eos=True))
     outputs = run(core)
@@ -101,14 +103,51 @@ def test_a_request_that_the_scheduler_refuses_ends_with_an_error(tokenizer: Toke
     assert "in use" in str(refused.error)
 
 
-def test_a_grammar_is_obeyed_to_its_end(tokenizer: Tokenizer) -> None:
-    core = make_core(tokenizer)
+@pytest.mark.parametrize("max_in_flight", [1, 2])
+def test_a_grammar_is_obeyed_to_its_end(tokenizer: Tokenizer, max_in_flight: int) -> None:
+    core = make_core(tokenizer, max_in_flight)
     spec = StructuredOutput("choice", '["Paris", "London"]')
     core.add(make_request("constrained", max_tokens=50, structured_output=spec))
     outputs = run(core)
     tokens = [token for output in outputs for token in output.new_token_ids]
     assert finals(outputs) == {"constrained": FinishReason.STOP}
     assert tokenizer.decode(tokens) in ("Paris", "London")
+
+
+def test_an_id_used_again_has_the_grammar_of_its_own_request(tokenizer: Tokenizer) -> None:
+    core = make_core(tokenizer, max_in_flight=2)
+    first = StructuredOutput("choice", '["London"]')
+    then = StructuredOutput("choice", '["Paris"]')
+    for request_id in ("a", "b"):
+        core.add(make_request(request_id, max_tokens=50, structured_output=first))
+    step_until_in_flight(core)
+    [aborted] = core.abort(["b"])
+    assert aborted.finish_reason is FinishReason.ABORT
+    core.add(make_request("b", max_tokens=50, structured_output=then))
+    outputs = run(core)
+    tokens = [t for output in outputs if output.request_id == "b" for t in output.new_token_ids]
+    assert tokenizer.decode(tokens) == "Paris"
+    assert finals(outputs) == {"a": FinishReason.STOP, "b": FinishReason.STOP}
+
+
+def step_until_in_flight(core: EngineCore) -> None:
+    """Until each request has a token, and one of them another step under way."""
+    answered: set[str] = set()
+    deadline = time.monotonic() + PATIENCE_S
+    while not (len(answered) == 2 and core.stats().num_running == 2 and core._in_flight):
+        assert time.monotonic() < deadline
+        answered.update(output.request_id for output in core.step())
+
+
+def test_what_is_in_flight_when_the_last_request_is_aborted_is_seen(tokenizer: Tokenizer) -> None:
+    core = make_core(tokenizer, max_in_flight=2)
+    for request_id in ("a", "b"):
+        core.add(make_request(request_id, max_tokens=50, ignore_eos=True))
+    step_until_in_flight(core)
+    core.abort(["a", "b"])
+    assert core.has_work
+    assert run(core) == []
+    assert core.stats().num_used_blocks == 0
 
 
 def test_a_constrained_request_goes_on_behind_any_token_with_the_same_ones(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,9 @@ from novacron.config.engine import (
     WatchConfig,
 )
 from novacron.errors import ConfigError
-from novacron.executor.parallel_limits import refuse_with_ranks
+from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
 
+DRAFT = SpeculativeConfig(speculative_method="draft")
 PAIR = EngineConfig(model=ModelConfig(tensor_parallel_size=2))
 
 
@@ -28,6 +30,58 @@ PAIR = EngineConfig(model=ModelConfig(tensor_parallel_size=2))
 def test_what_ranks_cannot_do_is_refused_by_name(name: str, changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"tensor_parallel_size is 2, .* with {name} yet"):
         refuse_with_ranks(replace(PAIR, **changes))
+
+
+def test_the_sizes_that_were_given_are_named() -> None:
+    model = ModelConfig(pipeline_parallel_size=4, device="cuda")
+    with pytest.raises(ConfigError, match="pipeline_parallel_size is 4, which does"):
+        refuse_with_ranks(EngineConfig(model=model))
+    both = replace(model, tensor_parallel_size=2)
+    with pytest.raises(ConfigError, match="_size is 2 and pipeline_parallel_size is 4, which"):
+        refuse_with_ranks(EngineConfig(model=both))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (
+            "speculative_method draft",
+            {"speculative": SpeculativeConfig(speculative_method="draft")},
+        ),
+        ("variants", {"model": ModelConfig(pipeline_parallel_size=2, variants=("int8",))}),
+    ],
+)
+def test_what_stages_cannot_do_is_refused(name: str, changes: dict[str, Any]) -> None:
+    staged = EngineConfig(model=ModelConfig(pipeline_parallel_size=2))
+    refuse_with_ranks(replace(staged, cache=CacheConfig(kv_ram_size=2**30)))
+    with pytest.raises(ConfigError, match=f"pipeline_parallel_size is 2, .* with {name} yet"):
+        refuse_with_ranks(replace(staged, **changes))
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        CacheConfig(kv_ram_size=2**30),
+        CacheConfig(kv_disk_size=2**30),
+        CacheConfig(kv_redis_url="redis://host"),
+        CacheConfig(kv_object_url="s3://bucket"),
+    ],
+)
+def test_tiers_take_one_step_at_a_time(cache: CacheConfig) -> None:
+    model = ModelConfig(pipeline_parallel_size=2, pipeline_steps_in_flight=2)
+    with pytest.raises(ConfigError, match=r"pipeline_steps_in_flight is 2, .* with kv_"):
+        refuse_with_ranks(EngineConfig(model=model, cache=cache))
+
+
+def test_tiers_that_nobody_asked_for_are_left_out_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert without_tiers(CacheConfig()) == CacheConfig(kv_ram_size=0, kv_disk_size=0)
+    assert "that takes pipeline_steps_in_flight 1" in caplog.text
+    caplog.clear()
+    without_tiers(CacheConfig(kv_ram_size=0, kv_disk_size=0))
+    assert not caplog.text
 
 
 def test_what_ranks_can_do_passes() -> None:

@@ -635,7 +635,7 @@ def test_each_decision_needs_its_own_result() -> None:
     driver = drive()
     add(driver, request("a"))
     decision = driver.schedule()
-    with pytest.raises(AssertionError, match="without update"):
+    with pytest.raises(AssertionError, match="a result must be seen"):
         driver.scheduler.schedule()
     with pytest.raises(AssertionError):
         driver.scheduler.update(decision, ModelRunnerOutput(decision.step + 1, ()))

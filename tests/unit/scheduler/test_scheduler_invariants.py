@@ -66,7 +66,8 @@ def oracle_token(error_period: int, token_ids: Sequence[int]) -> int:
 
 class AnyLoad(RuleBasedStateMachine):
     """Requests of every kind, guessed ahead or not, come, run, fail and are aborted in a cache that
-    is too small, above tiers that are, too, and that move blocks when they like."""
+    is too small, above tiers that are, too, and that move blocks when they like. Without tiers,
+    several steps may be in flight, and requests are aborted while they are."""
 
     @initialize(
         num_blocks=st.integers(4, 24),
@@ -84,6 +85,7 @@ class AnyLoad(RuleBasedStateMachine):
         tier_sizes=st.sampled_from([(), (6,), (3, 40), (100,)]),
         lost_every=st.sampled_from([1, 3, 10_000, 10_000]),
         most_fetched=st.sampled_from([0, 1, 2, 10_000, 10_000]),
+        max_in_flight=st.sampled_from([1, 1, 2, 4]),
     )
     def start(
         self,
@@ -100,9 +102,12 @@ class AnyLoad(RuleBasedStateMachine):
         tier_sizes: tuple[int, ...],
         lost_every: int,
         most_fetched: int,
+        max_in_flight: int,
     ) -> None:
         self.tiers = None
-        if tier_sizes:
+        self.max_in_flight = max_in_flight
+        has_draft_model &= max_in_flight == 1
+        if tier_sizes and max_in_flight == 1:
             self.tiers = FakeTiers(
                 *tier_sizes, is_lost=lambda key: int.from_bytes(key) % lost_every == 0
             )
@@ -130,6 +135,7 @@ class AnyLoad(RuleBasedStateMachine):
                 draft_token=period and partial(oracle_token, period) if is_drafting else None,
                 fail_drafts_of=("r1", "r4"),
                 tiers=self.tiers,
+                max_steps_in_flight=max_in_flight,
             ),
             enable_prefix_caching=caching,
             new_drafter=None if is_drafting else period and (lambda: Oracle(period)),
@@ -186,7 +192,7 @@ class AnyLoad(RuleBasedStateMachine):
     def abort(self, data: st.DataObject) -> None:
         self.driver.abort(data.draw(st.sampled_from(self.live)))
 
-    @precondition(lambda self: self.live)
+    @precondition(lambda self: self.live and self.max_in_flight == 1)
     @rule(data=st.data())
     def abort_while_a_step_is_computed(self, data: st.DataObject) -> None:
         decision = self.driver.schedule()

@@ -89,6 +89,14 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     return [part for part in module.modules() if isinstance(part, Matrix)]
 
 
+def weight_bytes(module: nn.Module, kernels: Kernels) -> int:
+    """What all weights of a module take when its matrices are finished."""
+    unfinished = sum(parameter.nbytes for parameter in module.parameters())
+    return unfinished + sum(
+        matrix.final_bytes(kernels) - matrix.weight.nbytes for matrix in matrices_of(module)
+    )
+
+
 def _empty(shape: tuple[int, int]) -> Tensor:
     """In the default precision, on the default device."""
     if torch.get_default_device().type == "cpu":

@@ -1,0 +1,257 @@
+"""PipelineExecutor: ranks of one host that hold some of the layers each, or slices of some.
+
+Rank 0 is this process: it alone knows requests and chooses tokens. It has the first layers, and the
+vocabulary for both ends: what the last stage makes comes back to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.remote_tiers import require_extras
+from novacron.errors import EngineDead
+from novacron.executor.blueprint import dims_of, draw_blueprint
+from novacron.executor.device_memory import measure_device_memory
+from novacron.executor.memory_plan import plan_memory
+from novacron.executor.multiprocess import threads_of_rank
+from novacron.executor.placement import keep_freed_memory
+from novacron.executor.rank_messages import RankArguments
+from novacron.executor.stage_memory import StageMemory
+from novacron.executor.stage_team import StageTeam
+from novacron.executor.tiered_blocks import TieredBlocks
+from novacron.executor.warm_up import warm_up
+from novacron.executor.worker import (
+    Phases,
+    Progress,
+    allocate_cache,
+    load_model,
+    make_batch,
+    model_spec,
+    version_of,
+)
+from novacron.kernels.metadata import KVLayer
+from novacron.kernels.ranks import RankLink
+from novacron.models.decoder import Decoder
+from novacron.parallel.handover import HandoverLost, Receiver, Sender
+from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.output import ModelSpec
+from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
+from novacron.runner.input_batch import InputBatch
+from novacron.runner.model_runner import BegunStep, ModelRunner
+from novacron.runner.pipelined_step import PipelinedStep
+from novacron.runner.stage_step import StageStep, logits_of
+
+_NO_SPECULATION = SpeculativeConfig()
+
+logger = logging.getLogger(__name__)
+
+
+def _ignore(message: str) -> None:
+    pass
+
+
+class PipelineExecutor:
+    """Loads the model in `model_path` when made, all ranks at once, and computes steps, as many at
+    a time as the settings say. Implements Executor, without draft models; KV tiers take one step at
+    a time.
+
+    Raises ModelLoadError, ConfigError, and EngineDead if a rank ends. `on_loss` gets a sentence,
+    from another thread, if one ends later; the next step, or that which is running, raises
+    EngineDead then.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        cache: CacheConfig,
+        scheduler: SchedulerConfig,
+        *,
+        model_path: Path,
+        progress: Progress,
+        speculative: SpeculativeConfig = _NO_SPECULATION,
+        on_loss: Callable[[str], None] = _ignore,
+    ) -> None:
+        phases = Phases(progress)
+        with phases.timed("config"):
+            require_extras(cache)
+            num_threads = threads_of_rank(model)
+            blueprint = draw_blueprint(model, model_path, num_threads).of_rank(0, dims_of(model))
+            torch.set_num_threads(num_threads)
+            keep_freed_memory()
+            plan = plan_memory(
+                blueprint.shape(),
+                measure_device_memory(blueprint.device, cache),
+                cache,
+                scheduler,
+                speculative,
+                max_model_len=model.max_model_len,
+            )
+            logger.info("memory: %s", plan.summary)
+            self.max_steps_in_flight = blueprint.steps_in_flight
+            memory = StageMemory(
+                blueprint,
+                cache,
+                scheduler,
+                num_blocks=plan.num_blocks,
+                max_model_len=plan.max_model_len,
+            )
+        self._begun: deque[BegunStep] = deque()
+        self._on_loss = on_loss
+        self._link: RankLink | None = None
+        self._tiers: TieredBlocks | None = None  # a first step knows none
+        arguments = RankArguments(
+            model=model,
+            cache=cache,
+            scheduler=scheduler,
+            model_path=str(model_path),
+            rank=1,
+            num_ranks=blueprint.dims.num_ranks,
+            num_threads=num_threads,
+            num_blocks=plan.num_blocks,
+            max_model_len=plan.max_model_len,
+            descriptor=memory.shared.descriptor,
+            socket=-1,
+        )
+        self._team = StageTeam(arguments, self._see_loss)
+        try:
+            memory.shared.close_descriptor()
+            self._link = memory.join(self._team.meeting_point, model.rank_timeout)
+            blueprint = blueprint.joined_by(self._link.communicator)
+            with phases.timed("weights"):
+                decoder, digest = load_model(
+                    blueprint, model, lambda fraction: progress("weights", fraction)
+                )
+                self._team.wait_until_ready(digest)
+            if blueprint.kernels.has_threads:
+                torch.set_num_threads(1)  # two pools would wait for each other's cores
+            with phases.timed("kv_cache"):
+                kv_tensors = allocate_cache(blueprint, plan.num_blocks, cache, memory.kv_blocks)
+                decoder.set_context(plan.max_model_len)
+            batch = make_batch(
+                blueprint, scheduler, block_size=cache.block_size, max_model_len=plan.max_model_len
+            )
+            layers = blueprint.stage.of(kv_tensors.layers)
+            self._runner = ModelRunner(
+                _pipelined_step(decoder, layers, batch, memory, self._team),
+                kv_tensors,
+                batch,
+                eos_token_ids=blueprint.eos_token_ids,
+                choose=blueprint.kernels.choose,
+            )
+            with phases.timed("warm_up"):
+                warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
+            self._team.forget_meeting_point()
+            everything = blueprint.all_stages()
+            self._tiers = TieredBlocks(
+                blueprint, everything, digest, plan, kv_tensors, model, cache
+            )
+        except BaseException:
+            self.shutdown()
+            raise
+        self._spec = model_spec(
+            blueprint,
+            plan,
+            model,
+            everything,
+            kv_tensors,
+            version=version_of(digest, everything, plan.max_model_len),
+            load_phases_s=phases.times_s,
+            kv_tiers=self._tiers.specs,
+            kv_loss=self._tiers.kv_loss,
+            rank_pids=self._team.pids,
+        )
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    @property
+    def rank_pids(self) -> tuple[int, ...]:
+        return self._team.pids
+
+    @property
+    def num_ranks_replaced(self) -> int:
+        """None ever: the engine begins anew with all of them."""
+        return 0
+
+    def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
+        raise AssertionError("no draft model was loaded")
+
+    def submit(self, scheduler_output: SchedulerOutput) -> None:
+        with self._loss_is_the_end():
+            if self._tiers is not None:
+                self._tiers.begin_step(scheduler_output)
+            self._begun.append(self._runner.begin(scheduler_output))
+
+    def collect(self) -> ModelRunnerOutput:
+        with self._loss_is_the_end():
+            result = self._runner.finish(self._begun.popleft())
+            if self._tiers is not None:
+                self._tiers.end_step()
+            return result
+
+    def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
+        self.submit(scheduler_output)
+        return self.collect()
+
+    @contextmanager
+    def _loss_is_the_end(self) -> Iterator[None]:
+        try:
+            yield
+        except (ConnectionError, HandoverLost) as error:
+            assert self._link is not None
+            reason = self._link.loss or error
+            self._give_up()
+            raise EngineDead(f"The step cannot be computed: {reason}.") from None
+        except BaseException:
+            self._give_up()
+            raise
+
+    def move_blocks(self, orders: BlockOrders) -> None:
+        assert self._tiers is not None
+        self._tiers.move(orders)
+
+    def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
+        return None if self._tiers is None else self._tiers.news(wait_s)
+
+    def shutdown(self) -> None:
+        """End the other ranks; this one's tensors go with this object. What tiers still have to
+        store gets a moment."""
+        if self._tiers is not None:
+            self._tiers.close()
+        self._give_up()
+        self._team.close()
+
+    def _give_up(self) -> None:
+        if self._link is not None:
+            self._link.give_up()
+
+    def _see_loss(self, message: str) -> None:
+        self._give_up()
+        self._on_loss(message)
+
+
+def _pipelined_step(
+    decoder: Decoder,
+    layers: Sequence[KVLayer],
+    batch: InputBatch,
+    memory: StageMemory,
+    team: StageTeam,
+) -> PipelinedStep:
+    """How rank 0 has steps computed by all of them."""
+    rings, pipes = memory.rings_SKTD, team.pipes
+    assert pipes.entry is not None
+    return PipelinedStep(
+        StageStep(decoder, layers, batch, None, Sender(rings[0], pipes.exits)),
+        logits_of(decoder, rings[-1], batch.max_num_tokens),
+        team,
+        memory.steps,
+        Receiver(rings[-1], pipes.entry, team.see_delay),
+    )

@@ -1,0 +1,110 @@
+"""A process with a rank of a pipeline, other than 0: loads its layers, or its slices of them, and
+computes its stage of what rank 0 says.
+
+Started by StageTeam as `python -m novacron.executor.stage_process`, with its StageArguments as one
+line of JSON on standard input. Ends when rank 0 closes the connection, or ends itself; exit code 1
+if another rank was lost in the middle of a step.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+import torch
+
+from novacron.errors import NovaCronError
+from novacron.executor.blueprint import dims_of, draw_blueprint
+from novacron.executor.placement import keep_freed_memory
+from novacron.executor.rank_connection import RankConnection
+from novacron.executor.rank_messages import FromRank, RankFailed, RankReady
+from novacron.executor.rank_process import end_with
+from novacron.executor.stage_ends import StageEnds
+from novacron.executor.stage_memory import StageMemory
+from novacron.executor.stage_messages import (
+    ComputeStageLogits,
+    RunStage,
+    StageArguments,
+    ToStage,
+)
+from novacron.executor.worker import allocate_cache, load_model, make_batch
+from novacron.parallel.handover import HandoverLost
+from novacron.runner.stage_step import StageStep
+
+
+class StageWorker:
+    """The rank's part of the model, loaded when made. Raises ConfigError and ModelLoadError."""
+
+    def __init__(self, arguments: StageArguments) -> None:
+        rank = arguments.rank
+        model, cache, scheduler = rank.model, rank.cache, rank.scheduler
+        torch.set_num_threads(rank.num_threads)
+        keep_freed_memory()
+        blueprint = draw_blueprint(model, Path(rank.model_path), rank.num_threads)
+        blueprint = blueprint.of_rank(rank.rank, dims_of(model))
+        memory = StageMemory(
+            blueprint,
+            cache,
+            scheduler,
+            num_blocks=rank.num_blocks,
+            max_model_len=rank.max_model_len,
+            descriptor=rank.descriptor,
+        )
+        link = memory.join(Path(arguments.meeting_point), model.rank_timeout)
+        blueprint = blueprint.joined_by(link.communicator)
+        decoder, self.digest = load_model(blueprint, model, lambda fraction: None)
+        if blueprint.kernels.has_threads:
+            torch.set_num_threads(1)
+        decoder.set_context(rank.max_model_len)
+        kv_tensors = allocate_cache(blueprint, rank.num_blocks, cache, memory.kv_blocks)
+        self._batch = make_batch(
+            blueprint, scheduler, block_size=cache.block_size, max_model_len=rank.max_model_len
+        )
+        stage = blueprint.stage
+        ends = StageEnds(memory, stage, arguments.entry, arguments.exits)
+        layers = stage.of(kv_tensors.layers)
+        self._own = StageStep(decoder, layers, self._batch, ends.entry, ends.exits)
+        self._logits = ends.logits(decoder, self._batch)
+        self._steps = memory.steps
+
+    @torch.inference_mode()
+    def follow(self, message: ToStage) -> None:
+        """Raises ConnectionError and HandoverLost if another rank is lost."""
+        match message:
+            case RunStage(place, num_tokens, num_requests, num_blocks):
+                counts = num_tokens, num_requests, num_blocks
+                inputs = self._batch.copied_input(self._steps[place], *counts)
+                self._own.compute(inputs, place)
+            case ComputeStageLogits(rows):
+                self._logits(rows)
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for rank 0
+    arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=StageArguments)
+    own = socket.socket(fileno=arguments.rank.socket)
+    end_with(own)
+    connection = RankConnection[FromRank, ToStage](own, ToStage)
+    try:
+        worker = StageWorker(arguments)
+    except NovaCronError as error:
+        connection.send(RankFailed(type(error).__name__, str(error)))
+        return
+    connection.send(RankReady(worker.digest))
+    gc.collect()
+    gc.freeze()
+    try:
+        while True:
+            worker.follow(connection.receive())
+    except EOFError:
+        pass
+    except (ConnectionError, HandoverLost):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Hidden states on their way from a stage of a pipeline to the next one, on one host.
+
+They lie in memory that ranks share, a place for each step that may be under way. A byte in a pipe
+says that a step's are there: who waits for it sleeps, and a process that ends closes its pipes, so
+that whoever waits for it learns it at once. Nobody has to say that a place is free again: who plans
+steps begins none before the step that had its place has come to its end.
+
+Shapes: K places, T tokens of the largest step, D hidden size.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from torch import Tensor
+
+_MOST_COUNTED_S: Final = 1.5  # of a wait: longer, and this process was stopped itself
+_THERE: Final = b"."
+
+
+class HandoverLost(Exception):
+    """The other end is gone, or hangs: why, as half a sentence."""
+
+
+class Sender:
+    """Writes into `ring_KTD`, and says so in each of the pipes, which whoever laid them closes."""
+
+    def __init__(self, ring_KTD: Tensor, pipes: Sequence[int]) -> None:
+        self.ring_KTD = ring_KTD
+        self._pipes = tuple(pipes)
+
+    def hand_over(self, place: int, x_TD: Tensor) -> None:
+        """Raises HandoverLost if a receiver has ended."""
+        self.ring_KTD[place, : x_TD.shape[0]].copy_(x_TD)
+        try:
+            for pipe in self._pipes:
+                os.write(pipe, _THERE)
+        except OSError:
+            raise HandoverLost("the next stage has ended") from None
+
+
+class Receiver:
+    """Reads `ring_KTD` when the pipe says so. As long as it waits, it tells `see_delay` now and
+    then how many seconds have passed since it was last told: that may raise."""
+
+    def __init__(
+        self,
+        ring_KTD: Tensor,
+        pipe: int,
+        see_delay: Callable[[float], None] = lambda seconds: None,
+        *,
+        told_every_s: float = 1.0,
+    ) -> None:
+        self.ring_KTD = ring_KTD
+        self._pipe = pipe
+        self._poll = select.poll()
+        self._poll.register(pipe, select.POLLIN)
+        self._see_delay, self._told_every_s = see_delay, told_every_s
+
+    def take(self, place: int, num_tokens: int) -> Tensor:
+        """The next step's rows, which lie in this place until it is given to another step. Raises
+        HandoverLost if the sender has ended."""
+        before_s = time.monotonic()
+        while not self._poll.poll(self._told_every_s * 1000):
+            now_s = time.monotonic()
+            self._see_delay(min(now_s - before_s, _MOST_COUNTED_S))
+            before_s = now_s
+        if os.read(self._pipe, len(_THERE)) != _THERE:
+            raise HandoverLost("the stage before has ended")
+        return self.ring_KTD[place, :num_tokens]
