@@ -21,7 +21,8 @@ class Quantization:
 
     Whole numbers, unless `is_float`. Products with whole numbers round their inputs too, to int8,
     with a scale for `sharing` neighbouring groups of a row: 1; in int4 also 2 or 4, which are at
-    most 128 inputs, if each of a product's four segments has nothing but whole such spans. Those with floats leave inputs as they are.
+    most 128 inputs, if each of a product's four segments has nothing but whole such spans. Those
+    with floats leave inputs as they are.
     """
 
     bits: Literal[4, 8]

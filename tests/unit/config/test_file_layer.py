@@ -238,7 +238,6 @@ def test_a_wrong_value_below_llm_engine_is_refused(file: Path, text: str) -> Non
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("data-parallel-size: 2", "one machine"),
         ("quantization: awq", "expected one of auto, .* int8, int4, memory_critical"),
         ("trust-remote-code: true", "never runs code"),
         ("kv-cache-dtype: fp8_e5m2", "choose auto, .* fp8_e4m3, int4"),
