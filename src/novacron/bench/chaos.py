@@ -8,6 +8,7 @@ run again and again under faults, each answer compared with the first.
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +106,7 @@ class Chaos:
             if not faults:  # the calls ended first
                 continue
             found.outcomes += self._compare(found, [read_answer(one) for one in exchanges])
-            self._note_pauses(found, faults, exchanges)
+            note_pauses(found, faults, exchanges)
         found.faults = self._injector.faults
         return found
 
@@ -182,18 +183,27 @@ class Chaos:
                 found.unexpected.append(f"{call.kind}: {outcomes[-1]} ({answer.error or 'whole'})")
         return outcomes
 
-    def _note_pauses(
-        self, found: Found, faults: Sequence[Fault], exchanges: Sequence[Exchange]
-    ) -> None:
-        for exchange in exchanges:
-            arrivals_s = [exchange.started_s, *(at_s for at_s, _ in exchange.chunks)]
-            if len(arrivals_s) < 3:  # no stream
-                continue
-            for before_s, after_s in pairwise(arrivals_s):
-                met = [fault for fault in faults if before_s < fault.at_s < after_s]
-                if met:
-                    kind = met[0].kind if len(met) == 1 else "several"
-                    found.pauses_s.setdefault(kind, []).append(after_s - met[0].at_s)
+
+def note_pauses(found: Found, faults: Sequence[Fault], exchanges: Sequence[Exchange]) -> None:
+    """Of each stream and each fault that met it, the longest silence from then to the next fault:
+    what an engine said last may still arrive after its death."""
+    ends_s = [*(fault.at_s for fault in faults[1:]), math.inf]
+    for exchange in exchanges:
+        if len(exchange.chunks) < 2:  # no stream
+            continue
+        gaps = list(pairwise([exchange.started_s, *(at_s for at_s, _ in exchange.chunks)]))
+        struck: dict[tuple[float, float], list[Fault]] = {}
+        for fault, end_s in zip(faults, ends_s, strict=True):
+            after = [gap for gap in gaps if gap[1] > fault.at_s and gap[0] < end_s]
+            if after and exchange.started_s < fault.at_s:
+                struck.setdefault(_longest(after, fault.at_s), []).append(fault)
+        for (before_s, after_s), those in struck.items():
+            kind = those[0].kind if len(those) == 1 else "several"
+            found.pauses_s.setdefault(kind, []).append(after_s - max(before_s, those[0].at_s))
+
+
+def _longest(gaps: Sequence[tuple[float, float]], from_s: float) -> tuple[float, float]:
+    return max(gaps, key=lambda gap: gap[1] - max(gap[0], from_s))
 
 
 async def run(

@@ -97,6 +97,20 @@ def test_calls_are_of_all_kinds_and_the_same_for_the_same_seed() -> None:
     assert {call.kind for call in make_calls(4, 100, 5, ("chat", "whole"))} == {"chat", "whole"}
 
 
+def test_a_pause_is_the_silence_after_a_fault_though_last_words_still_arrive() -> None:
+    def stream(*arrivals_s: float) -> Exchange:
+        return Exchange(0.0, arrivals_s[-1], 200, [(at_s, b"data: {}") for at_s in arrivals_s])
+
+    found = chaos_module.Found([])
+    kill, stop = faults.Fault("kill", 2.0), faults.Fault("stop", 10.0)
+    early, whole = stream(0.5, 1.0, 1.5), Exchange(0.0, 9.0, 200, [(9.0, b"{}")])
+    streams = [stream(1.0, 1.9, 2.1, 6.1, 9.9, 10.2, 13.2), stream(1.0, 14.0), early, whole]
+    chaos_module.note_pauses(found, [kill, stop], streams)
+    assert {kind: [round(s, 6) for s in pauses] for kind, pauses in found.pauses_s.items()} == {
+        "kill": [4.0], "stop": [3.0], "several": [12.0],
+    }  # fmt: skip
+
+
 class Process:
     """A victim that notes what it was sent."""
 
