@@ -39,7 +39,7 @@ from novacron.scheduler.request_state import RequestState, RequestStatus
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation import NoSpeculation, Speculation, with_drafts
 from novacron.scheduler.stopping import Stop, StopConditions
-from novacron.scheduler.tiered_prefixes import NoTiers, Tiers
+from novacron.scheduler.tiers import NoTiers, Tiers
 from novacron.scheduler.waiting_queue import FCFSQueue, PriorityQueue, WaitingQueue
 
 
