@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 _LENGTH_BYTES = 8
+_LOOK_S = 0.1
 
 Sent = TypeVar("Sent")
 Received = TypeVar("Received")
@@ -36,15 +37,22 @@ class RankConnection(Generic[Sent, Received]):
 
     def receive(self, patience_s: float | None = None) -> Received:
         """Waits for the next message. Raises EOFError if none can come any more, and TimeoutError
-        if none has begun to come in time."""
+        if none has begun to come in `patience_s` that this process was awake for."""
         if patience_s is not None:
-            arrived = select.poll()
-            arrived.register(self._socket, select.POLLIN)
-            if not arrived.poll(patience_s * 1000):
-                raise TimeoutError
+            self._wait(patience_s)
         length = int.from_bytes(self._read(_LENGTH_BYTES), "little")
         message: Received = self._decoder.decode(self._read(length))
         return message
+
+    def _wait(self, patience_s: float) -> None:
+        """In short sleeps: of one that took longer, because all was stopped, no more counts."""
+        arrived = select.poll()
+        arrived.register(self._socket, select.POLLIN)
+        left_s = patience_s
+        while not arrived.poll(min(_LOOK_S, left_s) * 1000):
+            left_s -= _LOOK_S
+            if left_s <= 0:
+                raise TimeoutError
 
     def close(self) -> None:
         self._socket.close()

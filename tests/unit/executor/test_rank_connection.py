@@ -42,3 +42,19 @@ def test_who_speaks_to_nobody_is_told() -> None:
     with pytest.raises(OSError, match="Broken pipe"):
         leader.send(MESSAGES[0])
     leader.close()
+
+
+def test_patience_ends_where_nothing_comes_and_not_where_something_does() -> None:
+    ends = socket.socketpair()
+    leader = RankConnection[ToRank, ToRank](ends[0], ToRank)
+    follower = RankConnection[ToRank, ToRank](ends[1], ToRank)
+    with pytest.raises(TimeoutError):
+        follower.receive(0.01)
+    with pytest.raises(TimeoutError):
+        follower.receive(0.25)
+    leader.send(MESSAGES[0])
+    assert follower.receive(0.01) == MESSAGES[0]
+    leader.close()
+    with pytest.raises(EOFError):
+        follower.receive(60.0)
+    follower.close()
