@@ -73,7 +73,6 @@ class ModelRunner:
         """Compute one step, where none is under way."""
         return self.finish(self.begin(step))
 
-    @torch.inference_mode()
     def begin(self, step: SchedulerOutput) -> BegunStep:
         """Have a step under way. Steps are finished in their order."""
         self._blocks.clean(self._input_batch.update(step))

@@ -45,6 +45,7 @@ class StageStep:
             self._given_TD = torch.empty_like(entry.ring_KTD[0])
         self._layers = _layers_of(decoder, cache, batch, self._given_TD)
 
+    @torch.inference_mode()
     def compute(self, inputs: StepInput, place: int) -> None:
         """Raises HandoverLost."""
         if self._entry is not None and self._given_TD is not None:
