@@ -209,7 +209,7 @@ def test_a_full_disk_is_an_error_and_then_it_goes_on(
 
 def test_a_limit_below_one_segment_takes_nothing(tmp_path: Path) -> None:
     tier = open_tier(tmp_path, limit=RECORD_BYTES)
-    with pytest.raises(OSError, match="all that the tier may take"):
+    with pytest.raises(OSError, match="no room for a file"):
         tier.put([make_record(1)])
     assert folder_bytes(tmp_path) == 0
 
