@@ -48,7 +48,11 @@ def answers(
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"kv_cache_dtype": "int8/int4"}, {"kv_disk_compression": "int8"}],
+    [
+        {},
+        pytest.param({"kv_cache_dtype": "int8/int4"}, marks=pytest.mark.slow),
+        pytest.param({"kv_disk_compression": "int8"}, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_what_any_number_of_ranks_has_stored_any_other_finds(
