@@ -92,6 +92,7 @@ class PipelineExecutor:
                 scheduler,
                 speculative,
                 max_model_len=model.max_model_len,
+                num_replicas=model.data_parallel_size,
             )
             logger.info("memory: %s", plan.summary)
             self.max_steps_in_flight = blueprint.steps_in_flight

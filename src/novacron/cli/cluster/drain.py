@@ -12,18 +12,17 @@ from novacron.cli.cluster.server import STATUS, client_of, order, server_options
 EXIT_CUT_OFF = 1
 
 
-def _timeout_option(command: click.Command) -> click.Command:
-    return click.option(
-        "--timeout",
-        type=click.FloatRange(0),
-        help="Seconds for running requests to end. [default: the server's shutdown_timeout]",
-    )(command)
+_timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    help="Seconds for running requests to end. [default: the server's shutdown_timeout]",
+)
 
 
 @click.command()
 @click.argument("replica")
 @server_options
-@_timeout_option  # type: ignore[arg-type]
+@_timeout_option
 @click.option("--restart", is_flag=True, help="Start it anew afterwards.")
 @click.option("--force", is_flag=True, help="Also if it is the last one that is ready.")
 def drain(
@@ -57,7 +56,7 @@ def resume(replica: str, url: str, client_key: str | None) -> None:
 @click.command()
 @click.argument("replicas", nargs=-1)
 @server_options
-@_timeout_option  # type: ignore[arg-type]
+@_timeout_option
 def restart(
     replicas: tuple[str, ...], url: str, client_key: str | None, timeout: float | None
 ) -> None:
