@@ -67,7 +67,12 @@ class QueryTile {
     if (begin >= end) return;
     if (!is_prepared_) keys_.prepare();
     is_prepared_ = true;
-    for (int64_t start = begin; start < end; start += kGroup) see_group(start);
+    for (int64_t start = begin; start < end; start += kGroup) {
+      const int64_t next = start + kGroup, after = smaller(next + kGroup, end);
+      keys_.keys.prefetch(next, after);
+      values_.values.prefetch(next, after);
+      see_group(start);
+    }
   }
 
   // Folds parts that lie `stride` floats apart, and writes the result.

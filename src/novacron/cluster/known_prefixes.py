@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from novacron.records.block import BlockHash, block_hash, root_hash
+from novacron.records.block import BlockHash, block_hashes, root_hash
 
 MOST_BLOCKS: Final = 512  # of a prompt: what lies behind them hardly changes a decision
 
@@ -28,11 +28,8 @@ def prompt_chain(
     key = root_hash(model_version="", kv_dtype="", block_size=block_size, salt=salt)
     if chain:
         key = chain[-1]
-    num_full = min(len(token_ids) // block_size, MOST_BLOCKS)
-    for start in range(len(chain) * block_size, num_full * block_size, block_size):
-        key = block_hash(key, token_ids[start : start + block_size])
-        chain.append(key)
-    return chain
+    further = token_ids[len(chain) * block_size : MOST_BLOCKS * block_size]
+    return [*chain, *block_hashes(key, further, block_size)]
 
 
 class KnownPrefixes:

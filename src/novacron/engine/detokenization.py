@@ -70,6 +70,10 @@ class IncrementalDetokenizer:
 
     def _continue_from(self, prompt_token_ids: Sequence[int]) -> None:
         """Note whether a text has begun, and take over the bytes of a character left open."""
+        last = self._visible(prompt_token_ids[-1:])
+        if last and self._vocabulary.bytes_of(last[0])[-1:].isascii():
+            self._has_begun = True  # and no character is open: the common case
+            return
         self._decode(prompt_token_ids[-_CONTEXT_TOKENS:])
         self._has_begun = self._has_begun or bool(self._visible(prompt_token_ids))
 

@@ -56,6 +56,16 @@ class BlockPool:
         """The block with this content, if there is one. Changes nothing."""
         return self._block_of.get(block_hash)
 
+    def lookup_all(self, hashes: Iterable[BlockHash]) -> list[int]:
+        """The blocks with these contents, up to the first that there is none with."""
+        block_of, found = self._block_of, []
+        for block_hash in hashes:
+            block_id = block_of.get(block_hash)
+            if block_id is None:
+                break
+            found.append(block_id)
+        return found
+
     def allocate(self, count: int) -> list[int]:
         """Take `count` blocks, each with one holder and no content; evicts cached ones at need.
 

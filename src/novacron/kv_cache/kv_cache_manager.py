@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from novacron.kv_cache.block_pool import BlockPool
-from novacron.records.block import BlockHash, block_hash, root_hash
+from novacron.records.block import BlockHash, block_hashes, root_hash
 
 
 @dataclass(eq=False, slots=True)
@@ -100,20 +101,15 @@ class KVCacheManager:
         """
         if not (cache_salt and public_keys):
             return BlockTable(self._root(cache_salt))
-        public: list[BlockHash] = []
-        key = self._root("")
-        for start in range(0, len(token_ids) - self.block_size + 1, self.block_size):
-            key = block_hash(key, token_ids[start : start + self.block_size])
-            if key not in public_keys:
-                break
-            public.append(key)
+        everyones = block_hashes(self._root(""), token_ids, self.block_size)
+        public = list(takewhile(public_keys.__contains__, everyones))
         salt = f"{cache_salt}\x00{public[-1].hex()}" if public else cache_salt
         return BlockTable(self._root(salt), hashes=public, num_public=len(public))
 
     def chain(self, table: BlockTable, token_ids: Sequence[int]) -> list[BlockHash]:
         """The hashes of all full blocks of these tokens."""
         num_full = len(token_ids) // self.block_size
-        return [self._hash(table, token_ids, index) for index in range(num_full)]
+        return [*table.hashes[:num_full], *self._hash_up_to(table, token_ids, num_full)]
 
     def find_prefix(self, table: BlockTable, token_ids: Sequence[int]) -> PrefixHit:
         """Longest run of full cached blocks that starts `token_ids`, the request's known tokens.
@@ -123,12 +119,10 @@ class KVCacheManager:
         """
         if not self.enable_prefix_caching:
             return NO_HIT
-        found: list[int] = []
-        for index in range((len(token_ids) - 1) // self.block_size):
-            block_id = self._pool.lookup(self._hash(table, token_ids, index))
-            if block_id is None:
-                break
-            found.append(block_id)
+        num_full = (len(token_ids) - 1) // self.block_size
+        found = self._pool.lookup_all(table.hashes[:num_full])
+        if len(found) == min(len(table.hashes), num_full):
+            found += self._pool.lookup_all(self._hash_up_to(table, token_ids, num_full))
         return PrefixHit(tuple(found), len(found) * self.block_size)
 
     def missing_keys(
@@ -136,8 +130,9 @@ class KVCacheManager:
     ) -> Iterator[BlockHash]:
         """Those of the blocks that would prolong a hit, in order, were they there."""
         if self.enable_prefix_caching:
-            for index in range(len(hit.block_ids), (len(token_ids) - 1) // self.block_size):
-                yield self._hash(table, token_ids, index)
+            num_full = (len(token_ids) - 1) // self.block_size
+            yield from table.hashes[len(hit.block_ids) : num_full]
+            yield from self._hash_up_to(table, token_ids, num_full)
 
     def is_cached(self, key: BlockHash) -> bool:
         """Whether a block of the device holds this."""
@@ -227,15 +222,22 @@ class KVCacheManager:
         )
 
     def _settle(self, table: BlockTable, token_ids: Sequence[int], num_full: int) -> None:
+        for _ in self._hash_up_to(table, token_ids, num_full):
+            pass
         for index in range(table.num_settled, num_full):
-            self._pool.register(table.block_ids[index], self._hash(table, token_ids, index))
+            self._pool.register(table.block_ids[index], table.hashes[index])
         table.num_settled = num_full
 
-    def _hash(self, table: BlockTable, token_ids: Sequence[int], index: int) -> BlockHash:
-        """The hash of block `index`; those of the blocks before it are known or asked for first."""
-        hashes = table.hashes
-        if index == len(hashes):
-            parent = hashes[-1] if index > table.num_public else table.root
-            start = index * self.block_size
-            hashes.append(block_hash(parent, token_ids[start : start + self.block_size]))
-        return hashes[index]
+    def _hash_up_to(
+        self, table: BlockTable, token_ids: Sequence[int], num_blocks: int
+    ) -> Iterator[BlockHash]:
+        """The hashes of the first `num_blocks` blocks that are not known yet; each is, once it was
+        given."""
+        hashes, num_known = table.hashes, len(table.hashes)
+        if num_known >= num_blocks:
+            return
+        parent = hashes[-1] if num_known > table.num_public else table.root
+        unknown = token_ids[num_known * self.block_size : num_blocks * self.block_size]
+        for key in block_hashes(parent, unknown, self.block_size):
+            hashes.append(key)
+            yield key

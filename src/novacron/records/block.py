@@ -8,7 +8,7 @@ would show one tenant another's text.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NewType
 
 import blake3
@@ -16,6 +16,7 @@ import blake3
 BlockHash = NewType("BlockHash", bytes)
 
 _DIGEST_BYTES = 16
+_TOKEN_BYTES = 4
 
 
 def root_hash(*, model_version: str, kv_dtype: str, block_size: int, salt: str) -> BlockHash:
@@ -24,7 +25,14 @@ def root_hash(*, model_version: str, kv_dtype: str, block_size: int, salt: str) 
     return BlockHash(blake3.blake3(identity.encode()).digest(_DIGEST_BYTES))
 
 
-def block_hash(parent: BlockHash, token_ids: Sequence[int]) -> BlockHash:
-    """The identity of the block that holds `token_ids` right after `parent`."""
-    tokens = struct.pack(f"<{len(token_ids)}I", *token_ids)
-    return BlockHash(blake3.blake3(parent + tokens).digest(_DIGEST_BYTES))
+def block_hashes(
+    parent: BlockHash, token_ids: Sequence[int], block_size: int
+) -> Iterator[BlockHash]:
+    """The identities of the full blocks of `token_ids`, right after `parent`, one after another."""
+    num_tokens = len(token_ids) // block_size * block_size
+    tokens = struct.pack(f"<{num_tokens}I", *token_ids[:num_tokens])
+    block_bytes = _TOKEN_BYTES * block_size
+    for start in range(0, len(tokens), block_bytes):
+        block = tokens[start : start + block_bytes]
+        parent = BlockHash(blake3.blake3(parent + block).digest(_DIGEST_BYTES))
+        yield parent

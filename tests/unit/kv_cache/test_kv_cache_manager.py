@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from novacron.kv_cache import kv_cache_manager
 from novacron.kv_cache.kv_cache_manager import NO_HIT, BlockTable, KVCacheManager
-from novacron.records.block import BlockHash, block_hash
+from novacron.records.block import BlockHash, block_hashes
 
 TOKENS = list(range(100, 120))
 
@@ -147,13 +149,14 @@ def test_a_freed_table_can_start_again_from_what_is_left_of_it() -> None:
 def test_each_block_is_hashed_once_in_the_life_of_a_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hashed: list[tuple[int, ...]] = []
+    hashed: list[BlockHash] = []
 
-    def counting(parent: BlockHash, token_ids: list[int]) -> BlockHash:
-        hashed.append(tuple(token_ids))
-        return block_hash(parent, token_ids)
+    def counting(parent: BlockHash, token_ids: list[int], block_size: int) -> Iterator[BlockHash]:
+        for key in block_hashes(parent, token_ids, block_size):
+            hashed.append(key)
+            yield key
 
-    monkeypatch.setattr(kv_cache_manager, "block_hash", counting)
+    monkeypatch.setattr(kv_cache_manager, "block_hashes", counting)
     cache = manager()
     table = cache.open_table("")
     for num_tokens in range(1, 19):  # looked up, then computed token by token
@@ -161,7 +164,7 @@ def test_each_block_is_hashed_once_in_the_life_of_a_request(
         cache.extend(table, TOKENS, num_tokens)
     cache.free(table)
     cache.adopt(table, cache.find_prefix(table, TOKENS[:18]))
-    assert hashed == [tuple(TOKENS[i : i + 4]) for i in range(0, 16, 4)]
+    assert hashed == list(block_hashes(table.root, TOKENS[:16], 4))
 
 
 def test_a_cold_prompt_is_not_hashed_beyond_its_first_block() -> None:

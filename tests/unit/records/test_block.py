@@ -5,10 +5,15 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novacron.records.block import block_hash, root_hash
+from novacron.records.block import BlockHash, block_hashes, root_hash
 
 IDENTITY = {"model_version": "m", "kv_dtype": "float32", "block_size": "16", "salt": ""}
 TOKENS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=16)
+
+
+def block_hash(parent: BlockHash, token_ids: list[int]) -> BlockHash:
+    (key,) = block_hashes(parent, token_ids, len(token_ids))
+    return key
 
 
 def root(**changes: str) -> bytes:
@@ -39,3 +44,14 @@ def test_different_tokens_or_parents_differ(first: list[int], second: list[int])
     one, two = block_hash(parent, first), block_hash(parent, second)
     assert (one == two) == (first == second)
     assert (block_hash(one, first) == block_hash(two, first)) == (first == second)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=40), st.integers(1, 16))
+def test_each_full_block_builds_upon_the_one_before(tokens: list[int], block_size: int) -> None:
+    parent = root_hash(model_version="m", kv_dtype="float32", block_size=16, salt="")
+    one_by_one = []
+    for start in range(0, len(tokens) - block_size + 1, block_size):
+        parent = block_hash(parent, tokens[start : start + block_size])
+        one_by_one.append(parent)
+    first = root_hash(model_version="m", kv_dtype="float32", block_size=16, salt="")
+    assert list(block_hashes(first, tokens, block_size)) == one_by_one
