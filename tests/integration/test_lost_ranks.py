@@ -95,6 +95,7 @@ def test_a_killed_rank_and_its_successor_change_no_token(folder: Path) -> None:
         assert not psutil.pid_exists(first[0])
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_is_killed_and_replaced(folder: Path) -> None:
     expected = Engine(folder, CPU, max_num_batched_tokens=48).run(PROMPTS, SEEDED)
     with ranks(folder, 2, rank_timeout=3.0) as pair:
@@ -105,6 +106,7 @@ def test_a_rank_that_hangs_is_killed_and_replaced(folder: Path) -> None:
         assert not psutil.pid_exists(stopped), "so it cannot come back and write"
 
 
+@pytest.mark.slow
 def test_survivors_keep_their_processes_and_weights(tmp_path: Path) -> None:
     folder = make_tiny_model("qwen3_moe", tmp_path, hidden_size=128, moe_intermediate_size=128)
     settings = {"quantization": "int8", "quantization_group_size": 32, "dtype": "bfloat16"}
@@ -201,6 +203,7 @@ def make_pair(
     )
 
 
+@pytest.mark.slow
 def test_ranks_that_torch_computes_are_replaced_too(folder: Path) -> None:
     with ranks(folder, 2, kernels="torch", rank_timeout=30.0) as pair:
         expected = pair.greedy(PROMPTS, 12)

@@ -57,6 +57,7 @@ def test_rounds_are_measured_and_refusals_noted(place: Place) -> None:
     assert any("round 2 of 2" in line for line in told)
 
 
+@pytest.mark.slow
 def test_a_start_is_a_process_from_its_beginning_to_its_first_token(place: Place) -> None:
     contestants = [parse_contestant("novacron")]
     harness = Harness(place, contestants, rounds=1, seed=0, say=lambda _: None)
@@ -65,6 +66,7 @@ def test_a_start_is_a_process_from_its_beginning_to_its_first_token(place: Place
     assert case.rounds[0]["novacron"] > 0.1  # an interpreter does not start in less
 
 
+@pytest.mark.slow
 def test_servers_are_compared_over_http(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second server of ours stands in for llama-server."""
     program = workers.llama_server()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from novacron.bench.cli import bench
@@ -15,6 +16,7 @@ def accuracy(*arguments: object) -> Result:
     return CliRunner().invoke(bench, list(map(str, given)))
 
 
+@pytest.mark.slow
 def test_a_rounded_model_is_compared_with_the_whole(tmp_path: Path) -> None:
     outcome = accuracy(
         "--set", "quantization=int4", "--against", "dtype=float32", "--against", "num_threads=1",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from novacron import LLM, SamplingParams
 from novacron.executor import tiers
@@ -46,34 +47,36 @@ def answers(
     return [o.token_ids for o in outputs], [o.num_cached_tokens for o in outputs]
 
 
+def _every_way(settings: dict[str, Any]) -> list[ParameterSet]:
+    ways = ((1, (2, 4)), (4, (2, 1)))
+    return [pytest.param(*way, settings, marks=pytest.mark.slow) for way in ways]
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("writer", "readers", "settings"),
     [
-        {},
-        pytest.param({"kv_cache_dtype": "int8/int4"}, marks=pytest.mark.slow),
-        pytest.param({"kv_disk_compression": "int8"}, marks=pytest.mark.slow),
+        (2, (1,), {}),
+        *_every_way({}),
+        *_every_way({"kv_cache_dtype": "int8/int4"}),
+        *_every_way({"kv_disk_compression": "int8"}),
     ],
     ids=str,
 )
 def test_what_any_number_of_ranks_has_stored_any_other_finds(
-    folder: Path, settings: dict[str, Any], tmp_path: Path
+    folder: Path, writer: int, readers: tuple[int, ...], settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    for writer, readers in ((1, (2, 4)), (4, (2, 1))):
-        disk = {
-            "kv_ram_size": 0,
-            "kv_disk_size": 2**28,
-            "kv_disk_path": str(tmp_path / str(writer)),
-            **settings,
-        }
-        first, cached = answers(folder, PROMPTS, tensor_parallel_size=writer, **disk)
-        assert cached == [0, 0, 0]
-        if "kv_disk_compression" not in settings:  # which changes what is computed from a hit
-            assert first == answers(folder, PROMPTS, **NO_TIERS, **settings)[0]
-        found = [answers(folder, PROMPTS, tensor_parallel_size=ranks, **disk) for ranks in readers]
-        assert [hits for _, hits in found] == [WHOLE_BLOCKS] * 2
-        assert found[0][0] == found[1][0]
-        if "kv_disk_compression" not in settings:
-            assert found[0][0] == first
+    disk = {
+        "kv_ram_size": 0, "kv_disk_size": 2**28, "kv_disk_path": str(tmp_path), **settings,
+    }  # fmt: skip
+    first, cached = answers(folder, PROMPTS, tensor_parallel_size=writer, **disk)
+    assert cached == [0, 0, 0]
+    if "kv_disk_compression" not in settings:  # which changes what is computed from a hit
+        assert first == answers(folder, PROMPTS, **NO_TIERS, **settings)[0]
+    found = [answers(folder, PROMPTS, tensor_parallel_size=ranks, **disk) for ranks in readers]
+    assert [hits for _, hits in found] == [WHOLE_BLOCKS] * len(readers)
+    assert all(tokens == found[0][0] for tokens, _ in found)
+    if "kv_disk_compression" not in settings:
+        assert found[0][0] == first
 
 
 def test_ranks_compute_damaged_blocks_again(folder: Path, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_a_draft_model_guesses_for_ranks_and_changes_no_token(tmp_path: Path) ->
         pair.close()
 
 
+@pytest.mark.slow
 def test_each_variant_has_ranks_of_its_own(tmp_path: Path) -> None:
     with ServerProcess(
         "--quantization", "int8", "--variants", "none", "-tp", "2", "--num-threads", "1",

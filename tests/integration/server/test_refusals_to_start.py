@@ -88,7 +88,18 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
+ALSO_IN_UNIT_TESTS = {
+    "only pickled weights", "no config", "impossible numbers", "broken tokenizer",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] if kind in ALSO_IN_UNIT_TESTS else [])
+        for kind in BROKEN
+    ],
+)
 def test_a_broken_model_is_named_with_its_file_and_the_reason(model: Path, kind: str) -> None:
     breaks, expected = BROKEN[kind]
     breaks(model)
