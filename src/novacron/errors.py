@@ -17,10 +17,12 @@
       RequestFailed           the engine could not compute this request       retryable
       ReceiveTimeout          the client took too long to send its request    not retryable
       Unsupported             this version cannot do what is asked            not retryable
-      Unauthenticated         no valid key was sent                           not retryable
+      Unauthenticated         no valid key or token was sent                  not retryable
+      IdentityUnavailable     it cannot be found out now whose a token is     retryable
       OriginNotAllowed        a web page of another origin is calling         not retryable
       HostNotAllowed          the server was called by an unknown name        not retryable
       Forbidden               the key does not allow this                     not retryable
+        PermissionDenied
       PinLimit                more would be pinned than may be                not retryable
       PinNotFound             nothing is pinned under this name               not retryable
       ReplicaNotFound         no replica of this server has this id           not retryable
@@ -180,7 +182,18 @@ class Unsupported(NovaCronError):
 
 
 class Unauthenticated(NovaCronError):
-    """No valid API key was sent."""
+    """No valid API key or token was sent. `was_sent`: there was one, but it is not valid."""
+
+    def __init__(self, message: str, *, was_sent: bool = False) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
+
+
+class IdentityUnavailable(NovaCronError):
+    """Whose a token is cannot be found out now, because who would know it does not answer."""
+
+    retryable = True
+    retry_after_s = 1.0
 
 
 class OriginNotAllowed(NovaCronError):
@@ -205,6 +218,18 @@ class HostNotAllowed(NovaCronError):
 
 class Forbidden(NovaCronError):
     """The caller is known, and may not do this. The message says who may."""
+
+
+class PermissionDenied(Forbidden):
+    """The caller is known, and its roles do not have the permission that the route demands."""
+
+    def __init__(self, permission: str, roles: tuple[str, ...]) -> None:
+        held = f"the roles {', '.join(roles)} do not have" if roles else "no role gives"
+        super().__init__(
+            f"The permission {permission} is needed, which {held} or the key's scopes leave out. "
+            "Use another key, or ask whoever administers this server."
+        )
+        self.permission = permission
 
 
 class PinLimit(NovaCronError):

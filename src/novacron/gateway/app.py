@@ -15,10 +15,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient
-from novacron.gateway.auth import ApiKeyAuth
+from novacron.gateway.auth import Authentication
 from novacron.gateway.calls import Calls
 from novacron.gateway.error_handlers import install_error_handlers
 from novacron.gateway.host_check import HostCheck
+from novacron.gateway.identity.configured_keys import ConfiguredKeys
+from novacron.gateway.identity.principal import Authenticator
+from novacron.gateway.identity.route_permissions import guard
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
 from novacron.gateway.native.cache_report import CacheHistory
 from novacron.gateway.native.cache_routes import cache_routes
@@ -44,12 +47,18 @@ def build_app(
     *,
     model_names: tuple[str, ...],
     worker_pids: Callable[[], tuple[int, ...]] = lambda: (os.getpid(),),
+    authenticator: Authenticator | None = None,
 ) -> FastAPI:
     """The ASGI application. It neither starts nor closes `client`.
+
+    `authenticator` knows who may call; without one the keys of the settings do, and if there are
+    none either, everyone may do everything.
 
     `model_names` are those that clients may use; the first is the main one. `worker_pids` tells the
     processes that compute at the moment; by default they are this one.
     """
+    if authenticator is None and config.api_key:
+        authenticator = ConfiguredKeys(config.api_key)
     metrics = Metrics(quality_score=config.quality_score)
     service = Service(
         client=client,
@@ -65,7 +74,7 @@ def build_app(
     app = FastAPI(
         title="NovaCron LLM",
         version=our_version,
-        middleware=_middleware(config),
+        middleware=_middleware(config, authenticator),
         lifespan=_sampling(history.sample, cache_history.sample),
     )
     schemas = AnswerSchemas()
@@ -80,7 +89,9 @@ def build_app(
         websocket_routes(service, generations),
         system_routes(service, schemas, our_version),
     ):
-        app.include_router(router)
+        app.router.routes += router.routes  # themselves, so that the table below gets at them
+    if authenticator is not None:
+        guard(app.routes)
     schemas.install(app)
     install_error_handlers(app, client)
     return app
@@ -107,12 +118,12 @@ def _sampling(
     return lifespan
 
 
-def _middleware(config: ServerConfig) -> list[Middleware]:
+def _middleware(config: ServerConfig, authenticator: Authenticator | None) -> list[Middleware]:
     """Outermost first."""
     stack = [Middleware(RequestId)]
     if config.access_log:
         stack.append(Middleware(AccessLog))
-    if config.allowed_hosts or (config.is_loopback and not config.api_key):
+    if config.allowed_hosts or (config.is_loopback and authenticator is None):
         stack.append(Middleware(HostCheck, allowed=config.allowed_hosts))
     if config.cors_allow_origins:
         stack.append(
@@ -124,8 +135,8 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
                 expose_headers=(REQUEST_ID_HEADER,),
             )
         )
-    if config.api_key:
-        stack.append(Middleware(ApiKeyAuth, keys=config.api_key))
+    if authenticator is not None:
+        stack.append(Middleware(Authentication, authenticator=authenticator))
     else:
         stack.append(Middleware(OriginCheck, allowed=config.cors_allow_origins))
     stack.append(Middleware(BodyLimit, max_bytes=config.max_body_bytes))

@@ -1,50 +1,71 @@
-"""Who may call: a fixed set of keys, sent as bearer tokens."""
+"""Who calls: the credential of a request, and the principal behind it. Pure ASGI."""
 
 from __future__ import annotations
 
-import hmac
+from collections.abc import Iterable
+from typing import Final
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from novacron.errors import Unauthenticated
+from novacron.errors import NovaCronError, Unauthenticated
 from novacron.gateway.error_handlers import error_response
+from novacron.gateway.identity.principal import Authenticator, set_principal
 
-OPEN_PATHS = frozenset({"/health", "/ready", "/version"})
+OPEN_PATHS: Final = frozenset({"/health", "/ready", "/version"})
+MOST_TOKEN_BYTES: Final = 16 * 1024
 
 
-class ApiKeyAuth:
-    """Lets requests pass that bring one of `keys`; probes of health and version always pass.
+class Authentication:
+    """Lets requests pass that bring a credential which `authenticator` knows, and notes whose it
+    is; probes of health and version always pass.
 
-    The key comes as `Authorization: Bearer KEY` or `x-api-key: KEY`.
+    The credential comes as `Authorization: Bearer TOKEN` or `x-api-key: TOKEN`.
     """
 
-    def __init__(self, app: ASGIApp, keys: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app = app
-        self._keys = tuple(key.encode() for key in keys)
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
-            sent = sent_key(Headers(scope=scope))
-            if sent is None or not self._is_valid(sent):
-                await error_response(_refusal(sent))(scope, receive, send)
+            try:
+                token = sent_token(scope["headers"])
+                principal = await self._authenticator.authenticate(token)
+                if principal is None:
+                    raise Unauthenticated("The API key or token is not valid.", was_sent=True)
+            except NovaCronError as error:
+                await error_response(error)(scope, receive, send)
                 return
+            set_principal(scope, principal)
         await self._app(scope, receive, send)
 
-    def _is_valid(self, sent: str) -> bool:
-        """In a time that does not tell which key was nearly right."""
-        matches = [hmac.compare_digest(sent.encode("latin-1"), key) for key in self._keys]
-        return any(matches)
 
+def sent_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The one credential in `headers`, not empty. Raises Unauthenticated.
 
-def sent_key(headers: Headers) -> str | None:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        return token.strip()
-    return headers.get("x-api-key")
-
-
-def _refusal(sent: str | None) -> Unauthenticated:
-    if sent is None:
-        return Unauthenticated("An API key is required: send the header Authorization: Bearer KEY.")
-    return Unauthenticated("The API key is not valid.")
+    Two that differ are refused: a proxy in front may have looked at the other one.
+    """
+    tokens: set[bytes] = set()
+    for name, value in headers:
+        if name == b"x-api-key":
+            tokens.add(value.strip())
+        elif name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() != b"bearer":
+                raise Unauthenticated(
+                    "Only the scheme Bearer is understood: send the header Authorization: Bearer "
+                    "KEY.",
+                    was_sent=True,
+                )
+            tokens.add(token.strip())
+    tokens.discard(b"")
+    if not tokens:
+        raise Unauthenticated("An API key is required: send the header Authorization: Bearer KEY.")
+    if len(tokens) > 1:
+        raise Unauthenticated("Several API keys were sent, and they differ.", was_sent=True)
+    [token] = tokens
+    if len(token) > MOST_TOKEN_BYTES:
+        raise Unauthenticated(
+            f"The token has more than {MOST_TOKEN_BYTES} bytes, the most accepted.", was_sent=True
+        )
+    return token

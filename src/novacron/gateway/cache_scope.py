@@ -1,9 +1,8 @@
 """With whom a call shares cached blocks. Pure.
 
 Blocks are found by hashes that start from a salt, so callers with different salts share nothing,
-neither text nor the time that reuse saves. A server with one key, or none, has one caller. With
-several keys each of them is a tenant with a salt of its own; whatever identifies a tenant in a
-later version takes the place of the key here, and nowhere else.
+neither text nor the time that reuse saves. A server with one key, or none, has one caller; else the
+salt is made of the tenant that identity/ has found.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ from typing import Final, Literal
 import blake3
 
 from novacron.errors import Forbidden, InvalidRequest
+from novacron.gateway.identity.permissions import CLUSTER_WRITE
+from novacron.gateway.identity.principal import Principal
 
 CacheSharing = Literal["private", "public"]
 
-_TENANT_CONTEXT: Final = "novacron 2026-11 cache tenant of an API key"
 _SCOPE_CONTEXT: Final = "novacron 2026-11 cache scope of a tenant"
 _SESSION_CONTEXT: Final = "novacron 2026-11 cache session of a caller"
 _TAG_BYTES: Final = 8
@@ -36,7 +36,10 @@ class Caller:
     def require_operator(self, what: str) -> None:
         """Raises Forbidden for others."""
         if not self.is_operator:
-            raise Forbidden(f"{what} concerns all callers. Use the first of the server's API keys.")
+            raise Forbidden(
+                f"{what} concerns all callers, and needs the permission {CLUSTER_WRITE}, which the "
+                "first of the server's API keys, administrators and operators have."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,11 @@ class CacheScope:
 EVERYONE: Final = Caller()
 
 
-def caller_of(sent_key: str | None, keys: tuple[str, ...]) -> Caller:
-    """`sent_key` has been checked already. The first of several keys is the operator's.
-
-    The tenant is a digest: stable, so that blocks on disk are found again after a restart, and
-    useless for finding the key.
-    """
-    if len(set(keys)) < 2 or sent_key is None:
+def caller_of(principal: Principal | None) -> Caller:
+    """None: nobody had to say who calls. Operators are those who may change the cluster."""
+    if principal is None:
         return EVERYONE
-    digest = blake3.blake3(sent_key.encode("latin-1"), derive_key_context=_TENANT_CONTEXT)
-    is_operator = sent_key.encode("latin-1") == keys[0].encode()
-    return Caller("tenant:" + digest.hexdigest(), is_operator)
+    return Caller(principal.tenant_id, principal.allows(CLUSTER_WRITE))
 
 
 def scope_of(caller: Caller, cache_salt: str | None, sharing: CacheSharing | None) -> CacheScope:

@@ -83,12 +83,18 @@ class Calls:
         finally:
             self._running.discard(call)
 
-    async def cancel(self, some_id: str) -> int:
+    async def cancel(self, some_id: str, tenant: str | None = None) -> int:
         """End the calls that have this id (of the answer or of the request) with ABORT; how many.
 
-        Their readers get a last output as for any other end.
+        Only those of `tenant`, if one is given. Their readers get a last output as for any other
+        end.
         """
-        calls = [c for c in self._running if some_id in (c.origin.call_id, c.origin.request_id)]
+        calls = [
+            call
+            for call in self._running
+            if some_id in (call.origin.call_id, call.origin.request_id)
+            and tenant in (None, call.origin.caller.tenant)
+        ]
         for call in calls:
             for request in call.requests:
                 await self._client.abort(request.request_id)

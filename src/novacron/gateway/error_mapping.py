@@ -42,9 +42,11 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.ReceiveTimeout: HttpError(408, _INVALID, "receive_timeout"),
     errors.Unsupported: HttpError(501, "server_error", "unsupported"),
     errors.Unauthenticated: HttpError(401, _INVALID, "invalid_api_key"),
+    errors.IdentityUnavailable: HttpError(503, "service_unavailable_error", "identity_unavailable"),
     errors.OriginNotAllowed: HttpError(403, _INVALID, "origin_not_allowed"),
     errors.HostNotAllowed: HttpError(403, _INVALID, "host_not_allowed"),
     errors.Forbidden: HttpError(403, _INVALID, "forbidden"),
+    errors.PermissionDenied: HttpError(403, _INVALID, "permission_denied"),
     errors.PinLimit: HttpError(409, _INVALID, "pin_limit"),
     errors.PinNotFound: HttpError(404, _INVALID, "pin_not_found"),
     errors.ReplicaNotFound: HttpError(404, _INVALID, "replica_not_found"),
@@ -70,9 +72,16 @@ def error_body(error: errors.NovaCronError, loading: LoadingProgress | None = No
 
 
 def error_headers(error: errors.NovaCronError) -> dict[str, str]:
-    """Retry-After, in whole seconds as HTTP wants it, where a retry makes sense."""
-    if isinstance(error, errors.Unauthenticated):
-        return {"www-authenticate": "Bearer"}
+    """Retry-After, in whole seconds as HTTP wants it, where a retry makes sense; what is missing
+    (RFC 6750) where a credential is."""
+    match error:
+        case errors.Unauthenticated(was_sent=False):
+            return {"www-authenticate": "Bearer"}
+        case errors.Unauthenticated():
+            return {"www-authenticate": 'Bearer error="invalid_token"'}
+        case errors.PermissionDenied(permission=scope):
+            challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+            return {"www-authenticate": challenge}
     if error.retry_after_s is None:
         return {}
     return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}

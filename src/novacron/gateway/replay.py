@@ -9,10 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from novacron.errors import EventsLost, InvalidRequest, RequestNotFound
 
 _OVERHEAD_BYTES = 200  # of the objects around the bytes of an event
+
+
+class StreamId(NamedTuple):
+    """A stream is found by the id of its request, and by nobody but its tenant."""
+
+    request_id: str
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,70 +101,70 @@ class EventLog:
 
 
 class ReplayBuffer:
-    """All event logs, by the id of their request."""
+    """All event logs, by the id of their stream."""
 
     def __init__(self, max_bytes: int, keep_s: float, clock: Callable[[], float]) -> None:
         self._max_bytes = max_bytes
         self._keep_s = keep_s
         self._clock = clock
-        self._logs: dict[str, EventLog] = {}
-        self._finish_times_s: dict[str, float] = {}  # in the order of finishing
+        self._logs: dict[StreamId, EventLog] = {}
+        self._finish_times_s: dict[StreamId, float] = {}  # in the order of finishing
         self.num_bytes = 0
 
-    def open(self, request_id: str) -> EventLog:
+    def open(self, stream: StreamId) -> EventLog:
         """A new log. Raises InvalidRequest if the id has one already."""
         self._forget_expired()
-        if request_id in self._logs:
+        if stream in self._logs:
             raise InvalidRequest(
-                f"request_id '{request_id}' is in use: its stream can still be read. Choose "
+                f"request_id '{stream.request_id}' is in use: its stream can still be read. Choose "
                 "another, or leave it out.",
                 param="request_id",
             )
-        log = self._logs[request_id] = EventLog()
+        log = self._logs[stream] = EventLog()
         return log
 
-    def get(self, request_id: str) -> EventLog:
+    def get(self, stream: StreamId) -> EventLog:
         """Raises RequestNotFound."""
-        log = self.find(request_id)
+        log = self.find(stream)
         if log is None:
             raise RequestNotFound(
-                f"No stream of request '{request_id}' is known: there was none, or it ended more "
-                f"than {self._keep_s:g} seconds ago, or made room for newer ones."
+                f"No stream of request '{stream.request_id}' is known: there was none, or it ended "
+                f"more than {self._keep_s:g} seconds ago, or made room for newer ones."
             )
         return log
 
-    def find(self, request_id: str) -> EventLog | None:
+    def find(self, stream: StreamId) -> EventLog | None:
         self._forget_expired()
-        return self._logs.get(request_id)
+        return self._logs.get(stream)
 
-    def append(self, request_id: str, data: bytes) -> None:
-        log = self._logs[request_id]
+    def append(self, stream: StreamId, data: bytes) -> None:
+        log = self._logs[stream]
         before = log.num_bytes
         log.append(data)
         self.num_bytes += log.num_bytes - before
         self._make_room()
 
-    def close(self, request_id: str) -> None:
+    def close(self, stream: StreamId) -> None:
         """No more events will come. The log can be read until it expires or must make room."""
-        self._logs[request_id].close()
-        self._finish_times_s[request_id] = self._clock()
+        self._logs[stream].close()
+        self._finish_times_s[stream] = self._clock()
         self._forget_expired()
 
-    def forget(self, request_id: str) -> EventLog:
+    def forget(self, stream: StreamId) -> EventLog:
         """Close the log; its id is free again. Readers that are at it may read it to the end."""
-        log = self._logs.pop(request_id)
+        log = self._logs.pop(stream)
         log.close()
-        self._finish_times_s.pop(request_id, None)
+        self._finish_times_s.pop(stream, None)
         self.num_bytes -= log.num_bytes
         return log
 
     def _forget_expired(self) -> None:
         limit_s = self._clock() - self._keep_s
         while self._finish_times_s:
-            request_id, finished_s = next(iter(self._finish_times_s.items()))
+            stream, finished_s = next(iter(self._finish_times_s.items()))
             if finished_s > limit_s:
                 return
-            self.forget(request_id)
+            self.forget(stream)
 
     def _make_room(self) -> None:
         while self.num_bytes > self._max_bytes and self._finish_times_s:

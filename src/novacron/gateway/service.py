@@ -15,10 +15,10 @@ from starlette.responses import Response
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient, EngineState
 from novacron.errors import InvalidRequest, NovaCronError
-from novacron.gateway.auth import sent_key
 from novacron.gateway.cache_scope import Caller, caller_of
 from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.gateway.error_mapping import error_body
+from novacron.gateway.identity.principal import principal_of
 from novacron.gateway.middleware import request_id_of
 from novacron.gateway.openai.responses import encode
 from novacron.gateway.precision import NO_WISH, PrecisionWish, VariantChoice, choose_variant
@@ -122,8 +122,8 @@ class Service:
         )
 
     def caller(self, connection: HTTPConnection) -> Caller:
-        """Who calls, once the key was checked."""
-        return caller_of(sent_key(connection.headers), self.config.api_key)
+        """Who calls, once that was checked."""
+        return caller_of(principal_of(connection.scope))
 
     async def whole(self, request: Request, call: Call) -> tuple[Choice, ...]:
         """Run the call to its end, or until the client goes away."""

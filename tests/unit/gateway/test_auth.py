@@ -44,7 +44,7 @@ async def test_anything_else_is_refused_in_openai_s_shape(
     response = await guarded.get("/v1/models", headers=headers)
     assert response.status_code == 401
     assert response.json()["error"]["code"] == "invalid_api_key"
-    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["www-authenticate"].partition(" ")[0] == "Bearer"
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,48 @@ async def test_everything_but_the_probes_is_guarded(guarded: httpx2.AsyncClient,
 @pytest.mark.parametrize("path", ["/health", "/ready", "/version"])
 async def test_probes_are_open(guarded: httpx2.AsyncClient, path: str) -> None:
     assert (await guarded.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Authorization", "Bearer first-key"), ("Authorization", "Bearer wrong")],
+        [("Authorization", "Bearer wrong"), ("Authorization", "Bearer first-key")],
+        [("Authorization", "Bearer first-key"), ("x-api-key", "second-key")],
+        [("x-api-key", "first-key"), ("x-api-key", "second-key")],
+        [("Authorization", "Bearer first-key"), ("Authorization", "Basic Zmlyc3Q=")],
+        [("Authorization", "Bearer first-key, Bearer first-key")],
+        [("Authorization", "Bearer first-key\tx")],
+        [("Authorization", "Bearer " + "x" * 20_000)],
+        [("Proxy-Authorization", "Bearer first-key")],
+        [("Cookie", "Authorization=Bearer first-key; x-api-key=first-key")],
+        [("X_API_KEY", "first-key")],
+    ],
+)
+async def test_ambiguous_and_misplaced_credentials_are_refused(
+    guarded: httpx2.AsyncClient, headers: list[tuple[str, str]]
+) -> None:
+    assert (await guarded.get("/v1/models", headers=headers)).status_code == 401
+
+
+async def test_the_same_key_twice_is_one_key(guarded: httpx2.AsyncClient) -> None:
+    headers = [("Authorization", "Bearer first-key"), ("x-api-key", "first-key")]
+    assert (await guarded.get("/v1/models", headers=headers)).status_code == 200
+
+
+async def test_other_keys_than_the_first_use_and_see_but_change_nothing_for_all(
+    guarded: httpx2.AsyncClient,
+) -> None:
+    allowed = {
+        key: [
+            (await guarded.request(method, path, headers={"x-api-key": key})).status_code != 403
+            for method, path in (
+                ("POST", "/v1/completions"),
+                ("GET", "/metrics"),
+                ("POST", "/api/v1/llm/cluster/scale"),
+                ("POST", "/api/v1/llm/models/nowhere/load"),
+            )
+        ]
+        for key in ("first-key", "second-key")
+    }
+    assert allowed == {"first-key": [True] * 4, "second-key": [True, True, False, False]}

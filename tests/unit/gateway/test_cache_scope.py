@@ -16,28 +16,37 @@ from novacron.gateway.cache_scope import (
     scope_of,
     session_tag,
 )
+from novacron.gateway.identity.configured_keys import ConfiguredKeys
 from novacron.testing.fake_engine_client import FakeEngineClient
 
 KEYS = ("sk-first", "sk-second", "sk-third")
+# the tenant that this key has always been: blocks on disk are found by it
+FIRST_TENANT = "tenant:6e1282803ce6cc885f0a88392ee41c8731bfa2e45a16b3f1b66dd21c9b31f831"
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
 
 
-def test_where_there_is_one_key_or_none_everyone_shares() -> None:
+async def caller_with(key: str, keys: tuple[str, ...]) -> Caller:
+    principal = await ConfiguredKeys(keys).authenticate(key.encode())
+    assert principal is not None
+    return caller_of(principal)
+
+
+async def test_where_there_is_one_key_or_none_everyone_shares() -> None:
     for caller in (
-        caller_of(None, ()),
-        caller_of("sk-first", ("sk-first",)),
-        caller_of("sk-first", ("sk-first", "sk-first")),
-        caller_of(None, KEYS),  # a path that needs no key
+        caller_of(None),
+        await caller_with("sk-first", ("sk-first",)),
+        await caller_with("sk-first", ("sk-first", "sk-first")),
     ):
         assert caller == EVERYONE
         assert scope_of(caller, None, None) == CacheScope()
 
 
-def test_each_of_several_keys_has_a_scope_of_its_own_that_stays() -> None:
-    scopes = [scope_of(caller_of(key, KEYS), None, None) for key in KEYS]
+async def test_each_of_several_keys_has_a_scope_of_its_own_that_stays() -> None:
+    scopes = [scope_of(await caller_with(key, KEYS), None, None) for key in KEYS]
     assert len({scope.salt for scope in scopes}) == len({scope.tag for scope in scopes}) == 3
+    assert scopes[0].salt == FIRST_TENANT + "\x00"
     assert all(len(scope.tag) == 8 for scope in scopes)
-    again = [scope_of(caller_of(key, KEYS[::-1]), None, None) for key in KEYS]
+    again = [scope_of(await caller_with(key, KEYS[::-1]), None, None) for key in KEYS]
     assert again == scopes, "blocks on disk would be lost"
     assert not any(key in scope.salt for key in KEYS for scope in scopes)
 
@@ -66,11 +75,11 @@ def test_a_session_belongs_to_its_tenant() -> None:
     assert session_tag(Caller("a"), None) == session_tag(Caller("a"), "") == b""
 
 
-def test_the_first_key_is_the_operators() -> None:
-    caller_of("sk-first", KEYS).require_operator("This")
+async def test_the_first_key_is_the_operators() -> None:
+    (await caller_with("sk-first", KEYS)).require_operator("This")
     with pytest.raises(Forbidden, match="first"):
-        caller_of("sk-second", KEYS).require_operator("This")
-    caller_of("sk-first", KEYS[:1]).require_operator("This")
+        (await caller_with("sk-second", KEYS)).require_operator("This")
+    (await caller_with("sk-first", KEYS[:1])).require_operator("This")
 
 
 async def test_requests_carry_the_scope_and_session_of_their_key(
@@ -90,7 +99,7 @@ async def test_requests_carry_the_scope_and_session_of_their_key(
         await send("sk-second", path, session_id="talk")
         await send("sk-second", path, cache_scope="public")
         first, second, public = client.submitted
-        expected = scope_of(caller_of("sk-first", KEYS), None, None)
+        expected = scope_of(await caller_with("sk-first", KEYS), None, None)
         assert (first.cache_salt, first.cache_scope) == (expected.salt, expected.tag)
         assert first.session != second.session
         assert first.cache_scope != second.cache_scope

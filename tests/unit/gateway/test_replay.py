@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novacron.errors import EventsLost, InvalidRequest, RequestNotFound
-from novacron.gateway.replay import EventLog, ReplayBuffer
+from novacron.gateway.replay import EventLog, ReplayBuffer, StreamId
 
 
 class Clock:
@@ -28,29 +28,29 @@ async def read_all(log: EventLog, start: int = 0) -> list[bytes]:
 
 async def test_late_and_early_readers_get_the_same_events() -> None:
     replay = buffer()
-    log = replay.open("a")
+    log = replay.open(StreamId("a"))
     early = asyncio.create_task(read_all(log))
     for data in (b"0", b"1", b"2"):
-        replay.append("a", data)
+        replay.append(StreamId("a"), data)
         await asyncio.sleep(0)
     late = asyncio.create_task(read_all(log))
     resumed = asyncio.create_task(read_all(log, 2))
     await asyncio.sleep(0)
-    replay.append("a", b"3")
-    replay.close("a")
+    replay.append(StreamId("a"), b"3")
+    replay.close(StreamId("a"))
     assert await early == await late == [b"0", b"1", b"2", b"3"]
     assert await resumed == [b"2", b"3"]
-    assert await read_all(replay.get("a"), 99) == []
+    assert await read_all(replay.get(StreamId("a")), 99) == []
 
 
 async def test_a_reader_that_lags_behind_the_buffer_is_told() -> None:
     replay = buffer(max_bytes=1000)
-    log = replay.open("a")
+    log = replay.open(StreamId("a"))
     reader = log.read()
-    replay.append("a", b"x" * 200)
+    replay.append(StreamId("a"), b"x" * 200)
     assert (await anext(reader)).number == 0
     for _ in range(10):
-        replay.append("a", b"x" * 200)
+        replay.append(StreamId("a"), b"x" * 200)
     with pytest.raises(EventsLost) as lost:
         await anext(reader)
     assert lost.value.first_kept == log.first_kept > 1
@@ -60,25 +60,25 @@ async def test_a_reader_that_lags_behind_the_buffer_is_told() -> None:
 async def test_finished_streams_make_room_first_the_oldest_before_others() -> None:
     replay = buffer(max_bytes=2000)
     for name in ("old", "new", "live"):
-        replay.open(name)
-        replay.append(name, b"x" * 400)
-    replay.close("old")
-    replay.close("new")
-    replay.append("live", b"x" * 400)
-    assert replay.find("old") is None
-    assert replay.find("new") is not None
-    assert replay.get("live").first_kept == 0
+        replay.open(StreamId(name))
+        replay.append(StreamId(name), b"x" * 400)
+    replay.close(StreamId("old"))
+    replay.close(StreamId("new"))
+    replay.append(StreamId("live"), b"x" * 400)
+    assert replay.find(StreamId("old")) is None
+    assert replay.find(StreamId("new")) is not None
+    assert replay.get(StreamId("live")).first_kept == 0
 
 
 async def test_a_finished_stream_that_made_room_is_lost_to_its_slow_readers() -> None:
     replay = buffer(max_bytes=1000)
-    slow = replay.open("old").read()
+    slow = replay.open(StreamId("old")).read()
     for _ in range(2):
-        replay.append("old", b"x" * 200)
+        replay.append(StreamId("old"), b"x" * 200)
     assert (await anext(slow)).number == 0
-    replay.close("old")
-    replay.open("new")
-    replay.append("new", b"x" * 400)
+    replay.close(StreamId("old"))
+    replay.open(StreamId("new"))
+    replay.append(StreamId("new"), b"x" * 400)
     with pytest.raises(EventsLost):
         await anext(slow)
 
@@ -86,29 +86,29 @@ async def test_a_finished_stream_that_made_room_is_lost_to_its_slow_readers() ->
 async def test_an_expired_stream_is_read_to_its_end_by_who_is_at_it() -> None:
     clock = Clock()
     replay = buffer(clock=clock)
-    slow = replay.open("a").read()
+    slow = replay.open(StreamId("a")).read()
     for data in (b"0", b"1"):
-        replay.append("a", data)
+        replay.append(StreamId("a"), data)
     await anext(slow)
-    replay.close("a")
+    replay.close(StreamId("a"))
     clock.now_s = 100.0
-    assert replay.find("a") is None
+    assert replay.find(StreamId("a")) is None
     assert [event.data async for event in slow] == [b"1"]
 
 
 async def test_streams_expire_and_their_ids_become_free() -> None:
     clock = Clock()
     replay = buffer(clock=clock)
-    replay.open("a")
+    replay.open(StreamId("a"))
     with pytest.raises(InvalidRequest, match="in use"):
-        replay.open("a")
-    replay.close("a")
+        replay.open(StreamId("a"))
+    replay.close(StreamId("a"))
     clock.now_s = 59.0
-    assert replay.get("a").closed
+    assert replay.get(StreamId("a")).closed
     clock.now_s = 61.0
     with pytest.raises(RequestNotFound):
-        replay.get("a")
-    replay.open("a")
+        replay.get(StreamId("a"))
+    replay.open(StreamId("a"))
     assert replay.num_bytes == 0
 
 
@@ -124,16 +124,16 @@ def test_the_buffer_never_outgrows_its_limit_nor_loses_count(
     replay = buffer(max_bytes=1500)
     logs: dict[str, EventLog] = {}
     for name, action, size in steps:
-        known = replay.find(name)
+        known = replay.find(StreamId(name))
         if action == "o" and known is None:
-            logs[name] = replay.open(name)
+            logs[name] = replay.open(StreamId(name))
         elif known is None:
             continue
         elif action == "a" and not known.closed:
-            replay.append(name, b"x" * size)
+            replay.append(StreamId(name), b"x" * size)
         elif action == "c" and not known.closed:
-            replay.close(name)
+            replay.close(StreamId(name))
         elif action == "f":
-            replay.forget(name)
-        kept = [log for key in "abcd" if (log := replay.find(key)) is not None]
+            replay.forget(StreamId(name))
+        kept = [log for key in "abcd" if (log := replay.find(StreamId(key))) is not None]
         assert replay.num_bytes == sum(log.num_bytes for log in kept) <= 1500

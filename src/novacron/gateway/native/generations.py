@@ -1,4 +1,4 @@
-"""Native calls that run: each fills an event log, which any number of clients read.
+"""Native calls that run: each fills an event log, which any number of clients of its tenant read.
 
 A call ends when its last reader leaves, unless it runs in the background.
 """
@@ -23,7 +23,7 @@ from novacron.gateway.native.events import (
     encode,
 )
 from novacron.gateway.native.replies import NativeCall, Stopwatch
-from novacron.gateway.replay import Event, EventLog, ReplayBuffer
+from novacron.gateway.replay import Event, EventLog, ReplayBuffer, StreamId
 from novacron.gateway.service import Service
 
 logger = logging.getLogger(__name__)
@@ -53,23 +53,23 @@ class Generations:
         self._replay = ReplayBuffer(
             config.replay_buffer_bytes, config.replay_seconds, time.monotonic
         )
-        self._running: dict[str, Generation] = {}
-        self._tasks: dict[str, asyncio.Task[InferenceResponse]] = {}
+        self._running: dict[StreamId, Generation] = {}
+        self._tasks: dict[StreamId, asyncio.Task[InferenceResponse]] = {}
 
     def start(self, native_call: NativeCall) -> Generation:
         """Run the call. Raises InvalidRequest if its request id is in use."""
-        request_id = native_call.request_id
-        generation = Generation(native_call, self._replay.open(request_id))
-        self._running[request_id] = generation
+        stream = stream_of(native_call)
+        generation = Generation(native_call, self._replay.open(stream))
+        self._running[stream] = generation
         task = asyncio.create_task(self._run(generation))
         task.add_done_callback(_retrieve)
-        self._tasks[request_id] = task
+        self._tasks[stream] = task
         return generation
 
     async def whole(self, native_call: NativeCall) -> InferenceResponse:
         """Run the call as its reader, and return its response."""
         generation = self.start(native_call)
-        task = self._tasks[native_call.request_id]
+        task = self._tasks[stream_of(native_call)]
         with self._reading(generation):
             return await asyncio.shield(task)
 
@@ -87,44 +87,44 @@ class Generations:
                 async for event in events:
                     yield event
 
-    def has_more(self, request_id: str, start: int) -> bool:
+    def has_more(self, stream: StreamId, start: int) -> bool:
         """Whether there are, or may come, events from number `start` on. Raises RequestNotFound."""
-        log = self._replay.get(request_id)
+        log = self._replay.get(stream)
         return not log.closed or start < log.next_number
 
-    def knows(self, request_id: str) -> bool:
+    def knows(self, stream: StreamId) -> bool:
         """Whether the id has a stream that can be read."""
-        return self._replay.find(request_id) is not None
+        return self._replay.find(stream) is not None
 
-    async def events(self, request_id: str, start: int = 0) -> AsyncGenerator[Event, None]:
+    async def events(self, stream: StreamId, start: int = 0) -> AsyncGenerator[Event, None]:
         """Events of a call that runs or ran. Raises RequestNotFound and EventsLost.
 
         Reads as one of the call's clients: it may end when this generator is closed.
         """
-        log = self._replay.get(request_id)
-        generation = self._running.get(request_id)
+        log = self._replay.get(stream)
+        generation = self._running.get(stream)
         listening = nullcontext() if generation is None else self._reading(generation)
         with listening:
             async with aclosing(log.read(start)) as events:
                 async for event in events:
                     yield event
 
-    def health_event(self, request_id: str) -> bytes:
+    def health_event(self, stream: StreamId) -> bytes:
         """Not kept: it tells of now."""
         stats = self._service.client.stats
         health = HealthData(self._service.client.state.value, stats.num_running, stats.num_waiting)
-        log = self._replay.find(request_id)
-        return _event("health", request_id, 0 if log is None else log.next_number, health)
+        log = self._replay.find(stream)
+        return _event("health", stream.request_id, 0 if log is None else log.next_number, health)
 
-    def error_event(self, request_id: str, error: NovaCronError) -> bytes:
+    def error_event(self, stream: StreamId, error: NovaCronError) -> bytes:
         """For one reader only: it is not part of the stream."""
-        log = self._replay.find(request_id)
+        log = self._replay.find(stream)
         number = 0 if log is None else log.next_number
-        return _event("error", request_id, number, error_detail(error))
+        return _event("error", stream.request_id, number, error_detail(error))
 
-    async def cancel(self, request_id: str) -> bool:
+    async def cancel(self, stream: StreamId) -> bool:
         """End a running call with ABORT. False if it does not run (any more)."""
-        return await self._service.calls.cancel(request_id) > 0
+        return await self._service.calls.cancel(stream.request_id, stream.tenant) > 0
 
     @contextmanager
     def _reading(self, generation: Generation) -> Iterator[None]:
@@ -134,40 +134,41 @@ class Generations:
             yield
         finally:
             generation.num_readers -= 1
-            task = self._tasks.get(generation.native_call.request_id)
+            task = self._tasks.get(stream_of(generation.native_call))
             if task and not generation.num_readers and not generation.native_call.background:
                 task.cancel()
 
     async def _run(self, generation: Generation) -> InferenceResponse:
         native_call = generation.native_call
-        request_id = native_call.request_id
-        self._append(request_id, "metadata", native_call.metadata())
+        stream = stream_of(native_call)
+        self._append(stream, "metadata", native_call.metadata())
         try:
             return await self._generate(generation)
         except NovaCronError as error:
             if not generation.settled.is_set():
                 generation.refusal = error
-            self._append(request_id, "error", error_detail(error))
+            self._append(stream, "error", error_detail(error))
             raise
         except asyncio.CancelledError:
             left = RequestFailed("The request was ended because its last client went away.")
-            self._append(request_id, "error", error_detail(left))
+            self._append(stream, "error", error_detail(left))
             raise
         except Exception:  # a bug of ours; whoever reads the events must learn of the end
-            logger.exception("request %s failed in an unexpected way", request_id)
+            logger.exception("request %s failed in an unexpected way", stream.request_id)
             failed = RequestFailed("The server failed in an unexpected way; its log says how.")
-            self._append(request_id, "error", error_detail(failed))
+            self._append(stream, "error", error_detail(failed))
             raise
         finally:
-            del self._running[request_id], self._tasks[request_id]
+            del self._running[stream], self._tasks[stream]
             if generation.refusal is None:
-                self._replay.close(request_id)
+                self._replay.close(stream)
             else:
-                self._replay.forget(request_id)  # so that the id can be used again
+                self._replay.forget(stream)  # so that the id can be used again
             generation.settled.set()
 
     async def _generate(self, generation: Generation) -> InferenceResponse:
         native_call = generation.native_call
+        stream = stream_of(native_call)
         spec = self._service.spec_of(native_call.call.origin.variant)
         stopwatch = Stopwatch(native_call.call.origin.arrival_time_s)
         choices = tuple(Choice() for _ in native_call.call.requests)
@@ -177,15 +178,19 @@ class Generations:
                 stopwatch.see(output)
                 choices[output.index].add(output)
                 for piece in native_call.tokens(output):
-                    self._append(native_call.request_id, "token", piece)
+                    self._append(stream, "token", piece)
         performance = stopwatch.performance()
         complete = native_call.complete(choices, performance)
-        self._append(native_call.request_id, "complete", complete)
+        self._append(stream, "complete", complete)
         return native_call.response(choices, performance, spec)
 
-    def _append(self, request_id: str, type: EventType, data: EventData) -> None:
-        number = self._replay.get(request_id).next_number
-        self._replay.append(request_id, _event(type, request_id, number, data))
+    def _append(self, stream: StreamId, type: EventType, data: EventData) -> None:
+        number = self._replay.get(stream).next_number
+        self._replay.append(stream, _event(type, stream.request_id, number, data))
+
+
+def stream_of(native_call: NativeCall) -> StreamId:
+    return StreamId(native_call.request_id, native_call.call.origin.caller.tenant)
 
 
 def _event(type: EventType, request_id: str, number: int, data: EventData) -> bytes:

@@ -15,12 +15,12 @@ from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.middleware import request_id_of
 from novacron.gateway.native.batch import run_batch
 from novacron.gateway.native.events import Accepted, BatchResponse, Cancelled, InferenceResponse
-from novacron.gateway.native.generations import Generations
+from novacron.gateway.native.generations import Generations, stream_of
 from novacron.gateway.native.replies import NativeBody, NativeCall, native_call
 from novacron.gateway.native.schema import BatchBody, NativeChatBody, NativeCompletionBody
 from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.openapi import AnswerSchemas, Responses
-from novacron.gateway.replay import Event
+from novacron.gateway.replay import Event, StreamId
 from novacron.gateway.service import Service, parse
 from novacron.gateway.streaming import EventStreamResponse, unless_disconnected
 
@@ -33,9 +33,14 @@ def native_routes(service: Service, generations: Generations, schemas: AnswerSch
     answers = schemas.answers(InferenceResponse, streams=True)
     accepted: Responses = {_ACCEPTED: schemas.answers(Accepted, status=_ACCEPTED)[_ACCEPTED]}
 
+    def stream_id(request: Request, request_id: str) -> StreamId:
+        return StreamId(request_id, service.caller(request).tenant)
+
     async def generate(body: NativeBody, request: Request, prefix: str) -> Response:
         request_id = body.request_id
-        if request_id is None and generations.knows(request_id_of(request.scope)):
+        if request_id is None and generations.knows(
+            stream_id(request, request_id_of(request.scope))
+        ):
             request_id = uuid4().hex  # a proxy repeats its x-request-id when it tries again
         origin = service.origin(prefix, request, body.model, request_id, wish_of(body))
         parsed = await parse(request, native_call, body, origin, service.client.tokenizer)
@@ -76,22 +81,27 @@ def native_routes(service: Service, generations: Generations, schemas: AnswerSch
     )
     async def read_stream(
         request_id: str,
+        request: Request,
         start: int | None = Query(None, alias="from", ge=0, le=2**53),
         last_event_id: str | None = Header(None),
     ) -> Response:
         """Attach to a call that runs or ran. Start at event `from`, or after `Last-Event-ID`."""
         first = _first_wanted(start, last_event_id)
-        if not generations.has_more(request_id, first):
+        stream = stream_id(request, request_id)
+        if not generations.has_more(stream, first):
             return Response(status_code=_NOTHING_MORE)  # EventSource stops reconnecting
-        events = generations.events(request_id, first)
-        return _respond(service, generations, request_id, events)
+        return _respond(service, generations, stream, generations.events(stream, first))
 
     @router.delete(
         "/requests/{request_id}", response_class=Response, responses=schemas.answers(Cancelled)
     )
-    async def cancel_request(request_id: str) -> Response:
-        """End a running request, native or OpenAI, by the id of the request or of its answer."""
-        num_cancelled = await service.calls.cancel(request_id)
+    async def cancel_request(request_id: str, request: Request) -> Response:
+        """End a running request, native or OpenAI, by the id of the request or of its answer.
+        Operators may end those of others too."""
+        caller = service.caller(request)
+        num_cancelled = await service.calls.cancel(request_id, caller.tenant)
+        if not num_cancelled and caller.is_operator:
+            num_cancelled = await service.calls.cancel(request_id)
         if not num_cancelled:
             raise RequestNotFound(f"No request '{request_id}' is running.")
         return JsonResponse(Cancelled(request_id))
@@ -107,20 +117,20 @@ def _event_stream(
     service: Service, generations: Generations, parsed: NativeCall
 ) -> EventStreamResponse:
     events = generations.stream(parsed)
-    return _respond(service, generations, parsed.request_id, events)
+    return _respond(service, generations, stream_of(parsed), events)
 
 
 def _respond(
     service: Service,
     generations: Generations,
-    request_id: str,
+    stream: StreamId,
     events: AsyncGenerator[Event, None],
 ) -> EventStreamResponse:
     def error_frame(error: NovaCronError) -> bytes:
-        return b"data: %b\n\n" % generations.error_event(request_id, error)
+        return b"data: %b\n\n" % generations.error_event(stream, error)
 
     def health_frame() -> bytes:
-        return b"data: %b\n\n" % generations.health_event(request_id)
+        return b"data: %b\n\n" % generations.health_event(stream)
 
     return EventStreamResponse(
         _frames(events),

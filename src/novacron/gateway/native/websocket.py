@@ -23,7 +23,7 @@ from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.replies import native_call
 from novacron.gateway.native.schema import NativeChatBody
 from novacron.gateway.openai.sampling import wish_of
-from novacron.gateway.replay import Event
+from novacron.gateway.replay import Event, StreamId
 from novacron.gateway.service import Service, parse
 
 _NORMAL, _REFUSED = 1000, 1008
@@ -49,7 +49,7 @@ class _Conversation:
         self._service = service
         self._generations = generations
         self._websocket = websocket
-        self._request_id = request_id
+        self._stream = StreamId(request_id, service.caller(websocket).tenant)
         self._silent = True
 
     async def run(self) -> None:
@@ -58,19 +58,19 @@ class _Conversation:
                 events = await self._events()
                 await self._send_while_listening(events)
             except NovaCronError as error:
-                await self._send(self._generations.error_event(self._request_id, error))
+                await self._send(self._generations.error_event(self._stream, error))
                 await self._close(_REFUSED)
             else:
                 await self._close(_NORMAL)
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         """Those of the known call, or of the one that the client's first message starts."""
-        if not REQUEST_ID_PATTERN.fullmatch(self._request_id):
+        if not REQUEST_ID_PATTERN.fullmatch(self._stream.request_id):
             raise InvalidRequest(
                 "The request id must be 1 to 128 letters, digits or any of . _ : -", "request_id"
             )
-        if self._generations.knows(self._request_id):
-            return self._generations.events(self._request_id, self._first_wanted())
+        if self._generations.knows(self._stream):
+            return self._generations.events(self._stream, self._first_wanted())
         return await self._start(await self._first_message())
 
     async def _first_message(self) -> dict[str, Any]:
@@ -81,11 +81,11 @@ class _Conversation:
             raise ReceiveTimeout(timeout_s) from None
 
     async def _start(self, fields: dict[str, Any]) -> AsyncGenerator[Event, None]:
-        body = parse_native_body({**fields, "request_id": self._request_id})
+        body = parse_native_body({**fields, "request_id": self._stream.request_id})
         prefix = "chatcmpl-" if isinstance(body, NativeChatBody) else "cmpl-"
         service = self._service
         origin = service.origin(
-            prefix, self._websocket, body.model, self._request_id, wish_of(body)
+            prefix, self._websocket, body.model, self._stream.request_id, wish_of(body)
         )
         parsed = await parse(self._websocket, native_call, body, origin, service.client.tokenizer)
         return self._generations.stream(parsed)
@@ -108,7 +108,7 @@ class _Conversation:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if self._silent and not sending.done() and not listening.done():
-                    await self._send(self._generations.health_event(self._request_id))
+                    await self._send(self._generations.health_event(self._stream))
                 self._silent = True
             for task in (listening, sending):
                 if task.done():
@@ -134,7 +134,7 @@ class _Conversation:
                     'Only {"type": "cancel"} can be sent while a call runs; open another '
                     "connection for another call."
                 )
-            await self._generations.cancel(self._request_id)
+            await self._generations.cancel(self._stream)
 
     async def _receive(self) -> dict[str, Any]:
         message = await self._websocket.receive()

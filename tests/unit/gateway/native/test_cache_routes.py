@@ -7,7 +7,7 @@ import pytest
 
 from novacron.config.server import ServerConfig
 from novacron.gateway.app import build_app
-from novacron.gateway.cache_scope import caller_of, scope_of
+from novacron.gateway.identity.configured_keys import tenant_of
 from novacron.testing.fake_engine_client import FakeEngineClient
 
 BASE = "/api/v1/llm/cache"
@@ -95,7 +95,7 @@ async def test_tenants_do_not_see_each_other(
 ) -> None:
     pinned = await guarded.post(f"{BASE}/pin", json={**SYSTEM, "name": "a"}, headers=key(1))
     assert pinned.status_code == 200
-    assert client.submitted[0].cache_salt == scope_of(caller_of(KEYS[1], KEYS), None, None).salt
+    assert client.submitted[0].cache_salt == tenant_of(KEYS[1]) + "\x00"
     assert (await guarded.get(f"{BASE}/pins", headers=key(2))).json()["pins"] == []
     stolen = await guarded.post(f"{BASE}/unpin", json={"name": "a"}, headers=key(2))
     assert stolen.status_code == 404
@@ -105,11 +105,11 @@ async def test_tenants_do_not_see_each_other(
 
 async def test_what_concerns_everyone_is_the_operators(guarded: httpx2.AsyncClient) -> None:
     public = {**SYSTEM, "name": "all", "cache_scope": "public"}
-    for response in (
-        await guarded.post(f"{BASE}/pin", json=public, headers=key(1)),
-        await guarded.delete(BASE, headers=key(1)),
+    for response, code in (
+        (await guarded.post(f"{BASE}/pin", json=public, headers=key(1)), "forbidden"),
+        (await guarded.delete(BASE, headers=key(1)), "permission_denied"),
     ):
-        assert (response.status_code, response.json()["error"]["code"]) == (403, "forbidden")
+        assert (response.status_code, response.json()["error"]["code"]) == (403, code)
     assert (await guarded.delete(BASE)).status_code == 401
     answer = await guarded.post(f"{BASE}/pin", json=public, headers=key(0))
     assert answer.json()["pin"]["public"]
