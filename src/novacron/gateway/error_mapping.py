@@ -49,6 +49,10 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.PinNotFound: HttpError(404, _INVALID, "pin_not_found"),
     errors.ReplicaNotFound: HttpError(404, _INVALID, "replica_not_found"),
     errors.LastReplica: HttpError(409, _INVALID, "last_replica"),
+    errors.QuotaExceeded: HttpError(429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.DatabaseUnavailable: HttpError(503, "service_unavailable_error", "database_unavailable"),
+    errors.AccountNotFound: HttpError(404, _INVALID, "account_not_found"),
+    errors.AccountConflict: HttpError(409, _INVALID, "account_conflict"),
 }
 
 
