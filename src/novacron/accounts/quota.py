@@ -1,13 +1,11 @@
-"""What a subject (tenant, user or key) may use, and whether a call may ask for so much. Pure."""
+"""What a subject (tenant, user or key) may use. Plain values; no database."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
-
-from novacron.errors import Forbidden, InvalidRequest
 
 SubjectKind = Literal["tenant", "user", "key"]
 Priority = Literal["low", "normal", "high"]
@@ -15,7 +13,7 @@ Priority = Literal["low", "normal", "high"]
 SUBJECT_KINDS: Final[tuple[SubjectKind, ...]] = ("tenant", "user", "key")
 PRIORITIES: Final[tuple[Priority, ...]] = ("low", "normal", "high")
 NUMBERS: Final = (
-    "tokens_per_day", "requests_per_hour", "concurrent_requests", "context_tokens",
+    "tokens_per_day", "requests_per_hour", "concurrent_requests", "context_tokens", "answer_tokens",
     "tokens_per_minute", "requests_per_minute",
 )  # fmt: skip
 _MOST: Final = 10**12  # so that a bucket's level fits into 64 bits
@@ -25,14 +23,16 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Limits of one subject; None: no limit of this kind.
 
     Days and hours are those of UTC. The limits per minute are token buckets that hold one minute.
-    `context_tokens` is prompt and answer of one request together. `models` are names, `variants`
-    precisions; empty: any. `priority` is the highest level that the subject's requests run at.
+    `context_tokens` is prompt and answer of one request together, `answer_tokens` the answer alone:
+    the most that a request may ask for, and what it gets if it names no length. `models` are names,
+    `variants` precisions; empty: any. `priority` is the highest level of the subject's requests.
     """
 
     tokens_per_day: int | None = None
     requests_per_hour: int | None = None
     concurrent_requests: int | None = None
     context_tokens: int | None = None
+    answer_tokens: int | None = None
     tokens_per_minute: int | None = None
     requests_per_minute: int | None = None
     models: tuple[str, ...] = ()
@@ -67,52 +67,6 @@ class Account(msgspec.Struct, frozen=True):
 
 def subject_of(kind: SubjectKind, id: str) -> str:
     return f"{kind}:{id}"
-
-
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call asks for. `tokens` is the most it may take: prompts and longest answers;
-    `context_tokens` is that of its longest request."""
-
-    tokens: int
-    context_tokens: int
-    model: str
-    variant: str = ""
-
-
-def check_allowed(quotas: Iterable[tuple[str, Quota]], wish: Wish) -> None:
-    """What no waiting changes. Raises Forbidden or InvalidRequest, naming the subject."""
-    for subject, quota in quotas:
-        if quota.models and wish.model not in quota.models:
-            raise Forbidden(
-                f"The quota of {subject} does not allow the model '{wish.model}'. Allowed: "
-                f"{', '.join(quota.models)}."
-            )
-        if quota.variants and wish.variant not in quota.variants:
-            raise Forbidden(
-                f"The quota of {subject} does not allow the precision '{wish.variant}'. Allowed: "
-                f"{', '.join(quota.variants)}."
-            )
-        most = quota.context_tokens
-        if most is not None and wish.context_tokens > most:
-            raise InvalidRequest(
-                f"The request may take {wish.context_tokens} tokens, prompt and answer together; "
-                f"the quota of {subject} allows {most}. Shorten the prompt or lower max_tokens.",
-                param="max_tokens",
-            )
-        day = quota.tokens_per_day
-        for name, limit in (("day", day), ("minute", quota.tokens_per_minute)):
-            if limit is not None and wish.tokens > limit:
-                raise InvalidRequest(
-                    f"The request may take {wish.tokens} tokens; the quota of {subject} is {limit} "
-                    f"a {name}, so that it could never run. Lower max_tokens.",
-                    param="max_tokens",
-                )
-
-
-def longest_context(quotas: Iterable[Quota], model_len: int) -> int:
-    """The longest context that model and quotas allow."""
-    limits = (quota.context_tokens for quota in quotas)
-    return min((model_len, *(limit for limit in limits if limit is not None)))
 
 
 def highest_priority(quotas: Sequence[Quota]) -> Priority:

@@ -1,0 +1,129 @@
+"""What is posted to the ledger, and what comes back. Plain values, and the decision. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from novacron.accounts.balance import (
+    DAY_MS,
+    HOUR_MS,
+    Balance,
+    Shortage,
+    Standing,
+    rolled,
+    shortages,
+    standings,
+    taken,
+)
+from novacron.accounts.quota import NO_QUOTA, Account, Quota
+from novacron.accounts.wish import Wish, allow
+from novacron.errors import NovaCronError, QuotaExceeded
+
+
+class Reserve(msgspec.Struct, frozen=True):
+    """A call that wants to start. `id` is new."""
+
+    id: str
+    account: Account
+    wish: Wish
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call took. Cached tokens are among those of the prompt."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.output_tokens
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """The end of a call. `usage` None: it never ran, and counts as nothing.
+
+    May be posted again, and for a call that was never reserved: only the first one counts.
+    """
+
+    id: str
+    usage: Usage | None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A reservation that was granted: it is in the ledger.
+
+    `answers` are the longest ones that the call may have, `tokens` all that it may take. The
+    standings are the tightest ones of its subjects.
+    """
+
+    id: str
+    tokens: int
+    answers: tuple[int, ...]
+    day: int
+    hour: int
+    request_standing: Standing | None
+    token_standing: Standing | None
+
+
+Posting = Reserve | Settle
+Outcome = Entry | NovaCronError | None
+
+
+def decide(
+    reserve: Reserve,
+    balances: dict[str, Balance],
+    quotas: Mapping[str, Quota],
+    now_ms: int,
+) -> Entry | NovaCronError:
+    """Grant `reserve` and take it from `balances`, or say why not and leave them.
+
+    All subjects of a call are in one day and hour, the latest that any of them has seen: clocks of
+    coordinators differ, and time does not go back.
+    """
+    subjects = reserve.account.subjects
+    limits = [(subject, quotas.get(subject, NO_QUOTA)) for subject in subjects]
+    try:
+        allowed = allow(reserve.wish, limits)
+    except NovaCronError as error:
+        return error
+    day = max(now_ms // DAY_MS, *(balances[subject].day for subject in subjects))
+    hour = max(now_ms // HOUR_MS, *(balances[subject].hour for subject in subjects))
+    now = {subject: rolled(balances[subject], day, hour) for subject in subjects}
+    tokens = allowed.tokens
+    missing = [
+        (subject, shortage)
+        for subject, quota in limits
+        for shortage in shortages(now[subject], quota, tokens, now_ms)
+    ]
+    if missing:
+        return _refusal(missing)
+    for subject, quota in limits:
+        balances[subject] = taken(now[subject], quota, tokens, now_ms)
+    both = [standings(balances[subject], quota, now_ms) for subject, quota in limits]
+    return Entry(
+        reserve.id,
+        tokens,
+        allowed.answers,
+        day,
+        hour,
+        _tightest(standing for requests, _ in both for standing in requests),
+        _tightest(standing for _, some in both for standing in some),
+    )
+
+
+def _refusal(missing: list[tuple[str, Shortage]]) -> QuotaExceeded:
+    """The limit that takes longest to have room is the one to wait for."""
+    subject, worst = max(missing, key=lambda one: one[1].retry_after_ms)
+    wait_s = worst.retry_after_ms / 1000
+    return QuotaExceeded(
+        f"The quota of {subject} is {worst.limit}, and has no room for this request now. Try again "
+        f"in {max(1, round(wait_s))} s, or ask for less (max_tokens).",
+        retry_after_s=wait_s,
+    )
+
+
+def _tightest(some: Iterable[Standing]) -> Standing | None:
+    return min(some, key=lambda standing: (standing.remaining, standing.limit), default=None)
