@@ -49,6 +49,7 @@ class Settle(msgspec.Struct, frozen=True):
     """
 
     id: str
+    account: Account
     usage: Usage | None
 
 

@@ -1,16 +1,20 @@
+"""Databases of both kinds. Tables are made once; each test gets them empty."""
+
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.schema import open_database
+from novacron.accounts.database.tables import metadata
 from novacron.testing.postgres_server import find_programs, new_database, running_postgres
 
-MakeUrl = Callable[[], str]
+KINDS = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
@@ -22,16 +26,32 @@ def postgres() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def _numbers() -> Iterator[int]:
-    return itertools.count()
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("template") / "accounts.db"
+    open_database(f"sqlite:///{file}").close()
+    return file
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path, _numbers: Iterator[int]) -> str:
-    """Of a database that is new and empty, of each kind."""
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Path) -> str:
+    url = new_database(postgres, "shared")
+    open_database(url).close()
+    return url
+
+
+@pytest.fixture(params=KINDS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database with tables, and nothing in them."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/accounts.db"
-    return new_database(request.getfixturevalue("postgres"), f"test{next(_numbers)}")
+        file = tmp_path / "accounts.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), file)
+        return f"sqlite:///{file}"
+    url: str = request.getfixturevalue("postgres_url")
+    database = Database(url)
+    with database.writing() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)}"))
+    database.close()
+    return url
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from novacron.errors import ConfigError, DatabaseUnavailable
 _DIALECTS: Final = ("sqlite", "postgresql")
 _BUSY_TIMEOUT_S: Final = 10.0
 _CONNECT_TIMEOUT_S: Final = 5
+_ANSWER_TIMEOUT_MS: Final = 10_000
 _READS: Final = "novacron_reads"
 _HINT: Final = (
     "give sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME (pip install "
@@ -92,7 +93,11 @@ def _engine(url: str, shown: str) -> Engine:
             parsed,
             pool_pre_ping=True,
             pool_size=4,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+            connect_args={
+                "connect_timeout": _CONNECT_TIMEOUT_S,
+                "tcp_user_timeout": _ANSWER_TIMEOUT_MS,
+                "options": f"-c lock_timeout={_ANSWER_TIMEOUT_MS}",
+            },
         )
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigError(f"database is '{shown}': {error}; {_HINT}.") from error

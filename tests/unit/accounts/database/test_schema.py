@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,6 +12,15 @@ from novacron.accounts.database.connection import Database
 from novacron.accounts.database.schema import HEAD, open_database, version_of
 from novacron.accounts.database.tables import metadata
 from novacron.errors import ConfigError, DatabaseUnavailable
+from novacron.testing.postgres_server import new_database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/accounts.db"
+    return new_database(request.getfixturevalue("postgres"), f"empty_{uuid4().hex}")
 
 
 def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
