@@ -231,13 +231,19 @@ class LastReplica(NovaCronError):
 
 
 class QuotaExceeded(NovaCronError):
-    """A quota or rate limit of the caller has no room for this call until `retry_after_s`."""
+    """A quota or rate limit of the caller has no room for this call until `retry_after_s`.
+
+    `rate_limits` tell where the caller stands, as accounts/standing.py words it.
+    """
 
     retryable = True
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    def __init__(
+        self, message: str, retry_after_s: float, rate_limits: dict[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.rate_limits = rate_limits or {}
 
 
 class DatabaseUnavailable(NovaCronError):

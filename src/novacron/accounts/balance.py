@@ -15,8 +15,6 @@ from novacron.accounts.quota import Quota
 from novacron.accounts.token_bucket import (
     UNITS_PER_TOKEN,
     drained,
-    full_in_ms,
-    room,
     wait_ms,
 )
 
@@ -48,14 +46,6 @@ class Shortage(msgspec.Struct, frozen=True):
 
     retry_after_ms: int
     limit: str
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """A limit, what is left of it, and when all of it is there again."""
-
-    limit: int
-    remaining: int
-    reset_ms: int
 
 
 def rolled(balance: Balance, day: int, hour: int) -> Balance:
@@ -159,21 +149,3 @@ def request_debt(balance: Balance, quota: Quota, now_ms: int) -> int:
     if quota.requests_per_minute is None:
         return 0
     return drained(balance.request_debt, balance.request_debt_at, now_ms, quota.requests_per_minute)
-
-
-def standings(balance: Balance, quota: Quota, now_ms: int) -> tuple[list[Standing], list[Standing]]:
-    """Of limits on requests, and of those on tokens."""
-    requests, tokens = [], []
-    if (most := quota.requests_per_hour) is not None:
-        left = max(0, most - balance.hour_requests)
-        requests.append(Standing(most, left, (balance.hour + 1) * HOUR_MS - now_ms))
-    if (most := quota.tokens_per_day) is not None:
-        left = max(0, most - balance.day_tokens)
-        tokens.append(Standing(most, left, (balance.day + 1) * DAY_MS - now_ms))
-    if (rate := quota.requests_per_minute) is not None:
-        debt = request_debt(balance, quota, now_ms)
-        requests.append(Standing(rate, room(debt, rate), full_in_ms(debt, rate)))
-    if (rate := quota.tokens_per_minute) is not None:
-        debt = token_debt(balance, quota, now_ms)
-        tokens.append(Standing(rate, room(debt, rate), full_in_ms(debt, rate)))
-    return requests, tokens

@@ -158,7 +158,7 @@ class Ledger:
             if answer is not None and outcome is not None
         ]
         if told:
-            self._in_loop(lambda: [_resolve(answer, outcome) for answer, outcome in told])
+            self._in_loop(lambda: _resolve(told))
 
     def _put_back(self, batch: list[Item]) -> None:
         """Ends of calls for another time; reservations are refused, and ended if they got in."""
@@ -204,10 +204,11 @@ class Ledger:
             logger.debug("nobody is left to hear of %d postings", _MOST_AT_ONCE)
 
 
-def _resolve(answer: Answer, outcome: Entry | NovaCronError) -> None:
-    if answer.done():
-        return
-    if isinstance(outcome, Entry):
-        answer.set_result(outcome)
-    else:
-        answer.set_exception(outcome)
+def _resolve(told: Sequence[tuple[Answer, Entry | NovaCronError]]) -> None:
+    for answer, outcome in told:
+        if answer.done():
+            continue
+        if isinstance(outcome, Entry):
+            answer.set_result(outcome)
+        else:
+            answer.set_exception(outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -11,13 +11,12 @@ from novacron.accounts.balance import (
     HOUR_MS,
     Balance,
     Shortage,
-    Standing,
     rolled,
     shortages,
-    standings,
     taken,
 )
 from novacron.accounts.quota import NO_QUOTA, Account, Quota
+from novacron.accounts.standing import rate_limits
 from novacron.accounts.wish import Wish, allow
 from novacron.errors import NovaCronError, QuotaExceeded
 
@@ -56,8 +55,8 @@ class Settle(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     """A reservation that was granted: it is in the ledger.
 
-    `answers` are the longest ones that the call may have, `tokens` all that it may take. The
-    standings are the tightest ones of its subjects.
+    `answers` are the longest ones that the call may have, `tokens` all that it may take;
+    `rate_limits` are those of standing.py.
     """
 
     id: str
@@ -65,8 +64,7 @@ class Entry(msgspec.Struct, frozen=True):
     answers: tuple[int, ...]
     day: int
     hour: int
-    request_standing: Standing | None
-    token_standing: Standing | None
+    rate_limits: dict[str, str]
 
 
 Posting = Reserve | Settle
@@ -100,22 +98,14 @@ def decide(
         for shortage in shortages(now[subject], quota, tokens, now_ms)
     ]
     if missing:
-        return _refusal(missing)
+        return _refusal(missing, rate_limits([(now[s], quota) for s, quota in limits], now_ms))
     for subject, quota in limits:
         balances[subject] = taken(now[subject], quota, tokens, now_ms)
-    both = [standings(balances[subject], quota, now_ms) for subject, quota in limits]
-    return Entry(
-        reserve.id,
-        tokens,
-        allowed.answers,
-        day,
-        hour,
-        _tightest(standing for requests, _ in both for standing in requests),
-        _tightest(standing for _, some in both for standing in some),
-    )
+    told = rate_limits([(balances[subject], quota) for subject, quota in limits], now_ms)
+    return Entry(reserve.id, tokens, allowed.answers, day, hour, told)
 
 
-def _refusal(missing: list[tuple[str, Shortage]]) -> QuotaExceeded:
+def _refusal(missing: list[tuple[str, Shortage]], told: dict[str, str]) -> QuotaExceeded:
     """The limit that takes longest to have room is the one to wait for."""
     subject, worst = max(missing, key=lambda one: one[1].retry_after_ms)
     wait_s = worst.retry_after_ms / 1000
@@ -123,8 +113,5 @@ def _refusal(missing: list[tuple[str, Shortage]]) -> QuotaExceeded:
         f"The quota of {subject} is {worst.limit}, and has no room for this request now. Try again "
         f"in {max(1, round(wait_s))} s, or ask for less (max_tokens).",
         retry_after_s=wait_s,
+        rate_limits=told,
     )
-
-
-def _tightest(some: Iterable[Standing]) -> Standing | None:
-    return min(some, key=lambda standing: (standing.remaining, standing.limit), default=None)

@@ -22,6 +22,7 @@ class HttpError:
 
 
 _INVALID = "invalid_request_error"
+RATE_LIMIT_PREFIX = "x-ratelimit-"
 
 HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.NovaCronError: HttpError(500, "server_error", None),
@@ -74,12 +75,16 @@ def error_body(error: errors.NovaCronError, loading: LoadingProgress | None = No
 
 
 def error_headers(error: errors.NovaCronError) -> dict[str, str]:
-    """Retry-After, in whole seconds as HTTP wants it, where a retry makes sense."""
+    """Retry-After, in whole seconds as HTTP wants it, where a retry makes sense; and where the
+    caller stands with its limits."""
     if isinstance(error, errors.Unauthenticated):
         return {"www-authenticate": "Bearer"}
-    if error.retry_after_s is None:
-        return {}
-    return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.QuotaExceeded):
+        headers = {RATE_LIMIT_PREFIX + name: value for name, value in error.rate_limits.items()}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    return headers
 
 
 def other_error_body(status: int, message: str, param: str | None = None) -> ErrorBody:

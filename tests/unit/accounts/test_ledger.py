@@ -43,9 +43,7 @@ class FakeBook:
             self.fails_after_posting = False
             raise DatabaseUnavailable("gone in the middle of a commit")
         return [
-            (self.outcome or Entry(one.id, 3, (2,), 0, 0, None, None))
-            if isinstance(one, Reserve)
-            else None
+            (self.outcome or Entry(one.id, 3, (2,), 0, 0, {})) if isinstance(one, Reserve) else None
             for one in postings
         ]
 
@@ -151,7 +149,7 @@ async def test_a_database_that_hangs_is_not_waited_for(
 
 
 async def test_a_bug_lets_nothing_in_either(book: FakeBook, ledger: Ledger) -> None:
-    book.outcome = Entry("x", 1, (1,), 0, 0, None, None)
+    book.outcome = Entry("x", 1, (1,), 0, 0, {})
 
     def broken(postings: Sequence[Posting]) -> list[Outcome]:
         raise ZeroDivisionError

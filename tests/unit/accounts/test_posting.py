@@ -196,11 +196,20 @@ def test_the_tightest_limit_is_told() -> None:
     }
     outcome = ask(quotas, after=1)
     assert isinstance(outcome, Entry)
-    assert outcome.token_standing is not None
-    assert outcome.request_standing is not None
-    assert (outcome.token_standing.limit, outcome.token_standing.remaining) == (100, 40)
-    assert (outcome.request_standing.limit, outcome.request_standing.remaining) == (3, 1)
-    assert outcome.request_standing.reset_ms == 40_000
+    assert outcome.rate_limits == {
+        "limit-requests": "3",
+        "remaining-requests": "1",
+        "reset-requests": "40s",
+        "limit-tokens": "100",
+        "remaining-tokens": "40",
+        "reset-tokens": "19h0m0s",
+    }
+
+
+def test_a_refusal_tells_the_limits_too() -> None:
+    outcome = ask({"user:ann": Quota(requests_per_minute=1)}, after=1)
+    assert isinstance(outcome, QuotaExceeded)
+    assert outcome.rate_limits["remaining-requests"] == "0"
 
 
 def test_a_new_day_has_its_tokens_again_and_a_clock_behind_does_not_bring_the_old_one_back() -> (
