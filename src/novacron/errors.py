@@ -27,6 +27,10 @@
       PinNotFound             nothing is pinned under this name               not retryable
       ReplicaNotFound         no replica of this server has this id           not retryable
       LastReplica             without this replica nobody would serve         not retryable
+      QuotaExceeded           a quota or rate limit is used up for now        retryable
+      DatabaseUnavailable     accounts cannot be read or charged now          retryable
+      AccountNotFound         no tenant, user, key or role has this id        not retryable
+      AccountConflict         the id is taken, or others depend on it         not retryable
 
 The message says what happened, why, and what to do. HTTP codes live in gateway/error_mapping.py.
 """
@@ -249,3 +253,37 @@ class ReplicaNotFound(NovaCronError):
 
 class LastReplica(NovaCronError):
     """Taking this replica out would leave nobody to serve. The message says how to insist."""
+
+
+class QuotaExceeded(NovaCronError):
+    """A quota or rate limit of the caller has no room for this call until `retry_after_s`.
+
+    `rate_limits` tell where the caller stands, as accounts/standing.py words it.
+    """
+
+    retryable = True
+
+    def __init__(
+        self, message: str, retry_after_s: float, rate_limits: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.rate_limits = rate_limits or {}
+
+
+class DatabaseUnavailable(NovaCronError):
+    """The database of accounts cannot be used now, and nothing is let through uncounted."""
+
+    retryable = True
+    retry_after_s = 1.0
+
+
+class AccountNotFound(NovaCronError):
+    """There is no tenant, user, key or role of this id."""
+
+    def __init__(self, what: str, id: str) -> None:
+        super().__init__(f"There is no {what} '{id}'.")
+
+
+class AccountConflict(NovaCronError):
+    """The id is taken already, or others depend on what is to go. The message says which."""

@@ -1,12 +1,14 @@
-"""Where things lie that can be made again."""
+"""Where things lie: what can be made again, and what must not be lost."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.server import ServerConfig
 
 _DEFAULT_CACHE = Path("~/.cache")
+_DEFAULT_STATE = Path("~/.local/state/novacron")
 
 
 def cache_folder(model: ModelConfig) -> Path:
@@ -20,3 +22,18 @@ def kv_folder(model: ModelConfig, cache: CacheConfig) -> Path:
     if cache.kv_disk_path:
         return Path(cache.kv_disk_path).expanduser()
     return cache_folder(model) / "kv"
+
+
+def state_folder(server: ServerConfig) -> Path:
+    """What must not be lost."""
+    return Path(server.state_dir or _DEFAULT_STATE).expanduser()
+
+
+def database_url(server: ServerConfig) -> str:
+    """Where accounts are, or would be."""
+    return server.database or f"sqlite:///{state_folder(server) / 'accounts.db'}"
+
+
+def has_database(server: ServerConfig) -> bool:
+    """Whether accounts are wanted: a database was named, or is there."""
+    return bool(server.database) or (state_folder(server) / "accounts.db").exists()

@@ -28,6 +28,16 @@ class ServerConfig:
         "names that clients may call this server by, such as llm.example.org or *.example.org, "
         "beside addresses and localhost; empty: any, except on loopback without a key",
     )
+    state_dir: str = setting(
+        "", "folder for what must not be lost: accounts; empty: ~/.local/state/novacron"
+    )
+    database: str = setting(
+        "",
+        "accounts, quotas and usage: sqlite:///FILE, or for several API processes "
+        "postgresql+psycopg://USER:PASSWORD@HOST/NAME; empty: accounts.db in state_dir, once "
+        "novacron admin has made it",
+        secret=True,
+    )
     max_connections: int = setting(2048, "most open connections; more are refused with 503")
     receive_timeout: float = setting(
         60.0, "a request, headers and body, must have arrived within so long", unit="s"

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from novacron.accounts.accounts import Accounts
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient
 from novacron.gateway.auth import Authentication
@@ -22,6 +23,7 @@ from novacron.gateway.host_check import HostCheck
 from novacron.gateway.identity.configured_keys import ConfiguredKeys
 from novacron.gateway.identity.principal import Authenticator
 from novacron.gateway.identity.route_permissions import guard
+from novacron.gateway.metering import Metering, RateLimitHeaders
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
 from novacron.gateway.native.cache_report import CacheHistory
 from novacron.gateway.native.cache_routes import cache_routes
@@ -40,6 +42,8 @@ from novacron.gateway.service import Service
 from novacron.gateway.system_routes import system_routes
 from novacron.observability.metrics import Metrics
 
+_LAST_POSTINGS_S = 5.0  # for ends of calls to get into the ledger
+
 
 def build_app(
     client: EngineClient,
@@ -48,6 +52,7 @@ def build_app(
     model_names: tuple[str, ...],
     worker_pids: Callable[[], tuple[int, ...]] = lambda: (os.getpid(),),
     authenticator: Authenticator | None = None,
+    accounts: Accounts | None = None,
 ) -> FastAPI:
     """The ASGI application. It neither starts nor closes `client`.
 
@@ -55,17 +60,20 @@ def build_app(
     none either, everyone may do everything.
 
     `model_names` are those that clients may use; the first is the main one. `worker_pids` tells the
-    processes that compute at the moment; by default they are this one.
+    processes that compute at the moment; by default they are this one. With `accounts`, calls are
+    held to quotas, and counted.
     """
     if authenticator is None and config.api_key:
         authenticator = ConfiguredKeys(config.api_key)
     metrics = Metrics(quality_score=config.quality_score)
+    model = ServedModel(client, model_names, created=int(time.time()))
+    metering = None if accounts is None else Metering(client, model, accounts.ledger)
     service = Service(
         client=client,
         config=config,
-        model=ServedModel(client, model_names, created=int(time.time())),
+        model=model,
         metrics=metrics,
-        calls=Calls(client, metrics),
+        calls=Calls(client, metrics, None if metering is None else metering.generate),
         worker_pids=worker_pids,
     )
     history = History(service)
@@ -74,8 +82,8 @@ def build_app(
     app = FastAPI(
         title="NovaCron LLM",
         version=our_version,
-        middleware=_middleware(config, authenticator),
-        lifespan=_sampling(history.sample, cache_history.sample),
+        middleware=_middleware(config, authenticator, has_limits=accounts is not None),
+        lifespan=_lifespan(accounts, history.sample, cache_history.sample),
     )
     schemas = AnswerSchemas()
     generations = Generations(service)
@@ -97,10 +105,10 @@ def build_app(
     return app
 
 
-def _sampling(
-    *samplers: Callable[[], None],
+def _lifespan(
+    accounts: Accounts | None, *samplers: Callable[[], None]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Look at the metrics regularly while the application runs."""
+    """Look at the metrics regularly while the application runs, and keep the ledger."""
 
     async def sample_for_ever() -> None:
         while True:
@@ -110,15 +118,21 @@ def _sampling(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if accounts is not None:
+            accounts.ledger.start()
         task = asyncio.create_task(sample_for_ever())
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        if accounts is not None:
+            await accounts.ledger.close(_LAST_POSTINGS_S)
 
     return lifespan
 
 
-def _middleware(config: ServerConfig, authenticator: Authenticator | None) -> list[Middleware]:
+def _middleware(
+    config: ServerConfig, authenticator: Authenticator | None, *, has_limits: bool
+) -> list[Middleware]:
     """Outermost first."""
     stack = [Middleware(RequestId)]
     if config.access_log:
@@ -139,5 +153,7 @@ def _middleware(config: ServerConfig, authenticator: Authenticator | None) -> li
         stack.append(Middleware(Authentication, authenticator=authenticator))
     else:
         stack.append(Middleware(OriginCheck, allowed=config.cors_allow_origins))
+    if has_limits:
+        stack.append(Middleware(RateLimitHeaders))
     stack.append(Middleware(BodyLimit, max_bytes=config.max_body_bytes))
     return stack

@@ -6,16 +6,20 @@ its id, and is aborted when whoever reads it stops.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Final
 
+from novacron.accounts.quota import Account
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError, RequestFailed
 from novacron.gateway.cache_scope import EVERYONE, Caller
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
 from novacron.records.request import FinishReason, Request
+
+NOBODY_S: Final = Account("default")  # of servers that do not ask who calls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,8 @@ class CallOrigin:
 
     `created` is Unix time, for the client; `arrival_time_s` is time.monotonic(), for us. `model` is
     the name as the client wrote it, with the variant where several are loaded. `warnings` are
-    wishes that the variant does not meet, in sentences.
+    wishes that the variant does not meet, in sentences. `account` pays, where calls are counted;
+    `rate_limits` is filled with where it stands then.
     """
 
     call_id: str  # what the client sees as the id of its answer
@@ -35,6 +40,8 @@ class CallOrigin:
     variant: str = ""  # which one computes; empty: the engine's default
     warnings: tuple[str, ...] = ()
     caller: Caller = EVERYONE
+    account: Account = NOBODY_S
+    rate_limits: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,12 +58,18 @@ class Call:
         return sum(len(request.prompt_token_ids) for request in self.requests[:: self.n])
 
 
-class Calls:
-    """The running calls of one engine."""
+Generate = Callable[[Call], AsyncGenerator[RequestOutput, None]]
 
-    def __init__(self, client: EngineClient, metrics: Metrics) -> None:
+
+class Calls:
+    """The running calls of one engine. `generate` computes them: by default as they are."""
+
+    def __init__(
+        self, client: EngineClient, metrics: Metrics, generate: Generate | None = None
+    ) -> None:
         self._client = client
         self._metrics = metrics
+        self._generate = generate or (lambda call: client.generate(call.requests))
         self._running: set[Call] = set()
 
     def __len__(self) -> int:
@@ -65,13 +78,13 @@ class Calls:
     async def run(self, call: Call) -> AsyncGenerator[RequestOutput, None]:
         """The outputs of `call`; closing the generator aborts what still runs.
 
-        Raises what EngineClient.generate raises, and RequestFailed for a request that the engine
+        Raises what `generate` raises, and RequestFailed for a request that the engine
         could not compute.
         """
         timer = self._metrics.start_call(call.origin.arrival_time_s, len(call.requests))
         self._running.add(call)
         try:
-            async with aclosing(self._client.generate(call.requests)) as outputs:
+            async with aclosing(self._generate(call)) as outputs:
                 async for output in outputs:
                     timer.observe(output)
                     if output.finish_reason is FinishReason.ERROR:

@@ -22,6 +22,7 @@ class HttpError:
 
 
 _INVALID = "invalid_request_error"
+RATE_LIMIT_PREFIX = "x-ratelimit-"
 
 HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.NovaCronError: HttpError(500, "server_error", None),
@@ -51,6 +52,10 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.PinNotFound: HttpError(404, _INVALID, "pin_not_found"),
     errors.ReplicaNotFound: HttpError(404, _INVALID, "replica_not_found"),
     errors.LastReplica: HttpError(409, _INVALID, "last_replica"),
+    errors.QuotaExceeded: HttpError(429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.DatabaseUnavailable: HttpError(503, "service_unavailable_error", "database_unavailable"),
+    errors.AccountNotFound: HttpError(404, _INVALID, "account_not_found"),
+    errors.AccountConflict: HttpError(409, _INVALID, "account_conflict"),
 }
 
 
@@ -73,18 +78,21 @@ def error_body(error: errors.NovaCronError, loading: LoadingProgress | None = No
 
 def error_headers(error: errors.NovaCronError) -> dict[str, str]:
     """Retry-After, in whole seconds as HTTP wants it, where a retry makes sense; what is missing
-    (RFC 6750) where a credential is."""
+    (RFC 6750) where a credential is; and where the caller stands with its limits."""
+    headers: dict[str, str] = {}
     match error:
         case errors.Unauthenticated(was_sent=False):
-            return {"www-authenticate": "Bearer"}
+            headers = {"www-authenticate": "Bearer"}
         case errors.Unauthenticated():
-            return {"www-authenticate": 'Bearer error="invalid_token"'}
+            headers = {"www-authenticate": 'Bearer error="invalid_token"'}
         case errors.PermissionDenied(permission=scope):
             challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-            return {"www-authenticate": challenge}
-    if error.retry_after_s is None:
-        return {}
-    return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+            headers = {"www-authenticate": challenge}
+        case errors.QuotaExceeded(rate_limits=limits):
+            headers = {RATE_LIMIT_PREFIX + name: value for name, value in limits.items()}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    return headers
 
 
 def other_error_body(status: int, message: str, param: str | None = None) -> ErrorBody:

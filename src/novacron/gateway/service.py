@@ -19,6 +19,7 @@ from novacron.gateway.cache_scope import Caller, caller_of
 from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.gateway.error_mapping import error_body
 from novacron.gateway.identity.principal import principal_of
+from novacron.gateway.metering import account_of, rate_limits_of
 from novacron.gateway.middleware import request_id_of
 from novacron.gateway.openai.responses import encode
 from novacron.gateway.precision import NO_WISH, PrecisionWish, VariantChoice, choose_variant
@@ -106,6 +107,7 @@ class Service:
         `request_id` is the one in the body, which goes before the header's. Either shows in the
         answer's id. A variant in the model's name goes before `wish`.
         """
+        caller = self.caller(connection)
         base, named = self.model.resolve(model)
         choice = choose_variant(wish, self.client.variants)
         if named:
@@ -118,7 +120,9 @@ class Service:
             arrival_time_s=time.monotonic(),
             variant=choice.variant,
             warnings=choice.warnings,
-            caller=self.caller(connection),
+            caller=caller,
+            account=account_of(connection.scope, caller.tenant),
+            rate_limits=rate_limits_of(connection.scope),
         )
 
     def caller(self, connection: HTTPConnection) -> Caller:

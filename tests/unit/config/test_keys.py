@@ -30,6 +30,7 @@ speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max
 watch.quality_watch watch.quality_floor
 server.host server.port server.api_key server.cors_allow_origins server.allowed_hosts
+server.state_dir server.database
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.recovery_timeout server.heartbeat_timeout server.step_timeout
 server.keep_alive_interval server.stream_flush_interval
@@ -65,6 +66,6 @@ def test_spellings() -> None:
 
 def test_secrets_stay_out_of_the_repr() -> None:
     secrets = [key for key in KEYS.values() if key.secret]
-    assert [key.name for key in secrets] == ["kv_redis_url", "kv_object_url", "api_key"]
+    assert [key.name for key in secrets] == ["kv_redis_url", "kv_object_url", "api_key", "database"]
     config = ServerConfig(api_key=("sk-very-secret",))
     assert "sk-very-secret" not in repr(config)

@@ -1,0 +1,189 @@
+"""The ledger: what calls have reserved and used, posted in transactions of many postings.
+
+The ledger is the limit: a call may start because its reservation is in here, so what is let
+through and what is counted cannot differ. A coordinator holds a lease, and renews it; entries
+that a coordinator left open when its lease ran out are closed by any other, as if all that they
+had reserved was used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+from sqlalchemy import Connection, bindparam, delete, select
+
+from novacron.accounts.database import balance_rows, tables
+from novacron.accounts.database.connection import Database
+from novacron.accounts.database.entry_rows import (
+    OPEN,
+    Closer,
+    account_of,
+    closable,
+    open_entries,
+)
+from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, decide
+from novacron.accounts.price import Price
+from novacron.accounts.quota import Quota
+
+LEASE_MS: Final = 30_000
+KEPT_MS: Final = 35 * 86_400_000  # closed entries; usage is kept for good
+_AT_ONCE: Final = 1000  # entries expired or deleted in one transaction
+
+_QUOTAS: Final = select(tables.quotas).where(
+    tables.quotas.c.subject.in_(bindparam("subjects", expanding=True))
+)
+_PRICES: Final = select(tables.prices).where(
+    tables.prices.c.model.in_(bindparam("models", expanding=True))
+)
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class LedgerBook:
+    """One coordinator's way to the ledger. Blocks; one call at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock_ms: Callable[[], int] = wall_clock_ms,
+        lease_ms: int = LEASE_MS,
+    ) -> None:
+        self.coordinator = uuid4().hex
+        self._database = database
+        self._clock_ms = clock_ms
+        self._lease_ms = lease_ms
+        self._lease_until_ms = 0
+
+    def post(self, postings: Sequence[Posting]) -> list[Outcome]:
+        """All of `postings`, or none if it raises. Ids of reservations among them are new.
+
+        An Entry or an error for each reservation; None for each end of a call. Raises
+        DatabaseUnavailable; then it is not known whether they were posted.
+        """
+        now_ms = self._clock_ms()
+        lease_until_ms = max(self._lease_until_ms, 0)
+        with self._database.writing() as connection:
+            if lease_until_ms - now_ms < self._lease_ms // 2:
+                lease_until_ms = self._renew(connection, now_ms)
+            outcomes = self._post(connection, postings, now_ms)
+        self._lease_until_ms = lease_until_ms
+        return outcomes
+
+    def tend(self) -> int:
+        """Renew our lease, close what vanished coordinators left, forget what is old. How many
+        entries were closed; call again if it is many. Raises DatabaseUnavailable."""
+        now_ms = self._clock_ms()
+        with self._database.writing() as connection:
+            lease_until_ms = self._renew(connection, now_ms)
+        self._lease_until_ms = lease_until_ms
+        with self._database.writing() as connection:
+            num_expired = self._expire(connection, now_ms)
+        with self._database.writing() as connection:
+            _forget(connection, now_ms)
+        return num_expired
+
+    def _post(
+        self, connection: Connection, postings: Sequence[Posting], now_ms: int
+    ) -> list[Outcome]:
+        subjects = sorted({s for posting in postings for s in posting.account.subjects})
+        before = balance_rows.lock(connection, subjects)
+        balances = dict(before)
+        ends = {posting.id for posting in postings if isinstance(posting, Settle)}
+        rows = closable(connection, ends) if ends else {}
+        closer = Closer(balances, _prices(connection, {row.model for row in rows.values()}), now_ms)
+        quotas = _quotas(connection, subjects)
+        outcomes: list[Outcome] = []
+        granted: list[tuple[Reserve, Entry]] = []
+        for posting in postings:
+            if isinstance(posting, Settle):
+                outcomes.append(None)
+                if (row := rows.pop(posting.id, None)) is not None:
+                    closer.settle(row, posting.usage)
+                continue
+            outcome = decide(posting, balances, quotas, now_ms)
+            outcomes.append(outcome)
+            if isinstance(outcome, Entry):
+                granted.append((posting, outcome))
+        changed = {s: b for s, b in balances.items() if b is not before[s]}
+        balance_rows.write(connection, changed)
+        open_entries(connection, self.coordinator, granted, now_ms)
+        closer.write(connection)
+        return outcomes
+
+    def _renew(self, connection: Connection, now_ms: int) -> int:
+        until_ms = now_ms + self._lease_ms
+        values = {"id": self.coordinator, "lease_until_ms": until_ms}
+        statement = balance_rows.insert_for(connection, tables.coordinators).values(values)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["id"], set_={"lease_until_ms": until_ms}
+            )
+        )
+        return until_ms
+
+    def _expire(self, connection: Connection, now_ms: int) -> int:
+        """Balances are locked before entries, as everywhere; so entries are looked at twice."""
+        left = _left_open(connection, now_ms)
+        if not left:
+            return 0
+        subjects = {subject for row in left for subject in account_of(row).subjects}
+        balances = balance_rows.lock(connection, subjects)
+        rows = closable(connection, [row.id for row in left])
+        closer = Closer(balances, {}, now_ms)
+        still_open = [row for row in rows.values() if row.state == OPEN]
+        for row in still_open:
+            closer.expire(row)
+        balance_rows.write(connection, balances)
+        closer.write(connection)
+        return len(still_open)
+
+
+def _left_open(connection: Connection, now_ms: int) -> list[Any]:
+    """Open entries of coordinators whose lease is over."""
+    ledger, coordinators = tables.ledger, tables.coordinators
+    statement = (
+        select(ledger.c.id, ledger.c.tenant_id, ledger.c.user_id, ledger.c.key_id)
+        .outerjoin(coordinators, coordinators.c.id == ledger.c.coordinator)
+        .where(
+            ledger.c.state == OPEN,
+            (coordinators.c.lease_until_ms < now_ms) | coordinators.c.id.is_(None),
+        )
+        .limit(_AT_ONCE)
+    )
+    return list(connection.execute(statement))
+
+
+def _forget(connection: Connection, now_ms: int) -> None:
+    """Entries closed long ago, and coordinators that are gone and have left nothing open."""
+    ledger, coordinators = tables.ledger, tables.coordinators
+    old = select(ledger.c.id).where(ledger.c.closed_at_ms < now_ms - KEPT_MS).limit(_AT_ONCE)
+    connection.execute(delete(ledger).where(ledger.c.id.in_(old)))
+    is_needed = (
+        select(ledger.c.id)
+        .where(ledger.c.state == OPEN, ledger.c.coordinator == coordinators.c.id)
+        .exists()
+    )
+    connection.execute(
+        delete(coordinators).where(
+            coordinators.c.lease_until_ms < now_ms - 2 * LEASE_MS, ~is_needed
+        )
+    )
+
+
+def _quotas(connection: Connection, subjects: Sequence[str]) -> dict[str, Quota]:
+    rows = connection.execute(_QUOTAS, {"subjects": subjects})
+    return {row.subject: msgspec.convert(row.quota, Quota) for row in rows}
+
+
+def _prices(connection: Connection, models: set[str]) -> dict[str, Price]:
+    if not models:
+        return {}
+    rows = connection.execute(_PRICES, {"models": sorted(models)})
+    return {row.model: msgspec.convert(row.price, Price) for row in rows}

@@ -1,0 +1,49 @@
+"""Questions about usage, answered by the database."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, func, select
+
+from novacron.accounts.database.connection import Database
+from novacron.accounts.database.tables import usage
+from novacron.accounts.usage import UsageQuestion, UsageRow, row_of
+
+_HOUR_S: Final = 3600
+_COLUMNS: Final[dict[str, ColumnElement[Any]]] = {
+    "hour": usage.c.hour,
+    "day": usage.c.hour // 24,
+    "tenant": usage.c.tenant_id,
+    "user": usage.c.user_id,
+    "key": usage.c.key_id,
+    "model": usage.c.model,
+    "variant": usage.c.variant,
+}
+_SUMS: Final = tuple(
+    func.coalesce(func.sum(usage.c[name]), 0)
+    for name in (
+        "requests", "prompt_tokens", "cached_tokens", "output_tokens", "expired_tokens",
+        "cost_pico",
+    )
+)  # fmt: skip
+
+
+def ask(database: Database, question: UsageQuestion) -> list[UsageRow]:
+    """In the order of the groups. Without groups, one row."""
+    groups = [_COLUMNS[group] for group in question.by]
+    statement = select(*groups, *_SUMS).where(usage.c.hour >= question.since // _HOUR_S)
+    if question.until is not None:
+        statement = statement.where(usage.c.hour * _HOUR_S < question.until)
+    for name in ("tenant", "user", "key", "model"):
+        if wanted := getattr(question, name):
+            statement = statement.where(_COLUMNS[name] == wanted)
+    if groups:
+        statement = statement.group_by(*groups).order_by(*groups)
+    with database.reading() as connection:
+        rows = [tuple(row) for row in connection.execute(statement)]
+    num = len(groups)
+    return [
+        row_of(question.by, row[:num], [int(sum) for sum in row[num:-1]], int(row[-1]))
+        for row in rows
+    ]

@@ -1,0 +1,117 @@
+"""What is posted to the ledger, and what comes back. Plain values, and the decision. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from novacron.accounts.balance import (
+    DAY_MS,
+    HOUR_MS,
+    Balance,
+    Shortage,
+    rolled,
+    shortages,
+    taken,
+)
+from novacron.accounts.quota import NO_QUOTA, Account, Quota
+from novacron.accounts.standing import rate_limits
+from novacron.accounts.wish import Wish, allow
+from novacron.errors import NovaCronError, QuotaExceeded
+
+
+class Reserve(msgspec.Struct, frozen=True):
+    """A call that wants to start. `id` is new."""
+
+    id: str
+    account: Account
+    wish: Wish
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call took. Cached tokens are among those of the prompt."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.output_tokens
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """The end of a call. `usage` None: it never ran, and counts as nothing.
+
+    May be posted again, and for a call that was never reserved: only the first one counts.
+    """
+
+    id: str
+    account: Account
+    usage: Usage | None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A reservation that was granted: it is in the ledger.
+
+    `answers` are the longest ones that the call may have, `tokens` all that it may take;
+    `rate_limits` are those of standing.py.
+    """
+
+    id: str
+    tokens: int
+    answers: tuple[int, ...]
+    day: int
+    hour: int
+    rate_limits: dict[str, str]
+
+
+Posting = Reserve | Settle
+Outcome = Entry | NovaCronError | None
+
+
+def decide(
+    reserve: Reserve,
+    balances: dict[str, Balance],
+    quotas: Mapping[str, Quota],
+    now_ms: int,
+) -> Entry | NovaCronError:
+    """Grant `reserve` and take it from `balances`, or say why not and leave them.
+
+    All subjects of a call are in one day and hour, the latest that any of them has seen: clocks of
+    coordinators differ, and time does not go back.
+    """
+    subjects = reserve.account.subjects
+    limits = [(subject, quotas.get(subject, NO_QUOTA)) for subject in subjects]
+    try:
+        allowed = allow(reserve.wish, limits)
+    except NovaCronError as error:
+        return error
+    day = max(now_ms // DAY_MS, *(balances[subject].day for subject in subjects))
+    hour = max(now_ms // HOUR_MS, *(balances[subject].hour for subject in subjects))
+    now = {subject: rolled(balances[subject], day, hour) for subject in subjects}
+    tokens = allowed.tokens
+    missing = [
+        (subject, shortage)
+        for subject, quota in limits
+        for shortage in shortages(now[subject], quota, tokens, now_ms)
+    ]
+    if missing:
+        return _refusal(missing, rate_limits([(now[s], quota) for s, quota in limits], now_ms))
+    for subject, quota in limits:
+        balances[subject] = taken(now[subject], quota, tokens, now_ms)
+    told = rate_limits([(balances[subject], quota) for subject, quota in limits], now_ms)
+    return Entry(reserve.id, tokens, allowed.answers, day, hour, told)
+
+
+def _refusal(missing: list[tuple[str, Shortage]], told: dict[str, str]) -> QuotaExceeded:
+    """The limit that takes longest to have room is the one to wait for."""
+    subject, worst = max(missing, key=lambda one: one[1].retry_after_ms)
+    wait_s = worst.retry_after_ms / 1000
+    return QuotaExceeded(
+        f"The quota of {subject} is {worst.limit}, and has no room for this request now. Try again "
+        f"in {max(1, round(wait_s))} s, or ask for less (max_tokens).",
+        retry_after_s=wait_s,
+        rate_limits=told,
+    )

@@ -1,0 +1,164 @@
+"""Calls counted: reserved in the ledger before they run, settled with what they took.
+
+Nothing runs without a reservation, and every reservation is settled, however the call ends. What
+its caller was sent is what counts; of a call that was cut off before it brought anything, its
+prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol
+
+import msgspec
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from novacron.accounts.posting import Entry, Usage
+from novacron.accounts.quota import Account
+from novacron.accounts.wish import Wish
+from novacron.engine.client import EngineClient
+from novacron.errors import NovaCronError
+from novacron.gateway.calls import NOBODY_S, Call
+from novacron.gateway.error_mapping import RATE_LIMIT_PREFIX
+from novacron.gateway.served_model import ServedModel
+from novacron.records.output import RequestOutput
+from novacron.records.request import Request
+
+_LIMITS_KEY = "novacron.rate_limits"
+_PRINCIPAL_KEY = "novacron.principal"
+
+
+class Reservations(Protocol):
+    """The ledger, as calls see it: accounts.ledger.Ledger."""
+
+    async def reserve(self, account: Account, wish: Wish) -> Entry: ...
+
+    def settle(self, id: str, account: Account, usage: Usage | None) -> None: ...
+
+
+class Metering:
+    """Runs calls on `client` for those who have room for them in `ledger`."""
+
+    def __init__(self, client: EngineClient, model: ServedModel, ledger: Reservations) -> None:
+        self._client = client
+        self._model = model
+        self._ledger = ledger
+
+    async def generate(self, call: Call) -> AsyncGenerator[RequestOutput, None]:
+        """Raises what EngineClient.generate and Ledger.reserve raise."""
+        origin = call.origin
+        entry = await self._ledger.reserve(origin.account, self._wish(call))
+        origin.rate_limits.update(entry.rate_limits)
+        count = _Count(call)
+        try:
+            async with aclosing(self._client.generate(_limited(call, entry))) as outputs:
+                async for output in outputs:
+                    count.see(output)
+                    yield output
+        except NovaCronError:
+            count.was_refused = True
+            raise
+        finally:
+            self._ledger.settle(entry.id, origin.account, count.usage())
+
+    def _wish(self, call: Call) -> Wish:
+        variant = self._model.variant(call.origin.variant)
+        return Wish(
+            prompts=tuple(len(request.prompt_token_ids) for request in call.requests),
+            answers=tuple(_longest_answer(request) for request in call.requests),
+            n=call.n,
+            model=self._model.name,
+            model_len=(variant.spec or self._client.spec).max_model_len,
+            variant=variant.name,
+        )
+
+
+class _Count:
+    """What a call has brought so far."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._newest: list[RequestOutput | None] = [None] * len(call.requests)
+        self.was_refused = False
+
+    def see(self, output: RequestOutput) -> None:
+        self._newest[output.index] = output
+
+    def usage(self) -> Usage | None:
+        """None, if the engine did not take the call on."""
+        brought = [output for output in self._newest if output is not None]
+        if self.was_refused and not brought:
+            return None
+        firsts = self._newest[:: self._call.n]
+        return Usage(
+            prompt_tokens=self._call.num_prompt_tokens,
+            cached_tokens=sum(one.num_cached_tokens for one in firsts if one is not None),
+            output_tokens=sum(output.num_output_tokens for output in brought),
+        )
+
+
+def _longest_answer(request: Request) -> int | None:
+    return 0 if request.pooling is not None else request.sampling.max_tokens
+
+
+def _limited(call: Call, entry: Entry) -> tuple[Request, ...]:
+    """Answers of no named length end where the reservation does."""
+    return tuple(
+        request
+        if _longest_answer(request) is not None
+        else msgspec.structs.replace(
+            request, sampling=msgspec.structs.replace(request.sampling, max_tokens=longest)
+        )
+        for request, longest in zip(call.requests, entry.answers, strict=True)
+    )
+
+
+class RateLimitHeaders:
+    """Tells with each answer where its caller stands, once its call has been reserved."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limits = rate_limits_of(scope)
+
+        async def send_with_limits(message: Message) -> None:
+            if message["type"] == "http.response.start" and limits:
+                headers = MutableHeaders(scope=message)
+                for name, value in limits.items():
+                    headers[RATE_LIMIT_PREFIX + name] = value
+            await send(message)
+
+        await self._app(scope, receive, send_with_limits)
+
+
+def rate_limits_of(scope: Scope) -> dict[str, str]:
+    """What the answer to this request will tell; filled while it is made."""
+    limits: dict[str, str] = scope.setdefault(_LIMITS_KEY, {})
+    return limits
+
+
+class Payer(Protocol):
+    """The caller as authentication has found him: identity's Principal."""
+
+    @property
+    def tenant_id(self) -> str: ...
+
+    @property
+    def user_id(self) -> str: ...
+
+    @property
+    def key_id(self) -> str: ...
+
+
+def account_of(scope: Scope, tenant: str) -> Account:
+    """Who pays for calls of this request. `tenant` is that of a caller who is nothing more."""
+    payer: Payer | None = scope.get(_PRINCIPAL_KEY)
+    if payer is None:
+        return Account(tenant or NOBODY_S.tenant_id)
+    return Account(payer.tenant_id or NOBODY_S.tenant_id, payer.user_id, payer.key_id)

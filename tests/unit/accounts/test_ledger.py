@@ -1,0 +1,180 @@
+"""Batches, failures and ends, over a book that a test controls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from novacron.accounts import ledger as ledger_module
+from novacron.accounts.ledger import Ledger
+from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, Usage
+from novacron.accounts.quota import Account
+from novacron.accounts.wish import Wish
+from novacron.errors import DatabaseUnavailable, QuotaExceeded
+from novacron.testing.waiting import until
+
+ACME = Account("acme")
+WISH = Wish(prompts=(1,), answers=(2,), model="m", model_len=10)
+
+
+class FakeBook:
+    """Grants everything, notes it, and fails or waits when told to."""
+
+    def __init__(self) -> None:
+        self.posted: list[Posting] = []
+        self.num_batches = 0
+        self.fails = False
+        self.fails_after_posting = False
+        self.outcome: Outcome = None
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.num_tended = 0
+
+    def post(self, postings: Sequence[Posting]) -> list[Outcome]:
+        self.may_go_on.wait()
+        self.num_batches += 1
+        if self.fails:
+            raise DatabaseUnavailable("gone")
+        self.posted += postings
+        if self.fails_after_posting:
+            self.fails_after_posting = False
+            raise DatabaseUnavailable("gone in the middle of a commit")
+        return [
+            (self.outcome or Entry(one.id, 3, (2,), 0, 0, {})) if isinstance(one, Reserve) else None
+            for one in postings
+        ]
+
+    def tend(self) -> int:
+        self.num_tended += 1
+        return 0
+
+    def open_ids(self) -> set[str]:
+        ended = {one.id for one in self.posted if isinstance(one, Settle)}
+        return {one.id for one in self.posted if isinstance(one, Reserve)} - ended
+
+
+@pytest.fixture
+def book() -> FakeBook:
+    return FakeBook()
+
+
+@pytest.fixture
+async def ledger(book: FakeBook) -> AsyncIterator[Ledger]:
+    ledger = Ledger(book)
+    ledger.start()
+    yield ledger
+    book.may_go_on.set()
+    book.fails = False
+    assert await ledger.close(10.0)
+
+
+async def test_calls_beside_each_other_share_a_transaction(book: FakeBook, ledger: Ledger) -> None:
+    book.may_go_on.clear()
+    calls = [asyncio.create_task(ledger.reserve(ACME, WISH)) for _ in range(50)]
+    await asyncio.sleep(0)
+    book.may_go_on.set()
+    entries = await asyncio.gather(*calls)
+    assert len({entry.id for entry in entries}) == 50
+    assert book.num_batches <= 3
+
+
+async def test_a_refusal_is_raised(book: FakeBook, ledger: Ledger) -> None:
+    book.outcome = QuotaExceeded("no", 7.0)
+    with pytest.raises(QuotaExceeded, match="no"):
+        await ledger.reserve(ACME, WISH)
+
+
+async def test_without_the_database_nothing_is_let_in(book: FakeBook, ledger: Ledger) -> None:
+    book.fails = True
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable):
+            await ledger.reserve(ACME, WISH)
+    book.fails = False
+    for _ in range(100):
+        try:
+            await ledger.reserve(ACME, WISH)
+            break
+        except DatabaseUnavailable:
+            await asyncio.sleep(0.05)
+    await until(lambda: len(book.open_ids()) == 1)
+
+
+async def test_ends_of_calls_wait_for_the_database(book: FakeBook, ledger: Ledger) -> None:
+    entry = await ledger.reserve(ACME, WISH)
+    book.fails = True
+    ledger.settle(entry.id, ACME, Usage(prompt_tokens=1))
+    await until(lambda: book.num_batches >= 2)
+    assert book.open_ids() == {entry.id}
+    book.fails = False
+    await until(lambda: not book.open_ids())
+
+
+async def test_a_reservation_of_unknown_fate_is_refused_and_ended(
+    book: FakeBook, ledger: Ledger
+) -> None:
+    book.fails_after_posting = True
+    with pytest.raises(DatabaseUnavailable):
+        await ledger.reserve(ACME, WISH)
+    await until(lambda: len(book.posted) == 2)
+    [begun, ended] = book.posted
+    assert ended == Settle(begun.id, ACME, None)
+
+
+async def test_who_leaves_while_he_waits_holds_nothing(book: FakeBook, ledger: Ledger) -> None:
+    book.may_go_on.clear()
+    first = asyncio.create_task(ledger.reserve(ACME, WISH))
+    await until(lambda: not ledger._items)  # the thread has it
+    second = asyncio.create_task(ledger.reserve(ACME, WISH))
+    await asyncio.sleep(0)
+    for task in (first, second):
+        task.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    book.may_go_on.set()
+    await until(lambda: bool(book.posted) and not ledger._items)
+    await until(lambda: not book.open_ids())
+
+
+async def test_a_database_that_hangs_is_not_waited_for(
+    book: FakeBook, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_PATIENCE_S", 0.01)
+    book.may_go_on.clear()
+    with pytest.raises(DatabaseUnavailable, match="in time"):
+        await ledger.reserve(ACME, WISH)
+    book.may_go_on.set()
+    await until(lambda: len(book.posted) == 2 and not book.open_ids())
+
+
+async def test_a_bug_lets_nothing_in_either(book: FakeBook, ledger: Ledger) -> None:
+    book.outcome = Entry("x", 1, (1,), 0, 0, {})
+
+    def broken(postings: Sequence[Posting]) -> list[Outcome]:
+        raise ZeroDivisionError
+
+    post, book.post = book.post, broken  # type: ignore[method-assign]
+    with pytest.raises(DatabaseUnavailable):
+        await ledger.reserve(ACME, WISH)
+    book.post = post  # type: ignore[method-assign]
+
+
+async def test_closing_posts_what_waits(book: FakeBook) -> None:
+    ledger = Ledger(book)
+    ledger.start()
+    entry = await ledger.reserve(ACME, WISH)
+    ledger.settle(entry.id, ACME, None)
+    assert await ledger.close(10.0)
+    assert not book.open_ids()
+    assert book.num_tended >= 1
+
+
+async def test_closing_does_not_wait_for_a_database_that_is_gone(book: FakeBook) -> None:
+    ledger = Ledger(book)
+    ledger.start()
+    entry = await ledger.reserve(ACME, WISH)
+    book.may_go_on.clear()
+    ledger.settle(entry.id, ACME, None)
+    assert not await ledger.close(0.01)
+    book.may_go_on.set()
