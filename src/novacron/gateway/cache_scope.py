@@ -1,4 +1,4 @@
-"""With whom a call shares cached blocks. Pure.
+"""Who calls, and with whom a call shares cached blocks. Pure.
 
 Blocks are found by hashes that start from a salt, so callers with different salts share nothing,
 neither text nor the time that reuse saves. A server with one key, or none, has one caller. With
@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import blake3
 
+from novacron.config.key_shares import KeyShare
 from novacron.errors import Forbidden, InvalidRequest
 
 CacheSharing = Literal["private", "public"]
@@ -25,13 +26,24 @@ _TAG_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as the cache sees it. `tenant` is empty where all callers share.
+    """Who calls, as all behind the gate sees him. `tenant` is empty where all callers share.
 
-    An operator may change what concerns everyone: public prefixes, and clearing the cache.
+    An operator may change what concerns everyone: public prefixes, and clearing the cache; and may
+    ask for any priority. `weight` is the tenant's share of the engine beside others, `priority`
+    that of requests which ask for none.
     """
 
     tenant: str = ""
     is_operator: bool = True
+    weight: float = 1.0
+    priority: int = 0
+
+    def priority_of(self, asked: int | None) -> int:
+        """Of a request that asks for `asked`. Others than operators get none more urgent than their
+        own: it would be at the expense of other tenants. The lower number is the more urgent."""
+        if asked is None:
+            return self.priority
+        return asked if self.is_operator else max(asked, self.priority)
 
     def require_operator(self, what: str) -> None:
         """Raises Forbidden for others."""
@@ -51,8 +63,11 @@ class CacheScope:
 EVERYONE: Final = Caller()
 
 
-def caller_of(sent_key: str | None, keys: tuple[str, ...]) -> Caller:
-    """`sent_key` has been checked already. The first of several keys is the operator's.
+def caller_of(
+    sent_key: str | None, keys: tuple[str, ...], shares: tuple[KeyShare, ...] = ()
+) -> Caller:
+    """`sent_key` has been checked already. The first of several keys is the operator's. `shares`
+    are those of the first keys.
 
     The tenant is a digest: stable, so that blocks on disk are found again after a restart, and
     useless for finding the key.
@@ -60,8 +75,11 @@ def caller_of(sent_key: str | None, keys: tuple[str, ...]) -> Caller:
     if len(set(keys)) < 2 or sent_key is None:
         return EVERYONE
     digest = blake3.blake3(sent_key.encode("latin-1"), derive_key_context=_TENANT_CONTEXT)
-    is_operator = sent_key.encode("latin-1") == keys[0].encode()
-    return Caller("tenant:" + digest.hexdigest(), is_operator)
+    sent = sent_key.encode("latin-1")
+    is_operator = sent == keys[0].encode()
+    place = next((place for place, key in enumerate(keys) if key.encode() == sent), len(shares))
+    share = shares[place] if place < len(shares) else KeyShare()
+    return Caller("tenant:" + digest.hexdigest(), is_operator, share.weight, share.priority)
 
 
 def scope_of(caller: Caller, cache_salt: str | None, sharing: CacheSharing | None) -> CacheScope:

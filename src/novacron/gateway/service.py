@@ -123,7 +123,8 @@ class Service:
 
     def caller(self, connection: HTTPConnection) -> Caller:
         """Who calls, once the key was checked."""
-        return caller_of(sent_key(connection.headers), self.config.api_key)
+        config = self.config
+        return caller_of(sent_key(connection.headers), config.api_key, config.key_shares)
 
     async def whole(self, request: Request, call: Call) -> tuple[Choice, ...]:
         """Run the call to its end, or until the client goes away."""

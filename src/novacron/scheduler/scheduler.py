@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ from novacron.records.step import (
     StepResult,
 )
 from novacron.scheduler.micro_batches import most_requests, most_tokens
+from novacron.scheduler.queue_choice import build_queue
 from novacron.scheduler.request_checks import check_request, why_too_big
 from novacron.scheduler.request_state import RequestState, RequestStatus
 from novacron.scheduler.scheduler_totals import SchedulerTotals
@@ -43,7 +44,6 @@ from novacron.scheduler.step_plan import StepPlan
 from novacron.scheduler.step_results import new_prompt_logprobs, take_tokens
 from novacron.scheduler.stopping import Stop, StopConditions
 from novacron.scheduler.tiers import NoTiers, Tiers
-from novacron.scheduler.waiting_queue import FCFSQueue, PriorityQueue, WaitingQueue
 
 
 class _StepInFlight(NamedTuple):
@@ -61,8 +61,9 @@ class Scheduler:
     Promises: every request that `add` accepts gets exactly one output with a finish reason, from
     `update`, `abort` or `abort_all`. A step never exceeds `max_num_batched_tokens` tokens or
     `max_num_seqs` requests. Each running request is part of every step with at least one token, so
-    a long prompt slows the others but does not stop them. If blocks run out, the last running
-    request is preempted and later computed again; the first one always advances. A request whose
+    a long prompt slows the others but does not stop them, unless the queue's order lets a more
+    urgent one have a step for itself. If blocks run out, a running request is preempted and later
+    computed again; in each step one advances. A request whose
     prefix goes on in a KV tier waits until that has come, and nobody waits for it.
 
     Up to `max_in_flight` steps may be decided before the result of the first is seen; whoever
@@ -102,10 +103,8 @@ class Scheduler:
         self._clock = clock
 
         self._live: dict[str, RequestState] = {}
-        self._waiting: WaitingQueue = (
-            PriorityQueue() if config.scheduling_policy == "priority" else FCFSQueue()
-        )
-        self._running: list[RequestState] = []  # who runs before whom; the last is preempted first
+        self._waiting = build_queue(config, clock)
+        self._running: list[RequestState] = []  # who gets tokens before whom in a step
         self._num_loading = 0  # neither waiting nor running: a tier brings a part of their prefix
         self._in_flight: deque[_StepInFlight] = deque()  # result not seen yet
 
@@ -229,6 +228,7 @@ class Scheduler:
         decision needs none: the next one has these outputs.
         """
         assert len(self._in_flight) < self._max_in_flight, "a result must be seen first"
+        self._waiting.begin_step(self._running)
         plan = self._new_plan()
         admitting = True
         while not plan.is_complete:
@@ -238,7 +238,7 @@ class Scheduler:
             if waiting is not None and (
                 running is None or self._waiting.outranks(waiting, running)
             ):
-                admitting = self._admit(waiting, plan)
+                admitting = self._waiting.may_join(waiting) and self._admit(waiting, plan)
             elif running is None:
                 break
             elif self._may_advance(running, plan):
@@ -309,7 +309,11 @@ class Scheduler:
 
     def _may_advance(self, state: RequestState, plan: StepPlan) -> bool:
         """Whether the running request has a token that no step computes yet, and is to join."""
-        return plan.num_requests_left > 0 and state.num_planned_tokens < state.num_tokens
+        return (
+            plan.num_requests_left > 0
+            and state.num_planned_tokens < state.num_tokens
+            and self._waiting.may_join(state)
+        )
 
     def _advance(
         self, state: RequestState, plan: StepPlan, prefix_block_ids: tuple[int, ...] = ()
@@ -317,21 +321,23 @@ class Scheduler:
         """Plan the next tokens of the running request that stands at the place reached.
 
         A token is kept back for each running request behind it. If blocks run out, those behind are
-        preempted, the last one first, and in the end the request itself: then it is up to `_admit`
-        whether it can go on at all.
+        preempted, or the request itself: then it is up to `_admit` whether it can go on at all.
         """
         start = state.num_planned_tokens
         num_behind = len(self._running) - plan.place - 1
         num_tokens = min(state.num_tokens - start, plan.num_tokens_left - num_behind)
+        num_tokens = self._waiting.most_tokens(state, num_tokens)
         end = start + num_tokens
         while (new := self._kv_cache.extend(state.blocks, state.token_ids, end)) is None:
-            if self._running[-1].num_in_flight > 0:
+            victim = self._waiting.victim(self._running, plan.place)
+            if victim.num_in_flight > 0:
                 plan.is_complete = True
                 return
-            self._preempt(self._running[-1])
+            self._preempt(victim)
             if state.status is not RequestStatus.RUNNING:
                 return
         state.num_planned_tokens = end
+        self._waiting.see_part(state, start, end)
         plan.add(
             state,
             ScheduledTokens(state.request.request_id, start, num_tokens, prefix_block_ids + new),
@@ -344,7 +350,9 @@ class Scheduler:
             return True
         num_ahead = plan.place
         num_tokens_left = plan.num_tokens_left - (len(self._running) - num_ahead)
-        if num_ahead == self._config.max_num_seqs or num_tokens_left <= 0:
+        givers = self._waiting.givers(state, self._running, num_ahead)
+        has_seat = len(self._running) - len(givers) < self._config.max_num_seqs
+        if not has_seat or num_tokens_left <= 0 or not self._waiting.most_tokens(state, 2):
             return False
         hit = NO_HIT
         if not state.needs_whole_prompt:
@@ -353,7 +361,7 @@ class Scheduler:
                 return True
         if not self._may_start(len(state.token_ids) - hit.num_tokens, num_tokens_left):
             return False
-        if not self._make_room(state, hit, num_ahead):
+        if not self._make_room(state, hit, givers):
             return False
         self._start(state, hit, plan)
         return True
@@ -374,31 +382,36 @@ class Scheduler:
             return True
         return num_uncomputed > self._config.max_num_batched_tokens
 
-    def _make_room(self, state: RequestState, hit: PrefixHit, num_ahead: int) -> bool:
-        """Find a seat, and blocks for all known tokens, preempting those that run behind.
+    def _make_room(
+        self, state: RequestState, hit: PrefixHit, givers: Sequence[RequestState]
+    ) -> bool:
+        """Find a seat, and blocks for all known tokens, preempting those that give way.
 
-        One more block for each request ahead must stay available: a start that makes somebody
+        One more block for each of the others must stay available: a start that makes somebody
         preempt in the next steps would only waste work.
         """
         num_tokens = len(state.token_ids)
-        num_preemptible = sum(len(s.blocks.block_ids) for s in self._running[num_ahead:])
-        if not self._kv_cache.has_room(num_tokens, hit, num_ahead - num_preemptible):
-            return False  # not even if all behind gave way
+        num_staying = len(self._running) - len(givers)
+        num_preemptible = sum(len(giver.blocks.block_ids) for giver in givers)
+        if not self._kv_cache.has_room(num_tokens, hit, num_staying - num_preemptible):
+            return False  # not even if all gave way
+        going = iter(givers)
         while len(self._running) == self._config.max_num_seqs or not self._kv_cache.has_room(
-            num_tokens, hit, num_ahead
+            num_tokens, hit, num_staying
         ):
-            if len(self._running) == num_ahead or self._running[-1].num_in_flight > 0:
+            giver = next(going, None)
+            if giver is None or giver.num_in_flight > 0:
                 return False
-            self._preempt(self._running[-1])
+            self._preempt(giver)
         return True
 
     def _start(self, state: RequestState, hit: PrefixHit, plan: StepPlan) -> None:
-        started = self._waiting.pop()
-        assert started is state, "somebody preempted for it came before it"
+        self._waiting.take(state)
         self._running.insert(plan.place, state)
         state.status = RequestStatus.RUNNING
         self._kv_cache.adopt(state.blocks, hit)
         state.num_computed_tokens = state.num_planned_tokens = hit.num_tokens
+        self._waiting.see_start(state, hit.num_tokens)
         state.has_loaded = False
         if state.first_scheduled_time_s is None:
             state.first_scheduled_time_s = self._clock()
@@ -421,11 +434,11 @@ class Scheduler:
         self._advance(state, plan, hit.block_ids)
 
     def _preempt(self, state: RequestState) -> None:
-        """Take the last running request's blocks away. When it next starts, it goes on from what is
-        then still cached or lies in a tier, and computes the rest again."""
-        assert self._running[-1] is state
+        """Take a running request's blocks away. When it next starts, it goes on from what is then
+        still cached or lies in a tier, and computes the rest again."""
         assert state.num_in_flight == 0
-        self._running.pop()
+        self._running.remove(state)
+        self._waiting.see_stop(state, is_end=False)
         if self._config.preemption_mode == "swap":
             self._tiers.park(state)
         self._release(state)
@@ -503,6 +516,7 @@ class Scheduler:
             return self._tell(state, prompt_logprobs=prompt_logprobs, stop=stop)
         num_taken, ending = take_tokens(state, result.token_ids)
         self._totals.generation_tokens += num_taken
+        self._waiting.see_output(state, num_taken)
         return self._tell(
             state,
             result.token_ids[:num_taken],
@@ -551,6 +565,7 @@ class Scheduler:
         if is_running:
             self._running.remove(state)
             self._finished_ids.append(request_id)
+            self._waiting.see_stop(state, is_end=True)
         elif state.status is RequestStatus.LOADING:
             self._num_loading -= 1
         else:
