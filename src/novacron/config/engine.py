@@ -384,8 +384,22 @@ class SchedulerConfig:
     max_num_batched_tokens: int = setting(
         2048, "most tokens in one step, prompts and outputs together"
     )
-    scheduling_policy: Literal["fcfs", "priority"] = setting(
-        "fcfs", "order of waiting requests; priority: the lower number first, then by arrival"
+    scheduling_policy: Literal["fair", "fcfs", "priority", "deadline"] = setting(
+        "fair",
+        "who goes first; fair: the lower priority number, then tenants in turn by what they were "
+        "served, in proportion to their weights; fcfs: by arrival; priority: the lower number, "
+        "then by arrival; deadline: whose first token is due first (slo_class, ttft_slo)",
+    )
+    priority_ageing: float = setting(
+        30.0,
+        "fair: waiting requests of a priority that are never let in count, after so long, as those "
+        "of the next named one (normal for low): so nobody waits for ever; 0: they do",
+        unit="s",
+    )
+    shared_chunk_tokens: int = setting(
+        128,
+        "fair: most prompt tokens in a step of tenants with far more requests than another that "
+        "has just been there, so that its next request does not wait for a long step; 0: no limit",
     )
     enable_chunked_prefill: bool = setting(
         True, "compute long prompts in parts beside running requests"
@@ -400,6 +414,13 @@ class SchedulerConfig:
     def __post_init__(self) -> None:
         for key in ("max_num_seqs", "max_num_batched_tokens", "max_queued_requests"):
             require(getattr(self, key) > 0, key, getattr(self, key), "give a positive number")
+        require(
+            self.priority_ageing >= 0, "priority_ageing", self.priority_ageing, "give 0 or more"
+        )
+        require(
+            self.shared_chunk_tokens >= 0, "shared_chunk_tokens", self.shared_chunk_tokens,
+            "give 0 or more",
+        )  # fmt: skip
         require(
             self.max_num_batched_tokens >= self.max_num_seqs,
             "max_num_batched_tokens", self.max_num_batched_tokens,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from novacron.config.engine import require, setting
+from novacron.config.key_shares import KeyShare, parse_key_shares
 
 _HOST_NAME = re.compile(r"(\*\.)?[^*:/\s]+")
 
@@ -19,6 +21,12 @@ class ServerConfig:
     port: int = setting(8080, "port to listen on; 0: any free one, printed at start")
     api_key: tuple[str, ...] = setting(
         (), "keys that clients must send as a bearer token; none: open", secret=True
+    )
+    api_key_shares: tuple[str, ...] = setting(
+        (),
+        "for each of several keys, in their order, its share of the engine as WEIGHT or "
+        "WEIGHT:PRIORITY, such as 1,2,4:high,1:low; a priority is that of requests which ask for "
+        "none, and the most urgent they may ask for; those left out: 1:normal",
     )
     cors_allow_origins: tuple[str, ...] = setting(
         (), "origins whose pages may call the API; none by default"
@@ -99,6 +107,11 @@ class ServerConfig:
         """Whether only this machine can reach the server."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
+    @cached_property
+    def key_shares(self) -> tuple[KeyShare, ...]:
+        """Those of the first keys. Raises ConfigError."""
+        return parse_key_shares(self.api_key_shares)
+
     def __post_init__(self) -> None:
         require(0 <= self.port < 65536, "port", self.port, "give a number from 0 to 65535")
         for key in (
@@ -115,6 +128,10 @@ class ServerConfig:
             require(
                 getattr(self, key) > 0, key, getattr(self, key), "give a positive number of seconds"
             )
+        require(
+            len(self.key_shares) <= len(self.api_key), "api_key_shares", self.api_key_shares,
+            f"there are {len(self.api_key)} keys (api_key), give no more shares",
+        )  # fmt: skip
         for name in self.allowed_hosts:
             require(
                 name == "*" or _HOST_NAME.fullmatch(name) is not None, "allowed_hosts", name,

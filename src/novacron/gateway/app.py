@@ -64,7 +64,7 @@ def build_app(
     held to quotas, and counted.
     """
     if authenticator is None and config.api_key:
-        authenticator = ConfiguredKeys(config.api_key)
+        authenticator = ConfiguredKeys(config.api_key, config.key_shares)
     metrics = Metrics(quality_score=config.quality_score)
     model = ServedModel(client, model_names, created=int(time.time()))
     metering = None if accounts is None else Metering(client, model, accounts.ledger)

@@ -1,4 +1,4 @@
-"""With whom a call shares cached blocks. Pure.
+"""Who calls, and with whom a call shares cached blocks. Pure.
 
 Blocks are found by hashes that start from a salt, so callers with different salts share nothing,
 neither text nor the time that reuse saves. A server with one key, or none, has one caller; else the
@@ -25,13 +25,24 @@ _TAG_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as the cache sees it. `tenant` is empty where all callers share.
+    """Who calls, as all behind the gate sees him. `tenant` is empty where all callers share.
 
-    An operator may change what concerns everyone: public prefixes, and clearing the cache.
+    An operator may change what concerns everyone: public prefixes, and clearing the cache; and may
+    ask for any priority. `weight` is the tenant's share of the engine beside others, `priority`
+    that of requests which ask for none.
     """
 
     tenant: str = ""
     is_operator: bool = True
+    weight: float = 1.0
+    priority: int = 0
+
+    def priority_of(self, asked: int | None) -> int:
+        """Of a request that asks for `asked`. Others than operators get none more urgent than their
+        own: it would be at the expense of other tenants. The lower number is the more urgent."""
+        if asked is None:
+            return self.priority
+        return asked if self.is_operator else max(asked, self.priority)
 
     def require_operator(self, what: str) -> None:
         """Raises Forbidden for others."""
@@ -58,7 +69,9 @@ def caller_of(principal: Principal | None) -> Caller:
     """None: nobody had to say who calls. Operators are those who may change the cluster."""
     if principal is None:
         return EVERYONE
-    return Caller(principal.tenant_id, principal.allows(CLUSTER_WRITE))
+    is_operator = principal.allows(CLUSTER_WRITE)
+    share = principal.share
+    return Caller(principal.tenant_id, is_operator, share.weight, share.priority)
 
 
 def scope_of(caller: Caller, cache_salt: str | None, sharing: CacheSharing | None) -> CacheScope:

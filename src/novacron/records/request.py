@@ -83,7 +83,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `pooling` set: an embedding is wanted instead of tokens. `cache_salt` separates tenants: blocks
     are shared only between requests of the same salt. `cache_scope` and `session` are 8 bytes, or
     none, that name whose blocks they are and which conversation the request goes on with.
-    `priority`: lower runs earlier, as in vLLM.
+    `priority`: lower runs earlier, as in vLLM. `tenant`: whose request it is, and `weight` its
+    share beside others; where shares are fair, requests of one tenant share one. `ttft_slo_s` and
+    `tpot_slo_s`: within which time its first token is wanted, counted from its arrival, and each
+    further one on average; 0: not said.
     `output_token_ids` are tokens generated before (a continued stream): they count as output for
     penalties, random numbers and limits, and are computed like a prompt. `variant`: which of the
     loaded precisions of the model computes it; empty: the one that new requests go to.
@@ -94,6 +97,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sampling: SamplingParams
     arrival_time_s: float  # time.monotonic()
     priority: int = 0
+    tenant: str = ""
+    weight: float = 1.0
+    ttft_slo_s: float = 0.0
+    tpot_slo_s: float = 0.0
     cache_salt: str = ""
     cache_scope: bytes = b""
     session: bytes = b""

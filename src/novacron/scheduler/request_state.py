@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from novacron.kv_cache.kv_cache_manager import BlockTable
 from novacron.records.request import Request
 from novacron.scheduler.guesser import DraftProgress, Guesser
+from novacron.scheduler.share_account import Account
 from novacron.scheduler.stopping import StopConditions
 
 
@@ -48,6 +49,11 @@ class RequestState:
     has_loaded: bool = False  # since it last ran: what is still missing is computed
     has_looked_up: bool = False  # shared tiers have been asked for its prefix
     draft_progress: DraftProgress | None = None  # the same, with a draft model
+    level: int = 0  # with fair shares: the priority that it runs with; lower is more urgent
+    account: Account = field(default_factory=Account)  # with fair shares: its tenant's
+    num_charged_tokens: int = 0  # known at the start, that its tenant has paid for
+    num_reserved_tokens: int = 0  # output that is expected yet
+    left_out_since_s: float | None = None  # of steps, for what is more urgent
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -60,6 +66,16 @@ class RequestState:
     @property
     def num_output_tokens(self) -> int:
         return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def num_given_tokens(self) -> int:
+        """Those that it came with."""
+        return self.num_prompt_tokens + len(self.request.output_token_ids)
+
+    @property
+    def can_be_shed(self) -> bool:
+        """It has not begun, here or elsewhere."""
+        return self.first_scheduled_time_s is None and not self.request.output_token_ids
 
     @property
     def can_be_guessed(self) -> bool:

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import NamedTuple
 
 import msgspec
 
 from novacron.config.engine import SchedulerConfig
-from novacron.errors import InvalidRequest, PromptTooLong
 from novacron.kv_cache.kv_cache_manager import NO_HIT, KVCacheManager, PrefixHit
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import EngineOutput, EngineStats
@@ -35,30 +34,16 @@ from novacron.records.step import (
     StepResult,
 )
 from novacron.scheduler.micro_batches import most_requests, most_tokens
+from novacron.scheduler.queue_choice import build_queue
+from novacron.scheduler.request_checks import check_request, why_too_big
 from novacron.scheduler.request_state import RequestState, RequestStatus
+from novacron.scheduler.scheduler_totals import SchedulerTotals
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation import NoSpeculation, Speculation, with_drafts
+from novacron.scheduler.step_plan import StepPlan
+from novacron.scheduler.step_results import new_prompt_logprobs, take_tokens
 from novacron.scheduler.stopping import Stop, StopConditions
 from novacron.scheduler.tiers import NoTiers, Tiers
-from novacron.scheduler.waiting_queue import FCFSQueue, PriorityQueue, WaitingQueue
-
-
-@dataclass(slots=True)
-class _Plan:
-    """The step that `schedule` is putting together. All running requests before `place` have been
-    looked at."""
-
-    num_tokens: int
-    num_requests_left: int  # of those that run already
-    place: int = 0
-    is_complete: bool = False  # whoever comes next must not be asked
-    new_requests: list[NewRequest] = field(default_factory=list)
-    parts: list[ScheduledTokens] = field(default_factory=list)
-    states: list[RequestState] = field(default_factory=list)  # of the parts
-    num_tokens_left: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.num_tokens_left = self.num_tokens
 
 
 class _StepInFlight(NamedTuple):
@@ -76,8 +61,9 @@ class Scheduler:
     Promises: every request that `add` accepts gets exactly one output with a finish reason, from
     `update`, `abort` or `abort_all`. A step never exceeds `max_num_batched_tokens` tokens or
     `max_num_seqs` requests. Each running request is part of every step with at least one token, so
-    a long prompt slows the others but does not stop them. If blocks run out, the last running
-    request is preempted and later computed again; the first one always advances. A request whose
+    a long prompt slows the others but does not stop them, unless the queue's order lets a more
+    urgent one have a step for itself. If blocks run out, a running request is preempted and later
+    computed again; in each step one advances. A request whose
     prefix goes on in a KV tier waits until that has come, and nobody waits for it.
 
     Up to `max_in_flight` steps may be decided before the result of the first is seen; whoever
@@ -117,10 +103,8 @@ class Scheduler:
         self._clock = clock
 
         self._live: dict[str, RequestState] = {}
-        self._waiting: WaitingQueue = (
-            PriorityQueue() if config.scheduling_policy == "priority" else FCFSQueue()
-        )
-        self._running: list[RequestState] = []  # who runs before whom; the last is preempted first
+        self._waiting = build_queue(config, clock)
+        self._running: list[RequestState] = []  # who gets tokens before whom in a step
         self._num_loading = 0  # neither waiting nor running: a tier brings a part of their prefix
         self._in_flight: deque[_StepInFlight] = deque()  # result not seen yet
 
@@ -130,12 +114,7 @@ class Scheduler:
         self._outputs: list[EngineOutput] = []
 
         self._num_added = 0
-        self._num_steps = 0
-        self._num_preemptions = 0
-        self._prefix_queries_tokens = 0
-        self._prefix_hits_tokens = 0
-        self._num_prompt_tokens = 0
-        self._num_generation_tokens = 0
+        self._totals = SchedulerTotals()
 
     # What the engine asks
 
@@ -162,12 +141,7 @@ class Scheduler:
             num_blocks=self._kv_cache.num_blocks,
             num_used_blocks=self._kv_cache.num_used_blocks,
             num_cached_blocks=self._kv_cache.num_cached_blocks,
-            num_steps=self._num_steps,
-            num_preemptions=self._num_preemptions,
-            prefix_queries_tokens=self._prefix_queries_tokens,
-            prefix_hits_tokens=self._prefix_hits_tokens,
-            prompt_tokens=self._num_prompt_tokens,
-            generation_tokens=self._num_generation_tokens,
+            **asdict(self._totals),
             num_drafts=speculation.num_drafts,
             num_draft_tokens=speculation.num_draft_tokens,
             num_accepted_tokens=speculation.num_accepted_tokens,
@@ -184,7 +158,7 @@ class Scheduler:
 
         A continued stream that had all of its tokens already ends with the next `update`.
         """
-        self._check(request)
+        check_request(request, self._live.keys(), self._max_model_len)
         conditions = StopConditions.resolve(
             request.sampling,
             num_prompt_tokens=len(request.prompt_token_ids),
@@ -254,6 +228,7 @@ class Scheduler:
         decision needs none: the next one has these outputs.
         """
         assert len(self._in_flight) < self._max_in_flight, "a result must be seen first"
+        self._waiting.begin_step(self._running)
         plan = self._new_plan()
         admitting = True
         while not plan.is_complete:
@@ -263,7 +238,7 @@ class Scheduler:
             if waiting is not None and (
                 running is None or self._waiting.outranks(waiting, running)
             ):
-                admitting = self._admit(waiting, plan)
+                admitting = self._waiting.may_join(waiting) and self._admit(waiting, plan)
             elif running is None:
                 break
             elif self._may_advance(running, plan):
@@ -278,7 +253,7 @@ class Scheduler:
 
         To be called once for a decision with `drafting`, before the step is computed.
         """
-        assert decision.step == drafted.step == self._num_steps
+        assert decision.step == drafted.step == self._totals.num_steps
         guesses = {
             part.request_id: drafts
             for part, drafts in zip(decision.drafting, drafted.drafts, strict=True)
@@ -319,59 +294,65 @@ class Scheduler:
 
     # Parts of schedule
 
-    def _new_plan(self) -> _Plan:
+    def _new_plan(self) -> StepPlan:
         budget = self._config.max_num_batched_tokens
         if self._max_in_flight == 1:
-            return _Plan(budget, self._config.max_num_seqs)
+            return StepPlan(budget, self._config.max_num_seqs)
         num_running = len(self._running)
         num_pending = sum(s.num_tokens - s.num_planned_tokens for s in self._running)
         next_one = self._waiting.peek()
         num_pending += 0 if next_one is None else next_one.num_tokens
-        return _Plan(
+        return StepPlan(
             most_tokens(budget, num_pending, num_running, self._max_in_flight),
             most_requests(num_running, self._max_in_flight),
         )
 
-    def _may_advance(self, state: RequestState, plan: _Plan) -> bool:
+    def _may_advance(self, state: RequestState, plan: StepPlan) -> bool:
         """Whether the running request has a token that no step computes yet, and is to join."""
-        return plan.num_requests_left > 0 and state.num_planned_tokens < state.num_tokens
+        return (
+            plan.num_requests_left > 0
+            and state.num_planned_tokens < state.num_tokens
+            and self._waiting.may_join(state)
+        )
 
     def _advance(
-        self, state: RequestState, plan: _Plan, prefix_block_ids: tuple[int, ...] = ()
+        self, state: RequestState, plan: StepPlan, prefix_block_ids: tuple[int, ...] = ()
     ) -> None:
         """Plan the next tokens of the running request that stands at the place reached.
 
         A token is kept back for each running request behind it. If blocks run out, those behind are
-        preempted, the last one first, and in the end the request itself: then it is up to `_admit`
-        whether it can go on at all.
+        preempted, or the request itself: then it is up to `_admit` whether it can go on at all.
         """
         start = state.num_planned_tokens
         num_behind = len(self._running) - plan.place - 1
         num_tokens = min(state.num_tokens - start, plan.num_tokens_left - num_behind)
+        num_tokens = self._waiting.most_tokens(state, num_tokens)
         end = start + num_tokens
         while (new := self._kv_cache.extend(state.blocks, state.token_ids, end)) is None:
-            if self._running[-1].num_in_flight > 0:
+            victim = self._waiting.victim(self._running, plan.place)
+            if victim.num_in_flight > 0:
                 plan.is_complete = True
                 return
-            self._preempt(self._running[-1])
+            self._preempt(victim)
             if state.status is not RequestStatus.RUNNING:
                 return
         state.num_planned_tokens = end
-        plan.place += 1
-        plan.states.append(state)
-        plan.num_tokens_left -= num_tokens
-        plan.parts.append(
-            ScheduledTokens(state.request.request_id, start, num_tokens, prefix_block_ids + new)
+        self._waiting.see_part(state, start, end)
+        plan.add(
+            state,
+            ScheduledTokens(state.request.request_id, start, num_tokens, prefix_block_ids + new),
         )
 
-    def _admit(self, state: RequestState, plan: _Plan) -> bool:
+    def _admit(self, state: RequestState, plan: StepPlan) -> bool:
         """Start the first waiting request at the place reached, if budget, seats and blocks allow.
         False if it has to wait, and with it everyone behind it."""
         if self._fail_if_too_big(state):
             return True
         num_ahead = plan.place
         num_tokens_left = plan.num_tokens_left - (len(self._running) - num_ahead)
-        if num_ahead == self._config.max_num_seqs or num_tokens_left <= 0:
+        givers = self._waiting.givers(state, self._running, num_ahead)
+        has_seat = len(self._running) - len(givers) < self._config.max_num_seqs
+        if not has_seat or num_tokens_left <= 0 or not self._waiting.most_tokens(state, 2):
             return False
         hit = NO_HIT
         if not state.needs_whole_prompt:
@@ -380,7 +361,7 @@ class Scheduler:
                 return True
         if not self._may_start(len(state.token_ids) - hit.num_tokens, num_tokens_left):
             return False
-        if not self._make_room(state, hit, num_ahead):
+        if not self._make_room(state, hit, givers):
             return False
         self._start(state, hit, plan)
         return True
@@ -401,37 +382,42 @@ class Scheduler:
             return True
         return num_uncomputed > self._config.max_num_batched_tokens
 
-    def _make_room(self, state: RequestState, hit: PrefixHit, num_ahead: int) -> bool:
-        """Find a seat, and blocks for all known tokens, preempting those that run behind.
+    def _make_room(
+        self, state: RequestState, hit: PrefixHit, givers: Sequence[RequestState]
+    ) -> bool:
+        """Find a seat, and blocks for all known tokens, preempting those that give way.
 
-        One more block for each request ahead must stay available: a start that makes somebody
+        One more block for each of the others must stay available: a start that makes somebody
         preempt in the next steps would only waste work.
         """
         num_tokens = len(state.token_ids)
-        num_preemptible = sum(len(s.blocks.block_ids) for s in self._running[num_ahead:])
-        if not self._kv_cache.has_room(num_tokens, hit, num_ahead - num_preemptible):
-            return False  # not even if all behind gave way
+        num_staying = len(self._running) - len(givers)
+        num_preemptible = sum(len(giver.blocks.block_ids) for giver in givers)
+        if not self._kv_cache.has_room(num_tokens, hit, num_staying - num_preemptible):
+            return False  # not even if all gave way
+        going = iter(givers)
         while len(self._running) == self._config.max_num_seqs or not self._kv_cache.has_room(
-            num_tokens, hit, num_ahead
+            num_tokens, hit, num_staying
         ):
-            if len(self._running) == num_ahead or self._running[-1].num_in_flight > 0:
+            giver = next(going, None)
+            if giver is None or giver.num_in_flight > 0:
                 return False
-            self._preempt(self._running[-1])
+            self._preempt(giver)
         return True
 
-    def _start(self, state: RequestState, hit: PrefixHit, plan: _Plan) -> None:
-        started = self._waiting.pop()
-        assert started is state, "somebody preempted for it came before it"
+    def _start(self, state: RequestState, hit: PrefixHit, plan: StepPlan) -> None:
+        self._waiting.take(state)
         self._running.insert(plan.place, state)
         state.status = RequestStatus.RUNNING
         self._kv_cache.adopt(state.blocks, hit)
         state.num_computed_tokens = state.num_planned_tokens = hit.num_tokens
+        self._waiting.see_start(state, hit.num_tokens)
         state.has_loaded = False
         if state.first_scheduled_time_s is None:
             state.first_scheduled_time_s = self._clock()
             state.num_cached_tokens = hit.num_tokens
-            self._prefix_queries_tokens += len(state.token_ids)
-            self._prefix_hits_tokens += hit.num_tokens
+            self._totals.prefix_queries_tokens += len(state.token_ids)
+            self._totals.prefix_hits_tokens += hit.num_tokens
             if state.request.session:
                 self._sessions.start(
                     state.request.session, len(state.token_ids), hit.num_tokens, self._clock()
@@ -448,11 +434,11 @@ class Scheduler:
         self._advance(state, plan, hit.block_ids)
 
     def _preempt(self, state: RequestState) -> None:
-        """Take the last running request's blocks away. When it next starts, it goes on from what is
-        then still cached or lies in a tier, and computes the rest again."""
-        assert self._running[-1] is state
+        """Take a running request's blocks away. When it next starts, it goes on from what is then
+        still cached or lies in a tier, and computes the rest again."""
         assert state.num_in_flight == 0
-        self._running.pop()
+        self._running.remove(state)
+        self._waiting.see_stop(state, is_end=False)
         if self._config.preemption_mode == "swap":
             self._tiers.park(state)
         self._release(state)
@@ -460,33 +446,27 @@ class Scheduler:
         state.num_computed_tokens = state.num_planned_tokens = 0
         self._waiting.put_back(state)
         self._preempted_ids.append(state.request.request_id)
-        self._num_preemptions += 1
+        self._totals.num_preemptions += 1
 
     def _fail_if_too_big(self, state: RequestState) -> bool:
         """End a request whose tokens would not fit even if it had the whole cache for itself."""
-        num_needed = self._kv_cache.blocks_for(len(state.token_ids))
-        if num_needed <= self._kv_cache.num_blocks:
+        message = why_too_big(len(state.token_ids), self._kv_cache)
+        if message is None:
             return False
-        message = (
-            f"The request has come to {len(state.token_ids)} tokens, which take {num_needed} KV "
-            f"blocks, but the whole cache has {self._kv_cache.num_blocks} blocks of "
-            f"{self._kv_cache.block_size} tokens. Give the KV cache more memory "
-            "(kv_cache_memory), shorten the prompt or ask for fewer tokens."
-        )
         self._outputs.append(self._tell(state, stop=Stop(FinishReason.ERROR), error=message))
         return True
 
-    def _seal(self, plan: _Plan) -> SchedulerOutput:
-        self._num_steps += 1
+    def _seal(self, plan: StepPlan) -> SchedulerOutput:
+        self._totals.num_steps += 1
         if not plan.parts:  # not computed, so what ranks must hear waits for the next step
-            return SchedulerOutput(self._num_steps, (), (), (), ())
+            return SchedulerOutput(self._totals.num_steps, (), (), (), ())
         drafting = self._speculation.extend(plan.parts, plan.states, plan.num_tokens_left)
-        self._in_flight.append(_StepInFlight(self._num_steps, plan.states))
+        self._in_flight.append(_StepInFlight(self._totals.num_steps, plan.states))
         for state in plan.states:
             state.num_in_flight += 1
         self._tiers.begin_step(plan.num_tokens - plan.num_tokens_left, len(plan.parts))
         output = SchedulerOutput(
-            step=self._num_steps,
+            step=self._totals.num_steps,
             new_requests=tuple(plan.new_requests),
             scheduled=tuple(plan.parts),
             preempted_ids=tuple(self._preempted_ids),
@@ -513,8 +493,8 @@ class Scheduler:
         if state.blocks.num_settled > state.num_offered_blocks:
             self._tiers.offer(state)
         if part.start < state.num_prompt_tokens:
-            self._num_prompt_tokens += min(end, state.num_prompt_tokens) - part.start
-        prompt_logprobs = self._new_prompt_logprobs(state, part, result.prompt_logprobs)
+            self._totals.prompt_tokens += min(end, state.num_prompt_tokens) - part.start
+        prompt_logprobs = new_prompt_logprobs(state, part, result.prompt_logprobs)
         if end < len(state.token_ids):
             return self._tell(state, prompt_logprobs=prompt_logprobs) if prompt_logprobs else None
         if state.request.pooling is not None:
@@ -534,13 +514,9 @@ class Scheduler:
         if conditions.max_output_tokens == 0:  # only the prompt was of interest
             stop = Stop(FinishReason.LENGTH)
             return self._tell(state, prompt_logprobs=prompt_logprobs, stop=stop)
-        num_before = state.num_output_tokens
-        for num_taken, token_id in enumerate(result.token_ids, start=1):
-            state.token_ids.append(token_id)
-            ending = conditions.after(token_id, num_before + num_taken)
-            if ending is not None:
-                break
-        self._num_generation_tokens += num_taken
+        num_taken, ending = take_tokens(state, result.token_ids)
+        self._totals.generation_tokens += num_taken
+        self._waiting.see_output(state, num_taken)
         return self._tell(
             state,
             result.token_ids[:num_taken],
@@ -548,20 +524,6 @@ class Scheduler:
             prompt_logprobs,
             stop=ending,
         )
-
-    def _new_prompt_logprobs(
-        self,
-        state: RequestState,
-        part: ScheduledTokens,
-        logprobs: tuple[PositionLogprobs, ...],
-    ) -> tuple[PositionLogprobs, ...]:
-        """Those not sent before a preemption. The part from `start` on brings the positions from
-        `start + 1` on, which its logits predict."""
-        if not logprobs:
-            return ()
-        new = logprobs[max(state.num_prompt_logprobs - part.start, 0) :]
-        state.num_prompt_logprobs += len(new)
-        return new
 
     # How a request is told and ended
 
@@ -603,6 +565,7 @@ class Scheduler:
         if is_running:
             self._running.remove(state)
             self._finished_ids.append(request_id)
+            self._waiting.see_stop(state, is_end=True)
         elif state.status is RequestStatus.LOADING:
             self._num_loading -= 1
         else:
@@ -631,16 +594,3 @@ class Scheduler:
     def _take_outputs(self) -> list[EngineOutput]:
         outputs, self._outputs = self._outputs, []
         return outputs
-
-    def _check(self, request: Request) -> None:
-        if request.request_id in self._live:
-            raise InvalidRequest(
-                f"The request id '{request.request_id}' is in use by a request that has not ended "
-                "yet. Choose another one.",
-                param="request_id",
-            )
-        if not request.prompt_token_ids:
-            raise InvalidRequest("The prompt has no tokens. Send at least one.", param="prompt")
-        num_tokens = len(request.prompt_token_ids) + len(request.output_token_ids)
-        if num_tokens > self._max_model_len:
-            raise PromptTooLong(num_tokens, None, self._max_model_len)

@@ -1,19 +1,22 @@
-"""The order in which waiting requests start. A policy is a queue; the scheduler knows no other."""
+"""The order in which requests start and run. A policy is a queue; the scheduler knows no other."""
 
 from __future__ import annotations
 
-import heapq
-from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Protocol
 
 from novacron.scheduler.request_state import RequestState
 
 
 class WaitingQueue(Protocol):
-    """Requests that do not run, first come the one to start next. Ids are unique.
+    """Requests that do not run, first come the one to start next. Ids are unique. It also says how
+    they stand to those that run, which the scheduler keeps in a list: who of them gets tokens first
+    in a step, and who makes way.
 
-    `add`, `put_back`, `pop` and `remove` cost O(log n) or less, amortised.
+    `add`, `put_back`, `take` and `remove` cost O(log n) or less, amortised.
     """
+
+    # Who is next
 
     def add(self, state: RequestState) -> None:
         """Queue a new request in its order."""
@@ -26,89 +29,97 @@ class WaitingQueue(Protocol):
 
     def peek(self) -> RequestState | None: ...
 
-    def pop(self) -> RequestState:
-        """Remove and return the first; there must be one."""
+    def take(self, state: RequestState) -> None:
+        """Remove a request that was the first when last asked, and is going to run."""
         ...
 
     def remove(self, request_id: str) -> None:
         """Take out a request, wherever it stands; it must be there."""
         ...
 
-    def outranks(self, waiting: RequestState, running: RequestState) -> bool:
-        """Whether `waiting` shall run at the expense of `running`. Never so for requests that have
-        only waited longer: a strict order, in which the running ones stay sorted."""
+    def to_shed(self) -> RequestState | None:
+        """Whom to send away if there are too many: none that has begun. None if all have."""
         ...
 
     def __len__(self) -> int: ...
 
+    # Beside those that run
 
-class FCFSQueue:
-    """First come, first served. Nothing that waits outranks what runs."""
+    def begin_step(self, running: list[RequestState]) -> None:
+        """A step is going to be planned: bring the running ones into their order."""
+        ...
 
-    def __init__(self) -> None:
-        self._states: OrderedDict[str, RequestState] = OrderedDict()
+    def outranks(self, waiting: RequestState, running: RequestState) -> bool:
+        """Whether the first waiting request shall have its place in a step before `running`."""
+        ...
 
-    def add(self, state: RequestState) -> None:
-        self._states[state.request.request_id] = state
+    def givers(
+        self, waiting: RequestState, running: Sequence[RequestState], place: int
+    ) -> Sequence[RequestState]:
+        """Those of the running ones, from `place` on, that may be preempted for the first waiting
+        request; first the one to go first. Never for one that has only waited longer, and never so
+        that both could go on taking each other's place."""
+        ...
 
-    def put_back(self, state: RequestState) -> None:
-        self._states[state.request.request_id] = state
-        self._states.move_to_end(state.request.request_id, last=False)
+    def victim(self, running: Sequence[RequestState], place: int) -> RequestState:
+        """Whom to preempt, from `place` on, if blocks run out."""
+        ...
 
-    def peek(self) -> RequestState | None:
-        return next(iter(self._states.values()), None)
+    def may_join(self, state: RequestState) -> bool:
+        """Whether the request shall be in the step at all, beside those that are in it already."""
+        ...
 
-    def pop(self) -> RequestState:
-        return self._states.popitem(last=False)[1]
+    def most_tokens(self, state: RequestState, num_tokens: int) -> int:
+        """How many of its next tokens the step shall compute; 0 only for one that waits."""
+        ...
 
-    def remove(self, request_id: str) -> None:
-        del self._states[request_id]
+    # What became of a request that was added
+
+    def see_start(self, state: RequestState, num_cached_tokens: int) -> None: ...
+
+    def see_part(self, state: RequestState, start: int, end: int) -> None:
+        """The step computes these of its tokens."""
+        ...
+
+    def see_output(self, state: RequestState, num_tokens: int) -> None: ...
+
+    def see_stop(self, state: RequestState, *, is_end: bool) -> None:
+        """It runs no longer: it has ended, or was preempted and is going to be put back."""
+        ...
+
+
+class StandingOrder:
+    """For queues whose order does not depend on what was computed: running requests stand in it,
+    and whoever is before another may take his seat."""
 
     def outranks(self, waiting: RequestState, running: RequestState) -> bool:
         return False
 
-    def __len__(self) -> int:
-        return len(self._states)
+    def begin_step(self, running: list[RequestState]) -> None:
+        pass
 
+    def givers(
+        self, waiting: RequestState, running: Sequence[RequestState], place: int
+    ) -> Sequence[RequestState]:
+        return running[: place - 1 if place else None : -1]
 
-class PriorityQueue:
-    """The lower `priority` first, then by arrival at this scheduler (clocks of hosts differ)."""
+    def victim(self, running: Sequence[RequestState], place: int) -> RequestState:
+        return running[-1]
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, int, RequestState]] = []
-        self._states: dict[str, RequestState] = {}
+    def may_join(self, state: RequestState) -> bool:
+        return True
 
-    def add(self, state: RequestState) -> None:
-        self._states[state.request.request_id] = state
-        heapq.heappush(self._heap, (state.request.priority, state.arrival_index, state))
+    def most_tokens(self, state: RequestState, num_tokens: int) -> int:
+        return num_tokens
 
-    put_back = add  # the key of a request is that of its arrival
+    def see_start(self, state: RequestState, num_cached_tokens: int) -> None:
+        pass
 
-    def peek(self) -> RequestState | None:
-        self._drop_removed()
-        return self._heap[0][2] if self._heap else None
+    def see_part(self, state: RequestState, start: int, end: int) -> None:
+        pass
 
-    def pop(self) -> RequestState:
-        self._drop_removed()
-        state = heapq.heappop(self._heap)[2]
-        del self._states[state.request.request_id]
-        return state
+    def see_output(self, state: RequestState, num_tokens: int) -> None:
+        pass
 
-    def remove(self, request_id: str) -> None:
-        del self._states[request_id]
-        if len(self._heap) > 2 * len(self._states) + 16:  # removed entries cost memory until popped
-            self._heap = [entry for entry in self._heap if self._is_waiting(entry[2])]
-            heapq.heapify(self._heap)
-
-    def outranks(self, waiting: RequestState, running: RequestState) -> bool:
-        return waiting.request.priority < running.request.priority
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def _drop_removed(self) -> None:
-        while self._heap and not self._is_waiting(self._heap[0][2]):
-            heapq.heappop(self._heap)
-
-    def _is_waiting(self, state: RequestState) -> bool:
-        return self._states.get(state.request.request_id) is state
+    def see_stop(self, state: RequestState, *, is_end: bool) -> None:
+        pass

@@ -24,13 +24,14 @@ cache.kv_prefetch cache.kv_prefetch_bandwidth cache.kv_trace cache.kv_pin_share 
 cache.kv_tier_profile cache.kv_ram_compression cache.kv_ram_max_error cache.kv_disk_compression
 cache.kv_disk_max_error
 scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_policy
+scheduler.priority_ageing scheduler.shared_chunk_tokens
 scheduler.enable_chunked_prefill scheduler.max_queued_requests scheduler.preemption_mode
 speculative.speculative_method speculative.speculative_model
 speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max
 watch.quality_watch watch.quality_floor
-server.host server.port server.api_key server.cors_allow_origins server.allowed_hosts
-server.state_dir server.database
+server.host server.port server.api_key server.api_key_shares server.cors_allow_origins
+server.allowed_hosts server.state_dir server.database
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.recovery_timeout server.heartbeat_timeout server.step_timeout
 server.keep_alive_interval server.stream_flush_interval

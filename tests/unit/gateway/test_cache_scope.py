@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from novacron.config.key_shares import KeyShare, parse_key_shares
 from novacron.config.server import ServerConfig
 from novacron.errors import Forbidden, InvalidRequest
 from novacron.gateway.app import build_app
@@ -25,8 +26,8 @@ FIRST_TENANT = "tenant:6e1282803ce6cc885f0a88392ee41c8731bfa2e45a16b3f1b66dd21c9
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
 
 
-async def caller_with(key: str, keys: tuple[str, ...]) -> Caller:
-    principal = await ConfiguredKeys(keys).authenticate(key.encode())
+async def caller_with(key: str, keys: tuple[str, ...], shares: tuple[KeyShare, ...] = ()) -> Caller:
+    principal = await ConfiguredKeys(keys, shares).authenticate(key.encode())
     assert principal is not None
     return caller_of(principal)
 
@@ -80,6 +81,31 @@ async def test_the_first_key_is_the_operators() -> None:
     with pytest.raises(Forbidden, match="first"):
         (await caller_with("sk-second", KEYS)).require_operator("This")
     (await caller_with("sk-first", KEYS[:1])).require_operator("This")
+
+
+async def test_keys_have_their_shares_and_others_the_usual_one() -> None:
+    shares = parse_key_shares(("1", "4:high"))
+    callers = [await caller_with(key, KEYS, shares) for key in KEYS]
+    assert [(one.weight, one.priority) for one in callers] == [(1, 0), (4, -10), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("is_operator", "own", "asked", "given"),
+    [
+        (False, 0, None, 0),
+        (False, 0, -10, 0),  # at the expense of others
+        (False, 0, 10, 10),
+        (False, -10, None, -10),
+        (False, -10, -20, -10),
+        (False, 10, 0, 10),
+        (True, 0, -20, -20),
+    ],
+)
+def test_only_operators_get_more_urgent_than_they_are(
+    is_operator: bool, own: int, asked: int | None, given: int
+) -> None:
+    caller = Caller("tenant", is_operator, priority=own)
+    assert caller.priority_of(asked) == given
 
 
 async def test_requests_carry_the_scope_and_session_of_their_key(

@@ -73,7 +73,7 @@ class AnyLoad(RuleBasedStateMachine):
         num_blocks=st.integers(4, 24),
         max_num_seqs=st.integers(1, 5),
         extra_budget=st.integers(0, 20),
-        policy=st.sampled_from(["fcfs", "priority"]),
+        policy=st.sampled_from(["fair", "fair", "fcfs", "priority"]),
         chunked=st.booleans(),
         caching=st.booleans(),
         tokens_per_step=st.integers(1, 3),
@@ -147,6 +147,7 @@ class AnyLoad(RuleBasedStateMachine):
         prompt=prompts,
         sampling=sampling_params,
         salt=st.sampled_from(["", "", "tenant"]),
+        tenant=st.sampled_from(["", "a", "b"]),
         priority=st.integers(0, 2),
         pooling=st.sampled_from([None, None, None, "mean", "last"]),
         continued=st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=3),
@@ -157,6 +158,7 @@ class AnyLoad(RuleBasedStateMachine):
         prompt: tuple[int, ...],
         sampling: SamplingParams,
         salt: str,
+        tenant: str,
         priority: int,
         pooling: str | None,
         continued: list[int],
@@ -170,6 +172,8 @@ class AnyLoad(RuleBasedStateMachine):
                 arrival_time_s=0.0,
                 priority=priority,
                 cache_salt=salt,
+                tenant=tenant,
+                weight=1.0 + len(tenant),
                 pooling=pooling,
                 output_token_ids=() if pooling else tuple(continued[: MAX_MODEL_LEN - len(prompt)]),
             )
@@ -206,10 +210,14 @@ class AnyLoad(RuleBasedStateMachine):
 
     @invariant()
     def running_requests_stand_in_their_order(self) -> None:
-        if self.driver.config.scheduling_policy == "priority":
-            order = [(s.request.priority, s.arrival_index) for s in self.driver.scheduler._running]
-        else:
-            order = [(0, s.arrival_index) for s in self.driver.scheduler._running]
+        running = self.driver.scheduler._running
+        match self.driver.config.scheduling_policy:
+            case "priority":
+                order = [(s.request.priority, s.arrival_index) for s in running]
+            case "fcfs":
+                order = [(0, s.arrival_index) for s in running]
+            case "fair":
+                order = [(s.level, 0) for s in running]
         assert order == sorted(order)
 
     def teardown(self) -> None:

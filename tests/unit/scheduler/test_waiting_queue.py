@@ -8,8 +8,9 @@ from novacron.kv_cache.kv_cache_manager import BlockTable
 from novacron.records.block import BlockHash
 from novacron.records.request import Request, SamplingParams
 from novacron.scheduler.request_state import RequestState
+from novacron.scheduler.standing_queues import FCFSQueue, PriorityQueue
 from novacron.scheduler.stopping import StopConditions
-from novacron.scheduler.waiting_queue import FCFSQueue, PriorityQueue, WaitingQueue
+from novacron.scheduler.waiting_queue import WaitingQueue
 
 CONDITIONS = StopConditions(frozenset(), frozenset(), min_tokens=0, max_output_tokens=1)
 
@@ -25,10 +26,17 @@ def state(arrival_index: int, priority: int = 0) -> RequestState:
     return RequestState(request, arrival_index, [1], BlockTable(BlockHash(b"")), CONDITIONS)
 
 
+def pop(queue: WaitingQueue) -> RequestState:
+    head = queue.peek()
+    assert head is not None
+    queue.take(head)
+    return head
+
+
 def drain(queue: WaitingQueue) -> list[int]:
     order = []
     while (head := queue.peek()) is not None:
-        assert queue.pop() is head
+        assert pop(queue) is head
         order.append(head.arrival_index)
     assert len(queue) == 0
     return order
@@ -59,7 +67,7 @@ def test_preempted_requests_come_before_those_that_arrived_later(
 ) -> None:
     queue: WaitingQueue = queue_type()
     filled(queue, 0, 0, 0, 0)
-    first, second = queue.pop(), queue.pop()
+    first, second = pop(queue), pop(queue)
     queue.put_back(second)
     queue.put_back(first)
     assert drain(queue) == [0, 1, 2, 3]
@@ -68,7 +76,7 @@ def test_preempted_requests_come_before_those_that_arrived_later(
 def test_a_preempted_request_does_not_overtake_a_higher_priority() -> None:
     queue = PriorityQueue()
     filled(queue, 5)
-    preempted = queue.pop()
+    preempted = pop(queue)
     queue.add(state(1, priority=0))
     queue.put_back(preempted)
     assert drain(queue) == [1, 0]
@@ -89,7 +97,7 @@ def test_removed_requests_leave_no_memory_behind_while_the_head_stays() -> None:
     for index in range(1, 1000):
         queue.add(state(index))
         queue.remove(f"r{index}")
-    assert len(queue._heap) < 50
+    assert len(queue._heap._entries) < 50
     assert drain(queue) == [0]
 
 
@@ -115,9 +123,9 @@ def test_any_use_gives_the_order_of_sorting(
             queue.remove(new.request.request_id)
             expected.remove(new)
         elif use == "pop":
-            assert queue.pop() is expected.pop(0)
+            assert pop(queue) is expected.pop(0)
         elif use == "preempt":
-            queue.put_back(queue.pop())
+            queue.put_back(pop(queue))
         assert len(queue) == len(expected)
         assert queue.peek() is (expected[0] if expected else None)
     assert drain(queue) == [each.arrival_index for each in expected]

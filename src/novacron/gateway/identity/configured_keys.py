@@ -10,6 +10,7 @@ from typing import Final
 
 import blake3
 
+from novacron.config.key_shares import KeyShare
 from novacron.gateway.identity.permissions import BUILT_IN
 from novacron.gateway.identity.principal import Principal
 
@@ -22,14 +23,19 @@ class ConfiguredKeys:
     """Knows a fixed set of keys. Finding one takes as long for a nearly right one as for others:
     they are found by digests that only this process can compute."""
 
-    def __init__(self, keys: tuple[str, ...], *, alone: bool = True) -> None:
-        """`alone`: nobody has another way in, so that a single key is everyone's."""
+    def __init__(
+        self, keys: tuple[str, ...], shares: tuple[KeyShare, ...] = (), *, alone: bool = True
+    ) -> None:
+        """`shares` are those of the first keys. `alone`: nobody has another way in, so that a
+        single key is everyone's."""
         self._secret = secrets.token_bytes(32)
-        share = alone and len(set(keys)) < 2
+        is_everyones = alone and len(set(keys)) < 2
         self._principals: dict[bytes, Principal] = {}
-        for place, key in enumerate(dict.fromkeys(keys)):
-            principal = _principal(key, "" if share else tenant_of(key), is_first=place == 0)
-            self._principals[self._digest(key.encode())] = principal
+        for place, key in enumerate(keys):
+            share = shares[place] if place < len(shares) else KeyShare()
+            tenant_id = "" if is_everyones else tenant_of(key)
+            principal = _principal(key, tenant_id, share, is_first=key == keys[0])
+            self._principals.setdefault(self._digest(key.encode()), principal)
 
     async def authenticate(self, token: bytes) -> Principal | None:
         return self._principals.get(self._digest(token))
@@ -51,11 +57,12 @@ def tenant_of(key: str) -> str:
     return "tenant:" + digest.hexdigest()
 
 
-def _principal(key: str, tenant_id: str, *, is_first: bool) -> Principal:
+def _principal(key: str, tenant_id: str, share: KeyShare, *, is_first: bool) -> Principal:
     roles = _FIRST_ROLES if is_first else _OTHER_ROLES
     return Principal(
         tenant_id=tenant_id,
         key_id="configured:" + tenant_of(key)[len("tenant:") :][:12],
         roles=roles,
         permissions=BUILT_IN.permissions_of(roles),
+        share=share,
     )

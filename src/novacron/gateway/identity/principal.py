@@ -7,6 +7,8 @@ from typing import Final, Protocol
 
 from starlette.types import Scope
 
+from novacron.config.key_shares import KeyShare
+
 _SCOPE_KEY: Final = "novacron.principal"
 
 
@@ -23,6 +25,7 @@ class Principal:
     key_id: str = ""
     roles: tuple[str, ...] = ()
     permissions: frozenset[str] = frozenset()
+    share: KeyShare = KeyShare()  # of the engine
 
     def allows(self, permission: str) -> bool:
         return permission in self.permissions

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 
+from novacron.config.key_shares import PRIORITIES
 from novacron.gateway.openai.schema import (
     Body,
     ChatBody,
@@ -15,8 +16,6 @@ from novacron.gateway.openai.schema import (
     JsonObject,
     NonEmptyText,
 )
-
-PRIORITIES = {"critical": -20, "high": -10, "normal": 0, "low": 10}
 
 RequestIdText = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from novacron.gateway.cache_scope import CacheSharing
+from novacron.gateway.slo import SloClass
 
 JsonObject = dict[str, Any]
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
@@ -19,6 +20,7 @@ Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 NonEmptyText = Annotated[str, Field(min_length=1)]
+Objective = Annotated[float, Field(ge=0, le=1e6)]
 NumChoices = Annotated[int, Field(ge=1, le=128)]
 NumLogprobs = Annotated[int, Field(ge=0, le=20)]
 
@@ -63,6 +65,8 @@ class GenerationBody(Body):
     model. The answer has `warnings` if it was computed in another than was asked for. Ours, too:
     `session_id` names the conversation that a request is a turn of, and `cache_scope` "public"
     shares what is cached of the prompt and the answer with callers that hold other keys.
+    `slo_class` names how soon the first token is wanted and each further one, `ttft_slo` and
+    `tpot_slo` say it in seconds; they matter where the scheduling policy is `deadline`.
     """
 
     model: str | None = None
@@ -89,6 +93,9 @@ class GenerationBody(Body):
     skip_special_tokens: bool | None = None
     prompt_logprobs: NumLogprobs | None = None
     priority: Int32 | None = None
+    slo_class: SloClass | None = None
+    ttft_slo: Objective | None = None
+    tpot_slo: Objective | None = None
     cache_salt: str | None = None
     cache_scope: CacheSharing | None = None
     session_id: str | None = None
