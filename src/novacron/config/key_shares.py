@@ -20,6 +20,9 @@ class KeyShare:
     priority: int = 0
 
 
+USUAL_SHARE: Final = KeyShare()
+
+
 def parse_key_shares(shares: tuple[str, ...]) -> tuple[KeyShare, ...]:
     """WEIGHT or WEIGHT:PRIORITY each, as in 4:high. Raises ConfigError."""
     return tuple(map(_parse, shares))

@@ -10,7 +10,7 @@ from typing import Final
 
 import blake3
 
-from novacron.config.key_shares import KeyShare
+from novacron.config.key_shares import USUAL_SHARE, KeyShare
 from novacron.gateway.identity.permissions import BUILT_IN
 from novacron.gateway.identity.principal import Principal
 
@@ -32,7 +32,7 @@ class ConfiguredKeys:
         is_everyones = alone and len(set(keys)) < 2
         self._principals: dict[bytes, Principal] = {}
         for place, key in enumerate(keys):
-            share = shares[place] if place < len(shares) else KeyShare()
+            share = shares[place] if place < len(shares) else USUAL_SHARE
             tenant_id = "" if is_everyones else tenant_of(key)
             principal = _principal(key, tenant_id, share, is_first=key == keys[0])
             self._principals.setdefault(self._digest(key.encode()), principal)

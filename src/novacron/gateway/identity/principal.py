@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from starlette.types import Scope
 
-from novacron.config.key_shares import KeyShare
+from novacron.config.key_shares import USUAL_SHARE, KeyShare
 
 _SCOPE_KEY: Final = "novacron.principal"
 
@@ -25,7 +25,7 @@ class Principal:
     key_id: str = ""
     roles: tuple[str, ...] = ()
     permissions: frozenset[str] = frozenset()
-    share: KeyShare = KeyShare()  # of the engine
+    share: KeyShare = USUAL_SHARE  # of the engine
 
     def allows(self, permission: str) -> bool:
         return permission in self.permissions
