@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient
+from novacron.gateway.anthropic.routes import anthropic_routes
 from novacron.gateway.auth import ApiKeyAuth
 from novacron.gateway.calls import Calls
 from novacron.gateway.error_handlers import install_error_handlers
@@ -72,6 +73,7 @@ def build_app(
     generations = Generations(service)
     for router in (
         openai_routes(service, schemas),
+        anthropic_routes(service, schemas),
         native_routes(service, generations, schemas),
         model_routes(service, schemas),
         status_routes(service, history, schemas),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from novacron.config.server import ServerConfig
 from novacron.engine.tokenization import Tokenizer
+from novacron.gateway.anthropic.schema import MessagesBody
 from novacron.gateway.app import build_app
 from novacron.gateway.native.schema import NativeChatBody, NativeCompletionBody
 from novacron.gateway.openai.schema import ChatBody, CompletionBody, EmbeddingBody, TokenizeBody
@@ -24,11 +25,14 @@ BODIES = {
     "/api/v1/llm/chat/completions": NativeChatBody,
     "/api/v1/llm/completions": NativeCompletionBody,
     "/tokenize": TokenizeBody,
+    "/v1/messages": MessagesBody,
 }
 GOOD = {
     "messages": [{"role": "user", "content": "hi"}],
     "prompt": "hi",
     "input": "hi",
+    "model": "fake",
+    "max_tokens": 3,
 }
 
 scalars = (
