@@ -158,6 +158,19 @@ async def test_why_a_message_ended(api: anthropic.AsyncAnthropic) -> None:
     assert (streamed.stop_reason, streamed.stop_sequence) == ("stop_sequence", "is")
 
 
+async def test_more_tokens_than_the_context_holds_are_only_a_ceiling(
+    api: anthropic.AsyncAnthropic, server
+) -> None:
+    body: Any = {"model": "fake", "max_tokens": 100_000, "messages": HELLO}
+    whole = api.with_options(timeout=60).messages
+    assert (await whole.create(**body)).stop_reason == "end_turn"
+    server.engine.reply = lambda request: "word " * 5000
+    message = await whole.create(**body)
+    assert message.stop_reason == "model_context_window_exceeded"
+    used = message.usage.input_tokens + message.usage.output_tokens
+    assert used == server.engine.spec.max_model_len
+
+
 async def test_an_answer_that_the_client_has_begun_goes_on(
     api: anthropic.AsyncAnthropic, server
 ) -> None:

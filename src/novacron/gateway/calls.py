@@ -6,7 +6,7 @@ its id, and is aborted when whoever reads it stops.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -123,10 +123,15 @@ class Choice:
         self.num_cached_tokens = output.num_cached_tokens
 
 
-async def collect(call: Call, outputs: AsyncGenerator[RequestOutput, None]) -> tuple[Choice, ...]:
+async def collect(
+    call: Call,
+    outputs: AsyncGenerator[RequestOutput, None],
+    observe: Callable[[RequestOutput], None] = lambda output: None,
+) -> tuple[Choice, ...]:
     """Read `outputs` to the end; one Choice per Request of the call."""
     choices = tuple(Choice() for _ in call.requests)
     async with aclosing(outputs):
         async for output in outputs:
+            observe(output)
             choices[output.index].add(output)
     return choices

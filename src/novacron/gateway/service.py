@@ -131,9 +131,14 @@ class Service:
         """Who calls, once the key was checked."""
         return caller_of(sent_key(connection.headers), self.config.api_key)
 
-    async def whole(self, request: Request, call: Call) -> tuple[Choice, ...]:
-        """Run the call to its end, or until the client goes away."""
-        return await unless_disconnected(request, collect(call, self.calls.run(call)))
+    async def whole(
+        self,
+        request: Request,
+        call: Call,
+        observe: Callable[[RequestOutput], None] = lambda output: None,
+    ) -> tuple[Choice, ...]:
+        """Run the call to its end, or until the client goes away. `observe` sees all outputs."""
+        return await unless_disconnected(request, collect(call, self.calls.run(call), observe))
 
     def stream(self, reply: Reply, form: StreamForm | None = None) -> Response:
         """Run the call of `reply`, and send its chunks as they come; `form` is OpenAI's unless

@@ -40,22 +40,30 @@ from novacron.records.output import RequestOutput
 
 _STOP_REASONS = {
     "stop": "end_turn",
-    "length": "max_tokens",
     "tool_calls": "tool_use",
     "abort": "pause_turn",  # cut short by somebody; the client may go on from here
 }
 
 
-def parse_messages(body: PromptBody, origin: CallOrigin, tokenizer: Tokenizer) -> MessageReply:
-    """Raises InvalidRequest."""
-    return MessageReply(parse_chat(as_chat(body), origin, tokenizer))
+def parse_messages(
+    body: PromptBody, origin: CallOrigin, tokenizer: Tokenizer, context_length: int
+) -> MessageReply:
+    """Every body must have max_tokens there, so that it cannot be more than a ceiling.
+
+    Raises InvalidRequest.
+    """
+    chat = as_chat(body)
+    reply = parse_chat(chat, origin, tokenizer, context_length)
+    is_cut = chat.max_tokens != reply.call.requests[0].sampling.max_tokens
+    return MessageReply(reply, "model_context_window_exceeded" if is_cut else "max_tokens")
 
 
 class MessageReply:
     """One message's call, and its outputs as events or as a whole."""
 
-    def __init__(self, chat: ChatReply) -> None:
+    def __init__(self, chat: ChatReply, reason_for_length: str) -> None:
         self.call = chat.call
+        self._stop_reasons = _STOP_REASONS | {"length": reason_for_length}
         self._chat = chat
         self._latest: RequestOutput | None = None
         self._num_blocks = 0  # that were begun
@@ -82,7 +90,7 @@ class MessageReply:
             arguments = _arguments(call.function.arguments)
             blocks.append(AnthropicToolUse(call.id, call.function.name, arguments))
         usage = _usage(self.call, choices[0], num_output_tokens=choices[0].num_output_tokens)
-        stop = _stop(choice.finish_reason, choice.stop_reason)
+        stop = self._stop(choice.finish_reason, choice.stop_reason)
         return self._message(tuple(blocks), stop.stop_reason, stop.stop_sequence, usage)
 
     def _message(
@@ -116,7 +124,7 @@ class MessageReply:
                 self.call, self._latest, num_output_tokens=self._latest.num_output_tokens
             )
             events += self._end_block()
-            events.append(MessageDelta(_stop(piece.finish_reason, piece.stop_reason), usage))
+            events.append(MessageDelta(self._stop(piece.finish_reason, piece.stop_reason), usage))
         return events
 
     def _call_events(self, call: ToolCallDelta) -> list[Event]:
@@ -127,6 +135,11 @@ class MessageReply:
         if call.function.arguments:
             events.append(self._delta(InputDelta(call.function.arguments)))
         return events
+
+    def _stop(self, finish_reason: str, stop_reason: object) -> StopDelta:
+        if finish_reason == "stop" and isinstance(stop_reason, str):
+            return StopDelta("stop_sequence", stop_reason)
+        return StopDelta(self._stop_reasons.get(finish_reason, "end_turn"), None)
 
     def _begin_block(self, block: Block) -> BlockStart:
         self._open = type(block)
@@ -163,12 +176,6 @@ def _usage(call: Call, counted: Counted, *, num_output_tokens: int) -> Anthropic
         cache_read_input_tokens=counted.num_cached_tokens,
         output_tokens=num_output_tokens,
     )
-
-
-def _stop(finish_reason: str, stop_reason: object) -> StopDelta:
-    if finish_reason == "stop" and isinstance(stop_reason, str):
-        return StopDelta("stop_sequence", stop_reason)
-    return StopDelta(_STOP_REASONS.get(finish_reason, "end_turn"), None)
 
 
 def _arguments(text: str) -> dict[str, Any]:
