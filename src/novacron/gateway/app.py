@@ -31,6 +31,7 @@ from novacron.gateway.native.routes import native_routes
 from novacron.gateway.native.status_routes import status_routes
 from novacron.gateway.native.websocket import websocket_routes
 from novacron.gateway.ollama.routes import ollama_routes
+from novacron.gateway.openai.responses_api.routes import responses_routes
 from novacron.gateway.openai.routes import openai_routes
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.origin_check import OriginCheck
@@ -74,6 +75,7 @@ def build_app(
     generations = Generations(service)
     for router in (
         openai_routes(service, schemas),
+        responses_routes(service, schemas),
         anthropic_routes(service, schemas),
         ollama_routes(service, schemas, our_version),
         native_routes(service, generations, schemas),

@@ -17,6 +17,7 @@ from novacron.gateway.anthropic.schema import MessagesBody
 from novacron.gateway.app import build_app
 from novacron.gateway.native.schema import NativeChatBody, NativeCompletionBody
 from novacron.gateway.ollama.schema import GenerateBody, OllamaChatBody
+from novacron.gateway.openai.responses_api.schema import ResponsesBody
 from novacron.gateway.openai.schema import ChatBody, CompletionBody, EmbeddingBody, TokenizeBody
 from novacron.testing.fake_engine_client import FakeEngineClient
 
@@ -28,6 +29,7 @@ BODIES = {
     "/api/v1/llm/completions": NativeCompletionBody,
     "/tokenize": TokenizeBody,
     "/v1/messages": MessagesBody,
+    "/v1/responses": ResponsesBody,
     "/api/chat": OllamaChatBody,
     "/api/generate": GenerateBody,
 }

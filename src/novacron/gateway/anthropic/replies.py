@@ -83,15 +83,13 @@ class MessageReply:
         return event_frame(MessageStop())
 
     def whole(self, choices: Sequence[Choice]) -> AnthropicMessage:
-        [choice] = self._chat.whole(choices).choices
-        message = choice.message
-        blocks: list[Block] = [AnthropicText(message.content)] if message.content else []
-        for call in message.tool_calls or ():
-            arguments = _arguments(call.function.arguments)
-            blocks.append(AnthropicToolUse(call.id, call.function.name, arguments))
-        usage = _usage(self.call, choices[0], num_output_tokens=choices[0].num_output_tokens)
-        stop = self._stop(choice.finish_reason, choice.stop_reason)
-        return self._message(tuple(blocks), stop.stop_reason, stop.stop_sequence, usage)
+        """A stream of one piece: so that both have the same blocks."""
+        output = self._latest = choices[0].as_output(self.call, 0)
+        events = [event for piece in self._chat.pieces(output) for event in self._events(piece)]
+        last = events[-1]
+        assert isinstance(last, MessageDelta)
+        blocks = blocks_of(events)
+        return self._message(blocks, last.delta.stop_reason, last.delta.stop_sequence, last.usage)
 
     def _message(
         self,
@@ -175,6 +173,22 @@ def _usage(call: Call, counted: Counted, *, num_output_tokens: int) -> Anthropic
         input_tokens=call.num_prompt_tokens - counted.num_cached_tokens,
         cache_read_input_tokens=counted.num_cached_tokens,
         output_tokens=num_output_tokens,
+    )
+
+
+def blocks_of(events: Sequence[Event]) -> tuple[Block, ...]:
+    """The blocks that events add up to."""
+    begun = [event.content_block for event in events if isinstance(event, BlockStart)]
+    texts = [""] * len(begun)
+    for event in events:
+        if isinstance(event, BlockDelta):
+            delta = event.delta
+            texts[event.index] += delta.text if isinstance(delta, TextDelta) else delta.partial_json
+    return tuple(
+        AnthropicText(text)
+        if isinstance(block, AnthropicText)
+        else msgspec.structs.replace(block, input=_arguments(text))
+        for block, text in zip(begun, texts, strict=True)
     )
 
 
