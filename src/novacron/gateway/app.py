@@ -35,6 +35,7 @@ from novacron.gateway.openai.responses_api.routes import responses_routes
 from novacron.gateway.openai.routes import openai_routes
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.origin_check import OriginCheck
+from novacron.gateway.scoring.routes import scoring_routes
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.service import Service
 from novacron.gateway.system_routes import system_routes
@@ -78,6 +79,7 @@ def build_app(
         responses_routes(service, schemas),
         anthropic_routes(service, schemas),
         ollama_routes(service, schemas, our_version),
+        scoring_routes(service, schemas),
         native_routes(service, generations, schemas),
         model_routes(service, schemas),
         status_routes(service, history, schemas),

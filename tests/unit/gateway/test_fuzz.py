@@ -19,6 +19,7 @@ from novacron.gateway.native.schema import NativeChatBody, NativeCompletionBody
 from novacron.gateway.ollama.schema import GenerateBody, OllamaChatBody
 from novacron.gateway.openai.responses_api.schema import ResponsesBody
 from novacron.gateway.openai.schema import ChatBody, CompletionBody, EmbeddingBody, TokenizeBody
+from novacron.gateway.scoring.schema import RerankBody, ScoreBody
 from novacron.testing.fake_engine_client import FakeEngineClient
 
 BODIES = {
@@ -30,6 +31,8 @@ BODIES = {
     "/tokenize": TokenizeBody,
     "/v1/messages": MessagesBody,
     "/v1/responses": ResponsesBody,
+    "/v1/rerank": RerankBody,
+    "/v1/score": ScoreBody,
     "/api/chat": OllamaChatBody,
     "/api/generate": GenerateBody,
 }
@@ -37,6 +40,10 @@ GOOD = {
     "messages": [{"role": "user", "content": "hi"}],
     "prompt": "hi",
     "input": "hi",
+    "query": "hi",
+    "documents": ["hi", "ho"],
+    "text_1": "hi",
+    "text_2": "ho",
     "model": "fake",
     "max_tokens": 3,
 }
