@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from novacron.accounts.accounts import Accounts
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient
+from novacron.gateway.anthropic.routes import anthropic_routes
 from novacron.gateway.auth import Authentication
 from novacron.gateway.calls import Calls
 from novacron.gateway.error_handlers import install_error_handlers
@@ -34,9 +35,12 @@ from novacron.gateway.native.model_routes import model_routes
 from novacron.gateway.native.routes import native_routes
 from novacron.gateway.native.status_routes import status_routes
 from novacron.gateway.native.websocket import websocket_routes
+from novacron.gateway.ollama.routes import ollama_routes
+from novacron.gateway.openai.responses_api.routes import responses_routes
 from novacron.gateway.openai.routes import openai_routes
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.origin_check import OriginCheck
+from novacron.gateway.scoring.routes import scoring_routes
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.service import Service
 from novacron.gateway.system_routes import system_routes
@@ -89,6 +93,10 @@ def build_app(
     generations = Generations(service)
     for router in (
         openai_routes(service, schemas),
+        responses_routes(service, schemas),
+        anthropic_routes(service, schemas),
+        ollama_routes(service, schemas, our_version),
+        scoring_routes(service, schemas),
         native_routes(service, generations, schemas),
         model_routes(service, schemas),
         status_routes(service, history, schemas),

@@ -141,11 +141,30 @@ class Choice:
         self.num_output_tokens = output.num_output_tokens
         self.num_cached_tokens = output.num_cached_tokens
 
+    def as_output(self, call: Call, index: int) -> RequestOutput:
+        """All of it at once, as if it had come in one piece."""
+        return RequestOutput(
+            request_id=call.requests[index].request_id,
+            index=index,
+            text=self.text,
+            logprobs=tuple(self.logprobs),
+            finish_reason=self.finish_reason,
+            stop_reason=self.stop_reason,
+            num_prompt_tokens=len(call.requests[index].prompt_token_ids),
+            num_output_tokens=self.num_output_tokens,
+            num_cached_tokens=self.num_cached_tokens,
+        )
 
-async def collect(call: Call, outputs: AsyncGenerator[RequestOutput, None]) -> tuple[Choice, ...]:
+
+async def collect(
+    call: Call,
+    outputs: AsyncGenerator[RequestOutput, None],
+    observe: Callable[[RequestOutput], None] = lambda output: None,
+) -> tuple[Choice, ...]:
     """Read `outputs` to the end; one Choice per Request of the call."""
     choices = tuple(Choice() for _ in call.requests)
     async with aclosing(outputs):
         async for output in outputs:
+            observe(output)
             choices[output.index].add(output)
     return choices

@@ -1,9 +1,6 @@
-"""Turns whatever a route raises into an answer in OpenAI's error shape."""
+"""Turns whatever a route raises into an answer in the error shape of the path."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -19,15 +16,15 @@ from novacron.gateway.error_mapping import (
     http_error,
     other_error_body,
 )
-from novacron.gateway.json_body import JsonResponse
+from novacron.gateway.error_shapes import ErrorResponse
 from novacron.gateway.openai.responses import LoadingProgress
+from novacron.gateway.validation import describe_validation
 
-_PLACES = ("body", "query", "path", "header")
 _CLIENT_GONE = 499  # nginx's; nobody reads it but the access log
 
 
 def error_response(error: NovaCronError, loading: LoadingProgress | None = None) -> Response:
-    return JsonResponse(error_body(error, loading), http_error(error).status, error_headers(error))
+    return ErrorResponse(error_body(error, loading), http_error(error).status, error_headers(error))
 
 
 def install_error_handlers(app: FastAPI, client: EngineClient) -> None:
@@ -51,48 +48,22 @@ def install_error_handlers(app: FastAPI, client: EngineClient) -> None:
         if error.status_code in (404, 405):
             message = f"There is no {request.method} {request.url.path} here; /docs lists all."
         body = other_error_body(error.status_code, message)
-        return JsonResponse(body, error.status_code, error.headers)
+        return ErrorResponse(body, error.status_code, error.headers)
 
     async def invalid_body(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         message, param = describe_validation(error.errors())
-        return JsonResponse(other_error_body(400, message, param), 400)
+        return ErrorResponse(other_error_body(400, message, param), 400)
 
     async def client_gone(request: Request, error: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)
 
     async def bug(request: Request, error: Exception) -> Response:
         message = "The server failed in an unexpected way; its log says how."
-        return JsonResponse(other_error_body(500, message), 500)
+        return ErrorResponse(other_error_body(500, message), 500)
 
     app.add_exception_handler(NovaCronError, novacron_error)
     app.add_exception_handler(HTTPException, framework_error)
     app.add_exception_handler(RequestValidationError, invalid_body)
     app.add_exception_handler(ClientDisconnect, client_gone)
     app.add_exception_handler(Exception, bug)
-
-
-def describe_validation(problems: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
-    """What is wrong with a body, and the path of the first field at fault.
-
-    A union (text or list of texts) has a problem for each of its forms. The one that got furthest
-    into the field is told, since that form is likely meant.
-    """
-    by_field: dict[str, str] = {}
-    for problem in problems:
-        by_field.setdefault(_field(problem["loc"]), str(problem["msg"]))
-    if "" in by_field:
-        return "A JSON object is expected as body, with content-type application/json.", None
-    told = [field for field in by_field if not any(o.startswith(f"{field}.") for o in by_field)]
-    sentences = (f"{field}: {by_field[field]}" for field in told)
-    return "; ".join(sentences) + ".", told[0]
-
-
-def _field(location: Sequence[str | int]) -> str:
-    """`("body", "messages", 0, "role")` as `messages.0.role`; names of union members left out."""
-    parts = location[1:] if location and location[0] in _PLACES else location
-    return ".".join(str(part) for part in parts if not _is_union_member(str(part)))
-
-
-def _is_union_member(part: str) -> bool:
-    return "[" in part or part in ("str", "int", "float", "bool")

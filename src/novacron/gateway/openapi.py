@@ -26,25 +26,28 @@ class AnswerSchemas:
         self,
         record: type[msgspec.Struct],
         *,
-        streams: bool = False,
+        streams: bool | str = False,
         status: int = 200,
+        error: type[msgspec.Struct] = ErrorBody,
     ) -> Responses:
         """The `responses` of a route that answers with `record` or an error.
 
-        `streams`: server-sent events if the client asks for them.
+        `streams`: server-sent events, or the media type that is named, if the client asks for them.
         """
         answer = self._answer(record)
         if streams:
-            answer["content"]["text/event-stream"] = {"schema": {"type": "string"}}
-        return {status: answer, **self.errors()}
+            media_type = streams if isinstance(streams, str) else "text/event-stream"
+            answer["content"][media_type] = {"schema": {"type": "string"}}
+        return {status: answer, **self.errors(error)}
 
     def probe(self, record: type[msgspec.Struct]) -> Responses:
         """The `responses` of a route that says `record` whether things are well (200) or not."""
         return {**self.errors(), 200: self._answer(record), 503: self._answer(record)}
 
-    def errors(self) -> Responses:
-        """Any route: every error has OpenAI's shape."""
-        error = {"application/json": {"schema": _ref(ErrorBody)}}
+    def errors(self, record: type[msgspec.Struct] = ErrorBody) -> Responses:
+        """Any route: every error has the shape of its dialect, OpenAI's unless given."""
+        self._records.append(record)
+        error = {"application/json": {"schema": _ref(record)}}
         retry_after = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
         return {
             400: {"description": "The request must be changed", "content": error},

@@ -24,7 +24,13 @@ from novacron.gateway.middleware import request_id_of
 from novacron.gateway.openai.responses import encode
 from novacron.gateway.precision import NO_WISH, PrecisionWish, VariantChoice, choose_variant
 from novacron.gateway.served_model import ServedModel
-from novacron.gateway.streaming import DONE, EventStreamResponse, frame, unless_disconnected
+from novacron.gateway.streaming import (
+    DONE,
+    EventStreamResponse,
+    StreamForm,
+    frame,
+    unless_disconnected,
+)
 from novacron.observability.metrics import EngineSnapshot, Metrics, VariantSnapshot
 from novacron.observability.replica_values import ReplicaSnapshot
 from novacron.records.output import ModelSpec, RequestOutput
@@ -129,16 +135,25 @@ class Service:
         """Who calls, once that was checked."""
         return caller_of(principal_of(connection.scope))
 
-    async def whole(self, request: Request, call: Call) -> tuple[Choice, ...]:
-        """Run the call to its end, or until the client goes away."""
-        return await unless_disconnected(request, collect(call, self.calls.run(call)))
+    async def whole(
+        self,
+        request: Request,
+        call: Call,
+        observe: Callable[[RequestOutput], None] = lambda output: None,
+    ) -> tuple[Choice, ...]:
+        """Run the call to its end, or until the client goes away. `observe` sees all outputs."""
+        return await unless_disconnected(request, collect(call, self.calls.run(call), observe))
 
-    def stream(self, reply: Reply) -> Response:
-        """Run the call of `reply`, and send its chunks as they come."""
+    def stream(self, reply: Reply, form: StreamForm | None = None) -> Response:
+        """Run the call of `reply`, and send its chunks as they come; `form` is OpenAI's unless
+        given."""
+        form = form or _OPENAI_STREAM
         return EventStreamResponse(
             _frames(self.calls.run(reply.call), reply),
-            error_frame=_error_frame,
+            error_frame=form.error_frame,
             keep_alive_s=self.config.keep_alive_interval,
+            keep_alive_frame=form.keep_alive_frame,
+            media_type=form.media_type,
         )
 
 
@@ -167,3 +182,6 @@ async def _frames(
 
 def _error_frame(error: NovaCronError) -> bytes:
     return frame(encode(error_body(error))) + DONE
+
+
+_OPENAI_STREAM = StreamForm(error_frame=_error_frame)

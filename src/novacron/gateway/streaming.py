@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -37,6 +38,15 @@ def frame(data: bytes) -> bytes:
 DONE = frame(b"[DONE]")
 
 
+@dataclass(frozen=True)
+class StreamForm:
+    """How a dialect writes what is no output: an error, and a sign of life on a silent stream."""
+
+    error_frame: Callable[[NovaCronError], bytes]
+    keep_alive_frame: Callable[[], bytes] = lambda: _COMMENT
+    media_type: str = "text/event-stream"
+
+
 async def wait_for_disconnect(receive: Receive) -> None:
     """Return when the client has gone. The body of the request must have been read."""
     while (await receive())["type"] != "http.disconnect":
@@ -57,14 +67,13 @@ async def unless_disconnected(request: Request, work: Coroutine[None, None, T]) 
 
 
 class EventStreamResponse(Response):
-    """Server-sent events from `frames`, which is closed whatever happens.
+    """Pieces from `frames`, which is closed whatever happens; server-sent events unless
+    `media_type` says otherwise.
 
     The status line waits for the first frame, so that an error until then has its own status; but
     no longer than `keep_alive_s`, after which comments show that the connection lives. A later
     error becomes a frame made by `error_frame`, the last one.
     """
-
-    media_type = "text/event-stream"
 
     def __init__(
         self,
@@ -73,8 +82,9 @@ class EventStreamResponse(Response):
         error_frame: Callable[[NovaCronError], bytes],
         keep_alive_s: float,
         keep_alive_frame: Callable[[], bytes] = lambda: _COMMENT,
+        media_type: str = "text/event-stream",
     ) -> None:
-        super().__init__(headers=_HEADERS)
+        super().__init__(headers=_HEADERS, media_type=media_type)
         del self.headers["content-length"]
         self._frames = frames
         self._error_frame = error_frame

@@ -38,6 +38,29 @@ ROUTE_PERMISSIONS: Final[Mapping[str, str]] = {
     "POST /v1/embeddings": p.INFERENCE_WRITE,
     "GET /v1/models": p.MODELS_READ,
     "GET /v1/models/{model_id:path}": p.MODELS_READ,
+    "POST /v1/responses": p.INFERENCE_WRITE,
+    "POST /v1/responses/input_tokens": p.INFERENCE_READ,
+    "GET /v1/responses/{response_id}": p.INFERENCE_READ,
+    "DELETE /v1/responses/{response_id}": p.INFERENCE_WRITE,
+    # Anthropic
+    "POST /v1/messages": p.INFERENCE_WRITE,
+    "POST /v1/messages/count_tokens": p.INFERENCE_READ,
+    # Ollama
+    "POST /api/chat": p.INFERENCE_WRITE,
+    "POST /api/generate": p.INFERENCE_WRITE,
+    "POST /api/embed": p.INFERENCE_WRITE,
+    "POST /api/embeddings": p.INFERENCE_WRITE,
+    "GET /api/tags": p.MODELS_READ,
+    "GET /api/ps": p.MODELS_READ,
+    "POST /api/show": p.MODELS_READ,
+    "GET /api/version": ANYONE_KNOWN,
+    # how near texts are to each other
+    "POST /v1/rerank": p.INFERENCE_WRITE,
+    "POST /v2/rerank": p.INFERENCE_WRITE,
+    "POST /rerank": p.INFERENCE_WRITE,
+    "POST /v1/score": p.INFERENCE_WRITE,
+    "POST /score": p.INFERENCE_WRITE,
+    # of no dialect
     "POST /tokenize": p.INFERENCE_READ,
     "POST /detokenize": p.INFERENCE_READ,
     # native: calls

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from novacron.errors import InvalidRequest, NovaCronError
-from novacron.gateway.error_handlers import describe_validation
 from novacron.gateway.error_mapping import error_detail
 from novacron.gateway.native.events import BatchResponse, BatchResult, InferenceResponse
 from novacron.gateway.native.generations import Generations
@@ -18,6 +17,7 @@ from novacron.gateway.native.schema import BatchBody, NativeChatBody, NativeComp
 from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.openai.schema import JsonObject
 from novacron.gateway.service import Service, parse
+from novacron.gateway.validation import describe_validation
 
 _NUM_AT_ONCE = 64  # of one batch, so that it cannot fill the queue by itself
 

@@ -32,10 +32,26 @@ from novacron.records.output import RequestOutput
 from novacron.records.request import FinishReason, SamplingParams, StructuredOutput
 
 
-def parse_chat(body: ChatBody, origin: CallOrigin, tokenizer: Tokenizer) -> ChatReply:
-    """Raises InvalidRequest for messages or tools that the model or its template cannot take."""
+def parse_chat(
+    body: ChatBody, origin: CallOrigin, tokenizer: Tokenizer, context_length: int | None = None
+) -> ChatReply:
+    """With `context_length`, max_tokens is a ceiling: where fewer fit, as many as fit are meant.
+    Without, the engine refuses what does not fit.
+
+    Raises InvalidRequest for messages or tools that the model or its template cannot take.
+    """
     tools = tool_use(body, tokenizer)
     prompt = chat_prompt(body, body.messages, tokenizer, tools.tools if tools else None)
+    if context_length is not None and body.max_tokens:
+        room = max(1, context_length - len(prompt))
+        body = body.model_copy(update={"max_tokens": min(body.max_tokens, room)})
+    return chat_reply(body, origin, prompt, tools)
+
+
+def chat_reply(
+    body: ChatBody, origin: CallOrigin, prompt: Sequence[int], tools: ToolUse | None
+) -> ChatReply:
+    """Of a chat whose prompt is written already."""
     sampling = _sampling(body, tools.constraint if tools else None)
     call = Call(origin=origin, requests=copies_of(prompt, sampling, body, origin), n=body.n or 1)
     return ChatReply(call, body, tools)

@@ -61,7 +61,7 @@ def embedding_list(body: EmbeddingBody, call: Call, choices: Sequence[Choice]) -
     as_text = body.encoding_format == "base64"
     return EmbeddingList(
         data=tuple(
-            Embedding(index, _encoded(_vector(choice, body.dimensions), as_text=as_text))
+            Embedding(index, _encoded(unit_vector(choice, body.dimensions), as_text=as_text))
             for index, choice in enumerate(choices)
         ),
         model=call.origin.model,
@@ -69,8 +69,8 @@ def embedding_list(body: EmbeddingBody, call: Call, choices: Sequence[Choice]) -
     )
 
 
-def _vector(choice: Choice, dimensions: int | None) -> tuple[float, ...]:
-    """Of unit length, also when cut to fewer dimensions."""
+def unit_vector(choice: Choice, dimensions: int | None) -> tuple[float, ...]:
+    """The embedding of unit length, also when cut to fewer dimensions."""
     if choice.embedding is None:
         raise InvalidRequest("The request was cancelled before its embedding was computed.")
     values = choice.embedding[:dimensions]
