@@ -19,6 +19,7 @@ from novacron.engine.client import EngineClient
 from novacron.gateway.anthropic.routes import anthropic_routes
 from novacron.gateway.auth import Authentication
 from novacron.gateway.calls import Calls
+from novacron.gateway.console.routes import console_routes
 from novacron.gateway.error_handlers import install_error_handlers
 from novacron.gateway.host_check import HostCheck
 from novacron.gateway.identity.configured_keys import ConfiguredKeys
@@ -104,6 +105,7 @@ def build_app(
         cache_routes(service, cache_history, schemas),
         websocket_routes(service, generations),
         system_routes(service, schemas, our_version),
+        console_routes(),
     ):
         app.router.routes += router.routes  # themselves, so that the table below gets at them
     if authenticator is not None:

@@ -8,6 +8,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from novacron.errors import NovaCronError, Unauthenticated
+from novacron.gateway.console.pages import FILES
 from novacron.gateway.error_handlers import error_response
 from novacron.gateway.identity.principal import Authenticator, set_principal
 
@@ -17,7 +18,7 @@ MOST_TOKEN_BYTES: Final = 16 * 1024
 
 class Authentication:
     """Lets requests pass that bring a credential which `authenticator` knows, and notes whose it
-    is; probes of health and version always pass.
+    is; probes of health and version always pass, and so do the files of the console.
 
     The credential comes as `Authorization: Bearer TOKEN` or `x-api-key: TOKEN`.
     """
@@ -27,7 +28,7 @@ class Authentication:
         self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
+        if not _is_open(scope):
             try:
                 token = sent_token(scope["headers"])
                 principal = await self._authenticator.authenticate(token)
@@ -38,6 +39,10 @@ class Authentication:
                 return
             set_principal(scope, principal)
         await self._app(scope, receive, send)
+
+
+def _is_open(scope: Scope) -> bool:
+    return scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS or scope["path"] in FILES
 
 
 def sent_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

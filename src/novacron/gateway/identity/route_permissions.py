@@ -15,11 +15,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from novacron.errors import NovaCronError, PermissionDenied, Unauthenticated
+from novacron.gateway.console.pages import FILES
 from novacron.gateway.error_handlers import error_response
 from novacron.gateway.identity import permissions as p
 from novacron.gateway.identity.principal import Principal, principal_of
 
-OPEN: Final = ""  # probes: whoever starts and restarts servers has no key
+OPEN: Final = ""  # probes, and files that hold nothing of the server's
 ANYONE_KNOWN: Final = "known"  # any valid credential
 
 ROUTE_PERMISSIONS: Final[Mapping[str, str]] = {
@@ -27,6 +28,7 @@ ROUTE_PERMISSIONS: Final[Mapping[str, str]] = {
     "GET /health": OPEN,
     "GET /ready": OPEN,
     "GET /version": OPEN,
+    **dict.fromkeys((f"GET {path}" for path in FILES), OPEN),
     "GET /metrics": p.METRICS_READ,
     "GET /openapi.json": ANYONE_KNOWN,
     "GET /docs": ANYONE_KNOWN,

@@ -15,6 +15,7 @@ from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.gateway.app import build_app
 from novacron.gateway.auth import OPEN_PATHS
+from novacron.gateway.console.pages import FILES
 from novacron.gateway.identity.permissions import PERMISSIONS
 from novacron.gateway.identity.principal import Principal
 from novacron.gateway.identity.route_permissions import (
@@ -76,7 +77,7 @@ def test_the_table_names_permissions_that_there_are() -> None:
 
 def test_what_is_open_is_open_in_both_places() -> None:
     names = [name for name, permission in ROUTE_PERMISSIONS.items() if permission == OPEN]
-    assert {name.partition(" ")[2] for name in names} == OPEN_PATHS
+    assert {name.partition(" ")[2] for name in names} == OPEN_PATHS | FILES.keys()
 
 
 def test_a_route_without_a_permission_keeps_the_application_from_starting() -> None:
@@ -179,8 +180,8 @@ async def test_a_token_in_the_address_is_not_looked_at(
     [
         "//v1/models", "/v1//models", "/v1/models/", "/V1/models", "/v1/%6dodels", "/v1%2fmodels",
         "/%2e/v1/models", "/health/../v1/models", "/health/%2e%2e/v1/models", "/health/",
-        "//health", "/Health", "/health%00", "/health;x=/v1/models", "/version/v1/models",
-        "/metrics/", "/docs/", "/api/v1/llm/models/fake%2fload", "/api/v1/llm/models//load", "/",
+        "/x//health", "/Health", "/health%00", "/health;x=/v1/models", "/version/v1/models",
+        "/metrics/", "/docs/", "/api/v1/llm/models/fake%2fload", "/api/v1/llm/models//load",
     ],
 )  # fmt: skip
 async def test_no_spelling_of_a_path_opens_a_door(http: httpx2.AsyncClient, path: str) -> None:
