@@ -2,7 +2,7 @@
 
 An order is cut into parts, so that several threads serve one request. A record goes straight into
 its block where the host can reach that, and is checked there: nobody finds a reserved block before
-all is told, and what does not check is wiped. Tiers that are not of this machine have a thread of
+all is told, and what does not check is wiped. Tiers that are not of this machine have threads of
 their own: only those wait for the network whose own blocks lie beyond it.
 """
 
@@ -29,6 +29,7 @@ from novacron.records.block_moves import BlockNews, LoadBlock, LoadBlocks, Loade
 logger = logging.getLogger(__name__)
 
 _BLOCKS_AT_ONCE: Final = 16
+_FAR_THREADS: Final = 2  # while one checks what has come, the other has more sent
 
 
 @dataclass(eq=False, slots=True)
@@ -56,7 +57,7 @@ class _Part:
 
 
 class BlockLoader:
-    """Owns `num_threads` threads, and one for far tiers, from `start` to `close`."""
+    """Owns `num_threads` threads, and two for far tiers, from `start` to `close`."""
 
     def __init__(
         self,
@@ -83,7 +84,10 @@ class BlockLoader:
             threading.Thread(target=self._run, args=(parts,), name=name, daemon=True)
             for name, parts in (
                 *((f"load-blocks-{index}", self._near_parts) for index in range(num_threads)),
-                *([("load-far-blocks", self._far_parts)] if far.has_any else []),
+                *(
+                    (f"load-far-blocks-{index}", self._far_parts)
+                    for index in range(_FAR_THREADS if far.has_any else 0)
+                ),
             )
         ]
 
