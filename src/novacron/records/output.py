@@ -16,8 +16,9 @@ class EngineOutput(msgspec.Struct, frozen=True, array_like=True):
     """News of one request from one step, as the engine process sends it.
 
     `stop_token_id` names the token that ended the request when that is not the end-of-sequence
-    token; `error` is set if and only if `finish_reason` is ERROR. Times are time.monotonic(), which
-    processes of one host share; they are set on the first output of a request and on its last.
+    token; `error` is set if and only if `finish_reason` is ERROR; `was_shed`: the request was sent
+    away before it began, because too many wait. Times are time.monotonic(), which processes of one
+    host share; they are set on the first output of a request and on its last.
     """
 
     request_id: str
@@ -30,6 +31,7 @@ class EngineOutput(msgspec.Struct, frozen=True, array_like=True):
     error: str | None = None
     num_cached_tokens: int = 0
     first_scheduled_time_s: float | None = None
+    was_shed: bool = False
 
 
 class WatchStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +113,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_cached_blocks: int = 0  # held by nobody, kept for their content
     num_steps: int = 0
     num_preemptions: int = 0
+    num_shed: int = 0  # requests sent away for others, because too many waited
     prefix_queries_tokens: int = 0
     prefix_hits_tokens: int = 0
     prompt_tokens: int = 0  # computed, cached ones left out
@@ -282,6 +285,7 @@ class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
     num_cached_tokens: int = 0
     first_scheduled_time_s: float | None = None
     pause_s: float | None = None
+    was_shed: bool = False
 
     @property
     def finished(self) -> bool:

@@ -35,7 +35,7 @@ from novacron.records.step import (
 )
 from novacron.scheduler.micro_batches import most_requests, most_tokens
 from novacron.scheduler.queue_choice import build_queue
-from novacron.scheduler.request_checks import check_request, why_too_big
+from novacron.scheduler.request_checks import QUEUE_IS_FULL, check_request, why_too_big
 from novacron.scheduler.request_state import RequestState, RequestStatus
 from novacron.scheduler.scheduler_totals import SchedulerTotals
 from novacron.scheduler.sessions import Sessions
@@ -72,6 +72,9 @@ class Scheduler:
     is in flight is not preempted: if blocks run out, the step ends there, and the next ones come
     to it again once that result is seen.
 
+    Where `most_live` are live, one that has not begun ends for each that comes, the one that the
+    order can spare most.
+
     With `enable_chunked_prefill` off, a request starts only when all it has to compute fits into
     what the step has left. A prompt above the whole budget is computed in parts all the same: the
     budget bounds the memory of a step, and a prompt that the context admits must be served.
@@ -88,11 +91,13 @@ class Scheduler:
         tiers: Tiers | None = None,
         sessions: Sessions | None = None,
         max_in_flight: int = 1,
+        most_live: int | None = None,
         see_end: Callable[[RequestState], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._max_in_flight = max_in_flight
+        self._most_live = most_live
         self._kv_cache = kv_cache
         self._max_model_len = max_model_len
         self._eos_token_ids = eos_token_ids
@@ -179,10 +184,23 @@ class Scheduler:
         self._live[request.request_id] = state
         self._waiting.add(state)
         self._tiers.expect(state)
+        self._shed()
         if request.output_token_ids:
             stop = conditions.after(request.output_token_ids[-1], len(request.output_token_ids))
             if stop is not None:
                 self._outputs.append(self._tell(state, stop=stop))
+
+    def _shed(self) -> None:
+        """If more live than may, the one that can be spared most ends before it has begun: perhaps
+        the one that has just come."""
+        if self._most_live is None or len(self._live) <= self._most_live:
+            return
+        state = self._waiting.to_shed()
+        if state is not None:
+            self._totals.num_shed += 1
+            self._outputs.append(
+                self._tell(state, stop=Stop(FinishReason.ERROR), error=QUEUE_IS_FULL, was_shed=True)
+            )
 
     def abort(self, request_id: str) -> EngineOutput | None:
         """End a request now and return its final output; None if there is no such live request.
@@ -537,12 +555,13 @@ class Scheduler:
         embedding: tuple[float, ...] | None = None,
         stop: Stop | None = None,
         error: str | None = None,
+        was_shed: bool = False,
     ) -> EngineOutput:
         """The news of a request. With `stop` they are its last, and it ends here: the only place
         where one does."""
         is_first, state.has_output = not state.has_output, True
         if stop is not None:
-            self._retire(state, failed=error is not None)
+            self._retire(state, failed=error is not None and not was_shed)
         return EngineOutput(
             request_id=state.request.request_id,
             new_token_ids=new_token_ids,
@@ -556,6 +575,7 @@ class Scheduler:
             first_scheduled_time_s=(
                 state.first_scheduled_time_s if is_first or stop is not None else None
             ),
+            was_shed=was_shed,
         )
 
     def _retire(self, state: RequestState, *, failed: bool) -> None:

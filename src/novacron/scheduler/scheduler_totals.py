@@ -11,6 +11,7 @@ class SchedulerTotals:
 
     num_steps: int = 0
     num_preemptions: int = 0
+    num_shed: int = 0
     prefix_queries_tokens: int = 0
     prefix_hits_tokens: int = 0
     prompt_tokens: int = 0
