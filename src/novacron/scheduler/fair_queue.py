@@ -28,7 +28,7 @@ class FairQueue:
     each `ageing_s` (0: never), up to the most urgent that is there; and with that priority the one
     that is let in runs. A waiting request takes the seat of a less urgent one; or, of
     equal priority, of a
-    tenant that then still has MUCH_MORE seats over its weight than its own.
+    tenant that has MUCH_MORE seats over its weight than its own would have.
     """
 
     def __init__(self, *, ageing_s: float, chunk_tokens: int, clock: Callable[[], float]) -> None:
@@ -102,8 +102,7 @@ class FairQueue:
     def outranks(self, waiting: RequestState, running: RequestState) -> bool:
         """Of equal priority, whoever has had less goes first in a step."""
         level = self._granted(self._level_of(waiting))
-        mine, its = waiting.account.virtual_time, running.account.virtual_time
-        return (level, mine) < (running.level, its)
+        return (level, *waiting.account.turn) < (running.level, *running.account.turn)
 
     def givers(
         self, waiting: RequestState, running: Sequence[RequestState], place: int
@@ -239,5 +238,5 @@ class FairQueue:
             state.num_charged_tokens = end
 
 
-def _place(state: RequestState) -> tuple[int, float, int]:
-    return state.level, state.account.virtual_time, state.arrival_index
+def _place(state: RequestState) -> tuple[float, ...]:
+    return state.level, *state.account.turn, state.arrival_index

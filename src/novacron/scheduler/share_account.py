@@ -32,8 +32,9 @@ class Account:
     expected_output: float = _FIRST_GUESS
 
     @property
-    def virtual_time(self) -> float:
-        return self.served + self.reserved
+    def turn(self) -> tuple[float, float]:
+        """The lower one's turn is earlier: had less, or as much and has fewer seats."""
+        return self.served + self.reserved, self.num_running / self.weight
 
     @property
     def load(self) -> float:
