@@ -40,9 +40,9 @@ class FairLevel:
         self._loads: KeyedHeap[str] = KeyedHeap()  # of the tenants that were seen
 
     @property
-    def was_seen(self) -> bool:
-        """Somebody is or was there recently."""
-        return bool(self._seen_s)
+    def num_seen(self) -> int:
+        """Tenants that are there, or were recently."""
+        return len(self._seen_s)
 
     def add(self, state: RequestState, now_s: float) -> None:
         """Queue a new request."""
