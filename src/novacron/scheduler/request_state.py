@@ -53,6 +53,7 @@ class RequestState:
     account: Account = field(default_factory=Account)  # with fair shares: its tenant's
     num_charged_tokens: int = 0  # known at the start, that its tenant has paid for
     num_reserved_tokens: int = 0  # output that is expected yet
+    due_s: float = 0.0  # with deadlines: when its first token is
     left_out_since_s: float | None = None  # of steps, for what is more urgent
 
     @property
