@@ -56,6 +56,7 @@ class FairLevel:
         if not flow.waiting:
             account.served = max(account.served, self._lowest())
         state.account = account
+        state.num_given_tokens = state.num_tokens
         flow.waiting[request.request_id] = state
         self._note(flow, 1)
         self.see(account, now_s)

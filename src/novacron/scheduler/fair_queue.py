@@ -42,11 +42,15 @@ class FairQueue:
         self._start: tuple[RequestState | None, Turn] = None, (0.0, 0.0)  # the last, and its turn
         self._most_urgent = 0  # of the levels in which somebody is, or was lately
         self._chunk_tokens = chunk_tokens
-        self._is_shared = False  # else nobody has to give anything up for anybody
+        self._num_tenants = 0  # at their levels; one has nobody to give anything up for
         self._now_s = clock()
 
     def __len__(self) -> int:
         return len(self._states)
+
+    @property
+    def num_tenants(self) -> int:
+        return self._num_tenants
 
     # Who is next
 
@@ -98,12 +102,14 @@ class FairQueue:
             if not level.num_seen:
                 del self._levels[level.number]
         self._most_urgent = min(self._levels, default=0)
-        self._is_shared = sum(level.num_seen for level in self._levels.values()) > 1
+        self._num_tenants = sum(level.num_seen for level in self._levels.values())
         if len(self._num_running) > 1:
             running.sort(key=_place)
 
     def outranks(self, waiting: RequestState, running: RequestState) -> bool:
         """Of equal priority, whoever has had less goes first in a step."""
+        if self._num_tenants < 2:
+            return False
         level = self._granted(self._level_of(waiting))
         return (level, *waiting.account.turn) < (running.level, *running.account.turn)
 
@@ -133,7 +139,7 @@ class FairQueue:
         return max(running[place:], key=lambda s: (s.level, s.account.seats, s.arrival_index))
 
     def may_join(self, state: RequestState) -> bool:
-        if not (self._is_shared and self._steps.has_prompts):
+        if self._num_tenants < 2 or not self._steps.has_prompts:
             return True
         level = state.level
         if state.request.request_id in self._states:
@@ -159,6 +165,9 @@ class FairQueue:
 
     def see_part(self, state: RequestState, start: int, end: int) -> None:
         num_tokens = end - start
+        if num_tokens == 1 and state.num_charged_tokens == state.num_given_tokens:
+            state.left_out_since_s = None
+            return
         has_much_more = num_tokens > 1 and self._has_much_more(state)
         started, turn = self._start
         if started is not state:
@@ -230,7 +239,7 @@ class FairQueue:
 
     def _has_much_more(self, state: RequestState) -> bool:
         """Than somebody who is there, or may come again; or it is less urgent than somebody."""
-        if not (self._is_shared and self._chunk_tokens):
+        if self._num_tenants < 2 or not self._chunk_tokens:
             return False
         level = self._level_of(state)
         if self._most_urgent < min(level.number, state.level):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import NamedTuple
 
 import msgspec
@@ -37,7 +36,7 @@ from novacron.scheduler.micro_batches import most_requests, most_tokens
 from novacron.scheduler.queue_choice import build_queue
 from novacron.scheduler.request_checks import QUEUE_IS_FULL, check_request, why_too_big
 from novacron.scheduler.request_state import RequestState, RequestStatus
-from novacron.scheduler.scheduler_totals import SchedulerTotals
+from novacron.scheduler.scheduler_totals import SchedulerTotals, SharesTotals
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation import NoSpeculation, Speculation, with_drafts
 from novacron.scheduler.step_plan import StepPlan
@@ -120,6 +119,7 @@ class Scheduler:
 
         self._num_added = 0
         self._totals = SchedulerTotals()
+        self._shares = SharesTotals()
 
     # What the engine asks
 
@@ -146,12 +146,13 @@ class Scheduler:
             num_blocks=self._kv_cache.num_blocks,
             num_used_blocks=self._kv_cache.num_used_blocks,
             num_cached_blocks=self._kv_cache.num_cached_blocks,
-            **asdict(self._totals),
+            **vars(self._totals),
             num_drafts=speculation.num_drafts,
             num_draft_tokens=speculation.num_draft_tokens,
             num_accepted_tokens=speculation.num_accepted_tokens,
             speculative_method=speculation.method,
             sessions=self._sessions.stats(),
+            shares=self._shares.stats(self._waiting.num_tenants),
         )
         return self._tiers.add_to(stats)
 
@@ -179,6 +180,7 @@ class Scheduler:
                 request.cache_salt, token_ids, self._tiers.public_keys
             ),
             stop_conditions=conditions,
+            totals=self._shares.of(request.priority),
         )
         self._num_added += 1
         self._live[request.request_id] = state
@@ -198,6 +200,7 @@ class Scheduler:
         state = self._waiting.to_shed()
         if state is not None:
             self._totals.num_shed += 1
+            state.totals.num_shed += 1
             self._outputs.append(
                 self._tell(state, stop=Stop(FinishReason.ERROR), error=QUEUE_IS_FULL, was_shed=True)
             )
@@ -436,6 +439,7 @@ class Scheduler:
             state.num_cached_tokens = hit.num_tokens
             self._totals.prefix_queries_tokens += len(state.token_ids)
             self._totals.prefix_hits_tokens += hit.num_tokens
+            state.totals.cached_tokens += hit.num_tokens
             if state.request.session:
                 self._sessions.start(
                     state.request.session, len(state.token_ids), hit.num_tokens, self._clock()
@@ -465,6 +469,7 @@ class Scheduler:
         self._waiting.put_back(state)
         self._preempted_ids.append(state.request.request_id)
         self._totals.num_preemptions += 1
+        state.totals.num_preempted += 1
 
     def _fail_if_too_big(self, state: RequestState) -> bool:
         """End a request whose tokens would not fit even if it had the whole cache for itself."""
@@ -511,7 +516,9 @@ class Scheduler:
         if state.blocks.num_settled > state.num_offered_blocks:
             self._tiers.offer(state)
         if part.start < state.num_prompt_tokens:
-            self._totals.prompt_tokens += min(end, state.num_prompt_tokens) - part.start
+            num_tokens = min(end, state.num_prompt_tokens) - part.start
+            self._totals.prompt_tokens += num_tokens
+            state.totals.prompt_tokens += num_tokens
         prompt_logprobs = new_prompt_logprobs(state, part, result.prompt_logprobs)
         if end < len(state.token_ids):
             return self._tell(state, prompt_logprobs=prompt_logprobs) if prompt_logprobs else None
@@ -534,6 +541,7 @@ class Scheduler:
             return self._tell(state, prompt_logprobs=prompt_logprobs, stop=stop)
         num_taken, ending = take_tokens(state, result.token_ids)
         self._totals.generation_tokens += num_taken
+        state.totals.generation_tokens += num_taken
         self._waiting.see_output(state, num_taken)
         return self._tell(
             state,
