@@ -154,7 +154,7 @@ async def test_requests_carry_tenant_weight_priority_and_objectives(
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
         one = await send("sk-second", path, priority=-20)
         assert (one.weight, one.priority) == (2.0, -10)
-        assert one.tenant == caller_of("sk-second", KEYS).tenant
+        assert one.tenant == (await caller_with("sk-second", KEYS)).tenant
         assert (await send("sk-third", path)).priority == 10
         assert (await send("sk-first", path, priority=-20)).priority == -20
     path = "/api/v1/llm/chat/completions"
