@@ -39,7 +39,6 @@ _GOAL_JAIN = 0.95
 _GOAL_QUIET = 1.5
 _GOAL_HIGH = 1.3
 _HIGH, _NORMAL, _LOW = -10, 0, 10
-_SETTLING_S = 2.0  # until a load runs as it is going to
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ async def flood(sender: Sender, num_streams: int, run: str) -> AsyncIterator[lis
     streams = [Stream(sender, f"{run}/{number}") for number in range(num_streams)]
     tasks = [asyncio.ensure_future(stream.run()) for stream in streams]
     try:
-        await asyncio.sleep(_SETTLING_S)
+        await asyncio.sleep(sender.scenario.settling)
         yield streams
     finally:
         for task in tasks:
@@ -221,7 +220,7 @@ async def _compare(
     beside: list[float] = []
     for turn in range(scenario.rounds):
         progress(f"{name}, round {turn + 1} of {scenario.rounds}")
-        await asyncio.sleep(_SETTLING_S)
+        await asyncio.sleep(scenario.settling)
         alone += await _first_tokens(sender, scenario, f"alone {turn}")
         async with flood(noise, scenario.factor, f"{name}/{turn}") as streams:
             await _first_tokens(sender, replace(scenario, num_requests=1), f"first {turn}")

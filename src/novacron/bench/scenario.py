@@ -176,6 +176,7 @@ class FairnessScenario(Scenario):
     num_requests: int = option(60, "first tokens timed in a round")
     rounds: int = option(3, "alone, then beside a load")
     pause: float = option(0.02, "seconds between these requests, on average", least=0)
+    settling: float = option(2.0, "seconds from the start of a load until it counts", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
