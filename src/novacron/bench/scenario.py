@@ -162,6 +162,24 @@ class ChaosScenario(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FairnessScenario(Scenario):
+    num_tenants: int = option(4, "API keys; the second is the loud one", least=3)
+    factor: int = option(20, "times as many streams as a quiet tenant that the loud one has")
+    num_streams: int = option(
+        24, "streams at once of each other tenant, where shares are measured: more than its seats"
+    )
+    seconds: float = option(12.0, "that shares are measured for", least=0.1)
+    share_prompt_tokens: int = option(128, "prompt length there")
+    prompt_tokens: int = option(512, "prompt length where first tokens are timed, and of the load")
+    output_tokens: int = option(64, "output length of the load")
+    quiet_output_tokens: int = option(8, "output length where first tokens are timed")
+    num_requests: int = option(60, "first tokens timed in a round")
+    rounds: int = option(3, "alone, then beside a load")
+    pause: float = option(0.02, "seconds between these requests, on average", least=0)
+    settling: float = option(2.0, "seconds from the start of a load until it counts", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartupScenario(Scenario):
     repeats: int = option(5, "starts that count; one more comes first to warm the page cache")
 

@@ -18,6 +18,7 @@ from novacron.bench import (
     cache_choice,
     cache_policy,
     chaos,
+    fairness,
     kv_codecs,
     latency,
     resources,
@@ -39,6 +40,7 @@ from novacron.bench.scenario import (
     AccuracyScenario,
     CacheScenario,
     ChaosScenario,
+    FairnessScenario,
     KVCodecsScenario,
     LatencyScenario,
     ResourcesScenario,
@@ -142,6 +144,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Kill and stop engines under 32 streams of all kinds: lost, differing, pauses.",
         ChaosScenario,
         chaos.run,
+    ),
+    "fairness": Benchmark(
+        "Tenants beside a loud one, high priority beside a flood of low: shares, first tokens.",
+        FairnessScenario,
+        fairness.run,
     ),
     "watch": Benchmark(
         "The watch over quality: false alarms, errors that it notices, what it costs.",

@@ -116,9 +116,11 @@ def build_core(
     executor: Executor,
     tokenizer_path: Path,
     around_choice: AroundChoice = as_it_is,
+    most_live: int | None = None,
 ) -> EngineCore:
     """The core of an engine around an executor that has loaded its model. `around_choice` may put
-    something between the scheduler and what decides whether blocks are fetched."""
+    something between the scheduler and what decides whether blocks are fetched. `most_live`: most
+    requests at once; others are shed."""
     spec = executor.spec
     kv_cache = KVCacheManager(
         num_blocks=spec.num_blocks,
@@ -146,6 +148,7 @@ def build_core(
         tiers=tiers,
         sessions=sessions,
         max_in_flight=executor.max_steps_in_flight,
+        most_live=most_live,
         see_end=see_end,
     )
 
@@ -336,7 +339,13 @@ def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
         mailbox.close()
         sys.exit(EXIT_FAILED)
     tokenizer_path = Path(config.model.tokenizer or arguments.model_path)
-    core = build_core(config, executor, tokenizer_path)
+    limits = config.scheduler
+    core = build_core(
+        config,
+        executor,
+        tokenizer_path,
+        most_live=limits.max_num_seqs + limits.max_queued_requests,
+    )
     phases = {"import": import_time_s, **executor.spec.load_phases_s}
     spec = msgspec.structs.replace(executor.spec, load_phases_s=phases)
     gc.collect()

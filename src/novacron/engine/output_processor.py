@@ -65,6 +65,7 @@ class OutputProcessor:
             num_output_tokens=self._num_output_tokens,
             num_cached_tokens=self._num_cached_tokens,
             first_scheduled_time_s=output.first_scheduled_time_s,
+            was_shed=output.was_shed,
         )
 
     def _text_of(self, output: EngineOutput) -> tuple[str, str | None, int]:

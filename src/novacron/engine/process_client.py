@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from novacron import errors
-from novacron.config.engine import EngineConfig
+from novacron.config.engine import EngineConfig, SchedulerConfig
 from novacron.engine.admission import admit
 from novacron.engine.client import (
     DrainOptions,
@@ -83,7 +83,7 @@ class ProcessClient:
         self._questions = Questions()
         self._num_compiling = 0  # requests whose grammar is being checked
         self._seeds = random.Random(config.model.seed)
-        self._max_live = config.scheduler.max_num_seqs + config.scheduler.max_queued_requests
+        self._max_live = most_live(config.scheduler)
         self._callbacks: list[Callable[[EngineState], None]] = []
         self._not_loading = asyncio.Event()
         self._changing = asyncio.Lock()  # held by load and unload, not by close
@@ -175,6 +175,8 @@ class ProcessClient:
                 )
             while not stream.ended:
                 for output in await stream.next():
+                    if output.was_shed:
+                        raise errors.Overloaded(output.error or "The queue is full.")
                     yield output
         finally:
             self._abort_in(engine, self._streams.close(stream))
@@ -436,6 +438,13 @@ class ProcessClient:
         if at_once:
             engine.kill()
         await engine.end(_END_PATIENCE_S)
+
+
+def most_live(limits: SchedulerConfig) -> int:
+    """Requests that may be on their way or in the engine. First come, first served, one too many is
+    refused here. Else it is the engine that knows who has to go, so some more may get there."""
+    most = limits.max_num_seqs + limits.max_queued_requests
+    return most if limits.scheduling_policy == "fcfs" else most + limits.max_queued_requests
 
 
 def _name_of(quantization: str, spec: ModelSpec | None) -> str:

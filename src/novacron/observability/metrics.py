@@ -25,6 +25,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from novacron.observability.replica_values import ReplicaSnapshot, replica_values
+from novacron.observability.share_values import share_values
 from novacron.records.output import (
     BREAKERS,
     PRESSURES,
@@ -84,7 +85,25 @@ _TABLE = (
     _counter("vllm:prompt_tokens", "Prompt tokens, cached ones included."),
     _counter("vllm:generation_tokens", "Generated tokens."),
     _counter("vllm:request_success", "Requests that ended, by why.", "finished_reason"),
-    _counter("vllm:num_preemptions", "Requests put back into the queue for lack of KV blocks."),
+    _counter(
+        "vllm:num_preemptions", "Requests put back into the queue, for lack of KV blocks or seats."
+    ),
+    _counter(
+        "novacron_served_tokens",
+        "Tokens of prompts computed or cached, and generated, by named priority.",
+        "priority",
+        "kind",
+    ),
+    _counter("novacron_preempted_requests", "Requests put back, by named priority.", "priority"),
+    _counter(
+        "novacron_shed_requests",
+        "Requests sent away from a full queue for others, by named priority.",
+        "priority",
+    ),
+    _gauge(
+        "novacron_tenants",
+        "Tenants that share the engine, or did within half a minute, with fair shares.",
+    ),
     _counter(
         "novacron_ranks_replaced", "Ranks that ended or hung, and whose place a new process took."
     ),
@@ -506,6 +525,7 @@ def _engine_values(engine: EngineSnapshot) -> _Values:
             (("free",), free),
         ],
     }
+    values |= share_values(stats.shares)
     values |= _tier_values(stats)
     if engine.spec is None:
         return values

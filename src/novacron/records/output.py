@@ -9,6 +9,7 @@ import msgspec
 
 from novacron.records.codec_totals import CodecTotals, sum_of_codecs
 from novacron.records.request import FinishReason
+from novacron.records.share_stats import ShareStats, sum_of_shares
 from novacron.records.step import PositionLogprobs
 
 
@@ -16,8 +17,9 @@ class EngineOutput(msgspec.Struct, frozen=True, array_like=True):
     """News of one request from one step, as the engine process sends it.
 
     `stop_token_id` names the token that ended the request when that is not the end-of-sequence
-    token; `error` is set if and only if `finish_reason` is ERROR. Times are time.monotonic(), which
-    processes of one host share; they are set on the first output of a request and on its last.
+    token; `error` is set if and only if `finish_reason` is ERROR; `was_shed`: the request was sent
+    away before it began, because too many wait. Times are time.monotonic(), which processes of one
+    host share; they are set on the first output of a request and on its last.
     """
 
     request_id: str
@@ -30,6 +32,7 @@ class EngineOutput(msgspec.Struct, frozen=True, array_like=True):
     error: str | None = None
     num_cached_tokens: int = 0
     first_scheduled_time_s: float | None = None
+    was_shed: bool = False
 
 
 class WatchStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +114,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_cached_blocks: int = 0  # held by nobody, kept for their content
     num_steps: int = 0
     num_preemptions: int = 0
+    num_shed: int = 0  # requests sent away for others, because too many waited
     prefix_queries_tokens: int = 0
     prefix_hits_tokens: int = 0
     prompt_tokens: int = 0  # computed, cached ones left out
@@ -131,6 +135,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_recomputed_instead: int = 0  # times that a prefix was computed because that is quicker
     tier_lookup_s: float = 0.0  # total of looking for prefixes in tiers
     sessions: SessionStats = SessionStats()
+    shares: ShareStats = ShareStats()
     num_pinned_blocks: int = 0  # that tiers keep whatever comes
     rank_pids: tuple[int, ...] = ()  # processes beside the engine's own that compute its steps
     num_ranks_replaced: int = 0  # by new processes, because they had ended or hung
@@ -150,6 +155,11 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+_NO_NUMBERS: Final = (
+    "watch", "speculative_method", "kv_tiers", "sessions", "shares", "rank_pids",
+)  # fmt: skip
+
+
 def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
     """The figures of several engines as if they were one, the watches left out: their figures do
     not add up."""
@@ -158,7 +168,7 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
     numbers = {
         name: sum(getattr(one, name) for one in stats)
         for name in EngineStats.__struct_fields__
-        if name not in ("watch", "speculative_method", "kv_tiers", "sessions", "rank_pids")
+        if name not in _NO_NUMBERS
     }
     tiers: dict[str, list[TierStats]] = {}
     for tier in (tier for one in stats for tier in one.kv_tiers):
@@ -167,6 +177,7 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
         speculative_method=stats[0].speculative_method,
         kv_tiers=tuple(map(_sum_of_tiers, tiers.values())),
         sessions=_sum_of_sessions([one.sessions for one in stats]),
+        shares=sum_of_shares([one.shares for one in stats]),
         rank_pids=tuple(pid for one in stats for pid in one.rank_pids),
         **numbers,
     )
@@ -282,6 +293,7 @@ class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
     num_cached_tokens: int = 0
     first_scheduled_time_s: float | None = None
     pause_s: float | None = None
+    was_shed: bool = False
 
     @property
     def finished(self) -> bool:

@@ -11,7 +11,7 @@ from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineOutput, EngineStats, ModelSpec
 from novacron.records.request import Request
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=True):

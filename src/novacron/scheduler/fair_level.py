@@ -20,10 +20,11 @@ class _Flow:
 
 
 class FairLevel:
-    """First comes the tenant of the lowest virtual time, and of its requests the earliest.
+    """First comes the tenant whose turn it is, and of its requests the earliest.
 
-    A tenant that comes back is lifted to the lowest virtual time of those who wait: what it did not
-    use while it was away is lost, what it has had beyond its share is remembered.
+    A tenant that comes back is lifted to what the one was served who is next: what it did not use
+    while it was away is lost, what it has had beyond its share is remembered. What is reserved for
+    the others' running requests is not counted: they get it beside its own.
     """
 
     def __init__(self, number: int) -> None:
@@ -34,14 +35,14 @@ class FairLevel:
         self._queue: KeyedHeap[str] = KeyedHeap()  # of tenants that have waiting requests
         self._moved: dict[str, _Flow] = {}  # whose place in it may have changed
         self._now_s = 0.0
-        self._time = 0.0  # virtual, of the last tenant that was let in
+        self._time = 0.0  # what the last tenant that was let in had been served
         self._seen_s: OrderedDict[str, float] = OrderedDict()
         self._loads: KeyedHeap[str] = KeyedHeap()  # of the tenants that were seen
 
     @property
-    def was_seen(self) -> bool:
-        """Somebody is or was there recently."""
-        return bool(self._seen_s)
+    def num_seen(self) -> int:
+        """Tenants that are there, or were recently."""
+        return len(self._seen_s)
 
     def add(self, state: RequestState, now_s: float) -> None:
         """Queue a new request."""
@@ -53,9 +54,9 @@ class FairLevel:
         account.weight = request.weight
         self._now_s = now_s
         if not flow.waiting:
-            lowest = self._lowest()
-            account.served += max(0.0, lowest - account.virtual_time)
+            account.served = max(account.served, self._lowest())
         state.account = account
+        state.num_given_tokens = state.num_tokens
         flow.waiting[request.request_id] = state
         self._note(flow, 1)
         self.see(account, now_s)
@@ -76,7 +77,7 @@ class FairLevel:
 
     def take(self, state: RequestState) -> None:
         """Remove one that is let in."""
-        self._time = max(self._time, state.account.virtual_time)
+        self._time = max(self._time, state.account.served)
         self.remove(state)
 
     def remove(self, state: RequestState) -> None:
@@ -107,7 +108,7 @@ class FairLevel:
             if now_s - seen_s < RECENTLY_S:
                 return
             account = self._flows[tenant].account
-            is_ahead = self.num_waiting > 0 and account.virtual_time > self._time
+            is_ahead = self.num_waiting > 0 and account.served > self._time
             if account.is_idle and not is_ahead:
                 del self._seen_s[tenant], self._flows[tenant]
                 self._loads.discard(tenant)
@@ -150,15 +151,14 @@ class FairLevel:
         return self._queue.first()
 
     def _lowest(self) -> float:
-        """Virtual time that whoever comes is lifted to."""
-        self._settle()
-        key = self._queue.first_key()
-        return self._time if key is None else key[0]
+        """What whoever comes is taken to have been served."""
+        first = self._first()
+        return self._time if first is None else self._flows[first].account.served
 
     def _settle(self) -> None:
         for tenant, flow in self._moved.items():
             if flow.waiting:
-                self._queue.set(tenant, flow.account.virtual_time)
+                self._queue.set(tenant, *flow.account.turn)
             else:
                 self._queue.discard(tenant)
         self._moved.clear()

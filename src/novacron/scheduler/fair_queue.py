@@ -12,7 +12,7 @@ from typing import Final
 from novacron.scheduler.fair_level import FairLevel
 from novacron.scheduler.keyed_heap import KeyedHeap
 from novacron.scheduler.request_state import RequestState
-from novacron.scheduler.share_account import COST_CACHED, COST_OUTPUT, COST_PROMPT, Account
+from novacron.scheduler.share_account import COST_CACHED, COST_OUTPUT, COST_PROMPT, Account, Turn
 from novacron.scheduler.shared_steps import MUCH_MORE, SharedSteps
 
 NAMED_STEP: Final = 10  # between two named priorities: high -10, normal 0, low 10
@@ -28,7 +28,7 @@ class FairQueue:
     each `ageing_s` (0: never), up to the most urgent that is there; and with that priority the one
     that is let in runs. A waiting request takes the seat of a less urgent one; or, of
     equal priority, of a
-    tenant that then still has MUCH_MORE seats over its weight than its own.
+    tenant that has MUCH_MORE seats over its weight than its own would have.
     """
 
     def __init__(self, *, ageing_s: float, chunk_tokens: int, clock: Callable[[], float]) -> None:
@@ -39,12 +39,18 @@ class FairQueue:
         self._states: dict[str, RequestState] = {}
         self._steps = SharedSteps(chunk_tokens, ageing_s)
         self._num_running: dict[Account, int] = {}
+        self._start: tuple[RequestState | None, Turn] = None, (0.0, 0.0)  # the last, and its turn
         self._most_urgent = 0  # of the levels in which somebody is, or was lately
         self._chunk_tokens = chunk_tokens
+        self._num_tenants = 0  # at their levels; one has nobody to give anything up for
         self._now_s = clock()
 
     def __len__(self) -> int:
         return len(self._states)
+
+    @property
+    def num_tenants(self) -> int:
+        return self._num_tenants
 
     # Who is next
 
@@ -93,17 +99,19 @@ class FairQueue:
         self._steps.begin(now_s)
         for level in list(self._levels.values()):
             level.forget(now_s)
-            if not level.was_seen:
+            if not level.num_seen:
                 del self._levels[level.number]
         self._most_urgent = min(self._levels, default=0)
+        self._num_tenants = sum(level.num_seen for level in self._levels.values())
         if len(self._num_running) > 1:
             running.sort(key=_place)
 
     def outranks(self, waiting: RequestState, running: RequestState) -> bool:
         """Of equal priority, whoever has had less goes first in a step."""
+        if self._num_tenants < 2:
+            return False
         level = self._granted(self._level_of(waiting))
-        mine, its = waiting.account.virtual_time, running.account.virtual_time
-        return (level, mine) < (running.level, its)
+        return (level, *waiting.account.turn) < (running.level, *running.account.turn)
 
     def givers(
         self, waiting: RequestState, running: Sequence[RequestState], place: int
@@ -131,10 +139,12 @@ class FairQueue:
         return max(running[place:], key=lambda s: (s.level, s.account.seats, s.arrival_index))
 
     def may_join(self, state: RequestState) -> bool:
+        if self._num_tenants < 2 or not self._steps.has_prompts:
+            return True
         level = state.level
         if state.request.request_id in self._states:
             level = self._granted(self._level_of(state))
-        return self._steps.may_join(state, level)
+        return self._steps.may_join(state, level, has_much_more=self._has_much_more(state))
 
     def most_tokens(self, state: RequestState, num_tokens: int) -> int:
         if num_tokens == 1:
@@ -145,6 +155,7 @@ class FairQueue:
 
     def see_start(self, state: RequestState, num_cached_tokens: int) -> None:
         account = state.account
+        self._start = state, account.turn
         account.num_running += 1
         self._num_running[account] = account.num_running
         self._charge_to(state, num_cached_tokens, COST_CACHED)
@@ -154,8 +165,14 @@ class FairQueue:
 
     def see_part(self, state: RequestState, start: int, end: int) -> None:
         num_tokens = end - start
+        if num_tokens == 1 and state.num_charged_tokens == state.num_given_tokens:
+            state.left_out_since_s = None
+            return
         has_much_more = num_tokens > 1 and self._has_much_more(state)
-        self._steps.see(state, num_tokens, has_much_more=has_much_more)
+        started, turn = self._start
+        if started is not state:
+            turn = state.account.turn
+        self._steps.see(state, num_tokens, turn, has_much_more=has_much_more)
         if state.num_charged_tokens < state.num_given_tokens:
             self._charge_to(state, end, COST_PROMPT)
             self._level_of(state).see_cost(state.account)
@@ -222,7 +239,7 @@ class FairQueue:
 
     def _has_much_more(self, state: RequestState) -> bool:
         """Than somebody who is there, or may come again; or it is less urgent than somebody."""
-        if not self._chunk_tokens:
+        if self._num_tenants < 2 or not self._chunk_tokens:
             return False
         level = self._level_of(state)
         if self._most_urgent < min(level.number, state.level):
@@ -239,5 +256,5 @@ class FairQueue:
             state.num_charged_tokens = end
 
 
-def _place(state: RequestState) -> tuple[int, float, int]:
-    return state.level, state.account.virtual_time, state.arrival_index
+def _place(state: RequestState) -> tuple[float, ...]:
+    return state.level, *state.account.turn, state.arrival_index

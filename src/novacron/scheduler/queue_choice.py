@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from novacron.config.engine import SchedulerConfig
+from novacron.scheduler.deadline_queue import DeadlineQueue
 from novacron.scheduler.fair_queue import FairQueue
 from novacron.scheduler.standing_queues import FCFSQueue, PriorityQueue
 from novacron.scheduler.waiting_queue import WaitingQueue
@@ -16,6 +17,8 @@ def build_queue(config: SchedulerConfig, clock: Callable[[], float]) -> WaitingQ
             return FCFSQueue()
         case "priority":
             return PriorityQueue()
+        case "deadline":
+            return DeadlineQueue(clock)
     chunked = config.enable_chunked_prefill
     return FairQueue(
         ageing_s=config.priority_ageing,

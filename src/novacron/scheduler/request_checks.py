@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from novacron.errors import InvalidRequest, PromptTooLong
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.request import Request
+
+QUEUE_IS_FULL: Final = (
+    "The queue is full, and this request goes first: it is of the least urgent that wait, and its "
+    "sender has most of them. Try again later, send fewer at once, or raise max_queued_requests."
+)
 
 
 def check_request(request: Request, live_ids: Collection[str], max_model_len: int) -> None:

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from novacron.kv_cache.kv_cache_manager import BlockTable
 from novacron.records.request import Request
 from novacron.scheduler.guesser import DraftProgress, Guesser
+from novacron.scheduler.scheduler_totals import ClassTotals
 from novacron.scheduler.share_account import Account
 from novacron.scheduler.stopping import StopConditions
 
@@ -50,9 +51,12 @@ class RequestState:
     has_looked_up: bool = False  # shared tiers have been asked for its prefix
     draft_progress: DraftProgress | None = None  # the same, with a draft model
     level: int = 0  # with fair shares: the priority that it runs with; lower is more urgent
+    totals: ClassTotals = field(default_factory=ClassTotals)  # of its priority
     account: Account = field(default_factory=Account)  # with fair shares: its tenant's
-    num_charged_tokens: int = 0  # known at the start, that its tenant has paid for
+    num_given_tokens: int = 0  # with fair shares: those that it came with
+    num_charged_tokens: int = 0  # of these, that its tenant has paid for
     num_reserved_tokens: int = 0  # output that is expected yet
+    due_s: float = 0.0  # with deadlines: when its first token is
     left_out_since_s: float | None = None  # of steps, for what is more urgent
 
     @property
@@ -66,11 +70,6 @@ class RequestState:
     @property
     def num_output_tokens(self) -> int:
         return len(self.token_ids) - self.num_prompt_tokens
-
-    @property
-    def num_given_tokens(self) -> int:
-        """Those that it came with."""
-        return self.num_prompt_tokens + len(self.request.output_token_ids)
 
     @property
     def can_be_shed(self) -> bool:

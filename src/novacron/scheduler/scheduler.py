@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import NamedTuple
 
 import msgspec
@@ -35,9 +34,9 @@ from novacron.records.step import (
 )
 from novacron.scheduler.micro_batches import most_requests, most_tokens
 from novacron.scheduler.queue_choice import build_queue
-from novacron.scheduler.request_checks import check_request, why_too_big
+from novacron.scheduler.request_checks import QUEUE_IS_FULL, check_request, why_too_big
 from novacron.scheduler.request_state import RequestState, RequestStatus
-from novacron.scheduler.scheduler_totals import SchedulerTotals
+from novacron.scheduler.scheduler_totals import SchedulerTotals, SharesTotals
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation import NoSpeculation, Speculation, with_drafts
 from novacron.scheduler.step_plan import StepPlan
@@ -72,6 +71,9 @@ class Scheduler:
     is in flight is not preempted: if blocks run out, the step ends there, and the next ones come
     to it again once that result is seen.
 
+    Where `most_live` are live, one that has not begun ends for each that comes, the one that the
+    order can spare most.
+
     With `enable_chunked_prefill` off, a request starts only when all it has to compute fits into
     what the step has left. A prompt above the whole budget is computed in parts all the same: the
     budget bounds the memory of a step, and a prompt that the context admits must be served.
@@ -88,11 +90,13 @@ class Scheduler:
         tiers: Tiers | None = None,
         sessions: Sessions | None = None,
         max_in_flight: int = 1,
+        most_live: int | None = None,
         see_end: Callable[[RequestState], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._max_in_flight = max_in_flight
+        self._most_live = most_live
         self._kv_cache = kv_cache
         self._max_model_len = max_model_len
         self._eos_token_ids = eos_token_ids
@@ -115,6 +119,7 @@ class Scheduler:
 
         self._num_added = 0
         self._totals = SchedulerTotals()
+        self._shares = SharesTotals()
 
     # What the engine asks
 
@@ -141,12 +146,13 @@ class Scheduler:
             num_blocks=self._kv_cache.num_blocks,
             num_used_blocks=self._kv_cache.num_used_blocks,
             num_cached_blocks=self._kv_cache.num_cached_blocks,
-            **asdict(self._totals),
+            **vars(self._totals),
             num_drafts=speculation.num_drafts,
             num_draft_tokens=speculation.num_draft_tokens,
             num_accepted_tokens=speculation.num_accepted_tokens,
             speculative_method=speculation.method,
             sessions=self._sessions.stats(),
+            shares=self._shares.stats(self._waiting.num_tenants),
         )
         return self._tiers.add_to(stats)
 
@@ -174,15 +180,30 @@ class Scheduler:
                 request.cache_salt, token_ids, self._tiers.public_keys
             ),
             stop_conditions=conditions,
+            totals=self._shares.of(request.priority),
         )
         self._num_added += 1
         self._live[request.request_id] = state
         self._waiting.add(state)
         self._tiers.expect(state)
+        self._shed()
         if request.output_token_ids:
             stop = conditions.after(request.output_token_ids[-1], len(request.output_token_ids))
             if stop is not None:
                 self._outputs.append(self._tell(state, stop=stop))
+
+    def _shed(self) -> None:
+        """If more live than may, the one that can be spared most ends before it has begun: perhaps
+        the one that has just come."""
+        if self._most_live is None or len(self._live) <= self._most_live:
+            return
+        state = self._waiting.to_shed()
+        if state is not None:
+            self._totals.num_shed += 1
+            state.totals.num_shed += 1
+            self._outputs.append(
+                self._tell(state, stop=Stop(FinishReason.ERROR), error=QUEUE_IS_FULL, was_shed=True)
+            )
 
     def abort(self, request_id: str) -> EngineOutput | None:
         """End a request now and return its final output; None if there is no such live request.
@@ -418,6 +439,7 @@ class Scheduler:
             state.num_cached_tokens = hit.num_tokens
             self._totals.prefix_queries_tokens += len(state.token_ids)
             self._totals.prefix_hits_tokens += hit.num_tokens
+            state.totals.cached_tokens += hit.num_tokens
             if state.request.session:
                 self._sessions.start(
                     state.request.session, len(state.token_ids), hit.num_tokens, self._clock()
@@ -447,6 +469,7 @@ class Scheduler:
         self._waiting.put_back(state)
         self._preempted_ids.append(state.request.request_id)
         self._totals.num_preemptions += 1
+        state.totals.num_preempted += 1
 
     def _fail_if_too_big(self, state: RequestState) -> bool:
         """End a request whose tokens would not fit even if it had the whole cache for itself."""
@@ -493,7 +516,9 @@ class Scheduler:
         if state.blocks.num_settled > state.num_offered_blocks:
             self._tiers.offer(state)
         if part.start < state.num_prompt_tokens:
-            self._totals.prompt_tokens += min(end, state.num_prompt_tokens) - part.start
+            num_tokens = min(end, state.num_prompt_tokens) - part.start
+            self._totals.prompt_tokens += num_tokens
+            state.totals.prompt_tokens += num_tokens
         prompt_logprobs = new_prompt_logprobs(state, part, result.prompt_logprobs)
         if end < len(state.token_ids):
             return self._tell(state, prompt_logprobs=prompt_logprobs) if prompt_logprobs else None
@@ -516,6 +541,7 @@ class Scheduler:
             return self._tell(state, prompt_logprobs=prompt_logprobs, stop=stop)
         num_taken, ending = take_tokens(state, result.token_ids)
         self._totals.generation_tokens += num_taken
+        state.totals.generation_tokens += num_taken
         self._waiting.see_output(state, num_taken)
         return self._tell(
             state,
@@ -537,12 +563,13 @@ class Scheduler:
         embedding: tuple[float, ...] | None = None,
         stop: Stop | None = None,
         error: str | None = None,
+        was_shed: bool = False,
     ) -> EngineOutput:
         """The news of a request. With `stop` they are its last, and it ends here: the only place
         where one does."""
         is_first, state.has_output = not state.has_output, True
         if stop is not None:
-            self._retire(state, failed=error is not None)
+            self._retire(state, failed=error is not None and not was_shed)
         return EngineOutput(
             request_id=state.request.request_id,
             new_token_ids=new_token_ids,
@@ -556,6 +583,7 @@ class Scheduler:
             first_scheduled_time_s=(
                 state.first_scheduled_time_s if is_first or stop is not None else None
             ),
+            was_shed=was_shed,
         )
 
     def _retire(self, state: RequestState, *, failed: bool) -> None:

@@ -13,6 +13,8 @@ COST_PROMPT: Final = 1.0  # of a prompt token that is computed; others cost in p
 COST_CACHED: Final = 0.1
 COST_OUTPUT: Final = 2.0  # a prompt's tokens share one pass over the weights, these have one each
 
+Turn = tuple[float, float]
+
 _MEMORY: Final = 0.8  # of the expected length, against the latest request's
 _FIRST_GUESS: Final = 32.0  # output tokens, before any request has ended
 
@@ -32,8 +34,9 @@ class Account:
     expected_output: float = _FIRST_GUESS
 
     @property
-    def virtual_time(self) -> float:
-        return self.served + self.reserved
+    def turn(self) -> Turn:
+        """The lower one's turn is earlier: had less, or as much and has fewer seats."""
+        return self.served + self.reserved, self.num_running / self.weight
 
     @property
     def load(self) -> float:

@@ -43,6 +43,11 @@ class WaitingQueue(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def num_tenants(self) -> int:
+        """That share what there is; 0 where nobody counts them."""
+        ...
+
     # Beside those that run
 
     def begin_step(self, running: list[RequestState]) -> None:
@@ -91,6 +96,8 @@ class WaitingQueue(Protocol):
 class StandingOrder:
     """For queues whose order does not depend on what was computed: running requests stand in it,
     and whoever is before another may take his seat."""
+
+    num_tenants = 0
 
     def outranks(self, waiting: RequestState, running: RequestState) -> bool:
         return False

@@ -44,6 +44,7 @@ class SchedulerDriver:
         has_draft_model: bool = False,
         prefetcher: Prefetcher | None = None,
         choice: FetchChoice | None = None,
+        most_live: int | None = None,
     ) -> None:
         self.config = config
         self.executor = executor
@@ -74,6 +75,7 @@ class SchedulerDriver:
             speculation=self._speculation(new_drafter, has_draft_model),
             tiers=self.kv_tiers,
             max_in_flight=executor.max_steps_in_flight,
+            most_live=most_live,
             clock=self.clock,
         )
         self._in_flight: deque[SchedulerOutput] = deque()

@@ -35,6 +35,8 @@ class Tenant:
     weight: float = 1.0
     priority: int = 0
     pause_s: float = 0.0
+    ttft_slo_s: float = 0.0
+    tpot_slo_s: float = 0.0
     tokens: int = 0  # served so far, prompt and output
     cost: float = 0.0  # the same, as shares count them
     ttfts_s: list[float] = field(default_factory=list)
@@ -109,6 +111,8 @@ class SharedLoad:
             tenant=tenant.name,
             weight=tenant.weight,
             priority=tenant.priority,
+            ttft_slo_s=tenant.ttft_slo_s,
+            tpot_slo_s=tenant.tpot_slo_s,
         )
         self.running[request_id] = _Running(tenant, at_s)
         self.scheduler.add(request)

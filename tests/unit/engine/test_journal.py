@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,3 +114,14 @@ def test_places_hold_where_a_request_was_aborted_before_the_first_life() -> None
         ("a", 0), ("a", 0), ("c", 2), ("c", 2),
     ]  # fmt: skip
     assert journal.has_ended
+
+
+def test_a_request_that_goes_on_is_still_its_tenants() -> None:
+    mine = request("r", 4)
+    mine = msgspec.structs.replace(mine, tenant="t", weight=2.0, priority=-10, ttft_slo_s=0.5)
+    journal = Journal((mine,))
+    for output in life(journal.remaining(), 0, 1.0)[:2]:
+        journal.record(output)
+    [again] = journal.remaining()
+    assert (again.tenant, again.weight, again.priority, again.ttft_slo_s) == ("t", 2.0, -10, 0.5)
+    assert again.output_token_ids == (0, 1)

@@ -16,7 +16,7 @@ from novacron.engine import process_client
 from novacron.engine.client import EngineState
 from novacron.engine.engine_process import EngineProcess
 from novacron.engine.heart_monitor import VitalSigns
-from novacron.engine.process_client import ProcessClient
+from novacron.engine.process_client import ProcessClient, most_live
 from novacron.engine.pulse import Reading
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.errors import (
@@ -127,7 +127,9 @@ class Setting:
         self.refusal_to_start: OSError | None = None
         config = self.config = EngineConfig(
             model=ModelConfig(tokenizer=str(tokenizer_folder)),
-            scheduler=SchedulerConfig(max_num_seqs=1, max_queued_requests=1),
+            scheduler=SchedulerConfig(
+                max_num_seqs=1, max_queued_requests=1, scheduling_policy="fcfs"
+            ),
         )
         self.client = ProcessClient(
             config,
@@ -520,3 +522,18 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_passed_over(ready: Se
     ready.engine.say(wire.Answer(question.number, PinList((), 0, 0, 0)))
     ready.engine.say(wire.Outputs((), EngineStats(num_steps=3)))
     await until(lambda: ready.client.stats.num_steps == 3, PATIENCE_S)
+
+
+async def test_a_request_that_the_engine_sheds_was_refused(ready: Setting) -> None:
+    task = await ready.start_request("shed")
+    final = EngineOutput("shed", finish_reason=FinishReason.ERROR, error="full", was_shed=True)
+    ready.engine.say(wire.Outputs((final,), EngineStats()))
+    failure = await failure_of(task)
+    assert isinstance(failure, Overloaded)
+    assert (str(failure), failure.retry_after_s) == ("full", 1.0)
+
+
+def test_where_the_engine_chooses_who_goes_more_may_get_there() -> None:
+    limits = {"max_num_seqs": 4, "max_queued_requests": 10}
+    assert most_live(SchedulerConfig(**limits, scheduling_policy="fcfs")) == 14
+    assert most_live(SchedulerConfig(**limits)) == 24

@@ -18,6 +18,7 @@ from novacron.gateway.cache_scope import (
     session_tag,
 )
 from novacron.gateway.identity.configured_keys import ConfiguredKeys
+from novacron.records.request import Request as EngineRequest
 from novacron.testing.fake_engine_client import FakeEngineClient
 
 KEYS = ("sk-first", "sk-second", "sk-third")
@@ -136,3 +137,30 @@ async def test_requests_carry_the_scope_and_session_of_their_key(
         headers={"x-api-key": "sk-first"},
     )
     assert (both.status_code, both.json()["error"]["param"]) == (400, "cache_scope")
+
+
+async def test_requests_carry_tenant_weight_priority_and_objectives(
+    client: FakeEngineClient, make_http
+) -> None:
+    config = ServerConfig(api_key=KEYS, api_key_shares=("1", "2:high", "1:low"))
+    http: httpx2.AsyncClient = make_http(build_app(client, config, model_names=("fake",)))
+
+    async def send(key: str, path: str, **fields: object) -> EngineRequest:
+        body = {**CHAT, "prompt": "hi", "input": "hi", **fields}
+        answer = await http.post(path, json=body, headers={"x-api-key": key})
+        assert answer.status_code == 200, answer.text
+        return client.submitted[-1]
+
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+        one = await send("sk-second", path, priority=-20)
+        assert (one.weight, one.priority) == (2.0, -10)
+        assert one.tenant == (await caller_with("sk-second", KEYS)).tenant
+        assert (await send("sk-third", path)).priority == 10
+        assert (await send("sk-first", path, priority=-20)).priority == -20
+    path = "/api/v1/llm/chat/completions"
+    one = await send("sk-first", path, priority="low", slo_class="interactive", tpot_slo=0.01)
+    assert (one.priority, one.ttft_slo_s, one.tpot_slo_s) == (10, 0.5, 0.01)
+    refused = await http.post(
+        path, json={**CHAT, "slo_class": "soon"}, headers={"x-api-key": "sk-first"}
+    )
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "slo_class")

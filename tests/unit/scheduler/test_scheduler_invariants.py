@@ -73,7 +73,7 @@ class AnyLoad(RuleBasedStateMachine):
         num_blocks=st.integers(4, 24),
         max_num_seqs=st.integers(1, 5),
         extra_budget=st.integers(0, 20),
-        policy=st.sampled_from(["fair", "fair", "fcfs", "priority"]),
+        policy=st.sampled_from(["fair", "fair", "fcfs", "priority", "deadline"]),
         chunked=st.booleans(),
         caching=st.booleans(),
         tokens_per_step=st.integers(1, 3),
@@ -174,6 +174,7 @@ class AnyLoad(RuleBasedStateMachine):
                 cache_salt=salt,
                 tenant=tenant,
                 weight=1.0 + len(tenant),
+                ttft_slo_s=float(priority),
                 pooling=pooling,
                 output_token_ids=() if pooling else tuple(continued[: MAX_MODEL_LEN - len(prompt)]),
             )
@@ -216,6 +217,8 @@ class AnyLoad(RuleBasedStateMachine):
                 order = [(s.request.priority, s.arrival_index) for s in running]
             case "fcfs":
                 order = [(0, s.arrival_index) for s in running]
+            case "deadline":
+                order = []
             case "fair":
                 order = [(s.level, 0) for s in running]
         assert order == sorted(order)

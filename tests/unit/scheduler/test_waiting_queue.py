@@ -3,27 +3,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.scheduler.states import state
 
-from novacron.kv_cache.kv_cache_manager import BlockTable
-from novacron.records.block import BlockHash
-from novacron.records.request import Request, SamplingParams
 from novacron.scheduler.request_state import RequestState
 from novacron.scheduler.standing_queues import FCFSQueue, PriorityQueue
-from novacron.scheduler.stopping import StopConditions
 from novacron.scheduler.waiting_queue import WaitingQueue
-
-CONDITIONS = StopConditions(frozenset(), frozenset(), min_tokens=0, max_output_tokens=1)
-
-
-def state(arrival_index: int, priority: int = 0) -> RequestState:
-    request = Request(
-        request_id=f"r{arrival_index}",
-        prompt_token_ids=(1,),
-        sampling=SamplingParams(),
-        arrival_time_s=0.0,
-        priority=priority,
-    )
-    return RequestState(request, arrival_index, [1], BlockTable(BlockHash(b"")), CONDITIONS)
 
 
 def pop(queue: WaitingQueue) -> RequestState:
