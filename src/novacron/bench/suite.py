@@ -20,6 +20,7 @@ from novacron.bench import (
     chaos,
     kv_codecs,
     latency,
+    ledger,
     resources,
     result,
     routing,
@@ -32,6 +33,7 @@ from novacron.bench import (
 from novacron.bench.cache_choice import CacheChoiceScenario
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
+from novacron.bench.ledger import LedgerScenario
 from novacron.bench.report import Grid, goals_grid, markdown
 from novacron.bench.result import BenchResult
 from novacron.bench.routing import RoutingScenario
@@ -142,6 +144,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Kill and stop engines under 32 streams of all kinds: lost, differing, pauses.",
         ChaosScenario,
         chaos.run,
+    ),
+    "ledger": Benchmark(
+        "Quotas under thousands of calls and killed servers: is the ledger the limit? No server.",
+        LedgerScenario,
+        ledger.run,
     ),
     "watch": Benchmark(
         "The watch over quality: false alarms, errors that it notices, what it costs.",
