@@ -25,7 +25,7 @@ from novacron.errors import DatabaseUnavailable, NovaCronError
 logger = logging.getLogger(__name__)
 
 _MOST_AT_ONCE: Final = 512
-_PATIENCE_S: Final = 5.0  # of a call that waits for its reservation
+_PATIENCE_S: Final = 5.0
 _SETTLE_WITHIN_S: Final = 0.05  # ends of calls wait so long for company
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
@@ -46,10 +46,19 @@ class Book(Protocol):
 class Ledger:
     """Belongs to one event loop."""
 
-    def __init__(self, book: Book, *, tend_every_s: float = _TEND_EVERY_S) -> None:
+    def __init__(
+        self,
+        book: Book,
+        *,
+        patience_s: float = _PATIENCE_S,
+        tend_every_s: float = _TEND_EVERY_S,
+    ) -> None:
+        """A call waits for its reservation for `patience_s`, and is refused then."""
         self._book = book
+        self._patience_s = patience_s
         self._tend_every_s = tend_every_s
-        self._items: deque[Item] = deque()
+        self._beginnings: deque[tuple[Reserve, Answer]] = deque()
+        self._ends: deque[Settle] = deque()
         self._changed = threading.Condition()
         self._is_closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,9 +77,11 @@ class Ledger:
         assert self._loop is not None, "start() comes first"
         reserve = Reserve(uuid4().hex, account, wish)
         answer: Answer = self._loop.create_future()
-        self._put(reserve, answer)
+        with self._changed:
+            self._beginnings.append((reserve, answer))
+            self._changed.notify()
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 return await answer
         except TimeoutError:
             self.settle(reserve.id, account, None)
@@ -81,7 +92,9 @@ class Ledger:
 
     def settle(self, id: str, account: Account, usage: Usage | None) -> None:
         """A call has ended; None: it never ran. Returns at once; it is posted as soon as may be."""
-        self._put(Settle(id, account, usage), None)
+        with self._changed:
+            self._ends.append(Settle(id, account, usage))
+            self._changed.notify()
 
     async def close(self, timeout_s: float) -> bool:
         """Post what waits, if the database lets us. False if some is left: it will expire."""
@@ -91,14 +104,9 @@ class Ledger:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, timeout_s)
             if self._thread.is_alive():
-                logger.error("%d ends of calls could not be posted; they expire", len(self._items))
+                logger.error("%d ends of calls could not be posted; they expire", len(self._ends))
                 return False
         return True
-
-    def _put(self, posting: Posting, answer: Answer | None) -> None:
-        with self._changed:
-            self._items.append((posting, answer))
-            self._changed.notify()
 
     def _work(self) -> None:
         """The thread."""
@@ -111,6 +119,7 @@ class Ledger:
             try:
                 if batch:
                     self._tell(batch, self._book.post([posting for posting, _ in batch]))
+                    batch = []  # whatever fails from here on, these are posted
                 if time.monotonic() >= next_tend_s:
                     next_tend_s = time.monotonic() + self._tend_every_s
                     self._book.tend()
@@ -122,34 +131,27 @@ class Ledger:
                 self._refuse_for(pause_s)
 
     def _next_batch(self, until_s: float) -> list[Item]:
-        """What waits, in its order. The end of a call stays for the next batch if its beginning is
-        in this one. Nothing, when it is time to tend or to close."""
+        """What waits: ends of calls first, for they make room; nothing, when it is time to tend or
+        to close. Whoever is cancelled while he waits was never here."""
         with self._changed:
             self._changed.wait_for(self._is_worth_while, max(0.0, until_s - time.monotonic()))
-            if self._items and not self._is_urgent():
+            if self._ends and not self._is_urgent():
                 self._changed.wait_for(self._is_urgent, _SETTLE_WITHIN_S)
             batch: list[Item] = []
-            begun = set()
-            while self._items and len(batch) < _MOST_AT_ONCE:
-                posting, answer = self._items[0]
-                if isinstance(posting, Settle) and posting.id in begun:
-                    break
-                self._items.popleft()
-                if answer is not None and answer.cancelled():
-                    continue
-                if isinstance(posting, Reserve):
-                    begun.add(posting.id)
-                batch.append((posting, answer))
+            while self._ends and len(batch) < _MOST_AT_ONCE:
+                batch.append((self._ends.popleft(), None))
+            while self._beginnings and len(batch) < _MOST_AT_ONCE:
+                reserve, answer = self._beginnings.popleft()
+                if not answer.cancelled():
+                    batch.append((reserve, answer))
             return batch
 
     def _is_worth_while(self) -> bool:
-        return bool(self._items) or self._is_closing
+        return bool(self._ends or self._beginnings) or self._is_closing
 
     def _is_urgent(self) -> bool:
         """Somebody waits, or there is enough for a batch."""
-        if self._is_closing or len(self._items) >= _MOST_AT_ONCE:
-            return True
-        return any(answer is not None for _, answer in self._items)
+        return bool(self._beginnings) or self._is_closing or len(self._ends) >= _MOST_AT_ONCE
 
     def _tell(self, batch: list[Item], outcomes: list[Outcome]) -> None:
         told = [
@@ -166,15 +168,13 @@ class Ledger:
             "The database of accounts cannot be used now, and nothing is let through uncounted. "
             "Try again soon."
         )
-        again: list[Item] = []
-        for posting, answer in batch:
-            if answer is None:
-                again.append((posting, None))
-            else:
-                again.append((Settle(posting.id, posting.account, None), None))
-        self._tell(batch, [error if answer is not None else None for _, answer in batch])
+        again = [
+            posting if isinstance(posting, Settle) else Settle(posting.id, posting.account, None)
+            for posting, _ in batch
+        ]
+        self._tell(batch, [error] * len(batch))
         with self._changed:
-            self._items.extendleft(reversed(again))
+            self._ends.extendleft(reversed(again))
 
     def _refuse_for(self, pause_s: float) -> None:
         """Reservations that come meanwhile never reach the database."""
@@ -184,9 +184,8 @@ class Ledger:
                 self._changed.wait(left_s)
                 if self._is_closing:
                     return
-                refused = [item for item in self._items if item[1] is not None]
-                kept = [item for item in self._items if item[1] is None]
-                self._items = deque(kept)
+                refused: list[Item] = list(self._beginnings)
+                self._beginnings.clear()
             error = DatabaseUnavailable("The database of accounts cannot be used now.")
             self._tell(refused, [error] * len(refused))
 

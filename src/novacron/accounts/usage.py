@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import msgspec
 
@@ -16,6 +16,18 @@ Group = Literal["hour", "day", "tenant", "user", "key", "model", "variant"]
 GROUPS: Final[tuple[Group, ...]] = ("hour", "day", "tenant", "user", "key", "model", "variant")
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86_400
+
+
+def groups_of(text: str) -> tuple[Group, ...]:
+    """`tenant,day`. Raises ValueError for what is none, or is there twice."""
+    names = tuple(filter(None, text.split(",")))
+    is_twice = len(set(names)) < len(names) or {"hour", "day"} <= set(names)
+    if is_twice or not set(names) <= set(GROUPS):
+        raise ValueError(
+            f"by is {text!r}: give any of {', '.join(GROUPS)} once, with commas between, and not "
+            "both hour and day."
+        )
+    return cast(tuple[Group, ...], names)
 
 
 class UsageQuestion(msgspec.Struct, frozen=True, kw_only=True):

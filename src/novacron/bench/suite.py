@@ -21,6 +21,7 @@ from novacron.bench import (
     fairness,
     kv_codecs,
     latency,
+    ledger,
     resources,
     result,
     routing,
@@ -33,6 +34,7 @@ from novacron.bench import (
 from novacron.bench.cache_choice import CacheChoiceScenario
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
+from novacron.bench.ledger import LedgerScenario
 from novacron.bench.report import Grid, goals_grid, markdown
 from novacron.bench.result import BenchResult
 from novacron.bench.routing import RoutingScenario
@@ -149,6 +151,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Tenants beside a loud one, high priority beside a flood of low: shares, first tokens.",
         FairnessScenario,
         fairness.run,
+    ),
+    "ledger": Benchmark(
+        "Quotas under thousands of calls and killed servers: is the ledger the limit? No server.",
+        LedgerScenario,
+        ledger.run,
     ),
     "watch": Benchmark(
         "The watch over quality: false alarms, errors that it notices, what it costs.",

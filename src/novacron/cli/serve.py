@@ -23,10 +23,14 @@ def serve(ctx: click.Context, /, settings: Settings) -> None:
     """
     listener = bind(settings.server.host, settings.server.port)
 
+    from novacron.cli.accounts import open_accounts
+
+    accounts = open_accounts(settings.server)
+
     from novacron.cli.engine_start import spawn_engine
 
     client, settings = spawn_engine(settings)  # it imports torch and loads, while we go on here
 
     from novacron.cli.serve_loop import run
 
-    ctx.exit(run(client, settings, listener))
+    ctx.exit(run(client, settings, listener, accounts))

@@ -13,6 +13,7 @@ import sys
 
 import uvloop
 
+from novacron.accounts.accounts import Accounts
 from novacron.cli.announcement import announce, show_loading
 from novacron.cli.engine_start import ServedClient
 from novacron.cli.http_protocol import SPARE_CONNECTIONS
@@ -29,7 +30,12 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 logger = logging.getLogger(__name__)
 
 
-def run(client: ServedClient, settings: Settings, listener: socket.socket) -> int:
+def run(
+    client: ServedClient,
+    settings: Settings,
+    listener: socket.socket,
+    accounts: Accounts | None,
+) -> int:
     """Serve until told to end. The exit code."""
     configure_logging(settings.server.log_level, settings.server.log_format)
     if settings.server.log_level != "debug":
@@ -42,7 +48,7 @@ def run(client: ServedClient, settings: Settings, listener: socket.socket) -> in
     ):
         logger.warning("%s", warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(client, settings, listener))
+        return runner.run(_serve(client, settings, listener, accounts))
 
 
 def _open_to_everyone(settings: Settings) -> list[str]:
@@ -66,9 +72,14 @@ def _more_replicas_than_cores(settings: Settings) -> list[str]:
     ]
 
 
-async def _serve(client: ServedClient, settings: Settings, listener: socket.socket) -> int:
+async def _serve(
+    client: ServedClient,
+    settings: Settings,
+    listener: socket.socket,
+    accounts: Accounts | None,
+) -> int:
     signals = _Signals()
-    serving = Serving(client, settings, listener)
+    serving = Serving(client, settings, listener, accounts)
     try:
         await serving.start()
     except NovaCronError:

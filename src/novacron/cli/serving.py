@@ -17,6 +17,7 @@ from functools import partial
 
 import uvicorn
 
+from novacron.accounts.accounts import Accounts
 from novacron.cli.engine_start import ServedClient
 from novacron.cli.http_protocol import BoundedHttpProtocol, HttpLimits
 from novacron.cli.listener import url_of
@@ -35,14 +36,26 @@ class Serving:
     `settings` name the model, see `spawn_engine`.
     """
 
-    def __init__(self, client: ServedClient, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        client: ServedClient,
+        settings: Settings,
+        listener: socket.socket,
+        accounts: Accounts | None = None,
+    ) -> None:
         self.client = client
         self.url = url_of(listener)
         self._listener = listener
         self._dead = asyncio.Event()
         client.on_state_change(self._note_death)
         names = settings.engine.model.served_model_name
-        app = build_app(client, settings.server, model_names=names, worker_pids=self._worker_pids)
+        app = build_app(
+            client,
+            settings.server,
+            model_names=names,
+            worker_pids=self._worker_pids,
+            accounts=accounts,
+        )
         self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server))
         self._http: asyncio.Task[None] | None = None
 

@@ -1,4 +1,4 @@
-"""Where things lie: what can be made again, and what must not be lost."""
+"""Where files of ours lie."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.config.server import ServerConfig
 
 _DEFAULT_CACHE = Path("~/.cache")
-_DEFAULT_STATE = Path("~/.local/state/novacron")
+_DEFAULT_STATE = Path("~/.local/state")
 
 
 def cache_folder(model: ModelConfig) -> Path:
@@ -25,8 +25,9 @@ def kv_folder(model: ModelConfig, cache: CacheConfig) -> Path:
 
 
 def state_folder(server: ServerConfig) -> Path:
-    """What must not be lost."""
-    return Path(server.state_dir or _DEFAULT_STATE).expanduser()
+    """What cannot be made again is kept below this."""
+    base = Path(server.state_dir) if server.state_dir else _DEFAULT_STATE
+    return base.expanduser() / "novacron"
 
 
 def database_url(server: ServerConfig) -> str:

@@ -37,7 +37,9 @@ class ServerConfig:
         "beside addresses and localhost; empty: any, except on loopback without a key",
     )
     state_dir: str = setting(
-        "", "folder for what must not be lost: accounts; empty: ~/.local/state/novacron"
+        "",
+        "folder for what cannot be made again, below novacron/ in it: accounts; empty: "
+        "~/.local/state",
     )
     database: str = setting(
         "",

@@ -27,6 +27,7 @@ from novacron.gateway.identity.principal import Authenticator
 from novacron.gateway.identity.route_permissions import guard
 from novacron.gateway.metering import Metering, RateLimitHeaders
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
+from novacron.gateway.native.admin_routes import admin_routes
 from novacron.gateway.native.cache_report import CacheHistory
 from novacron.gateway.native.cache_routes import cache_routes
 from novacron.gateway.native.cluster_routes import cluster_routes
@@ -108,6 +109,8 @@ def build_app(
         console_routes(),
     ):
         app.router.routes += router.routes  # themselves, so that the table below gets at them
+    if accounts is not None:
+        app.router.routes += admin_routes(accounts.administration, schemas).routes
     if authenticator is not None:
         guard(app.routes)
     schemas.install(app)

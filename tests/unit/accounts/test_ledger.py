@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from novacron.accounts import ledger as ledger_module
 from novacron.accounts.ledger import Ledger
 from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, Usage
 from novacron.accounts.quota import Account
@@ -25,6 +24,7 @@ class FakeBook:
 
     def __init__(self) -> None:
         self.posted: list[Posting] = []
+        self.num_asked = 0
         self.num_batches = 0
         self.fails = False
         self.fails_after_posting = False
@@ -32,8 +32,11 @@ class FakeBook:
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.num_tended = 0
+        self.fails_to_tend_after_posting = False
+        self.has_failed_to_tend = False
 
     def post(self, postings: Sequence[Posting]) -> list[Outcome]:
+        self.num_asked += 1
         self.may_go_on.wait()
         self.num_batches += 1
         if self.fails:
@@ -49,6 +52,10 @@ class FakeBook:
 
     def tend(self) -> int:
         self.num_tended += 1
+        if self.fails_to_tend_after_posting and self.posted:
+            self.fails_to_tend_after_posting = False
+            self.has_failed_to_tend = True
+            raise DatabaseUnavailable("gone")
         return 0
 
     def open_ids(self) -> set[str]:
@@ -126,26 +133,26 @@ async def test_a_reservation_of_unknown_fate_is_refused_and_ended(
 async def test_who_leaves_while_he_waits_holds_nothing(book: FakeBook, ledger: Ledger) -> None:
     book.may_go_on.clear()
     first = asyncio.create_task(ledger.reserve(ACME, WISH))
-    await until(lambda: not ledger._items)  # the thread has it
+    await until(lambda: book.num_asked)  # the thread has it
     second = asyncio.create_task(ledger.reserve(ACME, WISH))
     await asyncio.sleep(0)
     for task in (first, second):
         task.cancel()
     await asyncio.gather(first, second, return_exceptions=True)
     book.may_go_on.set()
-    await until(lambda: bool(book.posted) and not ledger._items)
-    await until(lambda: not book.open_ids())
+    await until(lambda: bool(book.posted) and not book.open_ids())
+    assert sum(isinstance(one, Reserve) for one in book.posted) == 1
 
 
-async def test_a_database_that_hangs_is_not_waited_for(
-    book: FakeBook, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ledger_module, "_PATIENCE_S", 0.01)
+async def test_a_database_that_hangs_is_not_waited_for(book: FakeBook) -> None:
+    ledger = Ledger(book, patience_s=0.01)
+    ledger.start()
     book.may_go_on.clear()
     with pytest.raises(DatabaseUnavailable, match="in time"):
         await ledger.reserve(ACME, WISH)
     book.may_go_on.set()
-    await until(lambda: len(book.posted) == 2 and not book.open_ids())
+    assert await ledger.close(10.0)
+    assert not book.open_ids()
 
 
 async def test_a_bug_lets_nothing_in_either(book: FakeBook, ledger: Ledger) -> None:
@@ -158,6 +165,17 @@ async def test_a_bug_lets_nothing_in_either(book: FakeBook, ledger: Ledger) -> N
     with pytest.raises(DatabaseUnavailable):
         await ledger.reserve(ACME, WISH)
     book.post = post  # type: ignore[method-assign]
+
+
+async def test_a_failure_to_tend_takes_nothing_back(book: FakeBook) -> None:
+    """What was posted just before stays as it is."""
+    ledger = Ledger(book, tend_every_s=0.0)
+    ledger.start()
+    book.fails_to_tend_after_posting = True
+    entry = await ledger.reserve(ACME, WISH)
+    await until(lambda: book.has_failed_to_tend)
+    assert await ledger.close(10.0)
+    assert book.open_ids() == {entry.id}
 
 
 async def test_closing_posts_what_waits(book: FakeBook) -> None:

@@ -1,0 +1,20 @@
+"""Accounts of a server that has a database. Nothing of a database is imported for others."""
+
+from __future__ import annotations
+
+from novacron.accounts.accounts import Accounts
+from novacron.accounts.ledger import Ledger
+from novacron.config.folders import database_url, has_database
+from novacron.config.server import ServerConfig
+
+
+def open_accounts(server: ServerConfig) -> Accounts | None:
+    """None, where no database was named and none is there. Raises ConfigError and
+    DatabaseUnavailable."""
+    if not has_database(server):
+        return None
+
+    from novacron.accounts.database.store import Store
+
+    store = Store(database_url(server))
+    return Accounts(ledger=Ledger(store.book()), administration=store)

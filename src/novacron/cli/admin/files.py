@@ -1,0 +1,30 @@
+"""novacron admin backup and restore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from novacron.accounts.database.store import Store
+from novacron.cli.admin.place import on_accounts
+
+_file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+
+
+@click.command()
+@_file
+@on_accounts
+def backup(store: Store, file: Path) -> None:
+    """Write all accounts, quotas, usage and the ledger to FILE, while servers go on."""
+    num_rows = store.backup(file)
+    click.echo(f"Wrote {num_rows} rows to {file}. It holds hashes of keys: keep it safe.")
+
+
+@click.command()
+@_file
+@on_accounts
+def restore(store: Store, file: Path) -> None:
+    """Fill an empty database, of either kind, from FILE: with all of it or nothing."""
+    num_rows = store.restore(file)
+    click.echo(f"Restored {num_rows} rows from {file}.")

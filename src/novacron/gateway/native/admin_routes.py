@@ -1,0 +1,24 @@
+"""The endpoints that administer accounts. Only servers with a database have them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from novacron.accounts.administration import Administration
+from novacron.gateway.json_body import StrictJsonRoute
+from novacron.gateway.native.admin_keys import add_key_routes
+from novacron.gateway.native.admin_limits import add_limit_routes
+from novacron.gateway.native.admin_people import add_people_routes
+from novacron.gateway.native.admin_usage import add_usage_routes
+from novacron.gateway.openapi import AnswerSchemas
+
+
+def admin_routes(accounts: Administration, schemas: AnswerSchemas) -> APIRouter:
+    router = APIRouter(
+        prefix="/api/v1/llm/admin", tags=["Administration"], route_class=StrictJsonRoute
+    )
+    add_people_routes(router, accounts, schemas)
+    add_key_routes(router, accounts, schemas)
+    add_limit_routes(router, accounts, schemas)
+    add_usage_routes(router, accounts, schemas)
+    return router
