@@ -38,6 +38,7 @@ _COMMANDS: Mapping[str, Entry] = {
         "novacron.cli.cluster.group:cluster",
         "See the replicas of a server, drain and restart them.",
     ),
+    "guard": Entry("novacron.cli.guard:guard", "Try guardians on a text."),
     "doctor": Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
     "validate": Entry("novacron.cli.validate:validate", "Check that a running server works."),
     "version": Entry("novacron.cli.version:version", "Show the versions of what is installed."),

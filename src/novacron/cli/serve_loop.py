@@ -68,7 +68,11 @@ def _more_replicas_than_cores(settings: Settings) -> list[str]:
 
 async def _serve(client: ServedClient, settings: Settings, listener: socket.socket) -> int:
     signals = _Signals()
-    serving = Serving(client, settings, listener)
+    try:
+        serving = Serving(client, settings, listener)
+    except NovaCronError:  # its guardians or specialists cannot be
+        await client.close()
+        raise
     try:
         await serving.start()
     except NovaCronError:

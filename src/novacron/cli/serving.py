@@ -18,6 +18,7 @@ from functools import partial
 import uvicorn
 
 from novacron.cli.engine_start import ServedClient
+from novacron.cli.guardian_clients import guarding_maker
 from novacron.cli.http_protocol import BoundedHttpProtocol, HttpLimits
 from novacron.cli.listener import url_of
 from novacron.config.load import Settings
@@ -42,7 +43,13 @@ class Serving:
         self._dead = asyncio.Event()
         client.on_state_change(self._note_death)
         names = settings.engine.model.served_model_name
-        app = build_app(client, settings.server, model_names=names, worker_pids=self._worker_pids)
+        app = build_app(
+            client,
+            settings.server,
+            model_names=names,
+            worker_pids=self._worker_pids,
+            make_guarding=guarding_maker(settings.guard),
+        )
         self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server))
         self._http: asyncio.Task[None] | None = None
 
