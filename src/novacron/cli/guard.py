@@ -14,7 +14,8 @@ import click
 
 from novacron.cli.guardian_clients import poster
 from novacron.cli.options import load_settings, settings_command
-from novacron.config.guardians import STAGES, GuardConfig, GuardianConfig
+from novacron.config.guard import GuardConfig
+from novacron.config.guardians import STAGES, GuardianConfig
 from novacron.errors import NotReady
 from novacron.guardians.build import Voices, build_guardian
 from novacron.guardians.judge import Question

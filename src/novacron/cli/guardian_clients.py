@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from novacron.config.guardians import GuardConfig
+from novacron.config.guard import GuardConfig
 from novacron.errors import RequestFailed
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from novacron.config.engine import (
     SpeculativeConfig,
     WatchConfig,
 )
-from novacron.config.guardians import GuardConfig
+from novacron.config.guard import GuardConfig
 from novacron.config.server import ServerConfig
 
 Component = (

@@ -21,7 +21,7 @@ from novacron.config.engine import (
     WatchConfig,
 )
 from novacron.config.file_layer import file_layer
-from novacron.config.guardians import GuardConfig
+from novacron.config.guard import GuardConfig
 from novacron.config.keys import COMPONENTS, KEYS
 from novacron.config.layer import Layer, Origin, WithoutEffect, did_you_mean
 from novacron.config.server import ServerConfig

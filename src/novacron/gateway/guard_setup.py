@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from novacron.config.guardians import GuardConfig
+from novacron.config.guard import GuardConfig
 from novacron.engine.client import EngineClient
 from novacron.gateway.call_guard import Watch
 from novacron.gateway.guarding import Guarding

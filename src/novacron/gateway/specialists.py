@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from novacron.config.guardians import SpecialistConfig
+from novacron.config.specialists import SpecialistConfig
 from novacron.errors import ConfigError, InvalidRequest
 from novacron.gateway.openai.schema import (
     Body,

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from novacron.config.explain import explain, render_json, render_table
-from novacron.config.guardians import KINDS, GuardConfig
+from novacron.config.guard import GuardConfig
+from novacron.config.guardians import KINDS
 from novacron.config.load import load
 from novacron.errors import ConfigError
 

@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 from websockets.asyncio.client import connect
 
-from novacron.config.guardians import GuardConfig
+from novacron.config.guard import GuardConfig
 from novacron.config.server import ServerConfig
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import ConfigError, RequestFailed
@@ -269,7 +269,8 @@ async def test_a_judge_in_the_stream_lets_judged_pieces_out(house: MakeHouse) ->
 
 LAWYER = {
     "name": "lawyer", "system": "You know the law.",
-    "sampling": {"max_tokens": 3, "temperature": 0}, "guardians": ["strict"], "fallback": ["helper"],
+    "sampling": {"max_tokens": 3, "temperature": 0}, "guardians": ["strict"],
+    "fallback": ["helper"],
 }  # fmt: skip
 HELPER = {"name": "helper", "system": "You help.", "guardians": []}
 
