@@ -18,6 +18,7 @@ from novacron.bench import (
     cache_choice,
     cache_policy,
     chaos,
+    guards,
     kv_codecs,
     latency,
     resources,
@@ -39,6 +40,7 @@ from novacron.bench.scenario import (
     AccuracyScenario,
     CacheScenario,
     ChaosScenario,
+    GuardsScenario,
     KVCodecsScenario,
     LatencyScenario,
     ResourcesScenario,
@@ -142,6 +144,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Kill and stop engines under 32 streams of all kinds: lost, differing, pauses.",
         ChaosScenario,
         chaos.run,
+    ),
+    "guards": Benchmark(
+        "What guardians add to a chat, what observers add, and leaks over random chunkings.",
+        GuardsScenario,
+        guards.run,
     ),
     "watch": Benchmark(
         "The watch over quality: false alarms, errors that it notices, what it costs.",

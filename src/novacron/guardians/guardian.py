@@ -80,6 +80,8 @@ class SpanGuardian(LocalGuardian):
         super().__init__(duty)
         self.entities = tuple(entities)
         self._version = version
+        for entity in self.entities:  # compiled now, not under the first request
+            entity.prepare(for_streams=duty.stages & {Stage.STREAM, Stage.OUTPUT} != set())
 
     @property
     def version(self) -> str:

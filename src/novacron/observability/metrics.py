@@ -80,7 +80,8 @@ _TABLE = (
     _counter("novacron_guardian_dropped", "Texts that an observer had no time for.", "guardian"),
     _gauge(
         "novacron_guardian_score",
-        "Mean score over all calls, 0 to 1, as estimated from those that were looked at.",
+        "Mean score over all calls, as estimated from those that were looked at: from 0 to 1, or "
+        "somewhat above while these are few.",
         "guardian",
     ),
     _gauge(
