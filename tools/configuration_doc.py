@@ -57,7 +57,14 @@ kv_tiers:
   - {kind: object, url: "s3://bucket/prefix"}
 ```
 
-An entry for RAM or disk may say `compression` and `max_error`, too (`kv_ram_compression`,
+`guardians` and `specialists` are lists, too ([guardians](guardians.md)):
+
+```yaml
+guardians:
+  - {kind: pii, stage: [input, stream], mode: enforce, action: mask}
+```
+
+An entry of `kv_tiers` for RAM or disk may say `compression` and `max_error` (`kv_ram_compression`,
 `kv_disk_max_error` and so on).
 
 A file of flags for vLLM works as well where the meaning is the same, and so does the root
@@ -71,6 +78,7 @@ TITLES = {
     "scheduler": "Scheduler",
     "speculative": "Speculation",
     "watch": "Quality watch",
+    "guard": "Guardians and specialists",
     "server": "Server",
 }
 
@@ -108,8 +116,10 @@ def value_kind(key: Key) -> str:
         return ", ".join(f"`{choice}`" for choice in kinds)
     if key.unit:
         return "size" if key.unit == "bytes" else "duration"
-    if get_origin(key.annotation) is tuple:
+    if key.is_list:
         return "list of texts"
+    if get_origin(key.annotation) is tuple:
+        return "list of mappings"
     names = {int: "whole number", float: "number", bool: "true or false", str: "text"}
     return next(name for kind, name in names.items() if kind in kinds)
 

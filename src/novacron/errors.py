@@ -23,6 +23,8 @@
       HostNotAllowed          the server was called by an unknown name        not retryable
       Forbidden               the key does not allow this                     not retryable
         PermissionDenied
+      ContentBlocked          a guardian refuses the text                     not retryable
+      GuardianUnavailable     a guardian that must judge could not            retryable
       PinLimit                more would be pinned than may be                not retryable
       PinNotFound             nothing is pinned under this name               not retryable
       ReplicaNotFound         no replica of this server has this id           not retryable
@@ -234,6 +236,33 @@ class PermissionDenied(Forbidden):
             "Use another key, or ask whoever administers this server."
         )
         self.permission = permission
+
+
+class ContentBlocked(NovaCronError):
+    """A guardian refuses a text. `guardian` is its name, `reason` a short code of its own."""
+
+    def __init__(self, guardian: str, reason: str) -> None:
+        why = f" ({reason})" if reason else ""
+        super().__init__(
+            f"The guardian '{guardian}' of this server does not let this text pass{why}. Change "
+            "the request; sent again as it is, it would be refused again."
+        )
+        self.guardian = guardian
+        self.reason = reason
+
+
+class GuardianUnavailable(NovaCronError):
+    """A guardian whose verdict is needed did not come to one: it failed, or took too long."""
+
+    retryable = True
+    retry_after_s = 1.0
+
+    def __init__(self, guardian: str, reason: str) -> None:
+        super().__init__(
+            f"The guardian '{guardian}' could not judge this text ({reason}), and without its "
+            "verdict nothing passes. The request can be sent again."
+        )
+        self.guardian = guardian
 
 
 class PinLimit(NovaCronError):

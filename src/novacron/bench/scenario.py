@@ -180,6 +180,17 @@ class FairnessScenario(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardsScenario(Scenario):
+    repeats: int = option(40, "rounds; each asks a question of every task")
+    tasks: tuple[str, ...] = option(
+        ("small_talk", "novacron", "addition_large", "json_make", "sort"),
+        "tasks of the bundled model to ask for",
+    )
+    max_tokens: int = option(64, "longest answer")
+    chunkings: int = option(100_000, "texts that are cut into pieces at random", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartupScenario(Scenario):
     repeats: int = option(5, "starts that count; one more comes first to warm the page cache")
 

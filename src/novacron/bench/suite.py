@@ -19,6 +19,7 @@ from novacron.bench import (
     cache_policy,
     chaos,
     fairness,
+    guards,
     kv_codecs,
     latency,
     ledger,
@@ -43,6 +44,7 @@ from novacron.bench.scenario import (
     CacheScenario,
     ChaosScenario,
     FairnessScenario,
+    GuardsScenario,
     KVCodecsScenario,
     LatencyScenario,
     ResourcesScenario,
@@ -156,6 +158,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Quotas under thousands of calls and killed servers: is the ledger the limit? No server.",
         LedgerScenario,
         ledger.run,
+    ),
+    "guards": Benchmark(
+        "What guardians add to a chat, what observers add, and leaks over random chunkings.",
+        GuardsScenario,
+        guards.run,
     ),
     "watch": Benchmark(
         "The watch over quality: false alarms, errors that it notices, what it costs.",

@@ -39,6 +39,7 @@ _COMMANDS: Mapping[str, Entry] = {
         "See the replicas of a server, drain and restart them.",
     ),
     "admin": Entry("novacron.cli.admin.group:admin", "Tenants, users, keys, quotas and usage."),
+    "guard": Entry("novacron.cli.guard:guard", "Try guardians on a text."),
     "doctor": Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
     "validate": Entry("novacron.cli.validate:validate", "Check that a running server works."),
     "version": Entry("novacron.cli.version:version", "Show the versions of what is installed."),

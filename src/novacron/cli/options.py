@@ -24,6 +24,7 @@ _TITLES = {
     "scheduler": "Scheduler",
     "speculative": "Speculation",
     "watch": "Quality watch",
+    "guard": "Guardians and specialists",
     "server": "Server",
 }
 
@@ -34,7 +35,7 @@ class SettingOption(click.Option):
     def __init__(self, key: Key) -> None:
         self.key = key
         is_switch = key.annotation is bool
-        is_list = get_origin(key.annotation) is tuple
+        is_list = key.is_list
         flag = f"{key.flag}/--no-{key.flag.removeprefix('--')}" if is_switch else key.flag
         super().__init__(
             [key.name, *dict.fromkeys((flag, *key.flags))],
@@ -131,6 +132,8 @@ def _metavar(key: Key) -> str:
     kinds = [key.annotation, *get_args(key.annotation)]
     if get_origin(key.annotation) is Literal:
         return f"[{'|'.join(get_args(key.annotation))}]"
+    if get_origin(key.annotation) is tuple and not key.is_list:
+        return "YAML"
     if key.unit:
         return {"bytes": "SIZE", "s": "DURATION"}[key.unit]
     return "INTEGER" if int in kinds else "NUMBER" if float in kinds else "TEXT"

@@ -79,7 +79,11 @@ async def _serve(
     accounts: Accounts | None,
 ) -> int:
     signals = _Signals()
-    serving = Serving(client, settings, listener, accounts)
+    try:
+        serving = Serving(client, settings, listener, accounts)
+    except NovaCronError:  # its guardians or specialists cannot be
+        await client.close()
+        raise
     try:
         await serving.start()
     except NovaCronError:

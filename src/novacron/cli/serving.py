@@ -19,6 +19,7 @@ import uvicorn
 
 from novacron.accounts.accounts import Accounts
 from novacron.cli.engine_start import ServedClient
+from novacron.cli.guardian_clients import guarding_maker
 from novacron.cli.http_protocol import BoundedHttpProtocol, HttpLimits
 from novacron.cli.listener import url_of
 from novacron.config.load import Settings
@@ -55,6 +56,7 @@ class Serving:
             model_names=names,
             worker_pids=self._worker_pids,
             accounts=accounts,
+            make_guarding=guarding_maker(settings.guard),
         )
         self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server))
         self._http: asyncio.Task[None] | None = None

@@ -9,6 +9,8 @@ import math
 from types import NoneType, UnionType
 from typing import Literal, get_args, get_origin
 
+import yaml
+
 from novacron.config.keys import Key
 from novacron.config.quantities import parse_bytes, parse_duration_s
 from novacron.errors import ConfigError
@@ -36,8 +38,10 @@ def coerce(key: Key, value: object) -> object:
         return _quantity(key.unit, value)
     if get_origin(kind) is Literal:
         return _choice(get_args(kind), value)
-    if get_origin(kind) is tuple:
+    if key.is_list:
         return _texts(value)
+    if get_origin(kind) is tuple:
+        return _mappings(value)
     return {bool: _switch, int: _whole, float: _real, str: _text}[kind](value)
 
 
@@ -64,6 +68,19 @@ def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise ConfigError("expected a list of texts, or one text with commas between the parts")
     return tuple(part.strip() for part in parts if part.strip())
+
+
+def _mappings(value: object) -> tuple[dict[str, object], ...]:
+    """A list of mappings, or one; as a text it is YAML, hence also JSON."""
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError("expected a list of mappings, and this is no YAML") from None
+    parts = [value] if isinstance(value, dict) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, dict) for part in parts):
+        raise ConfigError("expected a list of mappings such as [{kind: pii}]")
+    return tuple({str(name): inner for name, inner in part.items()} for part in parts)
 
 
 def _switch(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from novacron.config.keys import KEYS, Key
@@ -36,9 +37,8 @@ def explain(settings: Settings) -> list[Row]:
 
 
 def value_of(key: Key, settings: Settings) -> object:
-    holder = settings.server if key.component == "server" else settings.engine
-    component = holder if key.component == "server" else getattr(holder, key.component)
-    value: object = getattr(component, key.name)
+    holder = settings if key.component in ("server", "guard") else settings.engine
+    value: object = getattr(getattr(holder, key.component), key.name)
     return value
 
 
@@ -48,17 +48,29 @@ def _row(key: Key, settings: Settings) -> Row:
         value = (MASK,) * len(value)
     elif key.secret and isinstance(value, str):
         value = mask_url(value) if "://" in value else MASK * bool(value)
+    elif isinstance(value, tuple) and not key.is_list:
+        value = [_without_secrets(part) for part in value]
     return Row(key.path, value, text_of(key, value), settings.origins[key.name], key.meaning)
+
+
+def _without_secrets(part: Mapping[str, object]) -> dict[str, object]:
+    """A guardian may have a token, and an address with a password."""
+    masked = dict(part)
+    if masked.get("token"):
+        masked["token"] = MASK
+    if isinstance(masked.get("url"), str):
+        masked["url"] = mask_url(str(masked["url"]))
+    return masked
 
 
 def text_of(key: Key, value: object) -> str:
     """The value as one would write it in the environment; a dash where nothing is set."""
-    if value in (None, "", ()):
+    if value in (None, "", (), []):
         return "-"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(value)
+    if isinstance(value, tuple | list):
+        return ",".join(value) if key.is_list else json.dumps(value, ensure_ascii=False)
     if key.unit == "bytes" and isinstance(value, int):
         return format_bytes(value)
     if key.unit == "s":

@@ -17,10 +17,17 @@ from novacron.config.engine import (
     SpeculativeConfig,
     WatchConfig,
 )
+from novacron.config.guard import GuardConfig
 from novacron.config.server import ServerConfig
 
 Component = (
-    ModelConfig | CacheConfig | SchedulerConfig | SpeculativeConfig | WatchConfig | ServerConfig
+    ModelConfig
+    | CacheConfig
+    | SchedulerConfig
+    | SpeculativeConfig
+    | WatchConfig
+    | GuardConfig
+    | ServerConfig
 )
 
 COMPONENTS: Mapping[str, type[Component]] = {
@@ -29,6 +36,7 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "scheduler": SchedulerConfig,
     "speculative": SpeculativeConfig,
     "watch": WatchConfig,
+    "guard": GuardConfig,
     "server": ServerConfig,
 }
 
@@ -45,6 +53,11 @@ class Key:
     flags: tuple[str, ...]
     unit: str
     secret: bool
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it holds texts, with commas between them where it is written as one."""
+        return self.annotation == tuple[str, ...]
 
     @property
     def path(self) -> str:

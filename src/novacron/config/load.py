@@ -21,6 +21,7 @@ from novacron.config.engine import (
     WatchConfig,
 )
 from novacron.config.file_layer import file_layer
+from novacron.config.guard import GuardConfig
 from novacron.config.keys import COMPONENTS, KEYS
 from novacron.config.layer import Layer, Origin, WithoutEffect, did_you_mean
 from novacron.config.server import ServerConfig
@@ -33,6 +34,7 @@ Component = TypeVar(
     SchedulerConfig,
     SpeculativeConfig,
     WatchConfig,
+    GuardConfig,
     ServerConfig,
 )
 
@@ -48,6 +50,7 @@ class Settings:
 
     engine: EngineConfig
     server: ServerConfig
+    guard: GuardConfig
     origins: Mapping[str, Origin]
     without_effect: tuple[WithoutEffect, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -87,6 +90,7 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         engine=engine,
         server=server,
         origins=origins,
+        guard=_build(GuardConfig, values, origins),
         without_effect=without_effect,
         warnings=(
             *(warning for layer in layers for warning in layer.warnings),

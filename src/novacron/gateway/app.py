@@ -21,6 +21,8 @@ from novacron.gateway.auth import Authentication
 from novacron.gateway.calls import Calls
 from novacron.gateway.console.routes import console_routes
 from novacron.gateway.error_handlers import install_error_handlers
+from novacron.gateway.guarded_calls import GuardedCalls
+from novacron.gateway.guarding import Guarding
 from novacron.gateway.host_check import HostCheck
 from novacron.gateway.identity.configured_keys import ConfiguredKeys
 from novacron.gateway.identity.principal import Authenticator
@@ -49,6 +51,7 @@ from novacron.gateway.system_routes import system_routes
 from novacron.observability.metrics import Metrics
 
 _LAST_POSTINGS_S = 5.0  # for ends of calls to get into the ledger
+GuardingMaker = Callable[[EngineClient, Metrics, ServedModel], Guarding]
 
 
 def build_app(
@@ -59,6 +62,7 @@ def build_app(
     worker_pids: Callable[[], tuple[int, ...]] = lambda: (os.getpid(),),
     authenticator: Authenticator | None = None,
     accounts: Accounts | None = None,
+    make_guarding: GuardingMaker | None = None,
 ) -> FastAPI:
     """The ASGI application. It neither starts nor closes `client`.
 
@@ -67,20 +71,26 @@ def build_app(
 
     `model_names` are those that clients may use; the first is the main one. `worker_pids` tells the
     processes that compute at the moment; by default they are this one. With `accounts`, calls are
-    held to quotas, and counted.
+    held to quotas, and counted. `make_guarding` makes the guardians and specialists, if there are
+    any.
     """
     if authenticator is None and config.api_key:
         authenticator = ConfiguredKeys(config.api_key, config.key_shares)
     metrics = Metrics(quality_score=config.quality_score)
     model = ServedModel(client, model_names, created=int(time.time()))
     metering = None if accounts is None else Metering(client, model, accounts.ledger)
+    guarding = None if make_guarding is None else make_guarding(client, metrics, model)
+    generate = None if metering is None else metering.generate
     service = Service(
         client=client,
         config=config,
         model=model,
         metrics=metrics,
-        calls=Calls(client, metrics, None if metering is None else metering.generate),
+        calls=Calls(client, metrics, generate)
+        if guarding is None
+        else GuardedCalls(client, metrics, guarding, generate),
         worker_pids=worker_pids,
+        guarding=guarding,
     )
     history = History(service)
     cache_history = CacheHistory(lambda: client.stats)

@@ -6,7 +6,7 @@ its id, and is aborted when whoever reads it stops.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +15,7 @@ from novacron.accounts.quota import Account
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError, RequestFailed
 from novacron.gateway.cache_scope import EVERYONE, Caller
+from novacron.gateway.call_guard import CallGuard
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
 from novacron.records.request import FinishReason, Request
@@ -29,7 +30,8 @@ class CallOrigin:
     `created` is Unix time, for the client; `arrival_time_s` is time.monotonic(), for us. `model` is
     the name as the client wrote it, with the variant where several are loaded. `warnings` are
     wishes that the variant does not meet, in sentences. `account` pays, where calls are counted;
-    `rate_limits` is filled with where it stands then.
+    `rate_limits` is filled with where it stands then. `guard` and `fallbacks` are those of a server
+    with guardians or specialists, once they have seen the body.
     """
 
     call_id: str  # what the client sees as the id of its answer
@@ -42,6 +44,8 @@ class CallOrigin:
     caller: Caller = EVERYONE
     account: Account = NOBODY_S
     rate_limits: dict[str, str] = field(default_factory=dict)
+    guard: CallGuard | None = None
+    fallbacks: tuple[Fallback, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,6 +116,17 @@ class Calls:
             for request in call.requests:
                 await self._client.abort(request.request_id)
         return len(calls)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fallback:
+    """One further way to answer a call. `make_call` asks guardians and makes tokens only when it is
+    needed. `on_error` and `on_block`: of what went wrong before."""
+
+    specialist: str
+    make_call: Callable[[], Awaitable[Call]]
+    on_error: bool
+    on_block: bool
 
 
 @dataclass

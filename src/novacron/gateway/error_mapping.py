@@ -48,6 +48,8 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.HostNotAllowed: HttpError(403, _INVALID, "host_not_allowed"),
     errors.Forbidden: HttpError(403, _INVALID, "forbidden"),
     errors.PermissionDenied: HttpError(403, _INVALID, "permission_denied"),
+    errors.ContentBlocked: HttpError(400, _INVALID, "content_policy"),
+    errors.GuardianUnavailable: HttpError(503, "service_unavailable_error", "guardian_unavailable"),
     errors.PinLimit: HttpError(409, _INVALID, "pin_limit"),
     errors.PinNotFound: HttpError(404, _INVALID, "pin_not_found"),
     errors.ReplicaNotFound: HttpError(404, _INVALID, "replica_not_found"),

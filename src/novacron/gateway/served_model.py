@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from novacron.engine.client import EngineClient, EngineState, VariantStatus
 from novacron.errors import ModelNotFound, NotReady
 from novacron.records.output import ModelSpec
@@ -24,6 +26,11 @@ class ServedModel:
         self._client = client
         self.names = names
         self.created = created
+        self._aliases: dict[str, str] = {}
+
+    def add_aliases(self, aliases: Mapping[str, str]) -> None:
+        """Further names, each for one of the names here, another of these, or NAME@VARIANT."""
+        self._aliases |= aliases
 
     @property
     def name(self) -> str:
@@ -47,19 +54,30 @@ class ServedModel:
         """The names, and of several variants each by a name of its own: "model@int8"."""
         variants = self._client.variants
         if len(variants) == 1:
-            return self.names
-        return *self.names, *(f"{self.name}@{variant.name}" for variant in variants)
+            return *self.names, *self._aliases
+        by_variant = (f"{self.name}@{variant.name}" for variant in variants)
+        return *self.names, *by_variant, *self._aliases
 
     def resolve(self, name: str | None) -> tuple[str, str]:
         """The model's name to answer under, the main one if none was given, and the variant that
         the name asks for; empty: none. Raises ModelNotFound."""
         if not name or name in self.names:
             return name or self.name, ""
+        if name in self._aliases:
+            return name, self._variant_behind(name)
         base, _, variant = name.rpartition("@")
         variants = self._client.variants
         if base in self.names and len(variants) > 1 and variant in [one.name for one in variants]:
             return base, variant
         raise ModelNotFound(name, self.listed)
+
+    def _variant_behind(self, alias: str) -> str:
+        """Aliases may stand for each other; a circle ends at the main name."""
+        name, seen = alias, set()
+        while name in self._aliases and name not in seen:
+            seen.add(name)
+            name = self._aliases[name]
+        return "" if name in self._aliases else self.resolve(name)[1]
 
     def variant(self, name: str) -> VariantStatus:
         """The variant of this name; empty: that of requests which ask for none."""

@@ -14,10 +14,12 @@ from starlette.responses import Response
 
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient, EngineState
+from novacron.engine.tokenization import Tokenizer
 from novacron.errors import InvalidRequest, NovaCronError
 from novacron.gateway.cache_scope import Caller, caller_of
 from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.gateway.error_mapping import error_body
+from novacron.gateway.guarding import AnyBody, Guarding
 from novacron.gateway.identity.principal import principal_of
 from novacron.gateway.metering import account_of, rate_limits_of
 from novacron.gateway.middleware import request_id_of
@@ -41,11 +43,15 @@ T = TypeVar("T")
 _INLINE_BYTES = 16 * 1024  # parsed on the event loop; more would make other streams wait
 
 
-class Reply(Protocol):
-    """A call, and its outputs in the words of one API, chunk by chunk."""
+class HasCall(Protocol):
+    """A parsed body."""
 
     @property
     def call(self) -> Call: ...
+
+
+class Reply(HasCall, Protocol):
+    """A call, and its outputs in the words of one API, chunk by chunk."""
 
     def frames(self, output: RequestOutput) -> bytes: ...
 
@@ -62,6 +68,7 @@ class Service:
     metrics: Metrics
     calls: Calls
     worker_pids: Callable[[], tuple[int, ...]]
+    guarding: Guarding | None = None
 
     def engine_snapshot(self) -> EngineSnapshot:
         client = self.client
@@ -130,6 +137,26 @@ class Service:
             account=account_of(connection.scope, caller.tenant),
             rate_limits=rate_limits_of(connection.scope),
         )
+
+    async def admitted(
+        self,
+        connection: HTTPConnection,
+        origin: CallOrigin,
+        body: AnyBody,
+        parse_one: Callable[[AnyBody, CallOrigin, Tokenizer], HasCall | Call],
+    ) -> tuple[CallOrigin, AnyBody]:
+        """What guardians and specialists make of a body, before it is parsed by `parse_one`.
+
+        Raises ContentBlocked and GuardianUnavailable.
+        """
+        if self.guarding is None:
+            return origin, body
+
+        async def call_of(body: AnyBody, origin: CallOrigin) -> Call:
+            parsed = await parse(connection, parse_one, body, origin, self.client.tokenizer)
+            return parsed if isinstance(parsed, Call) else parsed.call
+
+        return await self.guarding.admit(origin, body, call_of)
 
     def caller(self, connection: HTTPConnection) -> Caller:
         """Who calls, once that was checked."""

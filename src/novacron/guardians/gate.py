@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from novacron.guardians.masking import Masker
+from novacron.guardians.records import Span
+
 
 class Gate:
     """Lets text through once it was judged, at the latest every `stride` characters.
@@ -36,8 +41,14 @@ class Gate:
         """All there is: what guardians are to see."""
         return self._text
 
-    def release(self) -> str:
-        """What was held, once `text` was judged to be in order."""
+    def release(self, spans: Sequence[Span] = (), masker: Masker | None = None) -> str:
+        """What was held, once `text` was judged to be in order, but for `spans` of it. Of a span
+        that has gone out in part, the rest is masked."""
         held = self._text[self._num_out :]
+        if masker is not None and spans:
+            at = self._num_out
+            kept = [Span(max(0, s.start - at), s.end - at, s.kind) for s in spans if s.end > at]
+            held = masker.mask(held, kept)
+            self._text = self._text[:at] + held
         self._num_out = len(self._text)
         return held

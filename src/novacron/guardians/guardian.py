@@ -16,8 +16,9 @@ class Duty:
     """When and how one guardian of a policy acts.
 
     `action` is the outcome of what it finds: FLAG, MASK or BLOCK. A verdict that takes longer than
-    `timeout_s` is an ERROR. `share` is the least part of the calls that an observer looks at;
-    enforcing ones see all. `is_cached`: its verdict may be kept and used again for the same text.
+    `timeout_s` is an ERROR. `share` and `budget` are the parts of the calls that an observer looks
+    at, see sampling.py; enforcing ones see all. `stride`: characters of a stream that are judged
+    in one go. `is_cached`: its verdict may be kept and used again for the same text.
     """
 
     name: str
@@ -26,6 +27,8 @@ class Duty:
     action: Outcome = Outcome.BLOCK
     timeout_s: float = 1.0
     share: float = 1.0
+    budget: float = 1.0
+    stride: int = 200
     is_cached: bool = True
 
 
@@ -77,6 +80,8 @@ class SpanGuardian(LocalGuardian):
         super().__init__(duty)
         self.entities = tuple(entities)
         self._version = version
+        for entity in self.entities:  # compiled now, not under the first request
+            entity.prepare(for_streams=duty.stages & {Stage.STREAM, Stage.OUTPUT} != set())
 
     @property
     def version(self) -> str:

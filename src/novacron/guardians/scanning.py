@@ -40,6 +40,12 @@ class Entity:
         """Finds the first place at which something is open (group 1) or matches."""
         return re.compile(f"({self.pattern.partial})|{self.pattern.full}")
 
+    def prepare(self, *, for_streams: bool) -> None:
+        """Compile the patterns; later calls find them done."""
+        _ = self.whole
+        if for_streams:
+            _ = self.growing
+
     def may_be_in(self, text: str) -> bool:
         return not self.needs or any(needed in text for needed in self.needs)
 

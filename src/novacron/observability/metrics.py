@@ -24,6 +24,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from novacron.observability.guardian_values import GuardianTotals, guardian_values
 from novacron.observability.replica_values import ReplicaSnapshot, replica_values
 from novacron.observability.share_values import share_values
 from novacron.records.output import (
@@ -72,6 +73,24 @@ def _histogram(name: str, help: str, buckets: tuple[float, ...] = _SECONDS) -> D
 
 
 _TABLE = (
+    _counter(
+        "novacron_guardian_verdicts", "Verdicts, by what they say.", "guardian", "stage", "outcome"
+    ),
+    _counter("novacron_guardian_seconds", "Time that guardians took.", "guardian"),
+    _counter("novacron_guardian_cache_hits", "Verdicts that were kept from before.", "guardian"),
+    _counter("novacron_guardian_dropped", "Texts that an observer had no time for.", "guardian"),
+    _gauge(
+        "novacron_guardian_score",
+        "Mean score over all calls, as estimated from those that were looked at: from 0 to 1, or "
+        "somewhat above while these are few.",
+        "guardian",
+    ),
+    _gauge(
+        "novacron_guardian_finding_share",
+        "Share of all calls with a finding, as estimated from those that were looked at.",
+        "guardian",
+    ),
+    _counter("novacron_specialist_fallbacks", "Calls that another name answered.", "specialist"),
     _gauge("vllm:num_requests_running", "Requests in the running batch."),
     _gauge("vllm:num_requests_waiting", "Requests waiting to be scheduled."),
     _gauge("vllm:kv_cache_usage_perc", "Share of KV blocks held by requests, 0 to 1."),
@@ -341,6 +360,7 @@ class Metrics:
     )
     finished: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    guardians: GuardianTotals = field(default_factory=GuardianTotals)
 
     def __post_init__(self) -> None:
         by_name = self.histograms
@@ -442,6 +462,7 @@ class _Scrape(Collector):
         values = {
             **_evaluation(self._metrics, variants),
             **_call_values(self._metrics),
+            **guardian_values(self._metrics.guardians),
             **_engine_values(self._engine),
             **_variant_values(self._engine),
             **replica_values(self._engine.replicas, self._engine.states),

@@ -22,6 +22,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"  # max_tokens, or the context of the model, is used up
     ABORT = "abort"  # the client asked for it, or went away
     ERROR = "error"  # the engine could not go on; the output carries the message
+    CONTENT_FILTER = "content_filter"  # a guardian did not let the rest of the answer pass
 
 
 class StructuredOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -91,6 +91,13 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "kv_object_url": st.sampled_from(["s3://bucket/prefix", "file:///folder"]),
         "kv_redis_prefix": st.text("abcXYZ019._-", min_size=1, max_size=9),
         "kv_tier_order": st.permutations(["ram", "disk", "redis", "object"]).map(tuple),
+        "guardians": st.sampled_from(
+            [
+                ({"kind": "pii"},),
+                ({"kind": "words", "words": ["a, b"]}, {"kind": "pii", "share": 1}),
+            ]
+        ),
+        "specialists": st.just(({"name": "lawyer", "system": "You know, the law."},)),
         "max_num_seqs": st.integers(1, 2048),
         "max_num_batched_tokens": st.integers(64, 10**6),
         "prompt_lookup_min": st.integers(1, 8),

@@ -80,5 +80,6 @@ async def _run(
         raise InvalidRequest("A request of a batch can neither stream nor run in the background.")
     prefix = "chatcmpl-" if isinstance(body, NativeChatBody) else "cmpl-"
     origin = service.origin(prefix, request, body.model, request_id, wish_of(body))
+    origin, body = await service.admitted(request, origin, body, native_call)
     parsed = await parse(request, native_call, body, origin, service.client.tokenizer)
     return await generations.whole(parsed)

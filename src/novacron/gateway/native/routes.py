@@ -43,6 +43,7 @@ def native_routes(service: Service, generations: Generations, schemas: AnswerSch
         ):
             request_id = uuid4().hex  # a proxy repeats its x-request-id when it tries again
         origin = service.origin(prefix, request, body.model, request_id, wish_of(body))
+        origin, body = await service.admitted(request, origin, body, native_call)
         parsed = await parse(request, native_call, body, origin, service.client.tokenizer)
         if body.stream:
             return _event_stream(service, generations, parsed)

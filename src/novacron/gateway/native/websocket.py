@@ -87,6 +87,7 @@ class _Conversation:
         origin = service.origin(
             prefix, self._websocket, body.model, self._stream.request_id, wish_of(body)
         )
+        origin, body = await service.admitted(self._websocket, origin, body, native_call)
         parsed = await parse(self._websocket, native_call, body, origin, service.client.tokenizer)
         return self._generations.stream(parsed)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,6 +35,7 @@ def openai_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     async def create_chat_completion(body: ChatBody, request: Request) -> Response:
         """Answer a conversation; with `stream`, as server-sent events."""
         origin = service.origin("chatcmpl-", request, body.model, wish=wish_of(body))
+        origin, body = await service.admitted(request, origin, body, chat.parse_chat)
         reply = await parse(request, chat.parse_chat, body, origin, client.tokenizer)
         if body.stream:
             return service.stream(reply)
@@ -46,6 +49,7 @@ def openai_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     async def create_completion(body: CompletionBody, request: Request) -> Response:
         """Continue a text, or several; with `stream`, as server-sent events."""
         origin = service.origin("cmpl-", request, body.model, wish=wish_of(body))
+        origin, body = await service.admitted(request, origin, body, completions.parse_completion)
         reply = await parse(request, completions.parse_completion, body, origin, client.tokenizer)
         if body.stream:
             return service.stream(reply)
@@ -55,14 +59,9 @@ def openai_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     async def create_embedding(body: EmbeddingBody, request: Request) -> Response:
         """A vector of unit length for each text: the model's pooled hidden states."""
         origin = service.origin("embd-", request, body.model)
-        call = await parse(
-            request,
-            embeddings.embedding_call,
-            body,
-            origin,
-            client.tokenizer,
-            client.spec.hidden_size,
-        )
+        to_call = partial(embeddings.embedding_call, hidden_size=client.spec.hidden_size)
+        origin, body = await service.admitted(request, origin, body, to_call)
+        call = await parse(request, to_call, body, origin, client.tokenizer)
         choices = await service.whole(request, call)
         return JsonResponse(embeddings.embedding_list(body, call, choices))
 

@@ -1,0 +1,90 @@
+"""Calls under guardians: every answer passes them before anybody sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+
+from novacron.engine.client import EngineClient
+from novacron.errors import ContentBlocked, InvalidRequest
+from novacron.gateway.call_guard import AnswerGuard, CallGuard
+from novacron.gateway.calls import Call, Calls, Generate
+from novacron.gateway.fallbacks import answered_by
+from novacron.gateway.guarding import Guarding
+from novacron.observability.metrics import Metrics
+from novacron.records.output import RequestOutput
+from novacron.records.request import FinishReason
+
+
+class GuardedCalls(Calls):
+    """As Calls; with the answers that guardians let pass, from the first of a chain of specialists
+    that has one."""
+
+    def __init__(
+        self,
+        client: EngineClient,
+        metrics: Metrics,
+        guarding: Guarding,
+        generate: Generate | None = None,
+    ) -> None:
+        super().__init__(client, metrics, generate)
+        self._guarding = guarding
+
+    async def run(self, call: Call) -> AsyncGenerator[RequestOutput, None]:
+        """Raises GuardianUnavailable, too; an answer that is blocked ends with CONTENT_FILTER."""
+        outputs = answered_by(call, self._run_one, self._metrics.guardians)
+        async with aclosing(outputs):
+            async for output in outputs:
+                yield output
+
+    async def _run_one(self, call: Call) -> AsyncGenerator[RequestOutput, None]:
+        guard = call.origin.guard or await self._late_guard(call)
+        if not guard.guardians:
+            async with aclosing(super().run(call)) as outputs:
+                async for output in outputs:
+                    yield output
+            return
+        if guard.watches_answers and any(r.sampling.logprobs is not None for r in call.requests):
+            raise InvalidRequest(
+                "logprobs would show text that guardians of this server hold back. Leave them out.",
+                param="logprobs",
+            )
+        answers = [guard.answer() for _ in call.requests]
+        num_open = len(answers)
+        async with aclosing(super().run(call)) as outputs:
+            async for output in outputs:
+                answer = answers[output.index]
+                if answer.blocked is not None or output.embedding is not None:
+                    if output.embedding is not None:
+                        yield output
+                    continue
+                passed = await self._passed(answer, output)
+                if passed.finished:
+                    num_open -= 1
+                    answer.ended()
+                    if not output.finished:
+                        await self._client.abort(output.request_id)
+                yield passed
+                if num_open == 0:
+                    return
+
+    async def _passed(self, answer: AnswerGuard, output: RequestOutput) -> RequestOutput:
+        text = await answer.push(output.text, is_last=output.finished)
+        if answer.blocked is None:
+            return output if text == output.text else msgspec.structs.replace(output, text=text)
+        self._metrics.finished[FinishReason.CONTENT_FILTER.value] += 1
+        return msgspec.structs.replace(
+            output, text=text, finish_reason=FinishReason.CONTENT_FILTER, stop_reason=None
+        )
+
+    async def _late_guard(self, call: Call) -> CallGuard:
+        """For a call of a route that has not asked the guardians: they judge its tokens as text.
+        What would have to be masked is refused, since the prompt is made already."""
+        guard = self._guarding.guard(call.origin)
+        tokenizer = self._client.tokenizer
+        texts = [tokenizer.decode(r.prompt_token_ids) for r in call.requests[:: call.n]]
+        if await guard.admit(texts) != texts:
+            raise ContentBlocked("mask", "this_endpoint_cannot_mask")
+        return guard
