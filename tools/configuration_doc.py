@@ -80,6 +80,7 @@ TITLES = {
     "watch": "Quality watch",
     "guard": "Guardians and specialists",
     "server": "Server",
+    "identity": "Identity",
 }
 
 

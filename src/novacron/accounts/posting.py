@@ -15,7 +15,7 @@ from novacron.accounts.balance import (
     shortages,
     taken,
 )
-from novacron.accounts.quota import NO_QUOTA, Account, Quota
+from novacron.accounts.quota import NO_QUOTA, Account, Priority, Quota, highest_priority
 from novacron.accounts.standing import rate_limits
 from novacron.accounts.wish import Wish, allow
 from novacron.errors import NovaCronError, QuotaExceeded
@@ -56,7 +56,7 @@ class Entry(msgspec.Struct, frozen=True):
     """A reservation that was granted: it is in the ledger.
 
     `answers` are the longest ones that the call may have, `tokens` all that it may take;
-    `rate_limits` are those of standing.py.
+    `rate_limits` are those of standing.py. `priority` is the most urgent level; None: any.
     """
 
     id: str
@@ -65,6 +65,7 @@ class Entry(msgspec.Struct, frozen=True):
     day: int
     hour: int
     rate_limits: dict[str, str]
+    priority: Priority | None = None
 
 
 Posting = Reserve | Settle
@@ -102,7 +103,8 @@ def decide(
     for subject, quota in limits:
         balances[subject] = taken(now[subject], quota, tokens, now_ms)
     told = rate_limits([(balances[subject], quota) for subject, quota in limits], now_ms)
-    return Entry(reserve.id, tokens, allowed.answers, day, hour, told)
+    priority = highest_priority(quota for _, quota in limits)
+    return Entry(reserve.id, tokens, allowed.answers, day, hour, told, priority)
 
 
 def _refusal(missing: list[tuple[str, Shortage]], told: dict[str, str]) -> QuotaExceeded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -69,7 +69,7 @@ def subject_of(kind: SubjectKind, id: str) -> str:
     return f"{kind}:{id}"
 
 
-def highest_priority(quotas: Sequence[Quota]) -> Priority:
-    """The level that the subjects of a call allow together; normal, where none says one."""
+def highest_priority(quotas: Iterable[Quota]) -> Priority | None:
+    """The most urgent level that the subjects of a call allow together; None: any."""
     said = [quota.priority for quota in quotas if quota.priority is not None]
-    return min(said, key=PRIORITIES.index, default="normal")
+    return min(said, key=PRIORITIES.index, default=None)

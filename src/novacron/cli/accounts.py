@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from novacron.accounts.accounts import Accounts
+from novacron.accounts.key_directory import AccountKeys
 from novacron.accounts.ledger import Ledger
 from novacron.config.folders import database_url, has_database
 from novacron.config.server import ServerConfig
@@ -15,6 +16,12 @@ def open_accounts(server: ServerConfig) -> Accounts | None:
         return None
 
     from novacron.accounts.database.store import Store
+    from novacron.gateway.identity.key_hash import hash_key
 
     store = Store(database_url(server))
-    return Accounts(ledger=Ledger(store.book()), administration=store)
+    return Accounts(
+        ledger=Ledger(store.book()),
+        administration=store,
+        directory=AccountKeys(store),
+        hash_key=hash_key,
+    )

@@ -26,6 +26,7 @@ _TITLES = {
     "watch": "Quality watch",
     "guard": "Guardians and specialists",
     "server": "Server",
+    "identity": "Identity",
 }
 
 

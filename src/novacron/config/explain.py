@@ -37,8 +37,10 @@ def explain(settings: Settings) -> list[Row]:
 
 
 def value_of(key: Key, settings: Settings) -> object:
-    holder = settings if key.component in ("server", "guard") else settings.engine
-    value: object = getattr(getattr(holder, key.component), key.name)
+    beside = ("server", "identity", "guard")
+    holder = settings if key.component in beside else settings.engine
+    component = getattr(holder, key.component)
+    value: object = getattr(component, key.name)
     return value
 
 

@@ -18,6 +18,7 @@ from novacron.config.engine import (
     WatchConfig,
 )
 from novacron.config.guard import GuardConfig
+from novacron.config.identity import IdentityConfig
 from novacron.config.server import ServerConfig
 
 Component = (
@@ -28,6 +29,7 @@ Component = (
     | WatchConfig
     | GuardConfig
     | ServerConfig
+    | IdentityConfig
 )
 
 COMPONENTS: Mapping[str, type[Component]] = {
@@ -38,6 +40,7 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "watch": WatchConfig,
     "guard": GuardConfig,
     "server": ServerConfig,
+    "identity": IdentityConfig,
 }
 
 

@@ -22,6 +22,7 @@ from novacron.config.engine import (
 )
 from novacron.config.file_layer import file_layer
 from novacron.config.guard import GuardConfig
+from novacron.config.identity import IdentityConfig
 from novacron.config.keys import COMPONENTS, KEYS
 from novacron.config.layer import Layer, Origin, WithoutEffect, did_you_mean
 from novacron.config.server import ServerConfig
@@ -36,6 +37,7 @@ Component = TypeVar(
     WatchConfig,
     GuardConfig,
     ServerConfig,
+    IdentityConfig,
 )
 
 _PREFIX = "NOVACRON_"
@@ -50,6 +52,7 @@ class Settings:
 
     engine: EngineConfig
     server: ServerConfig
+    identity: IdentityConfig
     guard: GuardConfig
     origins: Mapping[str, Origin]
     without_effect: tuple[WithoutEffect, ...] = ()
@@ -89,6 +92,7 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
     return Settings(
         engine=engine,
         server=server,
+        identity=_build(IdentityConfig, values, origins),
         origins=origins,
         guard=_build(GuardConfig, values, origins),
         without_effect=without_effect,

@@ -45,6 +45,7 @@ from novacron.gateway.openai.routes import openai_routes
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.origin_check import OriginCheck
 from novacron.gateway.scoring.routes import scoring_routes
+from novacron.gateway.security_headers import security_headers
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.service import Service
 from novacron.gateway.system_routes import system_routes
@@ -120,12 +121,17 @@ def build_app(
     ):
         app.router.routes += router.routes  # themselves, so that the table below gets at them
     if accounts is not None:
-        app.router.routes += admin_routes(accounts.administration, schemas).routes
+        forget = _nothing_to_forget if authenticator is None else authenticator.forget
+        app.router.routes += admin_routes(accounts, schemas, forget).routes
     if authenticator is not None:
         guard(app.routes)
     schemas.install(app)
     install_error_handlers(app, client)
     return app
+
+
+def _nothing_to_forget(key_id: str) -> None:
+    """Where everyone may do everything."""
 
 
 def _lifespan(
@@ -157,7 +163,7 @@ def _middleware(
     config: ServerConfig, authenticator: Authenticator | None, *, has_limits: bool
 ) -> list[Middleware]:
     """Outermost first."""
-    stack = [Middleware(RequestId)]
+    stack = [Middleware(RequestId, headers=security_headers(https=bool(config.tls_cert)))]
     if config.access_log:
         stack.append(Middleware(AccessLog))
     if config.allowed_hosts or (config.is_loopback and authenticator is None):

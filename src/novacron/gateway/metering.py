@@ -18,16 +18,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from novacron.accounts.posting import Entry, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
+from novacron.config.key_shares import PRIORITIES
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError
 from novacron.gateway.calls import NOBODY_S, Call
 from novacron.gateway.error_mapping import RATE_LIMIT_PREFIX
+from novacron.gateway.identity.principal import principal_of
 from novacron.gateway.served_model import ServedModel
 from novacron.records.output import RequestOutput
 from novacron.records.request import Request
 
 _LIMITS_KEY = "novacron.rate_limits"
-_PRINCIPAL_KEY = "novacron.principal"
 
 
 class Reservations(Protocol):
@@ -104,15 +105,22 @@ def _longest_answer(request: Request) -> int | None:
 
 
 def _limited(call: Call, entry: Entry) -> tuple[Request, ...]:
-    """Answers of no named length end where the reservation does."""
+    """Answers of no named length end where the reservation does; no request is more urgent than
+    the quota lets it be."""
+    floor = None if entry.priority is None else PRIORITIES[entry.priority]
     return tuple(
-        request
-        if _longest_answer(request) is not None
-        else msgspec.structs.replace(
-            request, sampling=msgspec.structs.replace(request.sampling, max_tokens=longest)
-        )
+        _limited_request(request, longest, floor)
         for request, longest in zip(call.requests, entry.answers, strict=True)
     )
+
+
+def _limited_request(request: Request, longest: int, floor: int | None) -> Request:
+    if _longest_answer(request) is None:
+        sampling = msgspec.structs.replace(request.sampling, max_tokens=longest)
+        request = msgspec.structs.replace(request, sampling=sampling)
+    if floor is not None and request.priority < floor:
+        request = msgspec.structs.replace(request, priority=floor)
+    return request
 
 
 class RateLimitHeaders:
@@ -143,22 +151,9 @@ def rate_limits_of(scope: Scope) -> dict[str, str]:
     return limits
 
 
-class Payer(Protocol):
-    """The caller as authentication has found him: identity's Principal."""
-
-    @property
-    def tenant_id(self) -> str: ...
-
-    @property
-    def user_id(self) -> str: ...
-
-    @property
-    def key_id(self) -> str: ...
-
-
-def account_of(scope: Scope, tenant: str) -> Account:
-    """Who pays for calls of this request. `tenant` is that of a caller who is nothing more."""
-    payer: Payer | None = scope.get(_PRINCIPAL_KEY)
+def account_of(scope: Scope) -> Account:
+    """Who pays for calls of this request."""
+    payer = principal_of(scope)
     if payer is None:
-        return Account(tenant or NOBODY_S.tenant_id)
+        return NOBODY_S
     return Account(payer.tenant_id or NOBODY_S.tenant_id, payer.user_id, payer.key_id)

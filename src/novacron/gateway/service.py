@@ -134,7 +134,7 @@ class Service:
             variant=choice.variant,
             warnings=choice.warnings,
             caller=caller,
-            account=account_of(connection.scope, caller.tenant),
+            account=account_of(connection.scope),
             rate_limits=rate_limits_of(connection.scope),
         )
 

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 
+from novacron.accounts.accounts import Accounts
+from novacron.accounts.database.store import Store
+from novacron.accounts.key_directory import AccountKeys
+from novacron.accounts.ledger import Ledger
 from novacron.config.server import ServerConfig
 from novacron.engine.tokenization import Tokenizer
 from novacron.gateway.app import build_app
 from novacron.gateway.calls import CallOrigin
+from novacron.gateway.identity.key_hash import hash_key
 from novacron.testing.fake_engine_client import FakeEngineClient, fake_tokenizer
 
 MakeHttp = Callable[[FastAPI], httpx2.AsyncClient]
@@ -51,3 +57,23 @@ async def make_http() -> AsyncIterator[MakeHttp]:
 def http(client: FakeEngineClient, make_http: MakeHttp) -> httpx2.AsyncClient:
     config = ServerConfig(quality_score=0.9)
     return make_http(build_app(client, config, model_names=("fake", "org/alias")))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Accounts with the tenant and user of test_metering in them."""
+    store = Store(f"sqlite:///{tmp_path}/accounts.db")
+    store.tenants.create("default")
+    store.users.create("ann", tenant_id="default")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def accounts(store: Store) -> Accounts:
+    return Accounts(
+        ledger=Ledger(store.book()),
+        administration=store,
+        directory=AccountKeys(store),
+        hash_key=hash_key,
+    )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,43 +14,34 @@ from starlette.types import Receive, Scope, Send
 
 from novacron.accounts.accounts import Accounts
 from novacron.accounts.database.store import Store
-from novacron.accounts.ledger import Ledger
 from novacron.accounts.quota import Quota
 from novacron.accounts.usage import UsageQuestion, UsageRow
 from novacron.config.server import ServerConfig
+from novacron.engine.tokenization import Tokenizer
 from novacron.errors import Overloaded
 from novacron.gateway.app import build_app
+from novacron.gateway.identity.principal import Principal, set_principal
 from novacron.testing.fake_engine_client import FakeEngineClient
 from novacron.testing.waiting import until
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "ignore_eos": True}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path}/accounts.db")
-    store.tenants.create("default")
-    store.users.create("ann", tenant_id="default")
-    yield store
-    store.close()
-
-
 class AsAnn:
     """Stands in for authentication."""
-
-    tenant_id, user_id, key_id = "", "ann", "k1"
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["novacron.principal"] = self
+        set_principal(scope, Principal(user_id="ann", key_id="k1"))
         await self._app(scope, receive, send)
 
 
 @asynccontextmanager
-async def running(client: FakeEngineClient, store: Store) -> AsyncIterator[httpx2.AsyncClient]:
-    accounts = Accounts(ledger=Ledger(store.book()), administration=store)
+async def running(
+    client: FakeEngineClient, accounts: Accounts
+) -> AsyncIterator[httpx2.AsyncClient]:
     app = build_app(client, ServerConfig(), model_names=("fake", "alias"), accounts=accounts)
     transport = httpx2.ASGITransport(app=AsAnn(app), raise_app_exceptions=False)
     async with (
@@ -62,8 +52,8 @@ async def running(client: FakeEngineClient, store: Store) -> AsyncIterator[httpx
 
 
 @pytest.fixture
-async def http(client: FakeEngineClient, store: Store) -> AsyncIterator[httpx2.AsyncClient]:
-    async with running(client, store) as http:
+async def http(client: FakeEngineClient, accounts: Accounts) -> AsyncIterator[httpx2.AsyncClient]:
+    async with running(client, accounts) as http:
         yield http
 
 
@@ -142,10 +132,13 @@ async def test_a_model_that_is_not_allowed_is_403(http: httpx2.AsyncClient, stor
 
 
 async def test_a_call_that_the_engine_refuses_costs_nothing(
-    client: FakeEngineClient, store: Store, monkeypatch: pytest.MonkeyPatch
+    client: FakeEngineClient,
+    store: Store,
+    accounts: Accounts,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store.quotas.set("user", "ann", Quota(requests_per_hour=1, concurrent_requests=1))
-    async with running(client, store) as http:
+    async with running(client, accounts) as http:
 
         async def full(requests: object) -> AsyncIterator[None]:
             raise Overloaded("full")
@@ -160,10 +153,12 @@ async def test_a_call_that_the_engine_refuses_costs_nothing(
     assert (await counted(store, 1)).requests == 1
 
 
-async def test_a_reader_who_leaves_pays_for_what_he_got(tokenizer: Any, store: Store) -> None:
+async def test_a_reader_who_leaves_pays_for_what_he_got(
+    tokenizer: Tokenizer, store: Store, accounts: Accounts
+) -> None:
     client = FakeEngineClient(tokenizer, step_s=0.001)
     store.quotas.set("user", "ann", Quota(tokens_per_day=10_000))
-    async with running(client, store) as http:
+    async with running(client, accounts) as http:
         call = asyncio.create_task(ask(http, max_tokens=500))
         await until(lambda: client.submitted)
         call.cancel()
@@ -181,3 +176,12 @@ async def test_embeddings_and_native_calls_are_counted(
     assert (row.prompt_tokens, row.output_tokens) == (told["prompt_tokens"], 0)
     assert (await http.post("/api/v1/llm/chat/completions", json=CHAT)).status_code == 200
     await counted(store, 2)
+
+
+async def test_no_call_is_more_urgent_than_its_quota_allows(
+    http: httpx2.AsyncClient, client: FakeEngineClient, store: Store
+) -> None:
+    store.quotas.set("user", "ann", Quota(priority="low"))
+    await ask(http, priority=-10)
+    await ask(http, priority=50)
+    assert [request.priority for request in client.submitted] == [10, 50]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from novacron.accounts.database import backup, usage_rows
+from novacron.accounts.database import audit, backup, usage_rows
 from novacron.accounts.database.ledger_book import LedgerBook
 from novacron.accounts.database.limits import Prices, Quotas
 from novacron.accounts.database.people import Keys, Roles, Tenants, Users
@@ -31,6 +31,10 @@ class Store:
 
     def usage(self, question: UsageQuestion) -> list[UsageRow]:
         return usage_rows.ask(self.database, question)
+
+    def verify(self) -> list[str]:
+        """Balances that are not the sum of their entries, in sentences."""
+        return audit.differences(self.database)
 
     def backup(self, file: Path) -> int:
         return backup.backup(self.database, file)

@@ -1,7 +1,8 @@
-"""novacron admin backup and restore."""
+"""novacron admin backup, restore and verify."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -28,3 +29,15 @@ def restore(store: Store, file: Path) -> None:
     """Fill an empty database, of either kind, from FILE: with all of it or nothing."""
     num_rows = store.restore(file)
     click.echo(f"Restored {num_rows} rows from {file}.")
+
+
+@click.command()
+@on_accounts
+def verify(store: Store) -> None:
+    """Check that every balance is the sum of its entries in the ledger. Exit code 1 if not."""
+    differences = store.verify()
+    for difference in differences:
+        click.echo(difference)
+    if differences:
+        sys.exit(1)
+    click.echo("The ledger has no differences.")

@@ -16,6 +16,7 @@ _COMMANDS: Mapping[str, Entry] = {
     "quota": Entry("novacron.cli.admin.quotas:quota", "What tenants, users and keys may use."),
     "price": Entry("novacron.cli.admin.prices:price", "What tokens of models cost."),
     "usage": Entry("novacron.cli.admin.usage:usage", "What was used, and its cost."),
+    "verify": Entry("novacron.cli.admin.files:verify", "Does the ledger agree with itself?"),
     "backup": Entry("novacron.cli.admin.files:backup", "All of it to one file."),
     "restore": Entry("novacron.cli.admin.files:restore", "A backup into an empty database."),
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import APIRouter
 
-from novacron.accounts.administration import Administration
+from novacron.accounts.accounts import Accounts
 from novacron.gateway.json_body import StrictJsonRoute
 from novacron.gateway.native.admin_keys import add_key_routes
 from novacron.gateway.native.admin_limits import add_limit_routes
@@ -13,12 +15,15 @@ from novacron.gateway.native.admin_usage import add_usage_routes
 from novacron.gateway.openapi import AnswerSchemas
 
 
-def admin_routes(accounts: Administration, schemas: AnswerSchemas) -> APIRouter:
+def admin_routes(
+    accounts: Accounts, schemas: AnswerSchemas, forget: Callable[[str], None]
+) -> APIRouter:
+    """`forget` makes this process look anew at a key, by its id."""
     router = APIRouter(
         prefix="/api/v1/llm/admin", tags=["Administration"], route_class=StrictJsonRoute
     )
-    add_people_routes(router, accounts, schemas)
-    add_key_routes(router, accounts, schemas)
-    add_limit_routes(router, accounts, schemas)
-    add_usage_routes(router, accounts, schemas)
+    add_people_routes(router, accounts.administration, schemas)
+    add_key_routes(router, accounts, schemas, forget)
+    add_limit_routes(router, accounts.administration, schemas)
+    add_usage_routes(router, accounts.administration, schemas)
     return router

@@ -93,6 +93,24 @@ class PriceBody(Body):
     output_micro: Micro = 0
 
 
+class KeyBody(Body):
+    """POST /api/v1/llm/admin/keys. Without `roles`, those of the user; `scopes` narrow them.
+    `expires_at`: Unix seconds; empty: never."""
+
+    tenant_id: Id
+    user_id: Id | None = None
+    name: Text = ""
+    scopes: Names = Field(default_factory=list)
+    roles: Names = Field(default_factory=list)
+    expires_at: Annotated[int, Field(ge=0, le=2**40)] | None = None
+
+
+class RotateBody(Body):
+    """POST /api/v1/llm/admin/keys/{id}/rotate: for so long the old key is valid too."""
+
+    overlap_seconds: Annotated[int, Field(ge=0, le=365 * 86_400)] = 86_400
+
+
 class TenantList(Struct, frozen=True):
     """Tenants, by id."""
 
@@ -127,6 +145,13 @@ class KeyInfo(Struct, frozen=True, kw_only=True):
     replaced_by: str | None
     overlap_until: int | None
     last_used_at: int | None
+
+
+class MadeKey(Struct, frozen=True):
+    """A new API key: `secret` is what clients send. It is told here and never again."""
+
+    secret: str
+    key: KeyInfo
 
 
 class KeyList(Struct, frozen=True):

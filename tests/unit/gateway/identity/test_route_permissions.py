@@ -11,6 +11,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.routing import Mount
 
+from novacron.accounts.accounts import Accounts
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.gateway.app import build_app
@@ -47,8 +48,11 @@ def may(*permissions: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def app(client: FakeEngineClient) -> FastAPI:
-    return build_app(client, ServerConfig(), model_names=("fake",), authenticator=Known())
+def app(client: FakeEngineClient, accounts: Accounts) -> FastAPI:
+    """With everything that a server can have."""
+    return build_app(
+        client, ServerConfig(), model_names=("fake",), authenticator=Known(), accounts=accounts
+    )
 
 
 @pytest.fixture

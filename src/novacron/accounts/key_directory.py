@@ -1,0 +1,47 @@
+"""Keys of accounts, as those see them who check keys at the front door."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from novacron.accounts.administration import Administration
+from novacron.accounts.records import StoredKey
+
+_NOTE_USE_EVERY_S: Final = 60
+
+
+class AccountKeys:
+    """Finds keys by their public part. Each question is a few queries in a thread, so whoever asks
+    remembers answers for a while."""
+
+    def __init__(self, accounts: Administration) -> None:
+        self._accounts = accounts
+
+    async def find(self, prefix: str) -> StoredKey | None:
+        """The key, valid or not, with the roles that count: its own, or else those of its user.
+        None if there is none, or if its user or tenant is disabled. Raises DatabaseUnavailable."""
+        return await asyncio.to_thread(self._find, prefix)
+
+    async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:
+        """Permissions of the roles that are not built in. Raises DatabaseUnavailable."""
+        roles = await asyncio.to_thread(self._accounts.roles.list)
+        return {role.name: role.permissions for role in roles}
+
+    def _find(self, prefix: str) -> StoredKey | None:
+        key = self._accounts.keys.find_prefix(prefix)
+        if key is None or self._accounts.tenants.get(key.tenant_id).disabled:
+            return None
+        user = None if key.user_id is None else self._accounts.users.get(key.user_id)
+        if user is not None and user.disabled:
+            return None
+        now = int(time.time())
+        if now - (key.last_used_at or 0) >= _NOTE_USE_EVERY_S:
+            self._accounts.keys.note_use({key.id: now})
+        if key.roles or user is None:
+            return key
+        return msgspec.structs.replace(key, roles=user.roles)
