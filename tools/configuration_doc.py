@@ -72,6 +72,7 @@ TITLES = {
     "speculative": "Speculation",
     "watch": "Quality watch",
     "server": "Server",
+    "identity": "Identity",
 }
 
 

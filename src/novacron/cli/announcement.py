@@ -40,16 +40,22 @@ async def show_loading(client: EngineClient) -> None:
         await asyncio.wait({following})  # the bar is gone before anything else is printed
 
 
-def announce(url: str, client: EngineClient, settings: Settings) -> None:
+def announce(
+    url: str, client: EngineClient, settings: Settings, *, needs_key: bool = False
+) -> None:
     """Say that the server is ready: a banner for people, one log line for programs."""
     spec, total_s = client.spec, _seconds_since_process_start()
     if sys.stderr.isatty():
-        print(banner(url, spec, settings, total_s), file=sys.stderr, flush=True)
+        print(
+            banner(url, spec, settings, total_s, needs_key=needs_key), file=sys.stderr, flush=True
+        )
     else:
         logger.info("ready: %s serves %s %s", url, spec.name, _started(spec, total_s))
 
 
-def banner(url: str, spec: ModelSpec, settings: Settings, total_s: float) -> str:
+def banner(
+    url: str, spec: ModelSpec, settings: Settings, total_s: float, *, needs_key: bool = False
+) -> str:
     """The text shown when the server is ready."""
     precision = f", {spec.kv_precision}" if spec.kv_precision else ""
     rows = {
@@ -64,7 +70,7 @@ def banner(url: str, spec: ModelSpec, settings: Settings, total_s: float) -> str
         "Ready": _started(spec, total_s),
     }
     table = "\n".join(f"  {name:9} {value}" for name, value in rows.items())
-    authorization = " -H 'Authorization: Bearer YOUR_KEY'" if settings.server.api_key else ""
+    authorization = " -H 'Authorization: Bearer YOUR_KEY'" if needs_key else ""
     return f"""
 NovaCron is ready at {url}
 

@@ -48,9 +48,15 @@ class _ServerThread(threading.Thread):
         super().__init__(name="server", daemon=True)
         self.endpoint: Future[Endpoint] = Future()
         self._key = secrets.token_urlsafe()
-        self._settings = replace(
-            settings, server=replace(settings.server, api_key=(self._key,), access_log=False)
+        server = replace(
+            settings.server,
+            api_key=(self._key,),
+            access_log=False,
+            tls_cert="",  # nobody else is on this connection
+            tls_key="",
+            tls_client_ca="",
         )
+        self._settings = replace(settings, server=server)
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
 

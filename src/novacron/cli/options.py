@@ -25,6 +25,7 @@ _TITLES = {
     "speculative": "Speculation",
     "watch": "Quality watch",
     "server": "Server",
+    "identity": "Identity",
 }
 
 

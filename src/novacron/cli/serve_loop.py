@@ -16,6 +16,7 @@ import uvloop
 from novacron.cli.announcement import announce, show_loading
 from novacron.cli.engine_start import ServedClient
 from novacron.cli.http_protocol import SPARE_CONNECTIONS
+from novacron.cli.identity import Identity, identity_of
 from novacron.cli.listener import allow_connections
 from novacron.cli.serving import Serving
 from novacron.config.load import Settings
@@ -34,24 +35,18 @@ def run(client: ServedClient, settings: Settings, listener: socket.socket) -> in
     configure_logging(settings.server.log_level, settings.server.log_format)
     if settings.server.log_level != "debug":
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    identity = identity_of(settings)
     for warning in (
         *settings.warnings,
-        *_open_to_everyone(settings),
+        *identity.warnings,
         *_more_replicas_than_cores(settings),
         *allow_connections(settings.server.max_connections + SPARE_CONNECTIONS),
     ):
         logger.warning("%s", warning)
+    if identity.notice:
+        _say(identity.notice)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(client, settings, listener))
-
-
-def _open_to_everyone(settings: Settings) -> list[str]:
-    if settings.server.api_key or settings.server.is_loopback:
-        return []
-    return [
-        f"Listening on {settings.server.host} without a key: whoever reaches this address can use "
-        "the model. Set --api-key."
-    ]
+        return runner.run(_serve(client, settings, listener, identity))
 
 
 def _more_replicas_than_cores(settings: Settings) -> list[str]:
@@ -66,32 +61,35 @@ def _more_replicas_than_cores(settings: Settings) -> list[str]:
     ]
 
 
-async def _serve(client: ServedClient, settings: Settings, listener: socket.socket) -> int:
+async def _serve(
+    client: ServedClient, settings: Settings, listener: socket.socket, identity: Identity
+) -> int:
     signals = _Signals()
-    serving = Serving(client, settings, listener)
+    serving = Serving(client, settings, listener, authenticator=identity.authenticator)
     try:
         await serving.start()
     except NovaCronError:
         await serving.stop(at_once=True)
         raise
-    telling = asyncio.create_task(_tell(serving, settings))
+    needs_key = identity.authenticator is not None
+    telling = asyncio.create_task(_tell(serving, settings, needs_key=needs_key))
     failing = asyncio.create_task(serving.failure())
     asked = asyncio.create_task(signals.first.wait())
     await asyncio.wait({failing, asked}, return_when=asyncio.FIRST_COMPLETED)
     telling.cancel()
     if failing.done():
         await serving.stop()
-        _complain(f"Error: {failing.result()}")
+        _say(f"Error: {failing.result()}")
         return EXIT_FAILED
     failing.cancel()
     return await _end(serving, signals, settings.server.shutdown_timeout)
 
 
-async def _tell(serving: Serving, settings: Settings) -> None:
+async def _tell(serving: Serving, settings: Settings, *, needs_key: bool) -> None:
     with contextlib.suppress(NovaCronError):  # a failure is reported by _serve
         await show_loading(serving.client)
         gc.freeze()  # what stands by now stays: keep it out of every later collection
-        announce(serving.url, serving.client, settings)
+        announce(serving.url, serving.client, settings, needs_key=needs_key)
 
 
 async def _end(serving: Serving, signals: _Signals, timeout_s: float) -> int:
@@ -108,7 +106,7 @@ async def _end(serving: Serving, signals: _Signals, timeout_s: float) -> int:
     await serving.stop()
     if draining.result():
         return EXIT_CLEAN
-    _complain(
+    _say(
         f"Error: requests were cut off, because they did not finish within {timeout_s:g} s "
         "(--shutdown-timeout) or the engine failed."
     )
@@ -130,5 +128,5 @@ class _Signals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-def _complain(message: str) -> None:
+def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)

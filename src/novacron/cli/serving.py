@@ -12,11 +12,13 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 import uvicorn
 
+from novacron.cli.certificate import Certificate
 from novacron.cli.engine_start import ServedClient
 from novacron.cli.http_protocol import BoundedHttpProtocol, HttpLimits
 from novacron.cli.listener import url_of
@@ -25,6 +27,7 @@ from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.errors import EngineDead, NovaCronError
 from novacron.gateway.app import build_app
+from novacron.gateway.identity.principal import Authenticator
 
 _LAST_BYTES_S = 3  # for responses to leave after their requests have ended
 
@@ -32,23 +35,42 @@ _LAST_BYTES_S = 3  # for responses to leave after their requests have ended
 class Serving:
     """One server, from a spawned engine to the last byte sent. Belongs to one event loop.
 
-    `settings` name the model, see `spawn_engine`.
+    `settings` name the model, see `spawn_engine`. Raises ConfigError for a certificate that cannot
+    be used. Without `authenticator` the keys of the settings count.
     """
 
-    def __init__(self, client: ServedClient, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        client: ServedClient,
+        settings: Settings,
+        listener: socket.socket,
+        *,
+        authenticator: Authenticator | None = None,
+    ) -> None:
         self.client = client
-        self.url = url_of(listener)
+        self._certificate = Certificate(settings.server) if settings.server.tls_cert else None
+        self.url = url_of(listener, scheme="https" if self._certificate else "http")
         self._listener = listener
         self._dead = asyncio.Event()
         client.on_state_change(self._note_death)
         names = settings.engine.model.served_model_name
-        app = build_app(client, settings.server, model_names=names, worker_pids=self._worker_pids)
-        self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server))
+        app = build_app(
+            client,
+            settings.server,
+            model_names=names,
+            worker_pids=self._worker_pids,
+            authenticator=authenticator,
+        )
+        context = self._certificate.context if self._certificate else None
+        self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server, context))
+        self._watching: asyncio.Task[None] | None = None
         self._http: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen at once, while the model still loads. Raises ModelLoadError."""
         self._http = asyncio.create_task(self._uvicorn.serve(sockets=[self._listener]))
+        if self._certificate is not None:
+            self._watching = asyncio.create_task(self._certificate.watch())
         await self.client.start()
         await self._while_listening(self._uvicorn.listening)
 
@@ -80,6 +102,8 @@ class Serving:
         """End the engine, then the listener. Streams still open end with an error event."""
         if at_once:
             self._kill_engine()
+        if self._watching is not None:
+            self._watching.cancel()
         await self.client.close()
         self._uvicorn.should_exit = True
         self._uvicorn.force_exit = at_once
@@ -127,7 +151,9 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(app: Callable[..., Awaitable[None]], config: ServerConfig) -> uvicorn.Config:
+def _uvicorn_config(
+    app: Callable[..., Awaitable[None]], config: ServerConfig, tls: ssl.SSLContext | None
+) -> uvicorn.Config:
     limits = HttpLimits(
         max_connections=config.max_connections, receive_timeout_s=config.receive_timeout
     )
@@ -142,6 +168,7 @@ def _uvicorn_config(app: Callable[..., Awaitable[None]], config: ServerConfig) -
         log_config=None,
         access_log=False,  # the gateway has its own
         server_header=False,
+        ssl_context_factory=None if tls is None else lambda config, default: tls,
         timeout_keep_alive=config.keep_alive_timeout,  # type: ignore[arg-type] # floats do
         timeout_graceful_shutdown=_LAST_BYTES_S,
     )

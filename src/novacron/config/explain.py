@@ -36,8 +36,8 @@ def explain(settings: Settings) -> list[Row]:
 
 
 def value_of(key: Key, settings: Settings) -> object:
-    holder = settings.server if key.component == "server" else settings.engine
-    component = holder if key.component == "server" else getattr(holder, key.component)
+    holder = settings if key.component in ("server", "identity") else settings.engine
+    component = getattr(holder, key.component)
     value: object = getattr(component, key.name)
     return value
 

@@ -17,10 +17,17 @@ from novacron.config.engine import (
     SpeculativeConfig,
     WatchConfig,
 )
+from novacron.config.identity import IdentityConfig
 from novacron.config.server import ServerConfig
 
 Component = (
-    ModelConfig | CacheConfig | SchedulerConfig | SpeculativeConfig | WatchConfig | ServerConfig
+    ModelConfig
+    | CacheConfig
+    | SchedulerConfig
+    | SpeculativeConfig
+    | WatchConfig
+    | ServerConfig
+    | IdentityConfig
 )
 
 COMPONENTS: Mapping[str, type[Component]] = {
@@ -30,6 +37,7 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "speculative": SpeculativeConfig,
     "watch": WatchConfig,
     "server": ServerConfig,
+    "identity": IdentityConfig,
 }
 
 

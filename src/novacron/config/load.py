@@ -21,6 +21,7 @@ from novacron.config.engine import (
     WatchConfig,
 )
 from novacron.config.file_layer import file_layer
+from novacron.config.identity import IdentityConfig
 from novacron.config.keys import COMPONENTS, KEYS
 from novacron.config.layer import Layer, Origin, WithoutEffect, did_you_mean
 from novacron.config.server import ServerConfig
@@ -34,6 +35,7 @@ Component = TypeVar(
     SpeculativeConfig,
     WatchConfig,
     ServerConfig,
+    IdentityConfig,
 )
 
 _PREFIX = "NOVACRON_"
@@ -48,6 +50,7 @@ class Settings:
 
     engine: EngineConfig
     server: ServerConfig
+    identity: IdentityConfig
     origins: Mapping[str, Origin]
     without_effect: tuple[WithoutEffect, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -86,6 +89,7 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
     return Settings(
         engine=engine,
         server=server,
+        identity=_build(IdentityConfig, values, origins),
         origins=origins,
         without_effect=without_effect,
         warnings=(

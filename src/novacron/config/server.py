@@ -28,6 +28,22 @@ class ServerConfig:
         "WEIGHT:PRIORITY, such as 1,2,4:high,1:low; a priority is that of requests which ask for "
         "none, and the most urgent they may ask for; those left out: 1:normal",
     )
+    tls_cert: str = setting(
+        "",
+        "file with the certificate (and those between it and its root) that makes this server "
+        "speak https; read again when it changes; empty: http",
+        flags=("--ssl-certfile",),
+    )
+    tls_key: str = setting(
+        "",
+        "file with the private key of tls_cert; empty: it is in that file",
+        flags=("--ssl-keyfile",),
+    )
+    tls_client_ca: str = setting(
+        "",
+        "file with roots of the certificates that clients must show; empty: they need none",
+        flags=("--ssl-ca-certs",),
+    )
     cors_allow_origins: tuple[str, ...] = setting(
         (), "origins whose pages may call the API; none by default"
     )
@@ -132,6 +148,11 @@ class ServerConfig:
             len(self.key_shares) <= len(self.api_key), "api_key_shares", self.api_key_shares,
             f"there are {len(self.api_key)} keys (api_key), give no more shares",
         )  # fmt: skip
+        for key in ("tls_key", "tls_client_ca"):
+            require(
+                bool(self.tls_cert) or not getattr(self, key), key, getattr(self, key),
+                "it needs tls_cert beside it",
+            )  # fmt: skip
         for name in self.allowed_hosts:
             require(
                 name == "*" or _HOST_NAME.fullmatch(name) is not None, "allowed_hosts", name,

@@ -42,6 +42,7 @@ from novacron.gateway.openai.routes import openai_routes
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.origin_check import OriginCheck
 from novacron.gateway.scoring.routes import scoring_routes
+from novacron.gateway.security_headers import security_headers
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.service import Service
 from novacron.gateway.system_routes import system_routes
@@ -144,7 +145,7 @@ def _middleware(
     config: ServerConfig, authenticator: Authenticator | None, *, has_limits: bool
 ) -> list[Middleware]:
     """Outermost first."""
-    stack = [Middleware(RequestId)]
+    stack = [Middleware(RequestId, headers=security_headers(https=bool(config.tls_cert)))]
     if config.access_log:
         stack.append(Middleware(AccessLog))
     if config.allowed_hosts or (config.is_loopback and authenticator is None):

@@ -1,4 +1,5 @@
-"""What every HTTP request passes through: an id, a limit on its body, a line in the log."""
+"""What every HTTP request passes through: an id and headers for its answer, a limit on its body, a
+line in the log."""
 
 from __future__ import annotations
 
@@ -27,10 +28,12 @@ def request_id_of(scope: Scope) -> str:
 
 
 class RequestId:
-    """Gives each request an id, the client's own if it sent a sound one, and echoes it."""
+    """Gives each request an id, the client's own if it sent a sound one, and echoes it; and adds
+    `headers` to every answer that does not have them."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         self._app = app
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -43,6 +46,8 @@ class RequestId:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                present = {name for name, _ in message["headers"]}
+                message["headers"] += [pair for pair in self._headers if pair[0] not in present]
             await send(message)
 
         await self._app(scope, receive, send_with_id)

@@ -36,7 +36,7 @@ SPEC = ModelSpec(
 @pytest.mark.parametrize(("key", "shown"), [(None, False), ("secret", True)])
 def test_the_banner_tells_all_one_needs(key: str | None, shown: bool) -> None:
     settings = load(file=None, env={}, flags={"max_num_seqs": 9, "api_key": key})
-    text = banner("http://127.0.0.1:8080", SPEC, settings, 2.5)
+    text = banner("http://127.0.0.1:8080", SPEC, settings, 2.5, needs_key=key is not None)
     for part in (
         "ready at http://127.0.0.1:8080",
         "tiny (LlamaForCausalLM, 6.4M parameters)",

@@ -30,14 +30,18 @@ speculative.speculative_method speculative.speculative_model
 speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max
 watch.quality_watch watch.quality_floor
-server.host server.port server.api_key server.api_key_shares server.cors_allow_origins
-server.allowed_hosts server.state_dir server.database
+server.host server.port server.api_key server.api_key_shares server.tls_cert server.tls_key
+server.tls_client_ca server.cors_allow_origins server.allowed_hosts server.state_dir
+server.database
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.recovery_timeout server.heartbeat_timeout server.step_timeout
 server.keep_alive_interval server.stream_flush_interval
 server.max_body_bytes
 server.replay_buffer_bytes server.replay_seconds server.quality_score
 server.log_level server.log_format server.access_log
+identity.allow_anonymous identity.custom_roles identity.jwt_secret identity.jwt_jwks_url
+identity.oidc_issuer identity.jwt_issuer identity.jwt_audience identity.jwt_leeway
+identity.jwt_tenant_claim identity.jwt_user_claim identity.jwt_role_claim
 """.split()
 
 
@@ -67,6 +71,12 @@ def test_spellings() -> None:
 
 def test_secrets_stay_out_of_the_repr() -> None:
     secrets = [key for key in KEYS.values() if key.secret]
-    assert [key.name for key in secrets] == ["kv_redis_url", "kv_object_url", "api_key", "database"]
+    assert [key.name for key in secrets] == [
+        "kv_redis_url",
+        "kv_object_url",
+        "api_key",
+        "database",
+        "jwt_secret",
+    ]
     config = ServerConfig(api_key=("sk-very-secret",))
     assert "sk-very-secret" not in repr(config)

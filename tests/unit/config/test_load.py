@@ -78,6 +78,10 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
             st.sampled_from(["*.0.*=int8", "*down*=bf16"]), min_size=1
         ).map(tuple),
         "port": st.integers(0, 65535),
+        "jwt_secret": st.text("abcXYZ019/._-", min_size=32, max_size=40),
+        "custom_roles": st.lists(
+            st.sampled_from(["a=llm:*", "b=llm:keys:read+llm:keys:write"]), min_size=1, unique=True
+        ).map(tuple),
         "quality_score": st.floats(0.0, 1.0),
         "variants": st.lists(
             st.sampled_from(["none", "int8", "int4:int8/int4"]), min_size=1, unique=True
@@ -112,8 +116,9 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
     return st.integers(1, 2**40)
 
 
-# there are no shares without keys
-_ALONE = [key for key in KEYS.values() if key.name != "api_key_shares"]
+# these say nothing without others
+_NEED_OTHERS = {"api_key_shares", "jwt_jwks_url", "oidc_issuer", "tls_key", "tls_client_ca"}
+_ALONE = [key for key in KEYS.values() if key.name not in _NEED_OTHERS]
 A_SETTING = st.sampled_from(_ALONE).flatmap(lambda key: st.tuples(st.just(key), values_of(key)))
 
 
