@@ -48,7 +48,7 @@ def identity_of(settings: Settings, directory: KeyDirectory | None = None) -> Id
     notice = ""
     if server.api_key:
         alone = not config.takes_tokens and directory is None
-        parts.append(ConfiguredKeys(server.api_key, alone=alone))
+        parts.append(ConfiguredKeys(server.api_key, server.key_shares, alone=alone))
     elif not is_configured:
         keys, notice = _first_key(settings, roles, alone=directory is None)
         parts.append(keys)
