@@ -17,7 +17,12 @@ import novacron
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "novacron"
 MODULES = sorted(SOURCE.rglob("*.py"))
-DISTRIBUTIONS = {"yaml": "pyyaml", "zmq": "pyzmq"}  # where the names differ
+DISTRIBUTIONS = {
+    "argon2": "argon2_cffi",
+    "jwt": "pyjwt",
+    "yaml": "pyyaml",
+    "zmq": "pyzmq",
+}  # where the names differ
 ONLY_IN_TESTING = {"transformers", "gguf"}
 HAND_THE_ENVIRONMENT_ON = {
     "cli/options.py",  # to config/load.py
