@@ -20,6 +20,7 @@ import uvicorn
 from novacron.cli.engine_start import ServedClient
 from novacron.cli.http_protocol import BoundedHttpProtocol, HttpLimits
 from novacron.cli.listener import url_of
+from novacron.cli.response_cache import open_response_cache
 from novacron.config.load import Settings
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
@@ -42,7 +43,13 @@ class Serving:
         self._dead = asyncio.Event()
         client.on_state_change(self._note_death)
         names = settings.engine.model.served_model_name
-        app = build_app(client, settings.server, model_names=names, worker_pids=self._worker_pids)
+        app = build_app(
+            client,
+            settings.server,
+            model_names=names,
+            worker_pids=self._worker_pids,
+            response_cache=open_response_cache(settings.server),
+        )
         self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server))
         self._http: asyncio.Task[None] | None = None
 

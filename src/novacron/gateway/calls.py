@@ -15,6 +15,7 @@ from novacron.accounts.quota import Account
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError, RequestFailed
 from novacron.gateway.cache_scope import EVERYONE, Caller
+from novacron.gateway.cache_ticket import CacheTicket
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
 from novacron.records.request import FinishReason, Request
@@ -42,6 +43,7 @@ class CallOrigin:
     caller: Caller = EVERYONE
     account: Account = NOBODY_S
     rate_limits: dict[str, str] = field(default_factory=dict)
+    cache: CacheTicket | None = None  # what it wants of the response cache; None: nothing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +63,11 @@ class Call:
 Generate = Callable[[Call], AsyncGenerator[RequestOutput, None]]
 
 
+def engine_outputs(client: EngineClient) -> Generate:
+    """Calls as the engine computes them."""
+    return lambda call: client.generate(call.requests)
+
+
 class Calls:
     """The running calls of one engine. `generate` computes them: by default as they are."""
 
@@ -69,7 +76,7 @@ class Calls:
     ) -> None:
         self._client = client
         self._metrics = metrics
-        self._generate = generate or (lambda call: client.generate(call.requests))
+        self._generate = generate or engine_outputs(client)
         self._running: set[Call] = set()
 
     def __len__(self) -> int:

@@ -114,9 +114,7 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
 
 # there are no shares without keys
 _ALONE = [key for key in KEYS.values() if key.name != "api_key_shares"]
-A_SETTING = st.sampled_from(_ALONE).flatmap(
-    lambda key: st.tuples(st.just(key), values_of(key))
-)
+A_SETTING = st.sampled_from(_ALONE).flatmap(lambda key: st.tuples(st.just(key), values_of(key)))
 
 
 @given(A_SETTING)

@@ -95,6 +95,9 @@ ROUTE_PERMISSIONS: Final[Mapping[str, str]] = {
     "POST /api/v1/llm/cache/unpin": p.CACHE_WRITE,
     "POST /api/v1/llm/cache/warm": p.CACHE_WRITE,
     "DELETE /api/v1/llm/cache": p.CLUSTER_WRITE,
+    # Response cache
+    "GET /api/v1/llm/response-cache": p.CACHE_READ,
+    "DELETE /api/v1/llm/response-cache": p.CACHE_WRITE,
 }
 
 
