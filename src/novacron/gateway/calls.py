@@ -15,6 +15,7 @@ from novacron.accounts.quota import Account
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError, RequestFailed
 from novacron.gateway.cache_scope import EVERYONE, Caller
+from novacron.gateway.cache_ticket import CacheTicket
 from novacron.gateway.call_guard import CallGuard
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
@@ -46,6 +47,7 @@ class CallOrigin:
     rate_limits: dict[str, str] = field(default_factory=dict)
     guard: CallGuard | None = None
     fallbacks: tuple[Fallback, ...] = ()
+    cache: CacheTicket | None = None  # what it wants of the response cache; None: nothing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,6 +67,11 @@ class Call:
 Generate = Callable[[Call], AsyncGenerator[RequestOutput, None]]
 
 
+def engine_outputs(client: EngineClient) -> Generate:
+    """Calls as the engine computes them."""
+    return lambda call: client.generate(call.requests)
+
+
 class Calls:
     """The running calls of one engine. `generate` computes them: by default as they are."""
 
@@ -73,7 +80,7 @@ class Calls:
     ) -> None:
         self._client = client
         self._metrics = metrics
-        self._generate = generate or (lambda call: client.generate(call.requests))
+        self._generate = generate or engine_outputs(client)
         self._running: set[Call] = set()
 
     def __len__(self) -> int:
