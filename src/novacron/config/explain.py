@@ -37,7 +37,8 @@ def explain(settings: Settings) -> list[Row]:
 
 
 def value_of(key: Key, settings: Settings) -> object:
-    holder = settings if key.component in ("server", "guard") else settings.engine
+    is_ours = key.component in ("server", "guard", "cluster")
+    holder = settings if is_ours else settings.engine
     value: object = getattr(getattr(holder, key.component), key.name)
     return value
 

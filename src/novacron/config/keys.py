@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import get_type_hints
 
+from novacron.config.cluster import ClusterConfig
 from novacron.config.engine import (
     CacheConfig,
     ModelConfig,
@@ -27,6 +28,7 @@ Component = (
     | SpeculativeConfig
     | WatchConfig
     | GuardConfig
+    | ClusterConfig
     | ServerConfig
 )
 
@@ -37,6 +39,7 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "speculative": SpeculativeConfig,
     "watch": WatchConfig,
     "guard": GuardConfig,
+    "cluster": ClusterConfig,
     "server": ServerConfig,
 }
 

@@ -31,6 +31,8 @@ speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max
 watch.quality_watch watch.quality_floor
 guard.guardians guard.guardian_deadline guard.guardian_cache_entries guard.specialists
+cluster.executor cluster.engine_hosts cluster.link_key cluster.link_timeout cluster.ray_address
+cluster.ray_resources
 server.host server.port server.api_key server.api_key_shares server.cors_allow_origins
 server.allowed_hosts server.state_dir server.database
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
