@@ -36,6 +36,11 @@ def remote_engines(config: EngineConfig, cluster: ClusterConfig, path: Path) -> 
     if cluster.executor == "ray":
         return _on_ray(config, cluster, path)
     addresses = [EngineAddress.parse(text, "engine_hosts") for text in cluster.engine_hosts]
+    if len(set(addresses)) < len(addresses):
+        raise ConfigError(
+            "engine_hosts names a host twice. Name each once; a second engine there needs a port "
+            "of its own."
+        )
     num_replicas = config.model.data_parallel_size
     if num_replicas not in (1, len(addresses)):
         raise ConfigError(

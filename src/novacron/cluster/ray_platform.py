@@ -39,14 +39,17 @@ class EngineNode:
         self._address = ""
 
     def where(self) -> str:
-        """Raises RuntimeError if it does not start."""
-        if self._host is None or self._host.poll() is not None:
-            self._start()
+        """Of a new one, if it is asked again: who asks has lost the link to the last one, which may
+        hang, or have an engine that does. Raises RuntimeError if it does not start."""
+        if self._host is not None:
+            self._host.kill()
+            self._host.wait()
+        self._start()
         return self._address
 
     def _start(self) -> None:
-        node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        listen = f"tcp://{node}:{self._ports}"
+        util: Any = ray.util  # has no types
+        listen = f"tcp://{util.get_node_ip_address()}:{self._ports}"
         command = ["-m", "novacron.cli.main", "engine", "--listen", listen, *self._arguments]
         self._host = subprocess.Popen(
             [sys.executable, *command],

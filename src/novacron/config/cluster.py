@@ -53,10 +53,6 @@ class ClusterConfig:
             self.executor == "process" or not self.engine_hosts, "engine_hosts", self.engine_hosts,
             "leave it out with executor ray, which finds hosts itself",
         )  # fmt: skip
-        require(
-            len(set(self.engine_hosts)) == len(self.engine_hosts), "engine_hosts",
-            self.engine_hosts, "name each host once; a second engine there needs a port of its own",
-        )  # fmt: skip
         self.resources()
 
     @property

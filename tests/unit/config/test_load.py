@@ -77,6 +77,8 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "quantization_layers": st.lists(
             st.sampled_from(["*.0.*=int8", "*down*=bf16"]), min_size=1
         ).map(tuple),
+        "link_timeout": st.integers(1, 3600).map(float),
+        "ray_resources": st.lists(st.sampled_from(["CPU=8", "GPU=0.5"]), min_size=1).map(tuple),
         "port": st.integers(0, 65535),
         "quality_score": st.floats(0.0, 1.0),
         "variants": st.lists(

@@ -60,7 +60,7 @@ def up(host: str, engines: int, num_cpus: int | None, port: int) -> None:
         f"  novacron cluster join {host}:{port} --host THEIR_ADDRESS"
     )
     arguments = ["--head", f"--port={port}", "--include-dashboard=false"]
-    sys.exit(run_node([*arguments, *_arguments(host, engines, num_cpus)]))
+    sys.exit(run_node([*arguments, *_arguments(host, engines, num_cpus)], comes_back=False))
 
 
 @click.command()
@@ -68,12 +68,13 @@ def up(host: str, engines: int, num_cpus: int | None, port: int) -> None:
 @_node_options
 def join(address: str, host: str, engines: int, num_cpus: int | None) -> None:
     """Let the cluster whose head is at ADDRESS (HOST:PORT) run engines on this host, until Ctrl-C
-    or `novacron cluster down`."""
+    or `novacron cluster down`. After the network was cut it joins again by itself."""
     if not token_file().exists():
         raise ConfigError(
             f"There is no {token_file()}: copy it from the host that runs novacron cluster up."
         )
-    sys.exit(run_node([f"--address={address}", *_arguments(host, engines, num_cpus)]))
+    arguments = [f"--address={address}", *_arguments(host, engines, num_cpus)]
+    sys.exit(run_node(arguments, comes_back=True))
 
 
 @click.command()

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,9 @@ LISTEN_PORTS: Final = "9100-9199"  # of engines that Ray starts, the first free 
 _TOKEN = Path("~/.config/novacron/ray.token")
 _NODES = Path("~/.cache/novacron/cluster")  # a file for each node that runs, named by its process
 _END_PATIENCE_S: Final = 15.0
+_A_WHILE_S: Final = 20.0  # what does not start at all ends sooner
+_AGAIN_S: Final = 2.0
+_LOOK_S: Final = 0.5
 
 # Ray takes a node for lost after a minute of silence; requests have gone on elsewhere by then, but
 # its replica would be missing. And a head that is away must not end engines that run.
@@ -75,8 +79,14 @@ def start_arguments(host: str, engines: int, object_store_bytes: int) -> list[st
     ]
 
 
-def run_node(arguments: list[str], environment: Mapping[str, str] = os.environ) -> int:
-    """Run `ray start` with these until it or this process is told to end. The exit code."""
+def run_node(
+    arguments: list[str], environment: Mapping[str, str] = os.environ, *, comes_back: bool
+) -> int:
+    """Run `ray start` with these until it or this process is told to end. The exit code.
+
+    A node that was cut off from its cluster ends by itself when it hears of it again, for the
+    others count it as dead. With `comes_back` a node that has run for a while is started anew.
+    """
     ray = Path(sys.executable).parent / "ray"
     if not ray.exists():
         raise ConfigError("Ray is not installed here: pip install 'novacron[ray]'")
@@ -86,18 +96,37 @@ def run_node(arguments: list[str], environment: Mapping[str, str] = os.environ) 
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
+    command = [str(ray), "start", *arguments]
+    has_run = False
+    try:
+        while True:
+            begun_s = time.monotonic()
+            exit_code = _run_once(
+                command, {**_PATIENCE, **environment, **token_environment()}, asked
+            )
+            has_run |= time.monotonic() - begun_s > _A_WHILE_S
+            if asked.is_set():
+                return 0
+            if not (comes_back and has_run):
+                return exit_code
+            print(f"The node has ended (exit code {exit_code}); joining again.", flush=True)
+            asked.wait(_AGAIN_S)
+    finally:
+        record.unlink(missing_ok=True)
+
+
+def _run_once(command: list[str], environment: dict[str, str], asked: threading.Event) -> int:
     node = subprocess.Popen(
-        [str(ray), "start", *arguments],
-        env={**_PATIENCE, **environment, **token_environment()},
+        command,
+        env=environment,
         start_new_session=True,  # a terminal's Ctrl-C comes to us, who end it in order
     )
     try:
-        while node.poll() is None and not asked.wait(0.5):
+        while node.poll() is None and not asked.wait(_LOOK_S):
             pass
-        return 0 if asked.is_set() else node.wait()
     finally:
         _end_tree(node)
-        record.unlink(missing_ok=True)
+    return node.returncode
 
 
 def running_nodes() -> list[psutil.Process]:
