@@ -53,7 +53,7 @@ class Host:
         self.address = found[1]
 
     def start_again(self) -> None:
-        self.process.wait(PATIENCE_S)
+        self.process.communicate(timeout=PATIENCE_S)
         self.start(f"tcp://{self.address.partition('@')[2]}")
 
     def end(self) -> None:
