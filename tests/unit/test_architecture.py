@@ -29,6 +29,9 @@ HAND_THE_ENVIRONMENT_ON = {
     "cli/target.py",  # to config/load.py
     "bench/cli.py",  # to config/load.py, and to the servers it starts
     "engine/engine_process.py",  # to the engine process
+    "cli/remote_engines.py",  # to the process that speaks to Ray, which reads much from it
+    "cli/cluster/ray_node.py",  # to Ray
+    "cluster/ray_platform.py",  # to hosts of engines
     "executor/compilation.py",  # PyTorch reads CXX: whether there is such a compiler
     "testing/server_process.py",  # to the servers that tests start
 }
