@@ -6,10 +6,12 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from novacron.config.response_cache import parse_thresholds
 from novacron.config.server import ServerConfig
 from novacron.config.url_secrets import mask_url
 from novacron.errors import ConfigError
 from novacron.gateway.response_caching import OpenedCache
+from novacron.gateway.semantic_caching import SemanticSettings
 from novacron.response_cache.cache import ResponseCache
 from novacron.response_cache.memory_store import MemoryStore
 from novacron.response_cache.store import AnswerStore
@@ -29,6 +31,19 @@ def open_response_cache(config: ServerConfig) -> OpenedCache | None:
     return OpenedCache(
         answers=ResponseCache(_store(config), config.response_cache_ttl),
         store_name=mask_url(config.response_cache_url) or "memory",
+        semantic=_semantic(config) if config.response_cache == "semantic" else None,
+    )
+
+
+def _semantic(config: ServerConfig) -> SemanticSettings:
+    from novacron.response_cache.hash_embedding import hash_embedding
+    from novacron.response_cache.vector_index import VectorIndex
+
+    return SemanticSettings(
+        index=VectorIndex(),
+        threshold=config.response_cache_threshold,
+        by_path=parse_thresholds(config.response_cache_thresholds),
+        embed=hash_embedding if config.response_cache_embedding == "hash" else None,
     )
 
 

@@ -1,8 +1,9 @@
-"""Where the response cache may lie: whether a setting can be meant so. Nothing is opened here."""
+"""Settings of the response cache: whether they can be meant so. Nothing is opened here."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from novacron.config.url_secrets import mask_url
@@ -18,3 +19,20 @@ def check_response_cache_url(url: str) -> None:
             f"response_cache_url is '{mask_url(url)}': give sqlite:///path/of/file, "
             "redis://host:6379/0, rediss:// for TLS, unix:///path/of/socket, or nothing for memory."
         )
+
+
+def parse_thresholds(thresholds: Sequence[str]) -> dict[str, float]:
+    """By path. Raises ConfigError."""
+    parsed = {}
+    for one in thresholds:
+        path, _, number = one.partition("=")
+        try:
+            parsed[path] = float(number)
+        except ValueError:
+            parsed[path] = 2.0
+        if not path.startswith("/") or not -1 <= parsed[path] <= 1:
+            raise ConfigError(
+                f"response_cache_thresholds has '{one}': give a path and a number from -1 to 1, "
+                "such as /v1/chat/completions=0.9."
+            )
+    return parsed

@@ -90,7 +90,9 @@ def build_app(
     metering = None if accounts is None else Metering(client, model, accounts.ledger)
     guarding = None if make_guarding is None else make_guarding(client, metrics, model)
     generate = engine_outputs(client) if metering is None else metering.generate
-    caching = None if response_cache is None else CachedCalls(model, response_cache, generate)
+    caching = (
+        None if response_cache is None else CachedCalls(client, model, response_cache, generate)
+    )
     if caching is not None:
         generate = caching.generate
     service = Service(

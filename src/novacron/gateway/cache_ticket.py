@@ -7,6 +7,7 @@ Of an answer: hit, miss or bypass; `x-novacron-cache-kind` and `age` tell more o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -32,6 +33,8 @@ class CacheTicket:
     outcome: Literal["", "hit", "miss", "bypass"] = ""
     kind: Literal["", "exact", "semantic"] = ""
     age_s: float = 0.0
+    path: str = ""
+    vector: Sequence[float] | None = None  # of the question, once it was made
 
 
 def ticket_of(connection: HTTPConnection) -> CacheTicket:
@@ -45,7 +48,7 @@ def ticket_of(connection: HTTPConnection) -> CacheTicket:
                 f"{CACHE_HEADER} is '{sent[:40]}': give {', '.join(_WISHES)}, or leave it out.",
                 param=CACHE_HEADER,
             )
-        scope[_SCOPE_KEY] = CacheTicket(wish or "")
+        scope[_SCOPE_KEY] = CacheTicket(wish or "", path=scope.get("path", ""))
     ticket: CacheTicket = scope[_SCOPE_KEY]
     return ticket
 

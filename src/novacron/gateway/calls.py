@@ -17,6 +17,7 @@ from novacron.errors import NovaCronError, RequestFailed
 from novacron.gateway.cache_scope import EVERYONE, Caller
 from novacron.gateway.cache_ticket import CacheTicket
 from novacron.gateway.call_guard import CallGuard
+from novacron.gateway.question import Question
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
 from novacron.records.request import FinishReason, Request
@@ -57,6 +58,7 @@ class Call:
     origin: CallOrigin
     requests: tuple[Request, ...]
     n: int = 1
+    question: Callable[[], Question | None] = lambda: None  # of a chat: its last message
 
     @property
     def num_prompt_tokens(self) -> int:

@@ -10,8 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from novacron.engine.client import EngineClient
 from novacron.gateway.cache_ticket import CacheTicket
 from novacron.gateway.calls import Call, Generate
+from novacron.gateway.semantic_caching import SemanticAnswers, SemanticSettings
 from novacron.gateway.served_model import ServedModel
 from novacron.records.output import RequestOutput
 from novacron.response_cache.answer import CachedAnswer, Recorder
@@ -57,18 +59,25 @@ class OpenedCache:
 
     answers: ResponseCache
     store_name: str  # for people: without passwords
+    semantic: SemanticSettings | None = None
 
 
 class CachedCalls:
     """A cache before `compute`, which is asked for what is not found."""
 
-    def __init__(self, model: ServedModel, opened: OpenedCache, compute: Generate) -> None:
+    def __init__(
+        self, client: EngineClient, model: ServedModel, opened: OpenedCache, compute: Generate
+    ) -> None:
         self.answers = opened.answers
         self.store_name = opened.store_name
         self._compute = compute
         self._model = model
         self._cache = opened.answers
-        self._similar: SimilarAnswers = NoSimilarAnswers()
+        self._similar: SimilarAnswers = (
+            NoSimilarAnswers()
+            if opened.semantic is None
+            else SemanticAnswers(client, model, opened.answers, opened.semantic)
+        )
 
     async def flush(self, tenant: str | None, *, dry_run: bool) -> Amount:
         """Drop the answers of a tenant, by its name, or all. Raises StoreFailed."""

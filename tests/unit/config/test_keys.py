@@ -39,8 +39,10 @@ server.database
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.recovery_timeout server.heartbeat_timeout server.step_timeout
 server.keep_alive_interval server.stream_flush_interval
-server.response_cache server.response_cache_url server.response_cache_size
-server.response_cache_ttl server.max_body_bytes
+server.response_cache server.response_cache_threshold server.response_cache_thresholds
+server.response_cache_embedding server.response_cache_url server.response_cache_size
+server.response_cache_ttl
+server.max_body_bytes
 server.replay_buffer_bytes server.replay_seconds server.quality_score
 server.log_level server.log_format server.access_log
 identity.allow_anonymous identity.custom_roles identity.jwt_secret identity.jwt_jwks_url
