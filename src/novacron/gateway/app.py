@@ -100,7 +100,7 @@ def build_app(
         title="NovaCron LLM",
         version=our_version,
         middleware=_middleware(config, authenticator, has_limits=accounts is not None),
-        lifespan=_lifespan(accounts, history.sample, cache_history.sample),
+        lifespan=_lifespan(accounts, guarding, history.sample, cache_history.sample),
     )
     schemas = AnswerSchemas()
     generations = Generations(service)
@@ -135,7 +135,7 @@ def _nothing_to_forget(key_id: str) -> None:
 
 
 def _lifespan(
-    accounts: Accounts | None, *samplers: Callable[[], None]
+    accounts: Accounts | None, guarding: Guarding | None, *samplers: Callable[[], None]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Look at the metrics regularly while the application runs, and keep the ledger."""
 
@@ -153,6 +153,8 @@ def _lifespan(
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        if guarding is not None:
+            await guarding.close()
         if accounts is not None:
             await accounts.ledger.close(_LAST_POSTINGS_S)
 

@@ -41,6 +41,11 @@ class Guarding:
             tenant=origin.caller.tenant,
         )
 
+    async def close(self) -> None:
+        """Observers stop looking. What enforcing guardians are asked ends with its calls."""
+        await self.watch.observers.close()
+        self.watch.panel.close()
+
     async def admit(
         self, origin: CallOrigin, body: AnyBody, parse: Parse[AnyBody]
     ) -> tuple[CallOrigin, AnyBody]:

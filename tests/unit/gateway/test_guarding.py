@@ -347,6 +347,9 @@ async def test_another_answers_where_a_guardian_blocks_the_answer(house: MakeHou
             streamed(response)[0] if stream else response.json()["choices"][0]["message"]["content"]
         )
         assert text == "I can only help."
+        if not stream:
+            used = response.json()["usage"]["prompt_tokens"]
+            assert used == len(at.client.submitted[-1].prompt_token_ids)
     assert 'novacron_specialist_fallbacks_total{model_name="fake",specialist="lawyer"} 2.0' in (
         await at.metrics()
     )
@@ -354,7 +357,9 @@ async def test_another_answers_where_a_guardian_blocks_the_answer(house: MakeHou
 
 async def test_another_answers_where_a_guardian_blocks_the_question(house: MakeHouse) -> None:
     at = house(STRICT, specialists=(LAWYER, HELPER))
-    assert (await at.chat("I am ann@example.com", model="lawyer")).status_code == 200
+    response = await at.chat("I am ann@example.com", model="lawyer")
+    [request] = at.client.submitted
+    assert response.json()["usage"]["prompt_tokens"] == len(request.prompt_token_ids)
     assert ["You help." in prompt for prompt in at.prompts] == [True]
 
 
