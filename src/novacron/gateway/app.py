@@ -119,7 +119,9 @@ def build_app(
             has_limits=accounts is not None,
             has_response_cache=caching is not None,
         ),
-        lifespan=_lifespan(accounts, response_cache, history.sample, cache_history.sample),
+        lifespan=_lifespan(
+            accounts, guarding, response_cache, history.sample, cache_history.sample
+        ),
     )
     schemas = AnswerSchemas()
     generations = Generations(service)
@@ -155,7 +157,10 @@ def _nothing_to_forget(key_id: str) -> None:
 
 
 def _lifespan(
-    accounts: Accounts | None, response_cache: OpenedCache | None, *samplers: Callable[[], None]
+    accounts: Accounts | None,
+    guarding: Guarding | None,
+    response_cache: OpenedCache | None,
+    *samplers: Callable[[], None],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Look at the metrics regularly while the application runs, and keep the ledger."""
 
@@ -173,6 +178,8 @@ def _lifespan(
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        if guarding is not None:
+            await guarding.close()
         if accounts is not None:
             await accounts.ledger.close(_LAST_POSTINGS_S)
         if response_cache is not None:

@@ -148,6 +148,7 @@ class Choice:
     embedding: tuple[float, ...] | None = None
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
+    num_prompt_tokens: int = 0
     num_output_tokens: int = 0
     num_cached_tokens: int = 0
 
@@ -162,6 +163,7 @@ class Choice:
         self.embedding = output.embedding or self.embedding
         self.finish_reason = output.finish_reason
         self.stop_reason = output.stop_reason
+        self.num_prompt_tokens = output.num_prompt_tokens
         self.num_output_tokens = output.num_output_tokens
         self.num_cached_tokens = output.num_cached_tokens
 
