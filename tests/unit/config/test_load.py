@@ -93,6 +93,7 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "kv_cache_dtype_layers": st.lists(
             st.sampled_from(["0=bf16", "-2:=int8/int4"]), min_size=1
         ).map(tuple),
+        "response_cache_thresholds": st.just(("/v1/completions=0.9",)),
         "response_cache_url": st.sampled_from(["sqlite:///answers", "redis://a:b@host:1/0"]),
         "kv_redis_url": st.sampled_from(["redis://a:b@host:1/0", "unix:///run/redis.sock"]),
         "kv_object_url": st.sampled_from(["s3://bucket/prefix", "file:///folder"]),
