@@ -88,6 +88,7 @@ class OwnVoice:
             sampling=sampling,
             arrival_time_s=time.monotonic(),
             priority=_LAST,
+            tenant=tenant,
             cache_salt=scope.salt,
             cache_scope=scope.tag,
             pooling=pooling,

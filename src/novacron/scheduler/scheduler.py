@@ -32,6 +32,7 @@ from novacron.records.step import (
     SchedulerOutput,
     StepResult,
 )
+from novacron.scheduler.lives import Lives
 from novacron.scheduler.micro_batches import most_requests, most_tokens
 from novacron.scheduler.queue_choice import build_queue
 from novacron.scheduler.request_checks import QUEUE_IS_FULL, check_request, why_too_big
@@ -103,23 +104,25 @@ class Scheduler:
         self._speculation = speculation or NoSpeculation()
         self._tiers = tiers or NoTiers()
         self._sessions = Sessions() if sessions is None else sessions
-        self._see_end = see_end or _see_nothing
-        self._clock = clock
 
-        self._live: dict[str, RequestState] = {}
-        self._waiting = build_queue(config, clock)
-        self._running: list[RequestState] = []  # who gets tokens before whom in a step
-        self._num_loading = 0  # neither waiting nor running: a tier brings a part of their prefix
-        self._in_flight: deque[_StepInFlight] = deque()  # result not seen yet
-
-        # Told with the next step, or by the next update.
-        self._finished_ids: list[str] = []
-        self._preempted_ids: list[str] = []
-        self._outputs: list[EngineOutput] = []
-
-        self._num_added = 0
         self._totals = SchedulerTotals()
         self._shares = SharesTotals()
+        self._waiting = build_queue(config, clock)
+        self._lives = Lives(
+            self._waiting,
+            kv_cache,
+            tiers=self._tiers,
+            sessions=self._sessions,
+            totals=self._totals,
+            parks=config.preemption_mode == "swap",
+            see_end=see_end or _see_nothing,
+            clock=clock,
+        )
+        self._live, self._running = self._lives.by_id, self._lives.running
+        self._in_flight: deque[_StepInFlight] = deque()  # result not seen yet
+        self._outputs: list[EngineOutput] = []  # told by the next update
+
+        self._num_added = 0
 
     # What the engine asks
 
@@ -130,12 +133,12 @@ class Scheduler:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting) + self._num_loading
+        return len(self._waiting) + self._lives.num_loading
 
     @property
     def is_loading(self) -> bool:
         """Whether requests wait for blocks, so that news of them are wanted."""
-        return self._num_loading > 0
+        return self._lives.num_loading > 0
 
     def stats(self) -> EngineStats:
         """Everything but the times, which the caller of `schedule` and `update` measures."""
@@ -183,8 +186,7 @@ class Scheduler:
             totals=self._shares.of(request.priority),
         )
         self._num_added += 1
-        self._live[request.request_id] = state
-        self._waiting.add(state)
+        self._lives.add(state)
         self._tiers.expect(state)
         self._shed()
         if request.output_token_ids:
@@ -235,8 +237,7 @@ class Scheduler:
         """What came of orders. Not while a step is in flight."""
         assert not self._in_flight
         for state in self._tiers.see(news):
-            self._num_loading -= 1
-            self._waiting.put_back(state)
+            self._lives.end_load(state)
 
     # A step
 
@@ -306,7 +307,7 @@ class Scheduler:
             assert part.request_id == result.request_id == state.request.request_id
             state.num_in_flight -= 1
             if state.status is RequestStatus.FINISHED:  # it ended meanwhile
-                self._settle(state, failed=result.error is not None)
+                self._lives.settle(state, failed=result.error is not None)
                 continue
             news = self._apply(state, part, result)
             if news is not None:
@@ -354,7 +355,7 @@ class Scheduler:
             if victim.num_in_flight > 0:
                 plan.is_complete = True
                 return
-            self._preempt(victim)
+            self._lives.preempt(victim)
             if state.status is not RequestStatus.RUNNING:
                 return
         state.num_planned_tokens = end
@@ -393,8 +394,7 @@ class Scheduler:
         block_ids = self._tiers.begin_load(state, hit, len(self._running))
         if state.status is not RequestStatus.LOADING:
             return False
-        self._waiting.remove(state.request.request_id)
-        self._num_loading += 1
+        self._lives.load(state)
         self._speculation.forget_blocks(block_ids)
         return True
 
@@ -423,27 +423,11 @@ class Scheduler:
             giver = next(going, None)
             if giver is None or giver.num_in_flight > 0:
                 return False
-            self._preempt(giver)
+            self._lives.preempt(giver)
         return True
 
     def _start(self, state: RequestState, hit: PrefixHit, plan: StepPlan) -> None:
-        self._waiting.take(state)
-        self._running.insert(plan.place, state)
-        state.status = RequestStatus.RUNNING
-        self._kv_cache.adopt(state.blocks, hit)
-        state.num_computed_tokens = state.num_planned_tokens = hit.num_tokens
-        self._waiting.see_start(state, hit.num_tokens)
-        state.has_loaded = False
-        if state.first_scheduled_time_s is None:
-            state.first_scheduled_time_s = self._clock()
-            state.num_cached_tokens = hit.num_tokens
-            self._totals.prefix_queries_tokens += len(state.token_ids)
-            self._totals.prefix_hits_tokens += hit.num_tokens
-            state.totals.cached_tokens += hit.num_tokens
-            if state.request.session:
-                self._sessions.start(
-                    state.request.session, len(state.token_ids), hit.num_tokens, self._clock()
-                )
+        self._lives.start(state, hit, plan.place)
         plan.new_requests.append(
             NewRequest(
                 request_id=state.request.request_id,
@@ -454,22 +438,6 @@ class Scheduler:
             )
         )
         self._advance(state, plan, hit.block_ids)
-
-    def _preempt(self, state: RequestState) -> None:
-        """Take a running request's blocks away. When it next starts, it goes on from what is then
-        still cached or lies in a tier, and computes the rest again."""
-        assert state.num_in_flight == 0
-        self._running.remove(state)
-        self._waiting.see_stop(state, is_end=False)
-        if self._config.preemption_mode == "swap":
-            self._tiers.park(state)
-        self._release(state)
-        state.status = RequestStatus.WAITING
-        state.num_computed_tokens = state.num_planned_tokens = 0
-        self._waiting.put_back(state)
-        self._preempted_ids.append(state.request.request_id)
-        self._totals.num_preemptions += 1
-        state.totals.num_preempted += 1
 
     def _fail_if_too_big(self, state: RequestState) -> bool:
         """End a request whose tokens would not fit even if it had the whole cache for itself."""
@@ -488,16 +456,15 @@ class Scheduler:
         for state in plan.states:
             state.num_in_flight += 1
         self._tiers.begin_step(plan.num_tokens - plan.num_tokens_left, len(plan.parts))
+        preempted_ids, finished_ids = self._lives.take_news()
         output = SchedulerOutput(
             step=self._totals.num_steps,
             new_requests=tuple(plan.new_requests),
             scheduled=tuple(plan.parts),
-            preempted_ids=tuple(self._preempted_ids),
-            finished_ids=tuple(self._finished_ids),
+            preempted_ids=preempted_ids,
+            finished_ids=finished_ids,
             drafting=drafting,
         )
-        self._preempted_ids.clear()
-        self._finished_ids.clear()
         return output
 
     # Parts of update
@@ -569,7 +536,7 @@ class Scheduler:
         where one does."""
         is_first, state.has_output = not state.has_output, True
         if stop is not None:
-            self._retire(state, failed=error is not None and not was_shed)
+            self._lives.retire(state, failed=error is not None and not was_shed)
         return EngineOutput(
             request_id=state.request.request_id,
             new_token_ids=new_token_ids,
@@ -585,39 +552,6 @@ class Scheduler:
             ),
             was_shed=was_shed,
         )
-
-    def _retire(self, state: RequestState, *, failed: bool) -> None:
-        request_id = state.request.request_id
-        del self._live[request_id]
-        is_running = state.status is RequestStatus.RUNNING
-        if is_running:
-            self._running.remove(state)
-            self._finished_ids.append(request_id)
-            self._waiting.see_stop(state, is_end=True)
-        elif state.status is RequestStatus.LOADING:
-            self._num_loading -= 1
-        else:
-            self._waiting.remove(request_id)
-        state.status = RequestStatus.FINISHED
-        self._see_end(state)
-        if state.request.session and state.first_scheduled_time_s is not None:
-            self._sessions.end(state.request.session, state.blocks.hashes, self._clock())
-        self._settle(state, failed=failed)
-
-    def _settle(self, state: RequestState, *, failed: bool) -> None:
-        """Give the blocks of one that has ended back, once no step writes to them any more."""
-        state.has_failed |= failed
-        if state.num_in_flight == 0:
-            self._release(state)
-        elif state.has_failed:  # nobody shall find them meanwhile
-            self._kv_cache.forget(state.blocks)
-
-    def _release(self, state: RequestState) -> None:
-        self._tiers.use(state)
-        if state.has_failed:
-            self._tiers.forget(state)
-            self._kv_cache.forget(state.blocks)
-        self._kv_cache.free(state.blocks)
 
     def _take_outputs(self) -> list[EngineOutput]:
         outputs, self._outputs = self._outputs, []
