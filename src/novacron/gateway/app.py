@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -22,8 +23,6 @@ from novacron.gateway.cache_ticket import CacheHeaders
 from novacron.gateway.calls import Calls, engine_outputs
 from novacron.gateway.console.routes import console_routes
 from novacron.gateway.error_handlers import install_error_handlers
-from novacron.gateway.guarded_calls import GuardedCalls
-from novacron.gateway.guarding import Guarding
 from novacron.gateway.host_check import HostCheck
 from novacron.gateway.identity.configured_keys import ConfiguredKeys
 from novacron.gateway.identity.principal import Authenticator
@@ -54,8 +53,11 @@ from novacron.gateway.service import Service
 from novacron.gateway.system_routes import system_routes
 from novacron.observability.metrics import Metrics
 
+if TYPE_CHECKING:  # imported only where there are guardians
+    from novacron.gateway.guarding import Guarding
+
 _LAST_POSTINGS_S = 5.0  # for ends of calls to get into the ledger
-GuardingMaker = Callable[[EngineClient, Metrics, ServedModel], Guarding]
+GuardingMaker = Callable[[EngineClient, Metrics, ServedModel], "Guarding"]
 
 
 def build_app(
@@ -102,7 +104,7 @@ def build_app(
         metrics=metrics,
         calls=Calls(client, metrics, generate)
         if guarding is None
-        else GuardedCalls(client, metrics, guarding, generate),
+        else guarding.calls(metrics, generate),
         worker_pids=worker_pids,
         guarding=guarding,
         response_cache=caching,

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from novacron.accounts.quota import Account
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError, RequestFailed
 from novacron.gateway.cache_scope import EVERYONE, Caller
 from novacron.gateway.cache_ticket import CacheTicket
-from novacron.gateway.call_guard import CallGuard
 from novacron.gateway.question import Question
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
 from novacron.records.request import FinishReason, Request
+
+if TYPE_CHECKING:  # imported only where there are guardians
+    from novacron.gateway.call_guard import CallGuard
 
 NOBODY_S: Final = Account("default")  # of servers that do not ask who calls
 

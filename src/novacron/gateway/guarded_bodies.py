@@ -23,8 +23,9 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 
 def texts_of(body: Body, tokenizer: Tokenizer) -> list[str]:
-    """All that the model will read of a chat, a completion or an embedding: contents of messages,
-    arguments of earlier tool calls, prompts. Those that came as tokens are decoded."""
+    """What callers tell the model in a chat, a completion or an embedding: contents of messages and
+    their other texts, arguments of earlier tool calls, prompts. Those that came as tokens are
+    decoded. Definitions of tools are not among it."""
     if isinstance(body, ChatBody):
         return [text for message in body.messages for text in _texts_of_message(message)]
     return _texts_of_prompts(_prompts(body), tokenizer)
@@ -81,6 +82,13 @@ def _texts_of_message(message: ChatMessage) -> Iterator[str]:
             yield from (part.text for part in parts if part.text is not None)
     for call in message.tool_calls or ():
         yield _as_text(call.function.arguments)
+    yield from _further_texts(message).values()
+
+
+def _further_texts(message: ChatMessage) -> dict[str, str]:
+    """Fields that we do not know, but a chat template may (reasoning_content), and the name."""
+    fields = {"name": message.name, **(message.model_extra or {})}
+    return {name: value for name, value in fields.items() if isinstance(value, str)}
 
 
 def _message_with(message: ChatMessage, texts: Iterator[str]) -> ChatMessage:
@@ -100,6 +108,7 @@ def _message_with(message: ChatMessage, texts: Iterator[str]) -> ChatMessage:
             )
             for call in message.tool_calls
         ]
+    changes |= {name: next(texts) for name in _further_texts(message)}
     return message.model_copy(update=changes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import msgspec
@@ -10,9 +10,8 @@ import msgspec
 from novacron.engine.client import EngineClient
 from novacron.errors import ContentBlocked, InvalidRequest
 from novacron.gateway.call_guard import AnswerGuard, CallGuard
-from novacron.gateway.calls import Call, Calls, Generate
+from novacron.gateway.calls import Call, CallOrigin, Calls, Generate
 from novacron.gateway.fallbacks import answered_by
-from novacron.gateway.guarding import Guarding
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput
 from novacron.records.request import FinishReason
@@ -20,17 +19,17 @@ from novacron.records.request import FinishReason
 
 class GuardedCalls(Calls):
     """As Calls; with the answers that guardians let pass, from the first of a chain of specialists
-    that has one."""
+    that has one. `late_guard` makes the guardians of a call whose route has asked none."""
 
     def __init__(
         self,
         client: EngineClient,
         metrics: Metrics,
-        guarding: Guarding,
+        late_guard: Callable[[CallOrigin], CallGuard],
         generate: Generate | None = None,
     ) -> None:
         super().__init__(client, metrics, generate)
-        self._guarding = guarding
+        self._make_guard = late_guard
 
     async def run(self, call: Call) -> AsyncGenerator[RequestOutput, None]:
         """Raises GuardianUnavailable, too; an answer that is blocked ends with CONTENT_FILTER."""
@@ -82,7 +81,7 @@ class GuardedCalls(Calls):
     async def _late_guard(self, call: Call) -> CallGuard:
         """For a call of a route that has not asked the guardians: they judge its tokens as text.
         What would have to be masked is refused, since the prompt is made already."""
-        guard = self._guarding.guard(call.origin)
+        guard = self._make_guard(call.origin)
         tokenizer = self._client.tokenizer
         texts = [tokenizer.decode(r.prompt_token_ids) for r in call.requests[:: call.n]]
         if await guard.admit(texts) != texts:

@@ -10,11 +10,13 @@ from typing import TypeVar
 from novacron.engine.client import EngineClient
 from novacron.errors import ContentBlocked, GuardianUnavailable
 from novacron.gateway.call_guard import CallGuard, Watch
-from novacron.gateway.calls import Call, CallOrigin, Fallback
+from novacron.gateway.calls import Call, CallOrigin, Calls, Fallback, Generate
 from novacron.gateway.guarded_bodies import asked_of, texts_of, with_texts
+from novacron.gateway.guarded_calls import GuardedCalls
 from novacron.gateway.openai.schema import Body
 from novacron.gateway.specialists import Specialist
 from novacron.guardians.guardian import Guardian
+from novacron.observability.metrics import Metrics
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 
@@ -31,6 +33,10 @@ class Guarding:
     guardians: Sequence[Guardian]
     specialists: Mapping[str, Specialist]
     variant_of: Callable[[str], str]
+
+    def calls(self, metrics: Metrics, generate: Generate | None) -> Calls:
+        """The calls of this server, which run by `generate`."""
+        return GuardedCalls(self.client, metrics, self.guard, generate)
 
     def guard(self, origin: CallOrigin, specialist: Specialist | None = None) -> CallGuard:
         wanted = None if specialist is None else specialist.guardians

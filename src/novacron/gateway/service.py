@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -20,7 +20,6 @@ from novacron.gateway.cache_scope import Caller, caller_of
 from novacron.gateway.cache_ticket import ticket_of
 from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.gateway.error_mapping import error_body
-from novacron.gateway.guarding import AnyBody, Guarding
 from novacron.gateway.identity.principal import principal_of
 from novacron.gateway.metering import account_of, rate_limits_of
 from novacron.gateway.middleware import request_id_of
@@ -38,6 +37,9 @@ from novacron.gateway.streaming import (
 from novacron.observability.metrics import EngineSnapshot, Metrics, VariantSnapshot
 from novacron.observability.replica_values import ReplicaSnapshot
 from novacron.records.output import ModelSpec, RequestOutput
+
+if TYPE_CHECKING:  # imported only where there are guardians
+    from novacron.gateway.guarding import AnyBody, Guarding
 
 P = ParamSpec("P")
 T = TypeVar("T")

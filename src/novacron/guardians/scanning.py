@@ -68,6 +68,7 @@ class Scanner:
 
     def __init__(self, entities: Sequence[Entity]) -> None:
         self._entities = tuple(entities)
+        self._searches = [entity.growing.search for entity in self._entities]
         self._cursors = [0] * len(self._entities)
         self._text = ""  # folded, from place `_base` on
         self._lowered = ""  # the same in lower case
@@ -79,12 +80,19 @@ class Scanner:
         self._text += folded
         self._lowered += lower(folded)
         spans: list[Span] = []
+        base, end = self._base, self._base + len(self._text)
         for i, entity in enumerate(self._entities):
             seen = self._lowered if entity.ignore_case else self._text
-            found, cursor = _scan(entity, seen, self._cursors[i] - self._base, is_last)
-            self._cursors[i] = cursor + self._base
-            spans += (Span(s.start + self._base, s.end + self._base, s.kind) for s in found)
-        settled = min(self._cursors, default=self._base + len(self._text))
+            start = self._cursors[i] - base
+            if not is_last:  # most of the time there is nothing, and this is all that is done
+                match = self._searches[i](seen, start)
+                if match is None or match[1] is not None:
+                    self._cursors[i] = end if match is None else base + match.start()
+                    continue
+            found, cursor = _scan(entity, seen, start, is_last)
+            self._cursors[i] = cursor + base
+            spans += (Span(s.start + base, s.end + base, s.kind) for s in found)
+        settled = min(self._cursors, default=end)
         keep = max(0, settled - self._base - MOST_BEHIND)
         self._text, self._lowered = self._text[keep:], self._lowered[keep:]
         self._base += keep

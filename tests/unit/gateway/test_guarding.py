@@ -19,6 +19,8 @@ from novacron.engine.tokenization import Tokenizer
 from novacron.errors import ConfigError, RequestFailed
 from novacron.gateway.app import build_app
 from novacron.gateway.guard_setup import make_guarding
+from novacron.gateway.guarded_bodies import with_texts
+from novacron.gateway.openai.schema import ChatBody
 from novacron.records.request import Request
 from novacron.testing.fake_engine_client import FakeEngineClient
 from novacron.testing.serving import serving
@@ -142,6 +144,19 @@ async def test_a_tool_call_in_the_history_is_read_too(house: MakeHouse) -> None:
     ]
     response = await at.http.post("/v1/chat/completions", json={"messages": messages})
     assert response.json()["error"]["code"] == "content_policy"
+
+
+async def test_fields_that_only_templates_know_are_masked(house: MakeHouse) -> None:
+    at = house(PII)
+    message = {"role": "user", "content": "Hi", "reasoning_content": SECRET, "name": "a@b.co"}
+    [masked] = with_texts(
+        ChatBody.model_validate({"messages": [message]}), ["Hi", "[EMAIL_1]", MASKED]
+    ).messages
+    assert (masked.name, masked.model_extra) == ("[EMAIL_1]", {"reasoning_content": MASKED})
+    strict = house(STRICT)
+    response = await strict.http.post("/v1/chat/completions", json={"messages": [message]})
+    assert response.json()["error"]["code"] == "content_policy"
+    assert (await at.http.post("/v1/chat/completions", json={"messages": [message]})).is_success
 
 
 async def test_prompts_of_tokens_are_read_and_not_masked(
