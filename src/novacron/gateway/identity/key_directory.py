@@ -54,7 +54,7 @@ class KeyDirectory(Protocol):
 
 
 class Directories:
-    """Several directories as one, the quickest first: so a key of any is remembered in one place."""
+    """Several directories as one, the quickest first. A key of any is remembered in one place."""
 
     def __init__(self, directories: tuple[KeyDirectory, ...]) -> None:
         self._directories = directories
