@@ -30,7 +30,9 @@ class Identity:
 def identity_of(settings: Settings, directory: KeyDirectory | None = None) -> Identity:
     """`directory`: the keys of accounts, where there are some. Raises ConfigError.
 
-    A server that only this machine can reach, with nothing configured, is open.
+    A server that only this machine can reach, with nothing configured, is open. One that others
+    can reach has a first key, unless its settings say who may call; with accounts too, which may
+    still be empty.
     """
     server, config = settings.server, settings.identity
     is_configured = bool(server.api_key or config.takes_tokens)
@@ -45,15 +47,16 @@ def identity_of(settings: Settings, directory: KeyDirectory | None = None) -> Id
 
     roles = _roles(config)
     parts: list[Authenticator] = []
+    directories = [] if directory is None else [directory]
     notice = ""
     if server.api_key:
         alone = not config.takes_tokens and directory is None
         parts.append(ConfiguredKeys(server.api_key, server.key_shares, alone=alone))
-    elif not is_configured:
-        keys, notice = _first_key(settings, roles, alone=directory is None)
-        parts.append(keys)
-    if directory is not None:
-        parts.append(_stored_keys(directory, roles))
+    elif not is_configured and not server.is_loopback:
+        first, notice = _first_key(settings, alone=directory is None)
+        directories.insert(0, first)
+    if directories:
+        parts.append(_stored_keys(tuple(directories), roles))
     if config.takes_tokens:
         parts.append(_tokens(config, roles))
     authenticator = parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
@@ -83,7 +86,7 @@ def _roles(config: IdentityConfig) -> Roles:
     return Roles(custom)
 
 
-def _first_key(settings: Settings, roles: Roles, *, alone: bool) -> tuple[Authenticator, str]:
+def _first_key(settings: Settings, *, alone: bool) -> tuple[KeyDirectory, str]:
     from novacron.gateway.identity.first_key import FILE_NAME, FirstKeyDirectory, first_key
     from novacron.gateway.identity.key_hash import hash_key
 
@@ -92,8 +95,8 @@ def _first_key(settings: Settings, roles: Roles, *, alone: bool) -> tuple[Authen
     if made is None:
         day = datetime.fromtimestamp(key.created_at, UTC).date()
         notice = (
-            f"Clients need the key {key.prefix}..., which was made and shown here on {day}. If it "
-            f"is lost, delete {folder / FILE_NAME} and start again."
+            f"The administrator's key is {key.prefix}..., which was made and shown here on {day}. "
+            f"If it is lost, delete {folder / FILE_NAME} and start again."
         )
     else:
         notice = (
@@ -102,14 +105,15 @@ def _first_key(settings: Settings, roles: Roles, *, alone: bool) -> tuple[Authen
             "'Authorization: Bearer KEY'; for novacron's own commands set NOVACRON_API_KEY. "
             "(--allow-anonymous serves without a key.)"
         )
-    return _stored_keys(FirstKeyDirectory(key, alone=alone), roles), notice
+    return FirstKeyDirectory(key, alone=alone), notice
 
 
-def _stored_keys(directory: KeyDirectory, roles: Roles) -> Authenticator:
+def _stored_keys(directories: tuple[KeyDirectory, ...], roles: Roles) -> Authenticator:
+    from novacron.gateway.identity.key_directory import Directories
     from novacron.gateway.identity.key_hash import is_key_of
     from novacron.gateway.identity.stored_keys import StoredKeys
 
-    return StoredKeys(directory, is_key_of, roles=roles)
+    return StoredKeys(Directories(directories), is_key_of, roles=roles)
 
 
 def _tokens(config: IdentityConfig, roles: Roles) -> Authenticator:

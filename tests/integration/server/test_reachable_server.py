@@ -13,6 +13,7 @@ from novacron.testing.certificates import write_certificate
 from novacron.testing.server_process import PATIENCE_S, StartServer, run_novacron, wait_until
 
 
+@pytest.mark.slow
 def test_it_demands_the_key_that_it_made_and_speaks_https_with_certificates_that_change(
     start_server: StartServer, tmp_path: Path
 ) -> None:

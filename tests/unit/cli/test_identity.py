@@ -48,7 +48,7 @@ async def test_a_server_that_others_reach_makes_a_key_and_demands_it(tmp_path: P
     assert await tenant(first.authenticator, key.encode()) == ""
     second = identity_of(reachable)
     assert key not in second.notice
-    assert FILE_NAME in second.notice
+    assert str(tmp_path / "novacron" / FILE_NAME) in second.notice
     assert await tenant(second.authenticator, key.encode()) == ""
 
 
@@ -83,7 +83,12 @@ async def test_keys_of_accounts_are_asked_for_on_loopback_too(tmp_path: Path) ->
         async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:
             return {}
 
-    identity = identity_of(settings(state_dir=str(tmp_path)), NoKeys())
+    state = {"state_dir": str(tmp_path)}
+    identity = identity_of(settings(**state), NoKeys())
+    assert identity.authenticator is not None
+    assert await identity.authenticator.authenticate(b"any") is None
+    assert identity.notice == ""
+    identity = identity_of(settings(**state, host="0.0.0.0", allow_anonymous=True), NoKeys())
     [key] = [word for word in identity.notice.split() if word.startswith("nck_")]
     assert (await tenant(identity.authenticator, key.encode())).startswith("tenant:")
 

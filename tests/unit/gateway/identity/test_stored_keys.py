@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from novacron.errors import IdentityUnavailable, Overloaded, Unauthenticated
+from novacron.gateway.identity.key_directory import Directories
 from novacron.gateway.identity.key_format import new_key
 from novacron.gateway.identity.permissions import BUILT_IN
 from novacron.gateway.identity.stored_keys import StoredKeys
@@ -216,3 +217,16 @@ async def test_what_is_remembered_is_bounded() -> None:
     assert setup.directory.num_asked == 4
     assert await setup.stored.authenticate(tokens[1]) is not None
     assert setup.directory.num_asked == 5
+
+
+async def test_several_directories_are_one() -> None:
+    first, second = Directory(), Directory()
+    first.keys, second.keys = {"a": Key(id="1")}, {"a": Key(id="2"), "b": Key(id="3")}
+    first.roles, second.roles = {"x": ("llm:*",)}, {"x": (), "y": ("llm:keys:*",)}
+    both = Directories((first, second))
+    found = [await both.find(prefix) for prefix in "abc"]
+    assert [key and key.id for key in found] == ["1", "3", None]
+    assert await both.custom_roles() == {"x": ("llm:*",), "y": ("llm:keys:*",)}
+    first.is_down = True
+    with pytest.raises(IdentityUnavailable):
+        await both.find("b")
