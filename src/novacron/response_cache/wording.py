@@ -62,9 +62,10 @@ class Wording(NamedTuple):
 
 def same_question(first: str, second: str) -> bool:
     """Whether the two differ in nothing that counts."""
-    if first == second:
-        return True
-    one, other = wording_of(first), wording_of(second)
+    return first == second or same_wording(wording_of(first), wording_of(second))
+
+
+def same_wording(one: Wording, other: Wording) -> bool:
     if one[:3] != other[:3] or one.has_roles != other.has_roles:
         return False
     return one.order == other.order if one.has_roles else True

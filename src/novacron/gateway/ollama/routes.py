@@ -51,7 +51,7 @@ def ollama_routes(service: Service, schemas: AnswerSchemas, version: str) -> API
         """Answer a conversation as Ollama does; line by line, unless `stream` is false."""
         came = origin(request, body.model, body)
         if not body.messages:
-            assert client.tokenizer, "raises NotReady before it is loaded"
+            service.spec_of(came.variant)  # raises NotReady before it is loaded
             return JsonResponse(only_loaded(came.model, "chat"))
         to_reply = partial(parse_ollama, is_text=False, is_raw=False)
         came, chat = await service.admitted(
@@ -65,7 +65,7 @@ def ollama_routes(service: Service, schemas: AnswerSchemas, version: str) -> API
         """Answer one prompt as Ollama does; line by line, unless `stream` is false."""
         came = origin(request, body.model, body)
         if not body.prompt:
-            assert client.tokenizer, "raises NotReady before it is loaded"
+            service.spec_of(came.variant)  # raises NotReady before it is loaded
             return JsonResponse(only_loaded(came.model, "text"))
         to_reply = partial(parse_ollama, is_text=True, is_raw=bool(body.raw))
         came, chat = await service.admitted(
