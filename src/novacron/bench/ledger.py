@@ -17,7 +17,7 @@ import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -82,7 +82,8 @@ async def run(
         folder = Path(folder_name)
         url = scenario.database or f"sqlite:///{folder}/ledger.db"
         shown = "SQLite" if url.startswith("sqlite") else mask_url(url)
-        measurement = Measurement("ledger", scenario, {"database": shown})
+        told = replace(scenario, database=mask_url(scenario.database))
+        measurement = Measurement("ledger", told, {"database": shown})
         store = Store(url)
         try:
             quota = _quota(store, scenario)
