@@ -7,7 +7,7 @@ ARGS ?=
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile  # each process with one thread of torch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-faults check format-check lint types imports fmt bench bench-peers chaos lock docs \
+.PHONY: help setup serve test test-slow test-faults test-ray check format-check lint types imports fmt bench bench-peers chaos lock docs \
 	runtime clean
 
 help:  ## this list
@@ -32,6 +32,10 @@ test-slow: setup  ## the tests that take minutes
 
 test-faults: setup  ## KV tiers under kill -9, power cuts and a server that fails: the long form
 	@$(BIN)/python -m pytest tests/integration/test_kv_crashes.py tests/integration/test_kv_flaky_redis.py $(ARGS)
+
+test-ray: setup  ## a Ray cluster on this machine, its nodes killed and cut off; minutes
+	@$(BIN)/python -c "import ray" 2>/dev/null || $(BIN)/python -m pip install --quiet "ray>=2.60"
+	@$(BIN)/python -m pytest -s -m slow tests/integration/test_ray_cluster.py tests/integration/test_links.py $(ARGS)
 
 check: format-check lint types imports  ## format, lint, types, import directions
 

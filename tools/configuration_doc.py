@@ -79,6 +79,7 @@ TITLES = {
     "speculative": "Speculation",
     "watch": "Quality watch",
     "guard": "Guardians and specialists",
+    "cluster": "Several hosts",
     "server": "Server",
     "identity": "Identity",
 }

@@ -149,11 +149,20 @@ class EngineDead(NovaCronError):
     retry_after_s = 1.0
     has_run = True
     was_killed = False
+    was_cut_off = False
 
-    def __init__(self, message: str, *, has_run: bool = True, was_killed: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        has_run: bool = True,
+        was_killed: bool = False,
+        was_cut_off: bool = False,
+    ) -> None:
         super().__init__(message)
         self.has_run = has_run
         self.was_killed = was_killed
+        self.was_cut_off = was_cut_off
 
 
 class PoisonousRequest(NovaCronError):

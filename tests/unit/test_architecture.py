@@ -17,13 +17,21 @@ import novacron
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "novacron"
 MODULES = sorted(SOURCE.rglob("*.py"))
-DISTRIBUTIONS = {"yaml": "pyyaml", "zmq": "pyzmq"}  # where the names differ
+DISTRIBUTIONS = {
+    "argon2": "argon2_cffi",
+    "jwt": "pyjwt",
+    "yaml": "pyyaml",
+    "zmq": "pyzmq",
+}  # where the names differ
 ONLY_IN_TESTING = {"transformers", "gguf"}
 HAND_THE_ENVIRONMENT_ON = {
     "cli/options.py",  # to config/load.py
     "cli/target.py",  # to config/load.py
     "bench/cli.py",  # to config/load.py, and to the servers it starts
     "engine/engine_process.py",  # to the engine process
+    "cli/remote_engines.py",  # to the process that speaks to Ray, which reads much from it
+    "cli/cluster/ray_node.py",  # to Ray
+    "cluster/ray_platform.py",  # to hosts of engines
     "executor/compilation.py",  # PyTorch reads CXX: whether there is such a compiler
     "testing/server_process.py",  # to the servers that tests start
 }

@@ -117,10 +117,11 @@ class _Connection(asyncio.Protocol):
 class HttpClient:
     """Exchanges with one server, as many at once as are asked for.
 
-    Raises ConfigError if `url` is no http(s) URL; NotReady if the server cannot be reached.
+    `extra_header` is a line with its end. Raises ConfigError if `url` is no http(s) URL; NotReady
+    if the server cannot be reached.
     """
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    def __init__(self, url: str, api_key: str | None = None, *, extra_header: str = "") -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"'{url}' is not the URL of a server, such as http://127.0.0.1:8080.")
@@ -131,7 +132,7 @@ class HttpClient:
         authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
         self._headers = (
             f"Host: {parts.netloc.rpartition('@')[2]}\r\nUser-Agent: {_USER_AGENT}\r\n"
-            f"Accept: */*\r\n{authorization}"
+            f"Accept: */*\r\n{authorization}{extra_header}"
         )
         self._idle: list[_Connection] = []
 

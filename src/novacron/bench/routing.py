@@ -119,7 +119,7 @@ async def drive(scenario: RoutingScenario, *, by_prefix: bool) -> Outcome:
         num_blocks=scenario.kv_blocks,
     )
 
-    def make(_: EngineConfig) -> PacedEngine:
+    def make(name: str, _: EngineConfig) -> PacedEngine:
         engines.append(PacedEngine(paced))
         return engines[-1]
 

@@ -24,6 +24,7 @@ from novacron.bench import (
     latency,
     ledger,
     resources,
+    response_cache,
     result,
     routing,
     serve,
@@ -37,6 +38,7 @@ from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
 from novacron.bench.ledger import LedgerScenario
 from novacron.bench.report import Grid, goals_grid, markdown
+from novacron.bench.response_cache import ResponseCacheScenario
 from novacron.bench.result import BenchResult
 from novacron.bench.routing import RoutingScenario
 from novacron.bench.scenario import (
@@ -119,6 +121,11 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
         "Many replicas behind one client, some of which die: decisions, hits, losses. No server.",
         RoutingScenario,
         routing.run,
+    ),
+    "response-cache": Benchmark(
+        "Whole answers found again: what a hit takes, and how often similar questions deceive.",
+        ResponseCacheScenario,
+        response_cache.run,
     ),
     "kv-codecs": Benchmark(
         "KV blocks compressed for tiers: bytes, errors, speed, and what answers lose.",

@@ -36,7 +36,7 @@ def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
     path = resolve_model_path(settings.engine.model.model)
     model = _named(settings.engine.model, path)
     settings = replace(settings, engine=replace(settings.engine, model=model))
-    client = _make_client(settings.engine, path)
+    client = _make_client(settings, path)
     client.spawn()
     scheduler = settings.engine.scheduler
     return RecoveringClient(
@@ -47,12 +47,22 @@ def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
     ), settings
 
 
-def _make_client(config: EngineConfig, path: Path) -> SpawnedClient:
+def _make_client(settings: Settings, path: Path) -> SpawnedClient:
+    config = settings.engine
+    if settings.cluster.is_apart:
+        from novacron.cli.remote_engines import remote_engines
+
+        return remote_engines(config, settings.cluster, path)
     make_client: Callable[[EngineConfig], MemberClient] = partial(ProcessClient, model_path=path)
     if config.model.data_parallel_size > 1:
         from novacron.cluster.replicas_client import ReplicasClient
 
-        make_client = partial(ReplicasClient, make_client=make_client)
+        make_one = make_client
+
+        def make_replicas(config: EngineConfig) -> MemberClient:
+            return ReplicasClient(config, lambda name, config: make_one(config))
+
+        make_client = make_replicas
     if not config.model.variants:
         return make_client(config)
 

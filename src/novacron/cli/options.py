@@ -25,6 +25,7 @@ _TITLES = {
     "speculative": "Speculation",
     "watch": "Quality watch",
     "guard": "Guardians and specialists",
+    "cluster": "Several hosts",
     "server": "Server",
     "identity": "Identity",
 }

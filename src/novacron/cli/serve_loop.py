@@ -59,7 +59,12 @@ def _more_replicas_than_cores(settings: Settings) -> list[str]:
     model = settings.engine.model
     num_wanted = model.data_parallel_size * model.tensor_parallel_size
     num_cores = len(os.sched_getaffinity(0))
-    if model.data_parallel_size == 1 or num_wanted <= num_cores or model.device == "cuda":
+    if (
+        settings.cluster.is_apart
+        or model.data_parallel_size == 1
+        or num_wanted <= num_cores
+        or model.device == "cuda"
+    ):
         return []
     return [
         f"data_parallel_size asks for {num_wanted} processes that compute, but there are "

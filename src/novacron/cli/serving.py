@@ -24,6 +24,7 @@ from novacron.cli.engine_start import ServedClient
 from novacron.cli.guardian_clients import guarding_maker
 from novacron.cli.http_protocol import BoundedHttpProtocol, HttpLimits
 from novacron.cli.listener import url_of
+from novacron.cli.response_cache import open_response_cache
 from novacron.config.load import Settings
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
@@ -64,6 +65,7 @@ class Serving:
             worker_pids=self._worker_pids,
             accounts=accounts,
             make_guarding=guarding_maker(settings.guard),
+            response_cache=open_response_cache(settings.server),
             authenticator=authenticator,
         )
         context = self._certificate.context if self._certificate else None

@@ -57,13 +57,15 @@ logger = logging.getLogger(__name__)
 class ReplicasClient:
     """Implements EngineClient and MemberClient. `config.model.data_parallel_size` engines, each of
     which knows by the same settings how many share the machine; `make_client` makes the client of
-    one, which is started here. `on_decision` gets every decision of where a call goes."""
+    one by its name, which is started here. `apart`: they are on hosts of their own. `on_decision`
+    gets every decision of where a call goes."""
 
     def __init__(
         self,
         config: EngineConfig,
-        make_client: Callable[[EngineConfig], MemberClient],
+        make_client: Callable[[str, EngineConfig], MemberClient],
         *,
+        apart: bool = False,
         on_decision: Callable[[RoutingDecision], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,7 +88,7 @@ class ReplicasClient:
         self._tasks: set[asyncio.Task[None]] = set()
         names = [f"replica-{number}" for number in range(config.model.data_parallel_size)]
         self._group = EngineGroup(
-            dict.fromkeys(names, config), self._make, kind="replica", at_once=True
+            dict.fromkeys(names, config), self._make, kind="replica", at_once=True, apart=apart
         )
         self._note_change()
 
@@ -246,7 +248,7 @@ class ReplicasClient:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _make(self, name: str, config: EngineConfig) -> MemberClient:
-        client = self._make_client(config)
+        client = self._make_client(name, config)
         self._replicas[name] = Replica(
             name,
             client,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import get_type_hints
 
+from novacron.config.cluster import ClusterConfig
 from novacron.config.engine import (
     CacheConfig,
     ModelConfig,
@@ -28,6 +29,7 @@ Component = (
     | SpeculativeConfig
     | WatchConfig
     | GuardConfig
+    | ClusterConfig
     | ServerConfig
     | IdentityConfig
 )
@@ -39,6 +41,7 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "speculative": SpeculativeConfig,
     "watch": WatchConfig,
     "guard": GuardConfig,
+    "cluster": ClusterConfig,
     "server": ServerConfig,
     "identity": IdentityConfig,
 }

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from novacron.config.cluster import ClusterConfig
 from novacron.config.engine import (
     CacheConfig,
     EngineConfig,
@@ -36,6 +37,7 @@ Component = TypeVar(
     SpeculativeConfig,
     WatchConfig,
     GuardConfig,
+    ClusterConfig,
     ServerConfig,
     IdentityConfig,
 )
@@ -55,6 +57,7 @@ class Settings:
     identity: IdentityConfig
     guard: GuardConfig
     origins: Mapping[str, Origin]
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     without_effect: tuple[WithoutEffect, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -93,6 +96,7 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         engine=engine,
         server=server,
         identity=_build(IdentityConfig, values, origins),
+        cluster=_build(ClusterConfig, values, origins),
         origins=origins,
         guard=_build(GuardConfig, values, origins),
         without_effect=without_effect,

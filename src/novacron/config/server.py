@@ -9,6 +9,7 @@ from typing import Literal
 
 from novacron.config.engine import require, setting
 from novacron.config.key_shares import KeyShare, parse_key_shares
+from novacron.config.response_cache import check_response_cache_url, parse_thresholds
 
 _HOST_NAME = re.compile(r"(\*\.)?[^*:/\s]+")
 
@@ -99,6 +100,35 @@ class ServerConfig:
         "tokens of many streams of a fast model wait up to so long and travel together; 0: never",
         unit="s",
     )
+    response_cache: Literal["off", "exact", "semantic"] = setting(
+        "off",
+        "answer requests that were answered before without computing: exact: those that are equal "
+        "in everything, if greedy or with a seed; semantic: also questions of the same meaning, of "
+        "requests that ask for it; see docs/response-cache.md",
+    )
+    response_cache_threshold: float = setting(
+        0.5, "least cosine of two questions of the same meaning, before their words are compared"
+    )
+    response_cache_thresholds: tuple[str, ...] = setting(
+        (), "the same for single routes, such as /v1/messages=0.9"
+    )
+    response_cache_embedding: Literal["engine", "hash"] = setting(
+        "hash",
+        "what makes vectors of questions: the served model, or a hash of words and letters, "
+        "which takes no time of the engine",
+    )
+    response_cache_url: str = setting(
+        "",
+        "where answers are kept: sqlite:///path/of/file, redis://host:6379/0 (rediss://, unix://); "
+        "empty: the memory of this process",
+        secret=True,
+    )
+    response_cache_size: int = setting(
+        256 * 2**20, "most bytes of answers in memory or in the file", unit="bytes"
+    )
+    response_cache_ttl: float = setting(
+        3600.0, "an answer is kept for so long; hits do not extend it", unit="s"
+    )
     max_body_bytes: int = setting(16 * 2**20, "largest request body accepted", unit="bytes")
     replay_buffer_bytes: int = setting(
         64 * 2**20,
@@ -160,7 +190,17 @@ class ServerConfig:
                 name == "*" or _HOST_NAME.fullmatch(name) is not None, "allowed_hosts", name,
                 "give names without a port, such as llm.example.org or *.example.org, or * for any",
             )  # fmt: skip
-        for key in ("max_body_bytes", "replay_buffer_bytes"):
+        check_response_cache_url(self.response_cache_url)
+        require(
+            -1 <= self.response_cache_threshold <= 1, "response_cache_threshold",
+            self.response_cache_threshold, "give a number from -1 to 1",
+        )  # fmt: skip
+        parse_thresholds(self.response_cache_thresholds)
+        require(
+            self.response_cache_ttl > 0, "response_cache_ttl", self.response_cache_ttl,
+            "give a positive duration such as 1h",
+        )  # fmt: skip
+        for key in ("max_body_bytes", "replay_buffer_bytes", "response_cache_size"):
             require(
                 getattr(self, key) > 0, key, getattr(self, key), "give a positive size such as 16Mi"
             )

@@ -34,7 +34,8 @@ class MemberClient(EngineClient, Protocol):
 class EngineGroup:
     """`configs` by name, the first engine first; `make_client` makes the client of one of them,
     which is started here. With `at_once` all further engines load at the same time, else one after
-    the other. `kind` is what log lines call a member."""
+    the other; with `apart` (they are on hosts of their own) none waits for the first. `kind` is
+    what log lines call a member."""
 
     def __init__(
         self,
@@ -43,11 +44,13 @@ class EngineGroup:
         *,
         kind: str,
         at_once: bool = False,
+        apart: bool = False,
     ) -> None:
         self._configs = dict(configs)
         self._make_client = make_client
         self._kind = kind
-        self._at_once = at_once
+        self._at_once = at_once or apart
+        self._is_apart = apart
         self.names = tuple(configs)
         self.first = make_client(self.names[0], self._configs[self.names[0]])
         self.clients = {self.names[0]: self.first}
@@ -87,6 +90,8 @@ class EngineGroup:
     async def load(self) -> None:
         """Return when the first engine is ready; the others follow."""
         self._is_wanted = True
+        if self._is_apart:
+            self.load_further()
         await self.first.load()
         self.load_further()
 
@@ -121,9 +126,10 @@ class EngineGroup:
             await asyncio.gather(self._loading, return_exceptions=True)
 
     async def _load_others(self) -> None:
-        """After the first one, which is waited for."""
+        """After the first one, which is waited for unless they are apart."""
         try:
-            await self.first.wait_ready()
+            if not self._is_apart:
+                await self.first.wait_ready()
         except NovaCronError:
             return  # the server ends, or the model was unloaded
         others = self.names[1:]

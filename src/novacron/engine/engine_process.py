@@ -1,6 +1,7 @@
 """EngineProcess: one child process that runs an engine, and the two sockets that lead to it.
 
-Started by ProcessClient, which decides what its messages and its end mean.
+Started by ProcessClient, which decides what its messages and its end mean; or by an EngineHost,
+which passes its messages on to a ProcessClient on another host.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from novacron.config.engine import EngineConfig
 from novacron.engine.engine_arguments import EngineArguments
 from novacron.engine.heart_monitor import VitalSigns
 from novacron.engine.pulse import PulseMemory
+from novacron.engine.socket_reader import SocketReader
 from novacron.records import wire
 
 # Threads of torch's OpenMP that spin at barriers slow a step down tenfold as soon as anything else
@@ -44,8 +46,7 @@ class EngineProcess:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._outgoing = context.socket(zmq.PUSH)
         self._incoming = context.socket(zmq.PULL)
-        self._arrived = asyncio.Event()
-        self._stop_reading: Callable[[], object] = lambda: None
+        self._reader = SocketReader(self._incoming)
         endpoints = {}
         for name, socket in (("inbox", self._outgoing), ("outbox", self._incoming)):
             socket.set_hwm(0)
@@ -79,15 +80,23 @@ class EngineProcess:
         return self._process.pid
 
     @property
+    def local_pid(self) -> int | None:
+        return self.pid
+
+    @property
     def closed(self) -> bool:
         return self._outgoing.closed
 
     def send(self, message: wire.ToEngine) -> bool:
         """False if nobody listens: the engine is starting, or gone. Never blocks."""
+        return self.send_encoded(wire.encode(message))
+
+    def send_encoded(self, message: bytes | memoryview) -> bool:
+        """The same for a wire.ToEngine as it travels."""
         if self.closed:
             return False
         try:
-            self._outgoing.send(wire.encode(message), zmq.NOBLOCK)
+            self._outgoing.send(message, zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -98,27 +107,15 @@ class EngineProcess:
         return VitalSigns(self._pulse.read(), tuple(filter(_is_stopped, pids)))
 
     async def messages(self) -> AsyncIterator[wire.FromEngine]:
-        """What the engine sends, until `close`.
+        """What the engine sends, until `close`."""
+        async for message in self.encoded_messages():
+            yield wire.decode_from_engine(message)
 
-        Half the cost of zmq.asyncio, which makes a future and a timer for each message.
-        """
-        loop = asyncio.get_running_loop()
-        descriptor = self._incoming.FD
-        loop.add_reader(descriptor, self._arrived.set)
-        self._stop_reading = lambda: loop.remove_reader(descriptor)
-        while not self.closed:
-            self._arrived.clear()
-            while (message := self._receive()) is not None:
-                self._remove_folder_once_connected()
-                yield wire.decode_from_engine(message)
-            await self._arrived.wait()
-
-    def _receive(self) -> bytes | None:
-        """The next message, if one is there. The descriptor speaks up again only once all have
-        been taken."""
-        if self.closed or not int(self._incoming.get(zmq.EVENTS)) & zmq.POLLIN:
-            return None
-        return self._incoming.recv(zmq.NOBLOCK)
+    async def encoded_messages(self) -> AsyncIterator[memoryview]:
+        """The same as it travels."""
+        async for [frame] in self._reader.messages():
+            self._remove_folder_once_connected()
+            yield frame.buffer
 
     def _remove_folder_once_connected(self) -> None:
         """Both ends hold their connections: nobody needs the addresses any more, and so nothing
@@ -130,7 +127,7 @@ class EngineProcess:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._is_on_disk = False
 
-    async def wait(self) -> int:
+    async def wait(self) -> int | None:
         """The exit code, once the process has ended."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[int] = loop.create_future()
@@ -173,8 +170,7 @@ class EngineProcess:
                 self._process.stdin.close()
 
     def _close_sockets(self) -> None:
-        self._stop_reading()  # before the descriptor is closed, and its number given to another
-        self._arrived.set()
+        self._reader.close()
         for socket in (self._outgoing, self._incoming):
             socket.close(linger=0)
         self._remove_folder()

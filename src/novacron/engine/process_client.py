@@ -1,4 +1,5 @@
-"""ProcessClient: an engine in a process of its own, started, watched and restarted from here.
+"""ProcessClient: an engine in a process of its own, started, watched and restarted from here. The
+process is a child of this one, or runs on another host: EngineHandle is what either is.
 
 One per API process. The engine's death fails what ran on it (EngineDead) within milliseconds of
 the kernel telling us, and a new one is started; a start-up that fails for a lasting reason is
@@ -30,6 +31,7 @@ from novacron.engine.client import (
     VariantStatus,
     status_of,
 )
+from novacron.engine.engine_handle import EngineHandle
 from novacron.engine.engine_process import EngineProcess
 from novacron.engine.heart_monitor import HeartMonitor
 from novacron.engine.questions import Questions, error_named, raise_if_refused
@@ -48,6 +50,7 @@ from novacron.records.output import EngineStats, ModelSpec, RequestOutput
 from novacron.records.request import Request
 
 _RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)  # deaths in a row before Ready was reached
+_LINK_DELAY_S = 0.5  # between the loss of a link and the next one
 _END_PATIENCE_S = 5.0
 _LOOK_S = 0.5  # between two looks at whether the engine lives
 _LAST_WORDS_S = 0.05  # what a process sent before it died still arrives
@@ -56,7 +59,8 @@ logger = logging.getLogger(__name__)
 
 
 class ProcessClient:
-    """An EngineClient whose engine is a child process.
+    """An EngineClient whose engine is a process that `make_process` starts. `check` is given what
+    each engine says of its model once it has loaded it, and raises why it is not the right one.
 
     `spawn` may be called before there is an event loop, so that the child imports and loads while
     this process imports the gateway; `start` takes over on the loop.
@@ -67,11 +71,13 @@ class ProcessClient:
         config: EngineConfig,
         model_path: Path,
         *,
-        make_process: Callable[[EngineConfig, Path], EngineProcess] = EngineProcess,
+        make_process: Callable[[EngineConfig, Path], EngineHandle] = EngineProcess,
+        check: Callable[[ModelSpec], None] = lambda spec: None,
     ) -> None:
         self._config = config
         self._model_path = model_path
         self._make_process = make_process
+        self._check = check
         self._state = EngineState.LOADING
         self._progress = ("start", 0.0)
         self._spec: ModelSpec | None = None
@@ -91,7 +97,7 @@ class ProcessClient:
         self._failure: errors.NovaCronError | None = None
         self._deaths_in_a_row = 0
         self._num_restarts = 0
-        self._engine: EngineProcess | None = None
+        self._engine: EngineHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -128,7 +134,7 @@ class ProcessClient:
 
     @property
     def engine_pid(self) -> int | None:
-        return None if self._engine is None or self._engine.closed else self._engine.pid
+        return None if self._engine is None or self._engine.closed else self._engine.local_pid
 
     @property
     def replicas(self) -> tuple[ReplicaStatus, ...]:
@@ -300,7 +306,7 @@ class ProcessClient:
             case _:
                 return errors.NotReady(f"The model is loading: {phase}, {fraction:.0%}.")
 
-    def _abort_in(self, engine: EngineProcess, request_ids: tuple[str, ...]) -> None:
+    def _abort_in(self, engine: EngineHandle, request_ids: tuple[str, ...]) -> None:
         if request_ids and engine is self._engine:
             engine.send(wire.Abort(request_ids))
 
@@ -318,7 +324,7 @@ class ProcessClient:
         for callback in self._callbacks:
             callback(state)
 
-    def _watch(self, engine: EngineProcess) -> None:
+    def _watch(self, engine: EngineHandle) -> None:
         duties: tuple[Coroutine[None, None, None], ...] = (
             self._read(engine),
             self._await_death(engine),
@@ -329,7 +335,7 @@ class ProcessClient:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _read(self, engine: EngineProcess) -> None:
+    async def _read(self, engine: EngineHandle) -> None:
         try:
             async for message in engine.messages():
                 if engine is not self._engine or engine.closed:
@@ -339,7 +345,7 @@ class ProcessClient:
             logger.exception("a message of the engine could not be handled; restarting it")
             engine.kill()
 
-    def _take(self, engine: EngineProcess, message: wire.FromEngine) -> None:
+    def _take(self, engine: EngineHandle, message: wire.FromEngine) -> None:
         match message:
             case wire.Outputs(outputs, stats):
                 self._stats = stats
@@ -357,6 +363,13 @@ class ProcessClient:
         if version != wire.WIRE_VERSION:
             self._give_up(errors.ConfigError(f"The engine speaks wire version {version}."))
             return
+        try:
+            self._check(spec)
+        except errors.NovaCronError as error:
+            self._give_up(error)
+            assert self._engine is not None
+            self._engine.kill()
+            return
         names = self._config.model.served_model_name
         self._spec = msgspec.structs.replace(spec, name=names[0]) if names else spec
         self._stats = EngineStats(num_blocks=spec.num_blocks)
@@ -371,17 +384,23 @@ class ProcessClient:
         self._fail_all(failure)
         self._enter(EngineState.DEAD)
 
-    async def _await_death(self, engine: EngineProcess) -> None:
+    async def _await_death(self, engine: EngineHandle) -> None:
         exit_code = await engine.wait()
         await asyncio.sleep(_LAST_WORDS_S)
         if engine is not self._engine or self._state is EngineState.DEAD:
             return
-        self._deaths_in_a_row += 1
+        was_cut_off = exit_code is None
         cause = f"The engine process ended unexpectedly (exit code {exit_code})."
+        if was_cut_off:  # it may well live: to be tried for as long as it takes
+            cause = "The link to the engine's host was lost."
+        self._deaths_in_a_row += not was_cut_off
         logger.error("%s", cause)
-        was_killed = exit_code == -signal.SIGKILL
         self._fail_all(
-            errors.EngineDead(f"{cause} The request can be sent again.", was_killed=was_killed)
+            errors.EngineDead(
+                f"{cause} The request can be sent again.",
+                was_killed=exit_code == -signal.SIGKILL,
+                was_cut_off=was_cut_off,
+            )
         )
         engine.close()
         if self._is_unloading:
@@ -393,12 +412,15 @@ class ProcessClient:
             self._give_up(errors.EngineDead(f"{cause} It failed too often to be tried again."))
             return
         self._enter(EngineState.LOADING)
-        await asyncio.sleep(_RESTART_DELAYS_S[self._deaths_in_a_row - 1])
+        await asyncio.sleep(_LINK_DELAY_S if was_cut_off else self._restart_delay_s())
         if engine is self._engine:  # neither unloaded nor closed meanwhile
             self._num_restarts += 1
             self._respawn()
 
-    async def _monitor(self, engine: EngineProcess) -> None:
+    def _restart_delay_s(self) -> float:
+        return _RESTART_DELAYS_S[self._deaths_in_a_row - 1]
+
+    async def _monitor(self, engine: EngineHandle) -> None:
         """Kill an engine that has not ended, but does not live."""
         config = self._config
         monitor = HeartMonitor(config.heartbeat_timeout, config.step_timeout, _LOOK_S)

@@ -262,7 +262,8 @@ class RecoveringClient:
             raise error
         if isinstance(error, errors.EngineDead) and error.has_run:
             tokens = call.see_death(error)
-            self._suspects.see_death(call.name, tokens, was_killed=error.was_killed)
+            if not error.was_cut_off:  # which no request does
+                self._suspects.see_death(call.name, tokens, was_killed=error.was_killed)
         else:
             call.see_refusal(error)
 

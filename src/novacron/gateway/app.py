@@ -18,7 +18,8 @@ from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient
 from novacron.gateway.anthropic.routes import anthropic_routes
 from novacron.gateway.auth import Authentication
-from novacron.gateway.calls import Calls
+from novacron.gateway.cache_ticket import CacheHeaders
+from novacron.gateway.calls import Calls, engine_outputs
 from novacron.gateway.console.routes import console_routes
 from novacron.gateway.error_handlers import install_error_handlers
 from novacron.gateway.guarded_calls import GuardedCalls
@@ -36,6 +37,7 @@ from novacron.gateway.native.cluster_routes import cluster_routes
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.history import SAMPLE_INTERVAL_S, History
 from novacron.gateway.native.model_routes import model_routes
+from novacron.gateway.native.response_cache_routes import response_cache_routes
 from novacron.gateway.native.routes import native_routes
 from novacron.gateway.native.status_routes import status_routes
 from novacron.gateway.native.websocket import websocket_routes
@@ -44,6 +46,7 @@ from novacron.gateway.openai.responses_api.routes import responses_routes
 from novacron.gateway.openai.routes import openai_routes
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.origin_check import OriginCheck
+from novacron.gateway.response_caching import CachedCalls, OpenedCache
 from novacron.gateway.scoring.routes import scoring_routes
 from novacron.gateway.security_headers import security_headers
 from novacron.gateway.served_model import ServedModel
@@ -64,6 +67,7 @@ def build_app(
     authenticator: Authenticator | None = None,
     accounts: Accounts | None = None,
     make_guarding: GuardingMaker | None = None,
+    response_cache: OpenedCache | None = None,
 ) -> FastAPI:
     """The ASGI application. It neither starts nor closes `client`.
 
@@ -73,15 +77,24 @@ def build_app(
     `model_names` are those that clients may use; the first is the main one. `worker_pids` tells the
     processes that compute at the moment; by default they are this one. With `accounts`, calls are
     held to quotas, and counted. `make_guarding` makes the guardians and specialists, if there are
-    any.
+    any. `response_cache` is closed with the application; its hits are not counted, since nothing is
+    computed.
     """
     if authenticator is None and config.api_key:
         authenticator = ConfiguredKeys(config.api_key, config.key_shares)
-    metrics = Metrics(quality_score=config.quality_score)
+    metrics = Metrics(
+        quality_score=config.quality_score,
+        response_cache=response_cache.answers.counts if response_cache else None,
+    )
     model = ServedModel(client, model_names, created=int(time.time()))
     metering = None if accounts is None else Metering(client, model, accounts.ledger)
     guarding = None if make_guarding is None else make_guarding(client, metrics, model)
-    generate = None if metering is None else metering.generate
+    generate = engine_outputs(client) if metering is None else metering.generate
+    caching = (
+        None if response_cache is None else CachedCalls(client, model, response_cache, generate)
+    )
+    if caching is not None:
+        generate = caching.generate
     service = Service(
         client=client,
         config=config,
@@ -92,6 +105,7 @@ def build_app(
         else GuardedCalls(client, metrics, guarding, generate),
         worker_pids=worker_pids,
         guarding=guarding,
+        response_cache=caching,
     )
     history = History(service)
     cache_history = CacheHistory(lambda: client.stats)
@@ -99,8 +113,15 @@ def build_app(
     app = FastAPI(
         title="NovaCron LLM",
         version=our_version,
-        middleware=_middleware(config, authenticator, has_limits=accounts is not None),
-        lifespan=_lifespan(accounts, history.sample, cache_history.sample),
+        middleware=_middleware(
+            config,
+            authenticator,
+            has_limits=accounts is not None,
+            has_response_cache=caching is not None,
+        ),
+        lifespan=_lifespan(
+            accounts, guarding, response_cache, history.sample, cache_history.sample
+        ),
     )
     schemas = AnswerSchemas()
     generations = Generations(service)
@@ -115,6 +136,7 @@ def build_app(
         status_routes(service, history, schemas),
         cluster_routes(service, schemas),
         cache_routes(service, cache_history, schemas),
+        response_cache_routes(service, schemas),
         websocket_routes(service, generations),
         system_routes(service, schemas, our_version),
         console_routes(),
@@ -135,7 +157,10 @@ def _nothing_to_forget(key_id: str) -> None:
 
 
 def _lifespan(
-    accounts: Accounts | None, *samplers: Callable[[], None]
+    accounts: Accounts | None,
+    guarding: Guarding | None,
+    response_cache: OpenedCache | None,
+    *samplers: Callable[[], None],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Look at the metrics regularly while the application runs, and keep the ledger."""
 
@@ -153,17 +178,27 @@ def _lifespan(
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        if guarding is not None:
+            await guarding.close()
         if accounts is not None:
             await accounts.ledger.close(_LAST_POSTINGS_S)
+        if response_cache is not None:
+            await response_cache.answers.close()
 
     return lifespan
 
 
 def _middleware(
-    config: ServerConfig, authenticator: Authenticator | None, *, has_limits: bool
+    config: ServerConfig,
+    authenticator: Authenticator | None,
+    *,
+    has_limits: bool,
+    has_response_cache: bool,
 ) -> list[Middleware]:
     """Outermost first."""
     stack = [Middleware(RequestId, headers=security_headers(https=bool(config.tls_cert)))]
+    if has_response_cache:
+        stack.append(Middleware(CacheHeaders))
     if config.access_log:
         stack.append(Middleware(AccessLog))
     if config.allowed_hosts or (config.is_loopback and authenticator is None):

@@ -15,7 +15,9 @@ from novacron.accounts.quota import Account
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError, RequestFailed
 from novacron.gateway.cache_scope import EVERYONE, Caller
+from novacron.gateway.cache_ticket import CacheTicket
 from novacron.gateway.call_guard import CallGuard
+from novacron.gateway.question import Question
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
 from novacron.records.request import FinishReason, Request
@@ -46,6 +48,7 @@ class CallOrigin:
     rate_limits: dict[str, str] = field(default_factory=dict)
     guard: CallGuard | None = None
     fallbacks: tuple[Fallback, ...] = ()
+    cache: CacheTicket | None = None  # what it wants of the response cache; None: nothing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +58,7 @@ class Call:
     origin: CallOrigin
     requests: tuple[Request, ...]
     n: int = 1
+    question: Callable[[], Question | None] = lambda: None  # of a chat: its last message
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -65,6 +69,11 @@ class Call:
 Generate = Callable[[Call], AsyncGenerator[RequestOutput, None]]
 
 
+def engine_outputs(client: EngineClient) -> Generate:
+    """Calls as the engine computes them."""
+    return lambda call: client.generate(call.requests)
+
+
 class Calls:
     """The running calls of one engine. `generate` computes them: by default as they are."""
 
@@ -73,7 +82,7 @@ class Calls:
     ) -> None:
         self._client = client
         self._metrics = metrics
-        self._generate = generate or (lambda call: client.generate(call.requests))
+        self._generate = generate or engine_outputs(client)
         self._running: set[Call] = set()
 
     def __len__(self) -> int:
@@ -139,6 +148,7 @@ class Choice:
     embedding: tuple[float, ...] | None = None
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
+    num_prompt_tokens: int = 0
     num_output_tokens: int = 0
     num_cached_tokens: int = 0
 
@@ -153,6 +163,7 @@ class Choice:
         self.embedding = output.embedding or self.embedding
         self.finish_reason = output.finish_reason
         self.stop_reason = output.stop_reason
+        self.num_prompt_tokens = output.num_prompt_tokens
         self.num_output_tokens = output.num_output_tokens
         self.num_cached_tokens = output.num_cached_tokens
 

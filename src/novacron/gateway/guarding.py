@@ -41,18 +41,24 @@ class Guarding:
             tenant=origin.caller.tenant,
         )
 
+    async def close(self) -> None:
+        """Observers stop looking. What enforcing guardians are asked ends with its calls."""
+        await self.watch.observers.close()
+        self.watch.panel.close()
+
     async def admit(
         self, origin: CallOrigin, body: AnyBody, parse: Parse[AnyBody]
     ) -> tuple[CallOrigin, AnyBody]:
         """The body as the engine may have it: that of the specialist, and masked. The first of a
         chain whose guardians let it pass. Raises ContentBlocked and GuardianUnavailable."""
-        asked_for = str(getattr(body, "model", None) or "")
+        asked_for = origin.model.partition("@")[0]
         first = self.specialists.get(asked_for)
         chain = [asked_for, *(first.fallback if first else ())]
         for place, name in enumerate(chain):
             is_last = place == len(chain) - 1
             try:
-                origin_here, body_here = await self._as(name, origin, body)
+                here = origin if place == 0 else self._computed_as(name, origin)
+                origin_here, body_here = await self._as(name, here, body)
             except ContentBlocked:
                 if is_last or first is None or not first.on_block:
                     raise
@@ -88,16 +94,18 @@ class Guarding:
     async def _call_of(
         self, name: str, origin: CallOrigin, body: AnyBody, parse: Parse[AnyBody]
     ) -> Call:
-        origin, body = await self._as(name, origin, body)
+        origin, body = await self._as(name, self._computed_as(name, origin), body)
         return await parse(body, origin)
+
+    def _computed_as(self, name: str, origin: CallOrigin) -> CallOrigin:
+        """By the variant that `name` asks for, if it asks for one."""
+        return replace(origin, variant=self.variant_of(name) or origin.variant)
 
     async def _as(self, name: str, origin: CallOrigin, body: AnyBody) -> tuple[CallOrigin, AnyBody]:
         """As `name`, a specialist or a model, would answer it."""
         specialist = self.specialists.get(name)
         if specialist is not None:
             body = specialist.applied(body)
-        if name:
-            origin = replace(origin, variant=self.variant_of(name) or origin.variant)
         guard = self.guard(origin, specialist)
         if guard.guardians:
             texts = texts_of(body, self.client.tokenizer)

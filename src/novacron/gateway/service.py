@@ -17,6 +17,7 @@ from novacron.engine.client import EngineClient, EngineState
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import InvalidRequest, NovaCronError
 from novacron.gateway.cache_scope import Caller, caller_of
+from novacron.gateway.cache_ticket import ticket_of
 from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.gateway.error_mapping import error_body
 from novacron.gateway.guarding import AnyBody, Guarding
@@ -25,6 +26,7 @@ from novacron.gateway.metering import account_of, rate_limits_of
 from novacron.gateway.middleware import request_id_of
 from novacron.gateway.openai.responses import encode
 from novacron.gateway.precision import NO_WISH, PrecisionWish, VariantChoice, choose_variant
+from novacron.gateway.response_caching import CachedCalls
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.streaming import (
     DONE,
@@ -69,6 +71,7 @@ class Service:
     calls: Calls
     worker_pids: Callable[[], tuple[int, ...]]
     guarding: Guarding | None = None
+    response_cache: CachedCalls | None = None
 
     def engine_snapshot(self) -> EngineSnapshot:
         client = self.client
@@ -136,6 +139,7 @@ class Service:
             caller=caller,
             account=account_of(connection.scope),
             rate_limits=rate_limits_of(connection.scope),
+            cache=ticket_of(connection) if self.response_cache else None,
         )
 
     async def admitted(

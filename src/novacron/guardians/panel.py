@@ -93,6 +93,10 @@ class Panel:
             await asyncio.gather(*waiting, return_exceptions=True)
         return _decision(findings)
 
+    def close(self) -> None:
+        """Let go of the pool; a search that is under way ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     async def _gather(
         self, waiting: dict[asyncio.Task[Finding], int], findings: list[Finding | None]
     ) -> None:

@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from novacron.observability.guardian_values import GuardianTotals, guardian_values
 from novacron.observability.replica_values import ReplicaSnapshot, replica_values
+from novacron.observability.response_cache_counts import ResponseCacheCounts
 from novacron.observability.share_values import share_values
 from novacron.records.output import (
     BREAKERS,
@@ -218,6 +219,13 @@ _TABLE = (
         "replica",
         "kind",
     ),
+    _counter(
+        "novacron_response_cache_events",
+        "Calls by what the response cache was to them: hit, semantic_hit, miss, bypass; answers by "
+        "whether they were kept: stored, not_stored; error: the store failed.",
+        "event",
+    ),
+    _counter("novacron_response_cache_saved_tokens", "Tokens of hits: not generated again."),
     _counter("novacron_request_errors", "Calls that failed, by class of error.", "error"),
     _gauge("novacron_engine_state", "1 for the state the engine is in, else 0.", "state"),
     _counter("novacron_engine_restarts", "Engine processes started anew after a death."),
@@ -361,6 +369,7 @@ class Metrics:
     finished: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     guardians: GuardianTotals = field(default_factory=GuardianTotals)
+    response_cache: ResponseCacheCounts | None = None
 
     def __post_init__(self) -> None:
         by_name = self.histograms
@@ -463,6 +472,7 @@ class _Scrape(Collector):
             **_evaluation(self._metrics, variants),
             **_call_values(self._metrics),
             **guardian_values(self._metrics.guardians),
+            **_response_cache_values(self._metrics.response_cache),
             **_engine_values(self._engine),
             **_variant_values(self._engine),
             **replica_values(self._engine.replicas, self._engine.states),
@@ -507,6 +517,17 @@ def hit_rates(stats: EngineStats) -> dict[str, float]:
 def kv_cache_usage(stats: EngineStats) -> float:
     """Share of KV blocks held by requests."""
     return stats.num_used_blocks / stats.num_blocks if stats.num_blocks else 0.0
+
+
+def _response_cache_values(counts: ResponseCacheCounts | None) -> _Values:
+    if counts is None:
+        return {}
+    return {
+        "novacron_response_cache_events": [
+            ((event,), float(number)) for event, number in sorted(counts.events.items())
+        ],
+        "novacron_response_cache_saved_tokens": _one(counts.num_saved_tokens),
+    }
 
 
 def _one(value: float) -> list[_Sample]:

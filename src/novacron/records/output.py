@@ -244,6 +244,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     tensor_parallel_size: int = 1  # processes that compute each layer together
     pipeline_parallel_size: int = 1  # groups of such, each with some of the layers
     rank_pids: tuple[int, ...] = ()  # those beside the engine's own
+    host: str = ""  # its name, where that is not this one
 
     @property
     def fineness(self) -> tuple[float, float]:

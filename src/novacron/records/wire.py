@@ -1,12 +1,15 @@
 """Messages between an engine client and an engine process: msgpack, one union each way.
 
-The first message of an engine carries WIRE_VERSION; a client refuses another version.
+The first message of an engine carries WIRE_VERSION; a client refuses another version. Where the
+engine is on another host, the same messages travel over a link to the process that keeps it there
+(engine/link), and beside them those of the link itself: ToHost and FromHost.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from novacron.config.engine import EngineConfig
 from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineOutput, EngineStats, ModelSpec
 from novacron.records.request import Request
@@ -75,6 +78,72 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 FromEngine = Loading | Ready | Failed | Outputs | Answer
 
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Start an engine for me. `server` names the process that asks, which takes the place of its
+    own earlier engine; `timeout_s`: after so much silence either end gives the other up."""
+
+    server: str
+    timeout_s: float
+    config: EngineConfig
+
+
+class Alive(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A sign of life of the client. `rank_pids`: processes of the host to look after, as the engine
+    has told them."""
+
+    rank_pids: tuple[int, ...] = ()
+
+
+class Kill(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Kill the engine process. Ended follows."""
+
+
+class Bye(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The client wants nothing more; an engine that still runs is killed."""
+
+
+ToHost = Hello | Alive | Kill | Bye
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The host is the client's from now on. `clock_s` is its time.monotonic()."""
+
+    host_name: str
+    clock_s: float
+
+
+class Rejected(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """There will be no engine. `is_busy`: another server has the host, which may pass. `kind` is
+    the error class."""
+
+    kind: str
+    message: str
+    is_busy: bool = False
+
+
+class VitalSigns(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A sign of life of the host, and what it sees of the engine: see engine/heart_monitor."""
+
+    num_beats: int
+    num_stuck: int
+    stopped_pids: tuple[int, ...] = ()
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The engine process has ended, and all that it had sent went before."""
+
+    exit_code: int
+
+
+class Fenced(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """What was sent belongs to an epoch that is over, and was dropped."""
+
+
+FromHost = Welcome | Rejected | VitalSigns | Ended | Fenced
+
 encode = msgspec.msgpack.Encoder().encode
 decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
 decode_from_engine = msgspec.msgpack.Decoder(FromEngine).decode
+decode_to_host = msgspec.msgpack.Decoder(ToHost).decode
+decode_from_host = msgspec.msgpack.Decoder(FromHost).decode

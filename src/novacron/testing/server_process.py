@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 PATIENCE_S = 120.0  # for what takes a second on a quiet machine
 _COMMAND = (sys.executable, "-c", "from novacron.cli.main import main; main()")
-_READY_LINE = re.compile(r"ready: (http://\S+) serves")
+_READY_LINE = re.compile(r"ready: (https?://\S+) serves")
 _SERVE = ("serve", "--port", "0", "--log-format", "json")
 _ENGINE_MODULE = "novacron.engine"
 # Standard input is ours: a test run that is killed leaves no server behind.

@@ -21,9 +21,9 @@ WORKERS = "/api/v1/llm/cluster/workers"
 
 def replica(number: int, **changes: Any) -> dict[str, Any]:
     return {
-        "replica_id": f"replica-{number}", "state": "ready", "epoch": 0, "pid": 40 + number,
-        "num_running": 3, "num_waiting": 1, "queued_tokens": 1200, "kv_usage": 0.25,
-        "hit_rate": None, "routed": {"load": 1, "prefix": 3}, "prompt_tokens": 0,
+        "replica_id": f"replica-{number}", "state": "ready", "epoch": 0, "host": "",
+        "pid": 40 + number, "num_running": 3, "num_waiting": 1, "queued_tokens": 1200,
+        "kv_usage": 0.25, "hit_rate": None, "routed": {"load": 1, "prefix": 3}, "prompt_tokens": 0,
         "generation_tokens": 0, **changes,
     }  # fmt: skip
 
@@ -33,13 +33,15 @@ def status(*replicas: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_status_is_a_row_for_each_replica(novacron, api) -> None:
-    api.routes[STATUS] = status(replica(0), replica(1, state="loading", pid=None, hit_rate=0.5))
+    api.routes[STATUS] = status(
+        replica(0), replica(1, state="loading", host="node-1", pid=None, hit_rate=0.5)
+    )
     result = novacron("cluster", "status", "--url", api.url)
     head, titles, first, second = result.output.splitlines()
     assert head == "healthy: 1 of 2 replicas are ready, 2 restarts"
-    assert titles.split()[:4] == ["REPLICA", "STATE", "EPOCH", "PID"]
-    assert first.split() == ["replica-0", "ready", "0", "40", "3", "1", "1,200", "25%", "-"]
-    assert second.split()[:4] == ["replica-1", "loading", "0", "-"]
+    assert titles.split()[:5] == ["REPLICA", "STATE", "EPOCH", "HOST", "PID"]
+    assert first.split() == ["replica-0", "ready", "0", "-", "40", "3", "1", "1,200", "25%", "-"]
+    assert second.split()[:5] == ["replica-1", "loading", "0", "node-1", "-"]
     as_json = novacron("cluster", "status", "--url", api.url, "--json")
     assert '"num_restarts": 2' in as_json.output
 

@@ -49,7 +49,7 @@ class Engines:
         self.configs: list[EngineConfig] = []
         self.decisions: list[RoutingDecision] = []
 
-    def make(self, config: EngineConfig) -> FakeEngineClient:
+    def make(self, replica_id: str, config: EngineConfig) -> FakeEngineClient:
         name = f"replica {len(self.made)}"
         self.configs.append(config)
         self.made.append(

@@ -31,12 +31,17 @@ speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max
 watch.quality_watch watch.quality_floor
 guard.guardians guard.guardian_deadline guard.guardian_cache_entries guard.specialists
+cluster.executor cluster.engine_hosts cluster.link_key cluster.link_timeout cluster.ray_address
+cluster.ray_resources
 server.host server.port server.api_key server.api_key_shares server.tls_cert server.tls_key
 server.tls_client_ca server.cors_allow_origins server.allowed_hosts server.state_dir
 server.database
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.recovery_timeout server.heartbeat_timeout server.step_timeout
 server.keep_alive_interval server.stream_flush_interval
+server.response_cache server.response_cache_threshold server.response_cache_thresholds
+server.response_cache_embedding server.response_cache_url server.response_cache_size
+server.response_cache_ttl
 server.max_body_bytes
 server.replay_buffer_bytes server.replay_seconds server.quality_score
 server.log_level server.log_format server.access_log
@@ -77,6 +82,7 @@ def test_secrets_stay_out_of_the_repr() -> None:
         "kv_object_url",
         "api_key",
         "database",
+        "response_cache_url",
         "jwt_secret",
     ]
     config = ServerConfig(api_key=("sk-very-secret",))

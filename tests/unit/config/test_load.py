@@ -77,6 +77,8 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "quantization_layers": st.lists(
             st.sampled_from(["*.0.*=int8", "*down*=bf16"]), min_size=1
         ).map(tuple),
+        "link_timeout": st.integers(1, 3600).map(float),
+        "ray_resources": st.lists(st.sampled_from(["CPU=8", "GPU=0.5"]), min_size=1).map(tuple),
         "port": st.integers(0, 65535),
         "jwt_secret": st.text("abcXYZ019/._-", min_size=32, max_size=40),
         "custom_roles": st.lists(
@@ -91,6 +93,8 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "kv_cache_dtype_layers": st.lists(
             st.sampled_from(["0=bf16", "-2:=int8/int4"]), min_size=1
         ).map(tuple),
+        "response_cache_thresholds": st.just(("/v1/completions=0.9",)),
+        "response_cache_url": st.sampled_from(["sqlite:///answers", "redis://a:b@host:1/0"]),
         "kv_redis_url": st.sampled_from(["redis://a:b@host:1/0", "unix:///run/redis.sock"]),
         "kv_object_url": st.sampled_from(["s3://bucket/prefix", "file:///folder"]),
         "kv_redis_prefix": st.text("abcXYZ019._-", min_size=1, max_size=9),

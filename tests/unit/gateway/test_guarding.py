@@ -191,6 +191,46 @@ async def test_native_streams_and_websockets_are_guarded(house: MakeHouse) -> No
     assert all("example.com" not in prompt for prompt in at.prompts)
 
 
+async def test_dialects_are_guarded(house: MakeHouse) -> None:
+    at = house(PII, STRICT | {"kind": "words", "words": ["tulips"]}, reply=lambda p: SECRET)
+    chat = [{"role": "user", "content": SECRET}]
+    anthropic = {"model": "fake", "max_tokens": 99, "messages": chat}
+    ollama = {"model": "fake:latest", "stream": False}
+    texts = [
+        (await at.http.post("/v1/messages", json=anthropic)).json()["content"][0]["text"],
+        (await at.http.post("/api/chat", json={**ollama, "messages": chat})).json()["message"][
+            "content"
+        ],
+        (await at.http.post("/api/generate", json={**ollama, "prompt": SECRET})).json()["response"],
+        (await at.http.post("/v1/responses", json={"model": "fake", "input": SECRET})).json()[
+            "output"
+        ][0]["content"][0]["text"],
+    ]
+    assert texts == [MASKED] * 4
+    assert len(at.prompts) == 4
+    assert all(MASKED in prompt for prompt in at.prompts)
+
+
+async def test_dialects_tell_that_an_answer_was_blocked(house: MakeHouse) -> None:
+    at = house(STRICT, reply=lambda prompt: SECRET)
+    chat = [{"role": "user", "content": "Hi"}]
+    anthropic = {"model": "fake", "max_tokens": 99, "messages": chat}
+    message = (await at.http.post("/v1/messages", json=anthropic)).json()
+    assert message["stop_reason"] == "refusal"
+    response = (await at.http.post("/v1/responses", json={"input": "Hi"})).json()
+    assert response["incomplete_details"] == {"reason": "content_filter"}
+    ollama = {"model": "fake", "stream": False, "messages": chat}
+    assert (await at.http.post("/api/chat", json=ollama)).json()["done_reason"] == "content_filter"
+
+
+async def test_an_endpoint_that_cannot_mask_refuses(house: MakeHouse) -> None:
+    at = house(PII)
+    body = {"query": "who?", "documents": ["nobody", SECRET]}
+    response = await at.http.post("/v1/rerank", json=body)
+    assert response.json()["error"]["code"] == "content_policy"
+    assert at.client.submitted == []
+
+
 async def test_logprobs_would_tell_what_is_held_back(house: MakeHouse) -> None:
     response = await house(PII).chat(logprobs=True)
     assert (response.status_code, response.json()["error"]["param"]) == (400, "logprobs")
@@ -289,6 +329,9 @@ async def test_a_specialist_is_a_model_name_with_a_prompt_of_its_own(house: Make
     assert at.client.submitted[-1].sampling.max_tokens == 2
     response = await at.http.post("/v1/completions", json={"prompt": "x", "model": "lawyer"})
     assert response.status_code == 400
+    ollama = {"model": "lawyer:latest", "stream": False, "prompt": "Hi"}
+    assert (await at.http.post("/api/generate", json=ollama)).json()["model"] == "lawyer"
+    assert "You know the law." in at.prompts[-1]
     assert (await at.chat()).json()["model"] == "fake"
     assert "You know the law." not in at.prompts[-1]
 
@@ -304,6 +347,9 @@ async def test_another_answers_where_a_guardian_blocks_the_answer(house: MakeHou
             streamed(response)[0] if stream else response.json()["choices"][0]["message"]["content"]
         )
         assert text == "I can only help."
+        if not stream:
+            used = response.json()["usage"]["prompt_tokens"]
+            assert used == len(at.client.submitted[-1].prompt_token_ids)
     assert 'novacron_specialist_fallbacks_total{model_name="fake",specialist="lawyer"} 2.0' in (
         await at.metrics()
     )
@@ -311,7 +357,9 @@ async def test_another_answers_where_a_guardian_blocks_the_answer(house: MakeHou
 
 async def test_another_answers_where_a_guardian_blocks_the_question(house: MakeHouse) -> None:
     at = house(STRICT, specialists=(LAWYER, HELPER))
-    assert (await at.chat("I am ann@example.com", model="lawyer")).status_code == 200
+    response = await at.chat("I am ann@example.com", model="lawyer")
+    [request] = at.client.submitted
+    assert response.json()["usage"]["prompt_tokens"] == len(request.prompt_token_ids)
     assert ["You help." in prompt for prompt in at.prompts] == [True]
 
 

@@ -34,7 +34,7 @@ def engines() -> list[FakeEngineClient]:
 async def replicas(
     tokenizer: Tokenizer, engines: list[FakeEngineClient]
 ) -> AsyncIterator[ReplicasClient]:
-    def make(config: EngineConfig) -> FakeEngineClient:
+    def make(name: str, config: EngineConfig) -> FakeEngineClient:
         engines.append(FakeEngineClient(tokenizer))
         engines[-1].engine_pid = 100 + len(engines)
         return engines[-1]

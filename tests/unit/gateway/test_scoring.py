@@ -31,7 +31,7 @@ async def test_scores_are_cosines_of_embeddings(http: httpx2.AsyncClient) -> Non
 async def test_each_text_is_computed_once(
     http: httpx2.AsyncClient, client: FakeEngineClient
 ) -> None:
-    body = {"query": "hello", "documents": ["x", "x", "hello"]}
+    body = {"query": "hello", "documents": ["x", "x", "hello"], "method": "embedding"}
     assert (await http.post("/v1/rerank", json=body)).status_code == 200
     assert len(client.submitted) == 2
     assert all(request.pooling == "mean" for request in client.submitted)
@@ -39,7 +39,11 @@ async def test_each_text_is_computed_once(
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
 async def test_a_ranking_is_ordered_by_score(http: httpx2.AsyncClient, path: str) -> None:
-    body: dict[str, Any] = {"query": "hello", "documents": [*DOCUMENTS[:2], {"text": "hello"}]}
+    body: dict[str, Any] = {
+        "query": "hello",
+        "documents": [*DOCUMENTS[:2], {"text": "hello"}],
+        "method": "embedding",
+    }
     answer = (await http.post(path, json=body)).json()
     scores = [result["relevance_score"] for result in answer["results"]]
     assert scores == sorted(scores, reverse=True)
@@ -53,7 +57,7 @@ async def test_a_ranking_is_ordered_by_score(http: httpx2.AsyncClient, path: str
 async def test_likelihood_is_of_the_query_after_the_text(
     http: httpx2.AsyncClient, client: FakeEngineClient
 ) -> None:
-    body = {"query": "hello", "documents": DOCUMENTS, "method": "likelihood"}
+    body = {"query": "hello", "documents": DOCUMENTS}
     answer = (await http.post("/v1/rerank", json=body)).json()
     assert [r["relevance_score"] for r in answer["results"]] == pytest.approx([math.exp(-0.5)] * 3)
     assert [r["index"] for r in answer["results"]] == [0, 1, 2]

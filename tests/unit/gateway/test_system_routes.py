@@ -124,7 +124,7 @@ async def test_tokenize_refuses_what_is_unclear(http: httpx2.AsyncClient, body: 
 async def test_unknown_paths_and_methods_are_told_in_openai_s_shape(
     http: httpx2.AsyncClient,
 ) -> None:
-    for path, status in (("/v2/anything", 404), ("/", 404), ("/v1/chat/completions", 405)):
+    for path, status in (("/v2/anything", 404), ("/nowhere", 404), ("/v1/chat/completions", 405)):
         answer = await http.get(path)
         assert answer.status_code == status
         error = answer.json()["error"]

@@ -11,7 +11,7 @@ from novacron.cli.cache.ls import table
 from novacron.cli.cluster.server import STATUS, client_of, server_options
 
 _TITLES = (
-    "REPLICA", "STATE", "EPOCH", "PID", "RUNNING", "WAITING", "QUEUED TOKENS", "KV", "HITS",
+    "REPLICA", "STATE", "EPOCH", "HOST", "PID", "RUNNING", "WAITING", "QUEUED TOKENS", "KV", "HITS",
 )  # fmt: skip
 
 
@@ -40,6 +40,7 @@ def _row(one: Json) -> tuple[str, ...]:
         one["replica_id"],
         one["state"],
         str(one["epoch"]),
+        one["host"] or "-",
         str(one["pid"] or "-"),
         str(one["num_running"]),
         str(one["num_waiting"]),

@@ -10,7 +10,6 @@ import msgspec
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import NovaCronError
 from novacron.gateway.anthropic.errors import raised_error
-from novacron.gateway.anthropic.prompt import as_chat
 from novacron.gateway.anthropic.records import (
     AnthropicMessage,
     AnthropicText,
@@ -30,10 +29,10 @@ from novacron.gateway.anthropic.records import (
     event_frame,
     named_frame,
 )
-from novacron.gateway.anthropic.schema import PromptBody
 from novacron.gateway.calls import Call, CallOrigin, Choice
 from novacron.gateway.openai.chat import ChatReply, parse_chat
 from novacron.gateway.openai.responses import ChatChunkChoice, ToolCallDelta
+from novacron.gateway.openai.schema import ChatBody
 from novacron.gateway.openai.usage import Counted
 from novacron.gateway.streaming import StreamForm
 from novacron.records.output import RequestOutput
@@ -41,18 +40,18 @@ from novacron.records.output import RequestOutput
 _STOP_REASONS = {
     "stop": "end_turn",
     "tool_calls": "tool_use",
+    "content_filter": "refusal",
     "abort": "pause_turn",  # cut short by somebody; the client may go on from here
 }
 
 
 def parse_messages(
-    body: PromptBody, origin: CallOrigin, tokenizer: Tokenizer, context_length: int
+    chat: ChatBody, origin: CallOrigin, tokenizer: Tokenizer, context_length: int
 ) -> MessageReply:
     """Every body must have max_tokens there, so that it cannot be more than a ceiling.
 
     Raises InvalidRequest.
     """
-    chat = as_chat(body)
     reply = parse_chat(chat, origin, tokenizer, context_length)
     is_cut = chat.max_tokens != reply.call.requests[0].sampling.max_tokens
     return MessageReply(reply, "model_context_window_exceeded" if is_cut else "max_tokens")

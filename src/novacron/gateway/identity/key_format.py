@@ -17,6 +17,7 @@ from typing import Final
 
 import blake3
 
+START: Final = b"nck_"
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _PREFIX_LETTERS: Final = "abcdefghijkmnpqrstuvwxyz23456789"  # that nobody takes for each other
 _KEY: Final = re.compile(rb"(nck_[a-z2-9]{10})_([A-Za-z0-9]{43})([A-Za-z0-9]{6})")

@@ -19,7 +19,7 @@ import blake3
 
 from novacron.errors import Overloaded, Unauthenticated
 from novacron.gateway.identity.key_directory import KeyDirectory, StoredKey
-from novacron.gateway.identity.key_format import prefix_of
+from novacron.gateway.identity.key_format import START, prefix_of
 from novacron.gateway.identity.permissions import Roles, granted
 from novacron.gateway.identity.principal import Principal
 
@@ -68,14 +68,14 @@ class StoredKeys:
         self._generation = 0  # of what may be remembered: forgetting outruns checks on their way
 
     async def authenticate(self, token: bytes) -> Principal | None:
-        prefix = prefix_of(token)
-        if prefix is None:
+        if not token.startswith(START):
             return None
         digest = blake3.blake3(token, key=self._digest_key).digest()
         now = self._clock()
         known = self._known.get(digest)
         if known is None or not 0 <= now - known.checked_s < self._refresh_s:
-            known = await self._check_once(digest, prefix, token)
+            prefix = prefix_of(token)
+            known = None if prefix is None else await self._check_once(digest, prefix, token)
         else:
             self._known.move_to_end(digest)
         if known is None or known.principal is None:

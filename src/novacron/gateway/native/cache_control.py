@@ -7,6 +7,7 @@ so that its blocks are kept from the moment a tier has them.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from uuid import uuid4
 
 import blake3
@@ -124,7 +125,7 @@ class CacheControl:
     async def _prefix(
         self, request: Request, body: PrefixBody, prefix: str
     ) -> tuple[CallOrigin, CacheScope, list[int]]:
-        origin = self._service.origin(prefix, request, body.model)
+        origin = replace(self._service.origin(prefix, request, body.model), cache=None)
         scope = scope_of(origin.caller, body.cache_salt, body.cache_scope)
         token_ids = await parse(request, prefix_tokens, body, self._service.client.tokenizer)
         return origin, scope, token_ids

@@ -58,13 +58,15 @@ class Worker(Struct, frozen=True, kw_only=True):
 
 
 class Replica(Struct, frozen=True, kw_only=True):
-    """A whole engine, which may be several workers. `epoch` counts its starts from 0. Of prompts
+    """A whole engine, which may be several workers. `epoch` counts its starts from 0. `host` is
+    empty where it is the server's own; `pid` is told only then. Of prompts
     that were sent to it, `queued_tokens` are yet to be computed; totals are since the server's
     start. `routed` is how many calls it was chosen for, by why, and `last_decision` the newest."""
 
     replica_id: str
     state: str
     epoch: int
+    host: str
     pid: int | None
     num_restarts: int
     num_running: int
@@ -157,6 +159,7 @@ def replica(one: ReplicaStatus) -> Replica:
         replica_id=one.replica_id,
         state=one.state.value,
         epoch=one.epoch,
+        host="" if one.spec is None else one.spec.host,
         pid=one.engine_pid,
         num_restarts=one.num_restarts,
         num_running=stats.num_running,

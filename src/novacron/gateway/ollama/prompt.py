@@ -24,25 +24,31 @@ from novacron.gateway.openai.schema import ChatBody
 _TEMPERATURE, _TOP_K, _TOP_P = 0.8, 40, 0.9
 
 
-def parse_ollama(
-    body: OllamaChatBody | GenerateBody, origin: CallOrigin, tokenizer: Tokenizer
-) -> ChatReply:
+def as_chat(body: OllamaChatBody | GenerateBody) -> ChatBody:
     """Raises InvalidRequest, also for what has no meaning for a model of text."""
     if isinstance(body, OllamaChatBody):
         messages = [
             _message(message, f"messages.{i}") for i, message in enumerate(body.messages or ())
         ]
         tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
-        return parse_chat(_chat(body, messages, tools), origin, tokenizer)
+        return _chat(body, messages, tools)
     _refuse_what_texts_lack(body)
-    prompt = body.prompt or ""
-    messages = [{"role": "user", "content": prompt}]
+    messages = [{"role": "user", "content": body.prompt or ""}]
     if body.system:
         messages.insert(0, {"role": "system", "content": body.system})
-    chat = _chat(body, messages, [])
-    if not body.raw and tokenizer.has_chat_template:
-        return parse_chat(chat, origin, tokenizer)
-    return chat_reply(chat, origin, tokenizer.encode(prompt), None)
+    return _chat(body, messages, [])
+
+
+def parse_ollama(
+    chat: ChatBody, origin: CallOrigin, tokenizer: Tokenizer, *, is_text: bool, is_raw: bool
+) -> ChatReply:
+    """`is_text`: of a body with a prompt, which a model without a template, or one that is asked
+    raw, gets as it is. Raises InvalidRequest."""
+    if is_text and (is_raw or not tokenizer.has_chat_template):
+        prompt = chat.messages[-1].content
+        assert isinstance(prompt, str)
+        return chat_reply(chat, origin, tokenizer.encode(prompt), None)
+    return parse_chat(chat, origin, tokenizer)
 
 
 def _chat(

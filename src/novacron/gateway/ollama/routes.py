@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +15,7 @@ from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.ollama.embeddings import embed_call, embeddings
 from novacron.gateway.ollama.errors import OllamaError
 from novacron.gateway.ollama.models import model_facts, model_tags, running_models, served_name
-from novacron.gateway.ollama.prompt import parse_ollama
+from novacron.gateway.ollama.prompt import as_chat, parse_ollama
 from novacron.gateway.ollama.records import (
     OllamaAnswer,
     OllamaEmbedding,
@@ -51,8 +53,12 @@ def ollama_routes(service: Service, schemas: AnswerSchemas, version: str) -> API
         if not body.messages:
             assert client.tokenizer, "raises NotReady before it is loaded"
             return JsonResponse(only_loaded(came.model, "chat"))
-        chat = await parse(request, parse_ollama, body, came, client.tokenizer)
-        return await _answer(service, request, OllamaReply(chat, "chat"), body.stream)
+        to_reply = partial(parse_ollama, is_text=False, is_raw=False)
+        came, chat = await service.admitted(
+            request, came, await parse(request, as_chat, body), to_reply
+        )
+        reply = await parse(request, to_reply, chat, came, client.tokenizer)
+        return await _answer(service, request, OllamaReply(reply, "chat"), body.stream)
 
     @router.post("/generate", response_class=Response, responses=answer)
     async def ollama_generate(body: GenerateBody, request: Request) -> Response:
@@ -61,8 +67,12 @@ def ollama_routes(service: Service, schemas: AnswerSchemas, version: str) -> API
         if not body.prompt:
             assert client.tokenizer, "raises NotReady before it is loaded"
             return JsonResponse(only_loaded(came.model, "text"))
-        chat = await parse(request, parse_ollama, body, came, client.tokenizer)
-        return await _answer(service, request, OllamaReply(chat, "text"), body.stream)
+        to_reply = partial(parse_ollama, is_text=True, is_raw=bool(body.raw))
+        came, chat = await service.admitted(
+            request, came, await parse(request, as_chat, body), to_reply
+        )
+        reply = await parse(request, to_reply, chat, came, client.tokenizer)
+        return await _answer(service, request, OllamaReply(reply, "text"), body.stream)
 
     @router.post(
         "/embed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from msgspec import UNSET
 
@@ -27,6 +28,7 @@ from novacron.gateway.openai.schema import ChatBody, TokenizeBody
 from novacron.gateway.openai.schema import ChatMessage as SentMessage
 from novacron.gateway.openai.tools import ToolStream, ToolUse, tool_use, whole_message
 from novacron.gateway.openai.usage import usage_of
+from novacron.gateway.question import question_of
 from novacron.gateway.streaming import DONE, frame
 from novacron.records.output import RequestOutput
 from novacron.records.request import FinishReason, SamplingParams, StructuredOutput
@@ -53,7 +55,12 @@ def chat_reply(
 ) -> ChatReply:
     """Of a chat whose prompt is written already."""
     sampling = _sampling(body, tools.constraint if tools else None)
-    call = Call(origin=origin, requests=copies_of(prompt, sampling, body, origin), n=body.n or 1)
+    call = Call(
+        origin=origin,
+        requests=copies_of(prompt, sampling, body, origin),
+        n=body.n or 1,
+        question=partial(question_of, body),
+    )
     return ChatReply(call, body, tools)
 
 

@@ -19,7 +19,7 @@ from novacron.gateway.scoring.records import (
     ScoreList,
     ScoringUsage,
 )
-from novacron.gateway.scoring.schema import MAX_PAIRS, RerankBody, ScoreBody, ScoringBody
+from novacron.gateway.scoring.schema import MAX_PAIRS, Method, RerankBody, ScoreBody, ScoringBody
 from novacron.gateway.scoring.scores import Pair, scoring
 from novacron.gateway.service import Service, parse
 
@@ -28,9 +28,11 @@ def scoring_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     router = APIRouter(tags=["Scoring"], route_class=StrictJsonRoute)
 
     async def scores_of(
-        body: ScoringBody, pairs: list[Pair], origin: CallOrigin, request: Request
+        body: ScoringBody, pairs: list[Pair], origin: CallOrigin, request: Request, method: Method
     ) -> tuple[list[float], ScoringUsage]:
-        scored = await parse(request, scoring, body, pairs, origin, service.client.tokenizer)
+        scored = await parse(
+            request, scoring, body, pairs, origin, service.client.tokenizer, method
+        )
         choices = await service.whole(request, scored.call)
         tokens = scored.call.num_prompt_tokens
         return scored.scores(choices), ScoringUsage(tokens, tokens)
@@ -40,7 +42,7 @@ def scoring_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
         texts = [doc if isinstance(doc, str) else doc.text for doc in body.documents]
         origin = service.origin("rerank-", request, body.model)
         pairs = [Pair(body.query, text) for text in texts]
-        scores, usage = await scores_of(body, pairs, origin, request)
+        scores, usage = await scores_of(body, pairs, origin, request, "likelihood")
         best = sorted(range(len(texts)), key=lambda index: -scores[index])[: body.top_n]
         results = tuple(
             RankedResult(
@@ -57,7 +59,7 @@ def scoring_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     async def score(body: ScoreBody, request: Request) -> Response:
         """How near texts are to each other, pair by pair, as vLLM's API."""
         origin = service.origin("score-", request, body.model)
-        scores, usage = await scores_of(body, _pairs(body), origin, request)
+        scores, usage = await scores_of(body, _pairs(body), origin, request, "embedding")
         return JsonResponse(
             ScoreList(
                 id=origin.call_id,

@@ -22,7 +22,7 @@ from novacron.errors import InvalidRequest
 from novacron.gateway.cache_scope import scope_of
 from novacron.gateway.calls import Call, CallOrigin, Choice
 from novacron.gateway.openai.embeddings import unit_vector
-from novacron.gateway.scoring.schema import ScoringBody
+from novacron.gateway.scoring.schema import Method, ScoringBody
 from novacron.records.request import Pooling, Request, SamplingParams
 
 _SEPARATOR = "\n"
@@ -57,13 +57,17 @@ class Scoring:
 
 
 def scoring(
-    body: ScoringBody, pairs: Sequence[Pair], origin: CallOrigin, tokenizer: Tokenizer
+    body: ScoringBody,
+    pairs: Sequence[Pair],
+    origin: CallOrigin,
+    tokenizer: Tokenizer,
+    default_method: Method,
 ) -> Scoring:
     """Raises InvalidRequest for an empty text."""
     for pair in pairs:
         if not pair.query or not pair.text:
             raise InvalidRequest("A text to be scored is empty; leave it out.")
-    if body.method == "likelihood":
+    if (body.method or default_method) == "likelihood":
         return _by_likelihood(body, pairs, origin, tokenizer)
     texts = tuple(dict.fromkeys(text for pair in pairs for text in (pair.query, pair.text)))
     requests = tuple(
@@ -99,7 +103,9 @@ def _request(
         prompt_token_ids=tuple(token_ids),
         sampling=sampling,
         arrival_time_s=origin.arrival_time_s,
-        priority=body.priority or 0,
+        priority=origin.caller.priority_of(body.priority),
+        tenant=origin.caller.tenant,
+        weight=origin.caller.weight,
         cache_salt=scope.salt,
         cache_scope=scope.tag,
         variant=origin.variant,

@@ -101,14 +101,18 @@ class ResponsesReply:
             self._begun,
             status=status,
             completed_at=int(time.time()) if status == "completed" else None,
-            incomplete_details=IncompleteDetails("max_output_tokens")
-            if status == "incomplete"
-            else None,
+            incomplete_details=self._incomplete_details(status),
             output=items,
             usage=self._usage(counted),
         )
         self._on_end(response)
         return response
+
+    def _incomplete_details(self, status: ResponseStatus) -> IncompleteDetails | None:
+        if status != "incomplete":
+            return None
+        is_filtered = self._finish_reason == "content_filter"
+        return IncompleteDetails("content_filter" if is_filtered else "max_output_tokens")
 
     def _usage(self, counted: Counted | None) -> ResponseUsage:
         usage = usage_of(self.call, [counted])
@@ -164,7 +168,7 @@ def _begun(body: ResponsesBody, chat: ChatReply) -> ResponseObject:
 
 def _status(finish_reason: str) -> ResponseStatus:
     match finish_reason:
-        case "length":
+        case "length" | "content_filter":
             return "incomplete"
         case "abort":
             return "cancelled"

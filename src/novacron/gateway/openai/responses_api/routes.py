@@ -55,7 +55,9 @@ def responses_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
         """Answer items, or a text, by a response; with `stream`, as numbered events."""
         origin = service.origin("resp_", request, body.model, wish=body.wish)
         messages = conversation(body, origin)
-        chat = await parse(request, _parse, body, messages, origin, service.client.tokenizer)
+        chat_body = await parse(request, as_chat, body, messages)
+        origin, chat_body = await service.admitted(request, origin, chat_body, parse_chat)
+        chat = await parse(request, parse_chat, chat_body, origin, service.client.tokenizer)
 
         def keep(response: ResponseObject) -> None:
             if response.store:

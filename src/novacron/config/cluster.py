@@ -1,0 +1,76 @@
+"""Settings of engines on several hosts, and of the links to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from novacron.config.engine import require, setting
+
+ENGINE_SLOT: Final = "novacron_engine"  # resource of a Ray node; cluster up and join offer it
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Where engines run."""
+
+    executor: Literal["process", "ray"] = setting(
+        "process",
+        "who starts engines; process: this machine, or those who wait for it on engine_hosts; ray: "
+        "a Ray cluster places data_parallel_size of them on its nodes, and others where nodes end",
+    )
+    engine_hosts: tuple[str, ...] = setting(
+        (),
+        "hosts that each run a replica, as KEY@HOST:PORT, which novacron engine prints there; "
+        "empty: all engines run here",
+    )
+    link_key: str = setting(
+        "",
+        "file with the secret key by which hosts know this server, made where there is none; "
+        "empty: ~/.config/novacron/link.key",
+    )
+    link_timeout: float = setting(
+        5.0,
+        "an engine's host that is silent for so long is taken to be cut off: its requests go on "
+        "elsewhere, and it ends its engine",
+        unit="s",
+    )
+    ray_address: str = setting(
+        "auto", "Ray cluster to use, as HOST:PORT; auto: the one that runs on this machine"
+    )
+    ray_resources: tuple[str, ...] = setting(
+        (f"{ENGINE_SLOT}=1",),
+        "what each replica takes of its Ray node, as NAME=AMOUNT: CPU=8,GPU=1; nodes of novacron "
+        f"cluster up and join have {ENGINE_SLOT}",
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.link_timeout <= 3600, "link_timeout", self.link_timeout,
+            "give 1 second or more, such as 5s",
+        )  # fmt: skip
+        require(
+            self.executor == "process" or not self.engine_hosts, "engine_hosts", self.engine_hosts,
+            "leave it out with executor ray, which finds hosts itself",
+        )  # fmt: skip
+        self.resources()
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether engines run on other hosts."""
+        return self.executor == "ray" or bool(self.engine_hosts)
+
+    def resources(self) -> dict[str, float]:
+        """Amounts by name. Raises ConfigError."""
+        amounts = {}
+        for text in self.ray_resources:
+            name, _, amount = text.partition("=")
+            try:
+                amounts[name.strip()] = float(amount)
+            except ValueError:
+                amounts[name.strip()] = -1.0
+            require(
+                bool(name.strip()) and amounts[name.strip()] >= 0, "ray_resources", text,
+                "give NAME=AMOUNT, such as CPU=8",
+            )  # fmt: skip
+        return amounts
