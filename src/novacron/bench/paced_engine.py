@@ -53,10 +53,12 @@ def token_at(request: Request, position: int) -> int:
 
 
 class PacedEngine:
-    """Implements MemberClient. `die` ends it; it is back after `restart_s`."""
+    """Implements MemberClient. `die` ends it; it is back after `restart_s`. `tokenizer` is only for
+    a gateway that parses prompts above it: texts of answers are empty."""
 
-    def __init__(self, config: PacedConfig) -> None:
+    def __init__(self, config: PacedConfig, tokenizer: Tokenizer | None = None) -> None:
         self._config = config
+        self._tokenizer = tokenizer
         self._cache = self._empty_cache()
         self._state = EngineState.READY
         self._callbacks: list[Callable[[EngineState], None]] = []
@@ -95,7 +97,9 @@ class PacedEngine:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        raise Unsupported("An engine that computes nothing has no tokenizer.")
+        if self._tokenizer is None:
+            raise Unsupported("An engine that computes nothing has no tokenizer.")
+        return self._tokenizer
 
     @property
     def stats(self) -> EngineStats:

@@ -19,6 +19,7 @@ from novacron.bench import (
     cache_policy,
     chaos,
     fairness,
+    gateway,
     guards,
     kv_codecs,
     latency,
@@ -36,6 +37,7 @@ from novacron.bench import (
 from novacron.bench.cache_choice import CacheChoiceScenario
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
+from novacron.bench.gateway import GatewayScenario
 from novacron.bench.ledger import LedgerScenario
 from novacron.bench.report import Grid, goals_grid, markdown
 from novacron.bench.response_cache import ResponseCacheScenario
@@ -160,6 +162,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Tenants beside a loud one, high priority beside a flood of low: shares, first tokens.",
         FairnessScenario,
         fairness.run,
+    ),
+    "gateway": Benchmark(
+        "What keys, quotas and routing add to a request, engines that take no time behind them.",
+        GatewayScenario,
+        gateway.run,
     ),
     "ledger": Benchmark(
         "Quotas under thousands of calls and killed servers: is the ledger the limit? No server.",
