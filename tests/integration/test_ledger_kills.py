@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from novacron.bench.ledger import LedgerScenario, run
+from novacron.bench.ledger import run
+from novacron.bench.ledger_crowd import LedgerScenario
 from novacron.bench.target import TargetOptions
 from novacron.testing.postgres_server import find_programs, new_database, running_postgres
 

@@ -38,7 +38,7 @@ from novacron.bench.cache_choice import CacheChoiceScenario
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
 from novacron.bench.gateway import GatewayScenario
-from novacron.bench.ledger import LedgerScenario
+from novacron.bench.ledger_crowd import LedgerScenario
 from novacron.bench.report import Grid, goals_grid, markdown
 from novacron.bench.response_cache import ResponseCacheScenario
 from novacron.bench.result import BenchResult

@@ -68,7 +68,7 @@ def test_a_bad_list_is_a_usage_error(value: str) -> None:
     "command",
     (
         "latency throughput accuracy resources startup cache cache-policy cache-choice routing "
-        "speculation serve suite compare"
+        "speculation serve ledger suite compare"
     ).split(),
 )
 def test_every_benchmark_has_help(command: str) -> None:

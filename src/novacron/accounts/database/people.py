@@ -6,7 +6,8 @@ import secrets
 import time
 from typing import Final
 
-from sqlalchemy import select, update
+import msgspec
+from sqlalchemy import insert, select, update
 
 from novacron.accounts.database import tables
 from novacron.accounts.database.connection import Database
@@ -90,7 +91,7 @@ class Keys(Rows[StoredKey]):
                 )
         return self.add(
             StoredKey(
-                id="key_" + secrets.token_hex(_KEY_ID_BYTES),
+                id=_key_id(),
                 prefix=prefix,
                 hash=hash,
                 tenant_id=tenant_id,
@@ -117,19 +118,23 @@ class Keys(Rows[StoredKey]):
         """A new key in place of `id`, with the same rights; the old one is valid until
         `overlap_until`. Raises InvalidRequest if it was replaced or revoked before."""
         old = self.get(id)
-        if old.replaced_by is not None or old.revoked_at is not None:
-            raise InvalidRequest(f"The key '{id}' was replaced or revoked before.")
-        new = self.create(
-            prefix=prefix,
-            hash=hash,
-            tenant_id=old.tenant_id,
-            user_id=old.user_id,
-            name=old.name,
-            scopes=old.scopes,
-            roles=old.roles,
-            expires_at=old.expires_at,
-        )
-        self.change(id, replaced_by=new.id, overlap_until=overlap_until)
+        new = msgspec.structs.replace(
+            old, id=_key_id(), prefix=prefix, hash=hash, created_at=int(time.time()),
+            last_used_at=None,
+        )  # fmt: skip
+        with self._database.writing() as connection:
+            replaced = connection.execute(
+                update(tables.keys)
+                .where(
+                    tables.keys.c.id == id,
+                    tables.keys.c.replaced_by.is_(None),
+                    tables.keys.c.revoked_at.is_(None),
+                )
+                .values(replaced_by=new.id, overlap_until=overlap_until)
+            )
+            if replaced.rowcount == 0:
+                raise InvalidRequest(f"The key '{id}' was replaced or revoked before.")
+            connection.execute(insert(tables.keys).values(msgspec.structs.asdict(new)))
         return new
 
     def note_use(self, ids_at: dict[str, int]) -> None:
@@ -138,3 +143,7 @@ class Keys(Rows[StoredKey]):
             for id, at in sorted(ids_at.items()):
                 statement = update(tables.keys).where(tables.keys.c.id == id)
                 connection.execute(statement.values(last_used_at=at))
+
+
+def _key_id() -> str:
+    return "key_" + secrets.token_hex(_KEY_ID_BYTES)

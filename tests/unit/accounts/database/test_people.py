@@ -68,6 +68,7 @@ def test_a_replaced_key_overlaps_with_its_successor(acme: Database) -> None:
     assert new.is_valid(1000)
     with pytest.raises(InvalidRequest, match="replaced"):
         Keys(acme).replace(old.id, prefix="nk_3", hash="h3", overlap_until=2000)
+    assert Keys(acme).list() == tuple(sorted((old, new), key=lambda key: key.id))
 
 
 def test_a_revoked_or_expired_key_is_not_valid(acme: Database) -> None:
