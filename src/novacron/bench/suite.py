@@ -40,7 +40,7 @@ from novacron.bench.compare import comparison_grids
 from novacron.bench.gateway import GatewayScenario
 from novacron.bench.ledger_crowd import LedgerScenario
 from novacron.bench.report import Grid, goals_grid, markdown
-from novacron.bench.response_cache import ResponseCacheScenario
+from novacron.bench.response_cache_lookups import ResponseCacheScenario
 from novacron.bench.result import BenchResult
 from novacron.bench.routing import RoutingScenario
 from novacron.bench.scenario import (
