@@ -61,7 +61,7 @@ class ServerConfig:
     database: str = setting(
         "",
         "accounts, quotas and usage: sqlite:///FILE, or for several API processes "
-        "postgresql+psycopg://USER:PASSWORD@HOST/NAME; empty: accounts.db in state_dir, once "
+        "postgresql://USER:PASSWORD@HOST/NAME; empty: accounts.db in state_dir, once "
         "novacron admin has made it",
         secret=True,
     )

@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import psycopg
-from psycopg import sql
+from pg8000.dbapi import connect
 
 _PATIENCE_S: Final = 30.0
 _DEBIAN: Final = Path("/usr/lib/postgresql")
@@ -66,13 +65,19 @@ def running_postgres(*settings: str) -> Iterator[Path]:
 
 def new_database(server: Path, name: str) -> str:
     """The URL of a database that is new and empty."""
-    with psycopg.connect(f"host={server} user={_USER}", autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    connection = connect(_USER, unix_sock=_socket_of(server))
+    connection.autocommit = True
+    connection.cursor().execute(f'CREATE DATABASE "{name}"')
+    connection.close()
     return url_of(server, name)
 
 
 def url_of(server: Path, name: str) -> str:
-    return f"postgresql+psycopg://{_USER}@/{name}?host={server}"
+    return f"postgresql://{_USER}@/{name}?unix_sock={_socket_of(server)}"
+
+
+def _socket_of(server: Path) -> str:
+    return f"{server}/.s.PGSQL.5432"
 
 
 def _other_user() -> str | None:

@@ -13,8 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.pool import QueuePool
 
 from novacron.config.url_secrets import mask_url
@@ -22,12 +28,12 @@ from novacron.errors import ConfigError, DatabaseUnavailable
 
 _DIALECTS: Final = ("sqlite", "postgresql")
 _BUSY_TIMEOUT_S: Final = 10.0
-_CONNECT_TIMEOUT_S: Final = 5
-_ANSWER_TIMEOUT_MS: Final = 10_000
+_ANSWER_TIMEOUT_S: Final = 10.0
 _READS: Final = "novacron_reads"
+_INTEGRITY: Final = "23"  # the class of a SQLSTATE
+_OURS: Final = ("22", "42")  # data and statements that can never work
 _HINT: Final = (
-    "give sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME (pip install "
-    "novacron[postgres])"
+    "give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME (pip install novacron[postgres])"
 )
 
 
@@ -72,8 +78,8 @@ class Database:
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
-            if _is_fault_of_ours(error):
+        except (DBAPIError, OSError) as error:
+            if isinstance(error, DBAPIError) and _is_fault_of_ours(error):
                 raise
             raise DatabaseUnavailable(
                 f"The database {self.shown} cannot be used now: {_reason(error)}"
@@ -87,18 +93,7 @@ def _engine(url: str, shown: str) -> Engine:
             raise ConfigError(f"database is '{shown}': only SQLite and PostgreSQL; {_HINT}.")
         if parsed.get_backend_name() == "sqlite":
             return _sqlite(parsed)
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        return create_engine(
-            parsed,
-            pool_pre_ping=True,
-            pool_size=4,
-            connect_args={
-                "connect_timeout": _CONNECT_TIMEOUT_S,
-                "tcp_user_timeout": _ANSWER_TIMEOUT_MS,
-                "options": f"-c lock_timeout={_ANSWER_TIMEOUT_MS}",
-            },
-        )
+        return _postgresql(parsed)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigError(f"database is '{shown}': {error}; {_HINT}.") from error
 
@@ -122,11 +117,42 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
+def _postgresql(url: URL) -> Engine:
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+pg8000")
+    lock_timeout_ms = round(_ANSWER_TIMEOUT_S / 2 * 1e3)
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=4,
+        connect_args={
+            "timeout": _ANSWER_TIMEOUT_S,
+            "startup_params": {"lock_timeout": str(lock_timeout_ms)},
+        },
+    )
+    event.listen(engine, "handle_error", _by_its_state)
+    return engine
+
+
+def _by_its_state(context: ExceptionContext) -> DBAPIError | None:
+    """The driver calls most errors of the server by one name; SQLSTATE tells them apart."""
+    original = context.original_exception
+    fields = original.args[0] if original.args and isinstance(original.args[0], dict) else {}
+    state = str(fields.get("C", ""))
+    if not state or state.startswith(_OURS):
+        return None
+    kind = IntegrityError if state.startswith(_INTEGRITY) else OperationalError
+    return kind(context.statement, context.parameters, original)
+
+
 def _is_fault_of_ours(error: DBAPIError) -> bool:
     """Statements that can never work, rather than a server that is gone or busy."""
     kind = type(error).__name__
     return kind in ("ProgrammingError", "IntegrityError", "DataError", "NotSupportedError")
 
 
-def _reason(error: DBAPIError) -> str:
-    return str(error.orig).strip().partition("\n")[0] or type(error).__name__
+def _reason(error: DBAPIError | OSError) -> str:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if original is not None and original.args and isinstance(original.args[0], dict):
+        return str(original.args[0].get("M", original))  # PostgreSQL's own message
+    return str(original).strip().partition("\n")[0] or type(error).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, literal_column, select
 
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.tables import usage
@@ -13,7 +13,7 @@ from novacron.accounts.usage import UsageQuestion, UsageRow, row_of
 _HOUR_S: Final = 3600
 _COLUMNS: Final[dict[str, ColumnElement[Any]]] = {
     "hour": usage.c.hour,
-    "day": usage.c.hour // 24,
+    "day": usage.c.hour // literal_column("24"),  # a parameter would be another one in GROUP BY
     "tenant": usage.c.tenant_id,
     "user": usage.c.user_id,
     "key": usage.c.key_id,

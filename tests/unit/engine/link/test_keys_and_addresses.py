@@ -13,7 +13,8 @@ from novacron.engine.link.address import EngineAddress
 from novacron.engine.link.keys import KeyPair, read_key, read_or_make_key, write_key
 from novacron.errors import ConfigError
 
-KEY = "a8a8e2c74b7940fc2d0eb3c13548aa9c939bb3f8809b72cc33cb86c3604d5800"  # the same in every process that collects these tests
+# the same in every process that collects these tests
+KEY = "a8a8e2c74b7940fc2d0eb3c13548aa9c939bb3f8809b72cc33cb86c3604d5800"
 
 
 def test_a_pair_is_kept_where_only_its_owner_reads_it(tmp_path: Path) -> None:
