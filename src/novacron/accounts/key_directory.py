@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -15,17 +15,33 @@ from novacron.accounts.records import StoredKey
 _NOTE_USE_EVERY_S: Final = 60
 
 
+class KnownKey(Protocol):
+    """As much of a key as it takes to name it."""
+
+    @property
+    def id(self) -> str: ...
+
+
 class AccountKeys:
     """Finds keys by their public part. Each question is a few queries in a thread, so whoever asks
     remembers answers for a while."""
 
     def __init__(self, accounts: Administration) -> None:
         self._accounts = accounts
+        self._noted_at: dict[str, int] = {}  # by id; as many as there are keys
 
     async def find(self, prefix: str) -> StoredKey | None:
         """The key, valid or not, with the roles that count: its own, or else those of its user.
         None if there is none, or if its user or tenant is disabled. Raises DatabaseUnavailable."""
         return await asyncio.to_thread(self._find, prefix)
+
+    async def note_use(self, key: KnownKey) -> None:
+        """Somebody has come with it. Raises DatabaseUnavailable."""
+        now = int(time.time())
+        if now - self._noted_at.get(key.id, 0) < _NOTE_USE_EVERY_S:
+            return
+        self._noted_at[key.id] = now
+        await asyncio.to_thread(self._accounts.keys.note_use, {key.id: now})
 
     async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:
         """Permissions of the roles that are not built in. Raises DatabaseUnavailable."""
@@ -39,9 +55,6 @@ class AccountKeys:
         user = None if key.user_id is None else self._accounts.users.get(key.user_id)
         if user is not None and user.disabled:
             return None
-        now = int(time.time())
-        if now - (key.last_used_at or 0) >= _NOTE_USE_EVERY_S:
-            self._accounts.keys.note_use({key.id: now})
         if key.roles or user is None:
             return key
         return msgspec.structs.replace(key, roles=user.roles)

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from novacron.errors import ConfigError
+from novacron.gateway.identity.key_directory import StoredKey
 from novacron.gateway.identity.key_format import NewKey, new_key
 
 FILE_NAME: Final = "first-key.json"
@@ -45,6 +46,9 @@ class FirstKeyDirectory:
 
     async def find(self, prefix: str) -> FirstKey | None:
         return self._key if prefix == self._key.prefix else None
+
+    async def note_use(self, key: StoredKey) -> None:
+        """Its file is written once."""
 
     async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:
         return {}

@@ -48,6 +48,10 @@ class KeyDirectory(Protocol):
         """
         ...
 
+    async def note_use(self, key: StoredKey) -> None:
+        """Somebody who has the key has come with it: not only with its public part."""
+        ...
+
     async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:
         """Permissions (patterns) of the roles that are not built in, by name."""
         ...
@@ -65,6 +69,10 @@ class Directories:
             if key is not None:
                 return key
         return None
+
+    async def note_use(self, key: StoredKey) -> None:
+        for directory in self._directories:
+            await directory.note_use(key)
 
     async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:
         roles: dict[str, tuple[str, ...]] = {}

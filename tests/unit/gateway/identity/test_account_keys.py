@@ -96,3 +96,15 @@ async def test_a_revoked_key_is_out_at_once_when_told(setup: Setup) -> None:
     setup.now += 1
     with pytest.raises(Unauthenticated, match="revoked"):
         await setup.who(key)
+
+
+async def test_a_use_is_noted_of_who_has_the_key_not_of_who_knows_its_public_part(
+    setup: Setup,
+) -> None:
+    key, other = setup.add(), new_key()
+    [stored] = setup.people.keys.list()
+    forged = other.text.replace(other.prefix, key.prefix)
+    assert await setup.stored.authenticate(forged.encode()) is None
+    assert setup.people.keys.get(stored.id).last_used_at is None
+    assert await setup.who(key) is not None
+    assert setup.people.keys.get(stored.id).last_used_at is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from novacron.errors import IdentityUnavailable, Overloaded, Unauthenticated
-from novacron.gateway.identity.key_directory import Directories
+from novacron.gateway.identity.key_directory import Directories, StoredKey
 from novacron.gateway.identity.key_format import new_key
 from novacron.gateway.identity.permissions import BUILT_IN
 from novacron.gateway.identity.stored_keys import StoredKeys
@@ -33,9 +33,13 @@ class Directory:
         self.keys: dict[str, Key] = {}
         self.roles: dict[str, tuple[str, ...]] = {}
         self.num_asked = 0
+        self.used: list[str] = []
         self.is_down = False
         self.gate = asyncio.Event()
         self.gate.set()
+
+    async def note_use(self, key: StoredKey) -> None:
+        self.used.append(key.id)
 
     async def find(self, prefix: str) -> Key | None:
         self.num_asked += 1
