@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from importlib import import_module
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -16,6 +19,12 @@ from novacron.config.server import ServerConfig
 from novacron.engine.tokenization import Tokenizer
 from novacron.gateway.app import build_app
 from novacron.testing.fake_engine_client import FakeEngineClient
+
+# pytest rewrites what schemathesis imports only when it is used. CPython 3.11 loses count of how deep
+# it is if a collection runs Python code while it parses, and Hypothesis has collections do so.
+gc.disable()
+import_module("schemathesis.specs.openapi._hypothesis")
+gc.enable()
 
 
 def not_a_bug(
