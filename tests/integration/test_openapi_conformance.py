@@ -20,8 +20,8 @@ from novacron.engine.tokenization import Tokenizer
 from novacron.gateway.app import build_app
 from novacron.testing.fake_engine_client import FakeEngineClient
 
-# pytest rewrites what schemathesis imports only when it is used. CPython 3.11 loses count of how deep
-# it is if a collection runs Python code while it parses, and Hypothesis has collections do so.
+# pytest rewrites what schemathesis imports only when it is used. CPython 3.11 loses count of how
+# deep it is if a collection runs Python code while it parses; Hypothesis has collections do so.
 gc.disable()
 import_module("schemathesis.specs.openapi._hypothesis")
 gc.enable()
