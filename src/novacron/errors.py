@@ -31,6 +31,7 @@
       LastReplica             without this replica nobody would serve         not retryable
       QuotaExceeded           a quota or rate limit is used up for now        retryable
       DatabaseUnavailable     accounts cannot be read or charged now          retryable
+      AuditUnavailable        the audit log cannot be written now             retryable
       AccountNotFound         no tenant, user, key or role has this id        not retryable
       AccountConflict         the id is taken, or others depend on it         not retryable
 
@@ -314,6 +315,19 @@ class DatabaseUnavailable(NovaCronError):
 
     retryable = True
     retry_after_s = 1.0
+
+
+class AuditUnavailable(NovaCronError):
+    """The audit log cannot be written now, and nothing is administered unseen."""
+
+    retryable = True
+    retry_after_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The audit log cannot be written (is its disk full?), and nothing is administered "
+            "without a record. Make room, and try again."
+        )
 
 
 class AccountNotFound(NovaCronError):

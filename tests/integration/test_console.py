@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
+from novacron.audit.lane_writer import LaneWriter
+from novacron.audit.log import AuditLog
+from novacron.audit.record import AuditRecord
 from novacron.config.server import ServerConfig
 from novacron.gateway.app import build_app
+from novacron.gateway.auditing.opened import OpenedAudit
 from novacron.testing.fake_engine_client import FakeEngineClient, fake_tokenizer
 from novacron.testing.serving import serving
 
@@ -97,7 +101,30 @@ async def test_a_server_with_keys_asks_for_one_and_keeps_it_to_the_tab(tmp_path:
         await playwright.expect(other.get_by_label("API key or token")).to_be_visible()
 
 
-@pytest.mark.parametrize("name", ["chat", "overview", "cache", "accounts"])
+async def test_who_did_what_is_told_newest_first_page_by_page(tmp_path: Path) -> None:
+    writer = LaneWriter(tmp_path / "audit")
+    writer.append(
+        [
+            AuditRecord(time=float(n), kind="inference", tenant=f"tenant-{n}", route="/v1/<b>")
+            for n in range(150)
+        ]
+    )
+    audit = OpenedAudit(AuditLog(writer), tmp_path / "audit")
+    client = FakeEngineClient(fake_tokenizer(tmp_path))
+    app = build_app(client, ServerConfig(), model_names=("fake",), audit=audit)
+    async with opened(app, "audit") as page:
+        rows = page.get_by_role("table", name="Records").locator("tbody tr")
+        await page.get_by_label("What").select_option("inference")
+        await playwright.expect(rows.first).to_contain_text("tenant-149")
+        await page.get_by_role("button", name="Older").click()
+        await playwright.expect(rows.first).to_contain_text("tenant-49")
+        await playwright.expect(rows.first).to_contain_text("/v1/<b>")
+        await page.get_by_label("Tenant").fill("tenant-7")
+        await page.keyboard.press("Enter")
+        await playwright.expect(rows).to_have_count(1)
+
+
+@pytest.mark.parametrize("name", ["chat", "overview", "cache", "accounts", "audit"])
 async def test_whatever_can_be_used_has_a_name_and_is_reached_by_keyboard(
     tmp_path: Path, name: str
 ) -> None:

@@ -40,6 +40,7 @@ _COMMANDS: Mapping[str, Entry] = {
         "See the replicas of a server, drain and restart them.",
     ),
     "admin": Entry("novacron.cli.admin.group:admin", "Tenants, users, keys, quotas and usage."),
+    "audit": Entry("novacron.cli.audit.group:audit", "Check, export and purge the audit log."),
     "guard": Entry("novacron.cli.guard:guard", "Try guardians on a text."),
     "doctor": Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
     "validate": Entry("novacron.cli.validate:validate", "Check that a running server works."),

@@ -15,6 +15,7 @@ import uvloop
 
 from novacron.accounts.accounts import Accounts
 from novacron.cli.announcement import announce, show_loading
+from novacron.cli.audit_log import open_audit
 from novacron.cli.engine_start import ServedClient
 from novacron.cli.http_protocol import SPARE_CONNECTIONS
 from novacron.cli.identity import Identity, identity_of
@@ -87,6 +88,7 @@ async def _serve(
             listener,
             authenticator=identity.authenticator,
             accounts=accounts,
+            audit=open_audit(settings.server, asks_who_calls=identity.authenticator is not None),
         )
     except NovaCronError:  # its guardians or specialists cannot be
         await client.close()

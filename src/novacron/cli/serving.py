@@ -30,6 +30,7 @@ from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.errors import EngineDead, NovaCronError
 from novacron.gateway.app import build_app
+from novacron.gateway.auditing.opened import OpenedAudit
 from novacron.gateway.identity.principal import Authenticator
 
 _LAST_BYTES_S = 3  # for responses to leave after their requests have ended
@@ -50,6 +51,7 @@ class Serving:
         *,
         authenticator: Authenticator | None = None,
         accounts: Accounts | None = None,
+        audit: OpenedAudit | None = None,
     ) -> None:
         self.client = client
         self._certificate = Certificate(settings.server) if settings.server.tls_cert else None
@@ -67,6 +69,7 @@ class Serving:
             make_guarding=guarding_maker(settings.guard),
             response_cache=open_response_cache(settings.server),
             authenticator=authenticator,
+            audit=audit,
         )
         context = self._certificate.context if self._certificate else None
         self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server, context))

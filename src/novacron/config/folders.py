@@ -30,6 +30,15 @@ def state_folder(server: ServerConfig) -> Path:
     return base.expanduser() / "novacron"
 
 
+def audit_folder(server: ServerConfig, *, is_wanted: bool = True) -> Path | None:
+    """Of the audit log, if there is one. `is_wanted`: whether `auto` means that there is."""
+    if server.audit_log == "off" or (server.audit_log == "auto" and not is_wanted):
+        return None
+    if server.audit_log == "auto":
+        return state_folder(server) / "audit"
+    return Path(server.audit_log).expanduser()
+
+
 def database_url(server: ServerConfig) -> str:
     """Where accounts are, or would be."""
     return server.database or f"sqlite:///{state_folder(server) / 'accounts.db'}"

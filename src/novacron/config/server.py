@@ -65,6 +65,14 @@ class ServerConfig:
         "novacron admin has made it",
         secret=True,
     )
+    audit_log: str = setting(
+        "auto",
+        "folder of the audit log of administration, refused requests and inference; auto: audit in "
+        "state_dir, of servers that ask who calls or that others can reach; off: none",
+    )
+    audit_inference: bool = setting(
+        True, "record each call in the audit log, too: who, when, tokens; never what was said"
+    )
     max_connections: int = setting(2048, "most open connections; more are refused with 503")
     receive_timeout: float = setting(
         60.0, "a request, headers and body, must have arrived within so long", unit="s"
@@ -185,6 +193,7 @@ class ServerConfig:
                 bool(self.tls_cert) or not getattr(self, key), key, getattr(self, key),
                 "it needs tls_cert beside it",
             )  # fmt: skip
+        require(bool(self.audit_log), "audit_log", "", "give a folder, auto or off")
         for name in self.allowed_hosts:
             require(
                 name == "*" or _HOST_NAME.fullmatch(name) is not None, "allowed_hosts", name,

@@ -18,6 +18,10 @@ from novacron.accounts.accounts import Accounts
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient
 from novacron.gateway.anthropic.routes import anthropic_routes
+from novacron.gateway.auditing.administration import audit_administration
+from novacron.gateway.auditing.inference import recorded
+from novacron.gateway.auditing.opened import OpenedAudit
+from novacron.gateway.auditing.refused import RefusedAccess
 from novacron.gateway.auth import Authentication
 from novacron.gateway.cache_ticket import CacheHeaders
 from novacron.gateway.calls import Calls, engine_outputs
@@ -30,6 +34,7 @@ from novacron.gateway.identity.route_permissions import guard
 from novacron.gateway.metering import Metering, RateLimitHeaders
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
 from novacron.gateway.native.admin_routes import admin_routes
+from novacron.gateway.native.audit_routes import audit_routes
 from novacron.gateway.native.cache_report import CacheHistory
 from novacron.gateway.native.cache_routes import cache_routes
 from novacron.gateway.native.cluster_routes import cluster_routes
@@ -57,6 +62,7 @@ if TYPE_CHECKING:  # imported only where there are guardians
     from novacron.gateway.guarding import Guarding
 
 _LAST_POSTINGS_S = 5.0  # for ends of calls to get into the ledger
+_LAST_RECORDS_S = 5.0  # and into the audit log
 GuardingMaker = Callable[[EngineClient, Metrics, ServedModel], "Guarding"]
 
 
@@ -70,6 +76,7 @@ def build_app(
     accounts: Accounts | None = None,
     make_guarding: GuardingMaker | None = None,
     response_cache: OpenedCache | None = None,
+    audit: OpenedAudit | None = None,
 ) -> FastAPI:
     """The ASGI application. It neither starts nor closes `client`.
 
@@ -80,13 +87,14 @@ def build_app(
     processes that compute at the moment; by default they are this one. With `accounts`, calls are
     held to quotas, and counted. `make_guarding` makes the guardians and specialists, if there are
     any. `response_cache` is closed with the application; its hits are not counted, since nothing is
-    computed.
+    computed. `audit` is closed with it, too.
     """
     if authenticator is None and config.api_key:
         authenticator = ConfiguredKeys(config.api_key, config.key_shares)
     metrics = Metrics(
         quality_score=config.quality_score,
         response_cache=response_cache.answers.counts if response_cache else None,
+        audit=audit.log.counts if audit else None,
     )
     model = ServedModel(client, model_names, created=int(time.time()))
     metering = None if accounts is None else Metering(client, model, accounts.ledger)
@@ -97,6 +105,9 @@ def build_app(
     )
     if caching is not None:
         generate = caching.generate
+    audits_inference = audit is not None and audit.records_inference
+    if audit is not None and audits_inference:
+        generate = recorded(generate, audit.log)
     service = Service(
         client=client,
         config=config,
@@ -108,6 +119,7 @@ def build_app(
         worker_pids=worker_pids,
         guarding=guarding,
         response_cache=caching,
+        audits_inference=audits_inference,
     )
     history = History(service)
     cache_history = CacheHistory(lambda: client.stats)
@@ -120,9 +132,10 @@ def build_app(
             authenticator,
             has_limits=accounts is not None,
             has_response_cache=caching is not None,
+            audit=audit,
         ),
         lifespan=_lifespan(
-            accounts, guarding, response_cache, history.sample, cache_history.sample
+            accounts, guarding, response_cache, audit, history.sample, cache_history.sample
         ),
     )
     schemas = AnswerSchemas()
@@ -147,6 +160,9 @@ def build_app(
     if accounts is not None:
         forget = _nothing_to_forget if authenticator is None else authenticator.forget
         app.router.routes += admin_routes(accounts, schemas, forget).routes
+    if audit is not None:
+        app.router.routes += audit_routes(audit.folder, schemas).routes
+        audit_administration(app.routes, audit.log)
     if authenticator is not None:
         guard(app.routes)
     schemas.install(app)
@@ -162,6 +178,7 @@ def _lifespan(
     accounts: Accounts | None,
     guarding: Guarding | None,
     response_cache: OpenedCache | None,
+    audit: OpenedAudit | None,
     *samplers: Callable[[], None],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Look at the metrics regularly while the application runs, and keep the ledger."""
@@ -174,6 +191,8 @@ def _lifespan(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if audit is not None:
+            audit.log.start()
         if accounts is not None:
             accounts.ledger.start()
         task = asyncio.create_task(sample_for_ever())
@@ -186,6 +205,8 @@ def _lifespan(
             await accounts.ledger.close(_LAST_POSTINGS_S)
         if response_cache is not None:
             await response_cache.answers.close()
+        if audit is not None:
+            await audit.log.close(_LAST_RECORDS_S)
 
     return lifespan
 
@@ -196,9 +217,12 @@ def _middleware(
     *,
     has_limits: bool,
     has_response_cache: bool,
+    audit: OpenedAudit | None,
 ) -> list[Middleware]:
     """Outermost first."""
     stack = [Middleware(RequestId, headers=security_headers(https=bool(config.tls_cert)))]
+    if audit is not None:
+        stack.append(Middleware(RefusedAccess, log=audit.log))
     if has_response_cache:
         stack.append(Middleware(CacheHeaders))
     if config.access_log:

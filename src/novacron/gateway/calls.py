@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from novacron.accounts.quota import Account
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError, RequestFailed
+from novacron.gateway.auditing.access import Access
 from novacron.gateway.cache_scope import EVERYONE, Caller
 from novacron.gateway.cache_ticket import CacheTicket
 from novacron.gateway.question import Question
@@ -50,6 +51,7 @@ class CallOrigin:
     rate_limits: dict[str, str] = field(default_factory=dict)
     guard: CallGuard | None = None
     fallbacks: tuple[Fallback, ...] = ()
+    access: Access | None = None  # where inference is audited: by which route it came
     cache: CacheTicket | None = None  # what it wants of the response cache; None: nothing
 
 

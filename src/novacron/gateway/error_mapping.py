@@ -55,6 +55,7 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.ReplicaNotFound: HttpError(404, _INVALID, "replica_not_found"),
     errors.LastReplica: HttpError(409, _INVALID, "last_replica"),
     errors.QuotaExceeded: HttpError(429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.AuditUnavailable: HttpError(503, "service_unavailable_error", "audit_unavailable"),
     errors.DatabaseUnavailable: HttpError(503, "service_unavailable_error", "database_unavailable"),
     errors.AccountNotFound: HttpError(404, _INVALID, "account_not_found"),
     errors.AccountConflict: HttpError(409, _INVALID, "account_conflict"),

@@ -52,7 +52,7 @@ class Metering:
         origin = call.origin
         entry = await self._ledger.reserve(origin.account, self._wish(call))
         origin.rate_limits.update(entry.rate_limits)
-        count = _Count(call)
+        count = CallCount(call)
         try:
             async with aclosing(self._client.generate(_limited(call, entry))) as outputs:
                 async for output in outputs:
@@ -76,16 +76,18 @@ class Metering:
         )
 
 
-class _Count:
-    """What a call has brought so far."""
+class CallCount:
+    """What a call has brought so far. `num_open` of its requests have not ended."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._newest: list[RequestOutput | None] = [None] * len(call.requests)
+        self.num_open = len(call.requests)
         self.was_refused = False
 
     def see(self, output: RequestOutput) -> None:
         self._newest[output.index] = output
+        self.num_open -= output.finished
 
     def usage(self) -> Usage | None:
         """None, if the engine did not take the call on."""

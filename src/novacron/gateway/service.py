@@ -16,6 +16,7 @@ from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient, EngineState
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import InvalidRequest, NovaCronError
+from novacron.gateway.auditing.access import access_of
 from novacron.gateway.cache_scope import Caller, caller_of
 from novacron.gateway.cache_ticket import ticket_of
 from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
@@ -74,6 +75,7 @@ class Service:
     worker_pids: Callable[[], tuple[int, ...]]
     guarding: Guarding | None = None
     response_cache: CachedCalls | None = None
+    audits_inference: bool = False
 
     def engine_snapshot(self) -> EngineSnapshot:
         client = self.client
@@ -141,6 +143,7 @@ class Service:
             caller=caller,
             account=account_of(connection.scope),
             rate_limits=rate_limits_of(connection.scope),
+            access=access_of(connection.scope) if self.audits_inference else None,
             cache=ticket_of(connection) if self.response_cache else None,
         )
 

@@ -24,6 +24,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from novacron.observability.audit_counts import AuditCounts
 from novacron.observability.guardian_values import GuardianTotals, guardian_values
 from novacron.observability.replica_values import ReplicaSnapshot, replica_values
 from novacron.observability.response_cache_counts import ResponseCacheCounts
@@ -226,6 +227,9 @@ _TABLE = (
         "event",
     ),
     _counter("novacron_response_cache_saved_tokens", "Tokens of hits: not generated again."),
+    _counter("novacron_audit_records", "Records written to the audit log.", "kind"),
+    _counter("novacron_audit_lost_records", "Records that could not be written, for good."),
+    _counter("novacron_audit_errors", "Times that writing the audit log failed."),
     _counter("novacron_request_errors", "Calls that failed, by class of error.", "error"),
     _gauge("novacron_engine_state", "1 for the state the engine is in, else 0.", "state"),
     _counter("novacron_engine_restarts", "Engine processes started anew after a death."),
@@ -370,6 +374,7 @@ class Metrics:
     errors: Counter[str] = field(default_factory=Counter)
     guardians: GuardianTotals = field(default_factory=GuardianTotals)
     response_cache: ResponseCacheCounts | None = None
+    audit: AuditCounts | None = None
 
     def __post_init__(self) -> None:
         by_name = self.histograms
@@ -473,6 +478,7 @@ class _Scrape(Collector):
             **_call_values(self._metrics),
             **guardian_values(self._metrics.guardians),
             **_response_cache_values(self._metrics.response_cache),
+            **_audit_values(self._metrics.audit),
             **_engine_values(self._engine),
             **_variant_values(self._engine),
             **replica_values(self._engine.replicas, self._engine.states),
@@ -517,6 +523,18 @@ def hit_rates(stats: EngineStats) -> dict[str, float]:
 def kv_cache_usage(stats: EngineStats) -> float:
     """Share of KV blocks held by requests."""
     return stats.num_used_blocks / stats.num_blocks if stats.num_blocks else 0.0
+
+
+def _audit_values(counts: AuditCounts | None) -> _Values:
+    if counts is None:
+        return {}
+    return {
+        "novacron_audit_records": [
+            ((kind,), float(n)) for kind, n in counts.written.copy().items()
+        ],
+        "novacron_audit_lost_records": _one(counts.num_lost),
+        "novacron_audit_errors": _one(counts.num_errors),
+    }
 
 
 def _response_cache_values(counts: ResponseCacheCounts | None) -> _Values:

@@ -35,7 +35,7 @@ cluster.executor cluster.engine_hosts cluster.link_key cluster.link_timeout clus
 cluster.ray_resources
 server.host server.port server.api_key server.api_key_shares server.tls_cert server.tls_key
 server.tls_client_ca server.cors_allow_origins server.allowed_hosts server.state_dir
-server.database
+server.database server.audit_log server.audit_inference
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.recovery_timeout server.heartbeat_timeout server.step_timeout
 server.keep_alive_interval server.stream_flush_interval

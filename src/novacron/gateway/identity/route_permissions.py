@@ -122,6 +122,8 @@ ROUTE_PERMISSIONS: Final[Mapping[str, str]] = {
     "GET /api/v1/llm/admin/prices": p.ACCOUNTS_READ,
     "PUT /api/v1/llm/admin/prices/{model:path}": p.ACCOUNTS_WRITE,
     "GET /api/v1/llm/admin/usage": p.ACCOUNTS_READ,
+    # on servers with an audit log
+    "GET /api/v1/llm/admin/audit": p.AUDIT_READ,
     # Response cache
     "GET /api/v1/llm/response-cache": p.CACHE_READ,
     "DELETE /api/v1/llm/response-cache": p.CACHE_WRITE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,9 +13,12 @@ from fastapi import APIRouter, FastAPI
 from starlette.routing import Mount
 
 from novacron.accounts.accounts import Accounts
+from novacron.audit.lane_writer import LaneWriter
+from novacron.audit.log import AuditLog
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.gateway.app import build_app
+from novacron.gateway.auditing.opened import OpenedAudit
 from novacron.gateway.auth import OPEN_PATHS
 from novacron.gateway.console.pages import FILES
 from novacron.gateway.identity.permissions import PERMISSIONS
@@ -48,10 +52,16 @@ def may(*permissions: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def app(client: FakeEngineClient, accounts: Accounts) -> FastAPI:
+def app(client: FakeEngineClient, accounts: Accounts, tmp_path: Path) -> FastAPI:
     """With everything that a server can have."""
+    audit = OpenedAudit(AuditLog(LaneWriter(tmp_path / "audit")), tmp_path / "audit")
     return build_app(
-        client, ServerConfig(), model_names=("fake",), authenticator=Known(), accounts=accounts
+        client,
+        ServerConfig(),
+        model_names=("fake",),
+        authenticator=Known(),
+        accounts=accounts,
+        audit=audit,
     )
 
 

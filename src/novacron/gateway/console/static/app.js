@@ -2,11 +2,12 @@
 import { html, render, useEffect, useState } from "./lib.js";
 import { storedKey, storeKey } from "./api.js";
 import { Accounts } from "./accounts.js";
+import { Audit } from "./audit.js";
 import { Cache } from "./cache.js";
 import { Chat } from "./chat.js";
 import { Overview } from "./overview.js";
 
-const PAGES = { chat: ["Chat", Chat], overview: ["Overview", Overview], cache: ["Cache", Cache], accounts: ["Accounts", Accounts] };
+const PAGES = { chat: ["Chat", Chat], overview: ["Overview", Overview], cache: ["Cache", Cache], accounts: ["Accounts", Accounts], audit: ["Audit", Audit] };
 const THEMES = ["light dark", "light", "dark"];
 const NAMES = { "light dark": "System", light: "Light", dark: "Dark" };
 
