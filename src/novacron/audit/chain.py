@@ -1,9 +1,9 @@
 """The chain: each line of the log names the one before by its hash. Pure.
 
 A line is `{"seq":N,"prev":HASH,"hash":HASH,"record":{...}}`, or, once its record was purged,
-`"digest":HASH` in place of `"record"`. `digest` is the SHA-256 of the record's bytes, `hash` that of
-seq, prev and digest: so a purge changes no hash. Every byte of a line is fixed by this form, hashed,
-or compared.
+`"digest":HASH` in place of `"record"`. `digest` is the SHA-256 of the record's bytes, `hash` that
+of seq, prev and digest: so a purge changes no hash. Every byte of a line is fixed by this form,
+hashed, or compared.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ class AuditLog:
             self.counts.written[record.kind] += 1
 
     def _recover(self, batch: Sequence[Item], error: OSError) -> bool:
-        """Refuse those who wait, and try to go on until that works. False if the end comes first."""
+        """Refuse those who wait, and try again until it works. False if the end comes first."""
         self._is_failing = True
         left = list(batch)
         self.counts.num_errors += 1

@@ -37,7 +37,7 @@ def request_ids(folder: Path) -> list[str]:
     return [e.record.request_id for e in oldest_first(folder, Wanted()) if e.record.request_id]
 
 
-@pytest.mark.parametrize("num_told", [1, 2, 5, 23])
+@pytest.mark.parametrize("num_told", [1, 9])
 def test_what_was_synced_outlives_kill_9_and_the_chain_goes_on(folder: Path, num_told: int) -> None:
     """Wherever the kill comes: what the process had told of is there, and the log is whole."""
     for _ in range(2):
@@ -49,8 +49,8 @@ def test_what_was_synced_outlives_kill_9_and_the_chain_goes_on(folder: Path, num
                 told = int(process.stdout.readline())
             process.send_signal(signal.SIGKILL)
             rest = process.stdout.read().splitlines()
-        told = int(rest[-1]) if rest and rest[-1].isdecimal() and rest[-1:] else told
-        assert len(request_ids(folder)) - before >= min(told, num_told * 7)
+        told = max([told, *map(int, rest[:-1])])  # its last word may be torn, too
+        assert len(request_ids(folder)) - before >= told
     LaneWriter(folder).close()
     report = verify(folder)
     assert report.is_whole, report.breaks
