@@ -122,7 +122,7 @@ class AuditLog:
                     self._lane.sync()
                     next_sync_s = None
                 self._tell(batch, None)
-            except OSError as error:
+            except Exception as error:  # by a bug, too, nobody may wait for ever
                 next_sync_s = None
                 if not self._recover(batch, error):
                     break
@@ -154,7 +154,7 @@ class AuditLog:
         for record, _ in batch:
             self.counts.written[record.kind] += 1
 
-    def _recover(self, batch: Sequence[Item], error: OSError) -> bool:
+    def _recover(self, batch: Sequence[Item], error: Exception) -> bool:
         """Refuse those who wait, and try again until it works. False if the end comes first."""
         self._is_failing = True
         left = list(batch)

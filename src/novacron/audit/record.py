@@ -58,8 +58,16 @@ _decoder: Final = msgspec.json.Decoder(AuditRecord)
 
 
 def encode_record(record: AuditRecord) -> bytes:
-    """In one line, with a nonce of its own."""
-    return _encoder.encode(msgspec.structs.replace(record, nonce=secrets.token_hex(_NONCE_BYTES)))
+    """In one line, with a nonce of its own. Half surrogate pairs, which names in tokens may have,
+    become question marks."""
+    whole = msgspec.structs.replace(record, nonce=secrets.token_hex(_NONCE_BYTES))
+    try:
+        return _encoder.encode(whole)
+    except UnicodeEncodeError:
+        texts = {name: text for name, text in msgspec.structs.asdict(whole).items()
+                 if isinstance(text, str)}  # fmt: skip
+        sound = {name: text.encode(errors="replace").decode() for name, text in texts.items()}
+        return _encoder.encode(msgspec.structs.replace(whole, **sound))
 
 
 def decode_record(body: bytes) -> AuditRecord:

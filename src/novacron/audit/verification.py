@@ -71,7 +71,7 @@ def verify(folder: Path, known_hashes: Iterable[str] = ()) -> Report:
             report.num_records += 1
             report.num_lost += record.count if record.kind == "lost" else 0
             if record.kind == "purge":
-                purged.setdefault(record.purged_file, set()).update(parse_ranges(record.purged))
+                purged.setdefault(record.purged_file, set()).update(_purged_by(record))
     for file, line_number, seq in tombstones:
         if seq not in purged.get(file, ()):
             what = f"record {seq} was taken out, and no purge says so"
@@ -179,6 +179,14 @@ class _Walk:
     def _break(self, line_number: int, what: str) -> None:
         self._is_broken = True
         self._report.breaks.append(Break(self.file.name, line_number, what))
+
+
+def _purged_by(record: AuditRecord) -> set[int]:
+    """Empty for ranges that no purge of ours writes: what they should cover is then a break."""
+    try:
+        return parse_ranges(record.purged)
+    except ValueError:
+        return set()
 
 
 def _what_is_no_line(found: Scan) -> str:

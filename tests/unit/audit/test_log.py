@@ -58,6 +58,17 @@ async def test_what_was_waited_for_is_there_and_the_rest_once_it_is_closed(folde
     assert log.counts.written["inference"] == 2499
 
 
+async def test_a_name_that_cannot_be_written_does_not_stop_the_log(folder: Path) -> None:
+    log = AuditLog(LaneWriter(folder))
+    log.start()
+    await log.write(record(1, "half \ud800 of a pair"))
+    await log.close(5)
+    assert [e.record.tenant for e in oldest_first(folder, Wanted(kind="inference"))] == [
+        "half ? of a pair"
+    ]
+    assert verify(folder).is_whole
+
+
 async def test_a_full_disk_refuses_who_waits_and_keeps_and_counts_the_others() -> None:
     lane = FullDisk()
     log = AuditLog(lane, QUICK)
