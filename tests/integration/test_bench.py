@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from novacron.bench import speculation, throughput
+import pytest
+
+from novacron.bench import gateway, speculation, throughput
+from novacron.bench.gateway import GatewayScenario
 from novacron.bench.scenario import SpeculationScenario, ThroughputScenario
 from novacron.bench.target import TargetOptions
 from novacron.demo import bundled_model_path
@@ -31,6 +34,7 @@ async def test_throughput_drives_core_process_and_http_alike() -> None:
     assert "mbu" in result.facts["distance to the limit of the machine"]
 
 
+@pytest.mark.slow
 async def test_speculation_changes_no_answer_of_a_server(tmp_path: Path) -> None:
     folder = make_deeper_model(bundled_model_path(), tmp_path, num_layers=12)
     options = TargetOptions(
@@ -50,3 +54,17 @@ async def test_speculation_changes_no_answer_of_a_server(tmp_path: Path) -> None
         > result.row(method="off", streams=2).metrics["tokens_per_step"].samples
     )
     assert draft["drafting"].summary.p50 > 0
+
+
+@pytest.mark.slow
+async def test_the_gateway_is_timed_with_accounts_and_without_and_its_memory_watched() -> None:
+    scenario = GatewayScenario(
+        rate=20.0, seconds=1.0, rounds=1, num_keys=2, num_replicas=2, num_watched=200, num_streams=4
+    )
+    result = await gateway.run(TargetOptions(environment=os.environ), scenario, lambda text: None)
+    steady = [row.metrics for row in result.rows if row.labels["load"] == "steady"]
+    assert len(steady) == 2
+    assert steady[0]["requests"].samples == steady[1]["requests"].samples
+    assert all(row["time"].summary.p50 > 0 for row in steady)
+    assert [goal.unit for goal in result.goals] == ["ms", "ms", ""]
+    assert all(row.metrics["memory"].summary.mean > 0 for row in result.rows[2:])

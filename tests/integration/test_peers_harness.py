@@ -36,6 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(folder, tmp_path / "cache", threads=1)
 
 
+@pytest.mark.slow
 def test_rounds_are_measured_and_refusals_noted(place: Place) -> None:
     told: list[str] = []
     contestants = [

@@ -69,6 +69,7 @@ def test_prompts_with_a_prefix_in_common_share_its_blocks(pair: Engine) -> None:
     assert [one.token_ids for one in again] == [one.token_ids for one in greedy]
 
 
+@pytest.mark.slow
 def test_four_stages_that_run_out_of_blocks_answer_as_one(folder: Path) -> None:
     four = Engine(folder, CPU, dtype="bfloat16", num_blocks=24, pipeline_parallel_size=4)
     try:
@@ -81,6 +82,7 @@ def test_four_stages_that_run_out_of_blocks_answer_as_one(folder: Path) -> None:
     assert [answer.logprobs for answer in found] == [answer.logprobs for answer in one]
 
 
+@pytest.mark.slow
 def test_two_stages_of_two_slices_with_experts_answer_as_one(tmp_path: Path) -> None:
     folder = make_tiny_model("qwen3_moe", tmp_path, hidden_size=128, moe_intermediate_size=128)
     settings = {"quantization": "int8", "quantization_group_size": 32, "dtype": "bfloat16"}
@@ -154,6 +156,7 @@ def test_more_stages_than_layers_are_refused(folder: Path) -> None:
         Engine(folder, CPU, pipeline_parallel_size=6)
 
 
+@pytest.mark.slow
 def test_a_server_outlives_its_ranks(folder: Path, tmp_path: Path) -> None:
     with ServerProcess(
         str(folder), "-pp", "2", "--num-threads", "1", log_file=tmp_path / "log"

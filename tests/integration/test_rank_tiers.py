@@ -79,6 +79,7 @@ def test_what_any_number_of_ranks_has_stored_any_other_finds(
         assert found[0][0] == first
 
 
+@pytest.mark.slow
 def test_ranks_compute_damaged_blocks_again(folder: Path, tmp_path: Path) -> None:
     disk = {"kv_ram_size": 0, "kv_disk_size": 2**28, "kv_disk_path": str(tmp_path)}
     expected, _ = answers(folder, PROMPTS[:1], tensor_parallel_size=2, **disk)

@@ -27,6 +27,7 @@ def needs_native_kernels() -> None:
         pytest.skip("no native kernels")
 
 
+@pytest.mark.slow
 def test_a_draft_model_guesses_for_ranks_and_changes_no_token(tmp_path: Path) -> None:
     draft = make_tiny_model("llama", tmp_path / "draft")
     folder = make_deeper_model(draft, tmp_path / "model", num_layers=7, noise=0.02)

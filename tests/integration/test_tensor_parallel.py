@@ -53,6 +53,7 @@ def test_two_processes_answer_as_one(pair: Engine, folder: Path) -> None:
     assert pair.executor.spec.num_parameters == one.executor.spec.num_parameters
 
 
+@pytest.mark.slow
 def test_four_processes_with_experts_in_int8_answer_as_one(tmp_path: Path) -> None:
     folder = make_tiny_model("qwen3_moe", tmp_path, hidden_size=128, moe_intermediate_size=128)
     settings = {"quantization": "int8", "quantization_group_size": 32}

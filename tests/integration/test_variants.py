@@ -147,6 +147,7 @@ def spoiled(sound: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 async def test_new_requests_leave_a_variant_whose_weights_went_wrong(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -40,7 +40,17 @@ def test_the_capital_of_france(llm: LLM) -> None:
     assert "Paris" in answer.text
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if FLOORS.get(task, 0.0) > 0.0])
+_LONG = {"retrieval_2048"}  # prompts; the shorter ones are asked for by default
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, marks=[pytest.mark.slow] if task in _LONG else [])
+        for task in TASKS
+        if FLOORS.get(task, 0.0) > 0.0
+    ],
+)
 def test_accuracy(llm: LLM, task: str) -> None:
     examples = held_out_examples(task, NUM_EXAMPLES, SEED)
     chats = [[message._asdict() for message in example.messages] for example in examples]
