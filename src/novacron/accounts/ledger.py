@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 512
 _PATIENCE_S: Final = 5.0
 _SETTLE_WITHIN_S: Final = 0.05  # ends of calls wait so long for company
+_LONGEST_REST_S: Final = 0.005  # between two batches, if the first one took as long
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 _TEND_EVERY_S: Final = 10.0
@@ -111,15 +112,17 @@ class Ledger:
     def _work(self) -> None:
         """The thread."""
         pause_s = 0.0
-        next_tend_s = time.monotonic()
+        next_tend_s = rested_s = time.monotonic()
         while True:
-            batch = self._next_batch(next_tend_s)
+            batch = self._next_batch(next_tend_s, rested_s)
+            began_s = time.monotonic()
             if not batch and self._is_closing:
                 return
             try:
                 if batch:
                     self._tell(batch, self._book.post([posting for posting, _ in batch]))
                     batch = []  # whatever fails from here on, these are posted
+                    rested_s = _after_a_rest(began_s, time.monotonic())
                 if time.monotonic() >= next_tend_s:
                     next_tend_s = time.monotonic() + self._tend_every_s
                     self._book.tend()
@@ -130,10 +133,11 @@ class Ledger:
                 self._put_back(batch)
                 self._refuse_for(pause_s)
 
-    def _next_batch(self, until_s: float) -> list[Item]:
+    def _next_batch(self, until_s: float, rested_s: float) -> list[Item]:
         """What waits: ends of calls first, for they make room; nothing, when it is time to tend or
-        to close. Whoever is cancelled while he waits was never here."""
+        to close. Not before `rested_s`. Whoever is cancelled while he waits was never here."""
         with self._changed:
+            self._changed.wait_for(lambda: self._is_closing, max(0.0, rested_s - time.monotonic()))
             self._changed.wait_for(self._is_worth_while, max(0.0, until_s - time.monotonic()))
             if self._ends and not self._is_urgent():
                 self._changed.wait_for(self._is_urgent, _SETTLE_WITHIN_S)
@@ -201,6 +205,12 @@ class Ledger:
             self._loop.call_soon_threadsafe(function)
         except RuntimeError:  # the loop has ended, and with it everybody who waited
             logger.debug("nobody is left to hear of %d postings", _MOST_AT_ONCE)
+
+
+def _after_a_rest(began_s: float, ended_s: float) -> float:
+    """When the next batch may begin. A rest as long as the work lets company gather for one, which
+    costs a batch little more, and leaves the interpreter to those who answer requests."""
+    return ended_s + min(ended_s - began_s, _LONGEST_REST_S)
 
 
 def _resolve(told: Sequence[tuple[Answer, Entry | NovaCronError]]) -> None:
