@@ -74,7 +74,7 @@ def test_who_waits_for_a_process_that_was_killed_hears_of_it() -> None:
         processes[1].kill()
         answers = [answer_of(processes[rank]) for rank in (0, 2)]
     assert ["lost", ENDED, "1"] in answers
-    assert all(answer[:2] in (["lost", ENDED], ["lost", GIVEN_UP]) for answer in answers), answers
+    assert all(answer[:2] in (["lost", ENDED], ["lost", GIVEN_UP]) for answer in answers)
 
 
 def test_who_waits_for_a_process_that_is_stopped_loses_patience() -> None:
