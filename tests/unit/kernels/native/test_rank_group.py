@@ -67,7 +67,7 @@ ENDLESS = 10**9
 
 @pytest.mark.xfail(
     strict=False,
-    reason="now and then a survivor calls the very first sum wrong instead of lost: to be found out",
+    reason="now and then a survivor calls the first sum wrong instead of lost: to be found out",
 )
 def test_who_waits_for_a_process_that_was_killed_hears_of_it() -> None:
     with members(3, ENDLESS, patience_s=600) as processes:
