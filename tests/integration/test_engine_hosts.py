@@ -107,7 +107,10 @@ def test_two_hosts_answer_as_one_engine(tmp_path: Path) -> None:
         assert asyncio.run(texts_while(server.url, two.process.kill)) == expected
         two.start_again()
         wait_whole()
-        freeze = lambda: os.kill(one.process.pid, signal.SIGSTOP)  # noqa: E731
+
+        def freeze() -> None:
+            os.kill(one.process.pid, signal.SIGSTOP)
+
         assert asyncio.run(texts_while(server.url, freeze)) == expected
         wait_until(lambda: server.metric("novacron_replica_state", state="ready") == 1)
         os.kill(one.process.pid, signal.SIGCONT)

@@ -160,14 +160,16 @@ def expected(number: int) -> list[int]:
     return [token_at((number + 1, 5), position) for position in range(NUM_TOKENS)]
 
 
-async def check_calls_while(client: RecoveringClient, net: Network, fault: object) -> None:
+async def check_calls_while(
+    client: RecoveringClient, net: Network, fault: Callable[[], object]
+) -> None:
     """Calls run on all hosts, `fault` is done to the second one: every token is as it would be."""
     await net.until_all_ready()
     calls = [asyncio.create_task(call(client, number)) for number in range(NUM_CALLS)]
     replicas = net.replicas
     assert replicas is not None
     await until(lambda: all(one.stats.num_running for one in replicas.replicas), PATIENCE_S)
-    fault()  # type: ignore[operator]
+    fault()
     tokens = await asyncio.gather(*calls)
     assert tokens == [expected(number) for number in range(NUM_CALLS)]
 

@@ -146,9 +146,6 @@ def _seconds(value: object, name: str) -> float:
 
 
 def _share(value: object, what: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    need(
-        is_number and 0 < float(value) <= 1, "guardians",  # type: ignore[arg-type]
-        f"{what} is {value!r}, expected a number above 0 up to 1",
-    )  # fmt: skip
-    return float(value)  # type: ignore[arg-type]
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    need(0 < number <= 1, "guardians", f"{what} is {value!r}, expected a number above 0 up to 1")
+    return float(number)
