@@ -2,8 +2,8 @@
 
     group_member.py LIBRARY DESCRIPTOR RANK SIZE ROUNDS PATIENCE_S
 
-Writes "joined", then one line: "right", "wrong ROUND", or "lost REASON RANK". Knows the library
-only, so that it starts in no time.
+Writes "joined", then one line: "right", "wrong ROUND", or "lost REASON RANK". SIZE is 1, 2 or 4:
+other numbers of partial sums are not added. Knows the library only, so that it starts in no time.
 """
 
 from __future__ import annotations
