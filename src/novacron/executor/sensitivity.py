@@ -34,7 +34,7 @@ from novacron.quality.sensitivity import PartSensitivity, Sensitivity, level_los
 
 Progress = Callable[[float], None]
 
-_VALUES_OF_A_RUN = 2**23  # of hidden states, one for each token: 32 MiB
+_VALUES_OF_A_RUN = 2**21  # of hidden states, one for each token: 8 MiB
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.")
 
 
