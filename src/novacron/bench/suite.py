@@ -24,6 +24,7 @@ from novacron.bench import (
     kv_codecs,
     latency,
     ledger,
+    load,
     resources,
     response_cache,
     result,
@@ -51,6 +52,7 @@ from novacron.bench.scenario import (
     GuardsScenario,
     KVCodecsScenario,
     LatencyScenario,
+    LoadScenario,
     ResourcesScenario,
     S,
     ServeScenario,
@@ -93,6 +95,7 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
     "latency": Benchmark(
         "One request at a time: first token, further tokens, whole answer.",
         LatencyScenario,
+        LoadScenario,
         _on_target(latency.run),
     ),
     "throughput": Benchmark(
@@ -172,6 +175,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Quotas under thousands of calls and killed servers: is the ledger the limit? No server.",
         LedgerScenario,
         ledger.run,
+    ),
+    "load": Benchmark(
+        "Memory that loading takes at its peak, in each precision. No server.",
+        LoadScenario,
+        load.run,
     ),
     "guards": Benchmark(
         "What guardians add to a chat, what observers add, and leaks over random chunkings.",
