@@ -95,7 +95,6 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
     "latency": Benchmark(
         "One request at a time: first token, further tokens, whole answer.",
         LatencyScenario,
-        LoadScenario,
         _on_target(latency.run),
     ),
     "throughput": Benchmark(
