@@ -45,9 +45,10 @@ struct KeyPass {
   const Tile& tile;
   const PagedHead keys;
   const int64_t cells, group_cells, groups;  // cells of a token and of those that share a scale
-  Scratch<char> queries;     // [query][cell]
-  Scratch<float> scales;     // of queries
-  Scratch<int32_t> starts;   // of sums of products with integers: [query][group]
+  Scratch<char, kNearQueries * 512> queries;  // [query][cell]
+  Scratch<float, kNearQueries> scales;        // of queries
+  // Of sums of products with integers: [query][group].
+  Scratch<int32_t, kNearQueries * 4> starts;
 };
 
 template <class Format>
@@ -68,7 +69,7 @@ struct KeysIn {
     const Tile& tile = pass.tile;
     const AttentionCall& call = tile.call;
     const int64_t num_queries = tile.num_queries;
-    Scratch<float> row(call.head_dim);
+    Scratch<float, 256> row(call.head_dim);
     memset(pass.queries.data(), 0, num_queries * pass.cells * sizeof(Other));
     for (int64_t query = 0; query < num_queries; ++query) {
       const int64_t start = tile.token(query) * call.query_token_stride +

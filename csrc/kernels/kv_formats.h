@@ -85,7 +85,7 @@ NOVACRON_INLINE float largest_magnitude(const float* x, int64_t size) {
   for_vectors(size, [&](int64_t index, int64_t count) {
     const Floats part = load_up_to(x + index, count);
     const Floats magnitude = (Floats)((Words)part & 0x7fffffffu);
-    largest = choose(magnitude > largest, magnitude, largest);
+    largest = larger_of(magnitude, largest);
     poison += part * 0.0f;
   });
   return max_of_lanes(largest) + sum_of_lanes(poison);
@@ -273,9 +273,7 @@ struct IntegerFormat {
       memcpy(&rest, from + index * 2, (size - index) * 2);
       sums = add_products_of_pairs(sums, rest, broadcast_word(0x00010001u));
     }
-    int32_t sum = 0;
-    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
-    return sum;
+    return sum_of_lanes(sums);
   }
 };
 
