@@ -70,8 +70,12 @@ class QueryTile {
     for (int64_t start = begin; start < end; start += kGroup) {
       const int64_t next = start + kGroup, after = smaller(next + kGroup, end);
       keys_.keys.prefetch(next, after);
+      const int64_t first = smaller(kTogether, num_queries_);
+      step(0, first, start);
       values_.values.prefetch(next, after);
-      see_group(start);
+      for (int64_t query = first; query < num_queries_; query += kTogether) {
+        step(query, smaller(kTogether, num_queries_ - query), start);
+      }
     }
   }
 
@@ -101,13 +105,7 @@ class QueryTile {
     }
   }
 
-  // All queries see the keys [start, start + kGroup).
-  void see_group(int64_t start) {
-    for (int64_t query = 0; query < num_queries_; query += kTogether) {
-      step(query, smaller(kTogether, num_queries_ - query), start);
-    }
-  }
-
+  // Some queries see the keys [start, start + kGroup).
   void step(int64_t query, int64_t count, int64_t start) {
     const int64_t begin = larger(start, tile_.first_seen(query));
     const int64_t end = smaller(start + kGroup, tile_.position(query + count - 1) + 1);

@@ -98,13 +98,15 @@ struct KeysIn {
   template <int kQueries>
   static void score_together(const KeyPass& pass, int64_t query, int64_t start, int64_t end,
                              float* scores) {
+    const bool may_be_cut = pass.keys.block_size() < kLanes;
+    const auto score = may_be_cut ? score_vectors<kQueries, true> : score_vectors<kQueries, false>;
     for (int vector = 0; start + vector * kLanes < end; vector += kVectorsTogether) {
-      score_vectors<kQueries>(pass, query, start + vector * kLanes, end, scores + vector * kLanes);
+      score(pass, query, start + vector * kLanes, end, scores + vector * kLanes);
     }
   }
 
   // With the keys from `place` on; those from `end` on are not meant.
-  template <int kQueries>
+  template <int kQueries, bool kMayBeCut>
   static void score_vectors(const KeyPass& pass, int64_t query, int64_t place, int64_t end,
                             float* scores) {
     PagedHead::Places places[kVectorsTogether];
@@ -126,7 +128,7 @@ struct KeysIn {
       for (int64_t cell = first; cell < last; ++cell) {
         const int64_t offset = cell * pass.keys.block_size() * 4;
         for (int v = 0; v < kVectorsTogether; ++v) {
-          const Words keys = places[v].template load_at<4, Words>(offset);
+          const Words keys = places[v].template load_at<4, Words, kMayBeCut>(offset);
           for (int i = 0; i < kQueries; ++i) {
             sum[i][v] = Format::add_product(sum[i][v], queries[i * pass.cells + cell], keys);
           }

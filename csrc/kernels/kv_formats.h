@@ -254,13 +254,18 @@ struct IntegerFormat {
     return static_cast<int>(2 * (token % 2) + token / 2 % 2);
   }
 
-  static void round_to_halves(const float* x, int64_t size, float largest, char* to) {
+  // Returns the sum of the halves.
+  static NOVACRON_INLINE int32_t round_to_halves(const float* x, int64_t size, float largest,
+                                                 char* to) {
     const Floats factor = broadcast(largest > 0x1p-100f ? kQueryLimit / largest : 0.0f);
+    Ints total = {};
     for_vectors(size, [&](int64_t index, int64_t count) {
       const Ints whole = nearest(load_up_to(x + index, count) * factor);
       const Halves halves = __builtin_convertvector((Words)whole, Halves);
       memcpy(to + index * 2, &halves, count * 2);
+      total += whole;
     });
+    return sum_of_lanes(total);
   }
   static int32_t sum_of_halves(const char* from, int64_t size) {
     Ints sums = {};

@@ -77,11 +77,12 @@ class PagedHead {
     const char* far;  // or null
     int64_t offset;   // in the block
 
-    // `bytes` of a token, tokens side by side, from `start` in the block.
-    template <int kBytes, class Vector>
+    // `bytes` of a token, tokens side by side, from `start` in the block. Without kMayBeCut, tokens
+    // are known to be in one block.
+    template <int kBytes, class Vector, bool kMayBeCut = true>
     NOVACRON_INLINE Vector load_at(int64_t start) const {
       Vector x;
-      if (kLanes == 16 && far != nullptr) {
+      if (kLanes == 16 && kMayBeCut && far != nullptr) {
         char lanes[kLanes * kBytes];
         memcpy(lanes, near + start, sizeof lanes / 2);
         memcpy(lanes + sizeof lanes / 2, far + start, sizeof lanes / 2);

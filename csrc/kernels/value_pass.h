@@ -154,9 +154,9 @@ struct ValuesIn {
       scale_weights<kQueries>(pass, seen, group, scaled);
       for (int i = 0; i < kQueries; ++i) {
         const float largest = largest_magnitude(scaled + i * kGroup, kGroup);
-        Format::round_to_halves(scaled + i * kGroup, kGroup, largest, halves[i]);
-        whole[i] = {halves[i], largest / Format::kQueryLimit,
-                    -Format::kOffset * Format::sum_of_halves(halves[i], kGroup)};
+        const int32_t sum =
+            Format::round_to_halves(scaled + i * kGroup, kGroup, largest, halves[i]);
+        whole[i] = {halves[i], largest / Format::kQueryLimit, -Format::kOffset * sum};
       }
       constexpr int kVectors = Format::kPerByte == 1 ? kVectorsTogether : 1;
       int64_t word = 0;
