@@ -20,10 +20,12 @@ constexpr int kRoundedTileRows = kLanes == 16 ? 6 : 4;
 constexpr int kCellsInARow = 8;  // of a group, which has so many or a multiple
 constexpr int64_t kScaleBytes = kPanel * sizeof(BFloat16);
 constexpr int64_t kWorthClaimingToRound = 8 * 1024;  // inputs
-// Of a panel, what some tiles of rows read in turn, and how far ahead of it they fetch. More crowds
-// the nearest cache, which holds the sums and inputs of these rows, too.
-constexpr int64_t kRoundedChunkBytes = 8 * 1024;
-constexpr int64_t kAheadBytes = 8 * 1024;
+// Of a panel, what some tiles of rows read in turn, and how far ahead of it they fetch, or a tile that
+// is alone. More crowds the nearest cache, which holds the sums and inputs of these rows, too.
+constexpr int64_t kRoundedChunkBytes = 12 * 1024;
+constexpr int64_t kAheadBytes = 12 * 1024;
+constexpr int64_t kAheadAloneBytes = 8 * 1024;
+constexpr int64_t kLargeGroupBytes = 4 * 1024;
 constexpr int64_t kMostRowsInOnePass = 8;
 constexpr float kCountsAsZero = 1e-30f;
 
@@ -70,7 +72,7 @@ constexpr int64_t bytes_of_group() {
 // Whether few rows should go through a group as it comes from memory, in one pass.
 template <class Weights, int kCells, int kSharing>
 constexpr bool is_large_group() {
-  return kSharing == 1 && bytes_of_group<Weights, kCells>() > kRoundedChunkBytes / 2;
+  return kSharing == 1 && bytes_of_group<Weights, kCells>() > kLargeGroupBytes;
 }
 
 // Where the groups of a panel lie that a tile of rows is multiplied with.
@@ -78,6 +80,9 @@ struct Chunk {
   const char* weights;
   int64_t first, last;  // groups
   int64_t group_bytes;
+  bool begins;              // the sums, with the products of the first groups
+  const char* ahead;        // the tile's part of what comes next, which it fetches meanwhile
+  int64_t bytes_of_vector;  // of that part, with each group and vector of outputs
 };
 
 // The products of a group, exactly.
@@ -134,13 +139,18 @@ template <class Weights, int kCells, int kSharing, Crowd kCrowd, int kRows, int 
 NOVACRON_INLINE void add_groups(const RoundedRows& x, int64_t row, const Chunk& chunk, int64_t lane,
                                 float* sums) {
   const char* weights = chunk.weights;
+  const char* ahead =
+      chunk.ahead + lane / kLanes * (chunk.last - chunk.first) * chunk.bytes_of_vector;
   for (int64_t first = chunk.first; first < chunk.last; first += kSharing) {
     Floats products[kRows][kVectors] = {};
 NOVACRON_ROLL
     for (int64_t group = first; group < first + kSharing; ++group, weights += chunk.group_bytes) {
       if (kCrowd == Crowd::kTile) {
         constexpr int64_t kPart = bytes_of_group<Weights, kCells>() * kVectors * kLanes / kPanel;
-        prefetch(weights + kAheadBytes + kPart * (lane / (kVectors * kLanes)), kPart);
+        prefetch(weights + kAheadAloneBytes + kPart * (lane / (kVectors * kLanes)), kPart);
+      } else {
+        prefetch(ahead, kVectors * chunk.bytes_of_vector);
+        ahead += kVectors * chunk.bytes_of_vector;
       }
       Ints sum[kRows][kVectors];
       add_bytes<Weights, kCells, kRows, kVectors>(x, row, group, weights + kScaleBytes, lane, sum);
@@ -154,13 +164,15 @@ NOVACRON_UNROLL
         }
       }
     }
+    const bool begins = chunk.begins && first == chunk.first;
     const float* scales = x.scales + x.place(row, first / kSharing);
 NOVACRON_UNROLL
     for (int r = 0; r < kRows; ++r) {
 NOVACRON_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         float* to = sums + r * kPanel + lane + v * kLanes;
-        store(to, multiply_add(products[r][v], Floats{} + scales[r], load(to)));
+        const Floats before = begins ? Floats{} : load(to);
+        store(to, multiply_add(products[r][v], Floats{} + scales[r], before));
       }
     }
   }
@@ -198,7 +210,7 @@ void add_groups_of_some_rows(int64_t rows, const RoundedRows& x, int64_t row, co
 }
 
 // Tiles of rows go through a chunk of the weights in turn, and each fetches its part of what comes
-// next: all of it at once would keep the first tile waiting.
+// next, a little with each group: more at once would keep the products waiting.
 template <class Weights, int kCells, int kSharing, class Element, class Out>
 void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_t panel,
                             int64_t first_row) {
@@ -215,21 +227,23 @@ void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_
                    : rows <= kMostRowsInOnePass
                        ? add_groups_of_some_rows<Weights, kCells, kSharing, kFew>
                        : add_groups_of_some_rows<Weights, kCells, kSharing, Crowd::kMany>;
+  int64_t first_rows[kBlockRows + 1];  // of tiles
+  for (int64_t tile = 0; tile <= tiles; ++tile) first_rows[tile] = rows * tile / tiles;
+  const int64_t bytes_of_vector = divide_up(kGroupBytes, tiles * kPanelVectors);
   const int64_t shares = x.groups / kSharing;
   for (int segment = 0; segment < call.segments; ++segment) {
     float* to = sums + segment * kBlockRows * kPanel;
-    memset(to, 0, rows * kPanel * sizeof(float));
+    const int64_t begin = shares * segment / call.segments * kSharing;
     const int64_t last = shares * (segment + 1) / call.segments * kSharing;
-    for (int64_t group = shares * segment / call.segments * kSharing; group < last; group += step) {
-      const Chunk chunk = {weights + group * kGroupBytes, group, smaller(group + step, last),
-                           kGroupBytes};
-      const int64_t chunk_bytes = (chunk.last - group) * kGroupBytes;
+    if (begin == last) memset(to, 0, rows * kPanel * sizeof(float));
+    for (int64_t group = begin; group < last; group += step) {
+      Chunk chunk = {weights + group * kGroupBytes, group, smaller(group + step, last), kGroupBytes,
+                     group == begin, nullptr, bytes_of_vector};
+      chunk.ahead = chunk.weights + kAheadBytes;
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t row = rows * tile / tiles;
-        if (tiles > 1) {
-          prefetch(chunk.weights + kAheadBytes + chunk_bytes * tile / tiles, chunk_bytes / tiles);
-        }
-        add(rows * (tile + 1) / tiles - row, x, first_row + row, chunk, to + row * kPanel);
+        const int64_t row = first_rows[tile];
+        add(first_rows[tile + 1] - row, x, first_row + row, chunk, to + row * kPanel);
+        chunk.ahead += (chunk.last - group) * kPanelVectors * bytes_of_vector;
       }
     }
   }
