@@ -19,9 +19,11 @@ from novacron.config.kv_compression import (
 from novacron.config.url_secrets import mask_url
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
+from novacron.executor.tier_encryption import OpenCipher, no_cipher
 from novacron.executor.tier_shelves import CodecOf
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.compressed_tier import identity_in
+from novacron.kv_tiers.encrypted_tier import Encrypted, encrypted_identity
 from novacron.kv_tiers.guarded_tier import GuardedTier
 from novacron.kv_tiers.packing import Coded, Packing, Whole
 from novacron.kv_tiers.tier import KVTier
@@ -39,6 +41,7 @@ class RemoteTiers:
     record_bytes: int
     identity: bytes
     codec_of: CodecOf
+    open_cipher: OpenCipher = no_cipher
 
     def open(self) -> Iterator[tuple[TierSpec, GuardedTier]]:
         """None of them is asked for anything yet, so a server that is down is no reason not to
@@ -68,8 +71,8 @@ class RemoteTiers:
         from novacron.kv_tiers.redis_tier import RedisTier
 
         cache = self.cache
-        identity, packing = self._packing(cache.kv_redis_compression)
         try:
+            identity, packing = self._packing("redis", cache.kv_redis_compression)
             return RedisTier(
                 cache.kv_redis_url,
                 record_bytes=self.record_bytes,
@@ -90,8 +93,8 @@ class RemoteTiers:
         from novacron.kv_tiers.object_tier import ObjectTier
 
         cache = self.cache
-        identity, packing = self._packing(cache.kv_object_compression)
         try:
+            identity, packing = self._packing("object", cache.kv_object_compression)
             return ObjectTier(
                 cache.kv_object_url,
                 record_bytes=self.record_bytes,
@@ -105,8 +108,15 @@ class RemoteTiers:
                 f"kv_object_url is '{mask_url(cache.kv_object_url)}', which cannot be used: {error}"
             ) from None
 
-    def _packing(self, compression: RemoteCompression) -> tuple[bytes, Packing]:
+    def _packing(self, kind: str, compression: RemoteCompression) -> tuple[bytes, Packing]:
         """What becomes of records, and an identity for it: others would not know what they read."""
+        identity, packing = self._compression(compression)
+        cipher = self.open_cipher(kind)
+        if cipher is None:
+            return identity, packing
+        return encrypted_identity(identity), Encrypted(packing, cipher)
+
+    def _compression(self, compression: RemoteCompression) -> tuple[bytes, Packing]:
         if compression == "raw":
             return self.identity, Whole()
         identity = identity_in(self.identity, f"packed {compression}")
