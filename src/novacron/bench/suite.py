@@ -16,6 +16,7 @@ from novacron.bench import (
     accuracy,
     cache,
     cache_choice,
+    cache_faults,
     cache_policy,
     chaos,
     fairness,
@@ -36,6 +37,7 @@ from novacron.bench import (
     watch,
 )
 from novacron.bench.cache_choice import CacheChoiceScenario
+from novacron.bench.cache_faults import CacheFaultsScenario
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
 from novacron.bench.gateway import GatewayScenario
@@ -154,6 +156,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Fetching a prefix, computing it, and what the choice between them loses.",
         CacheChoiceScenario,
         cache_choice.run,
+    ),
+    "cache-faults": Benchmark(
+        "The disk tier under kill -9 and power cuts, and a Redis server that fails.",
+        CacheFaultsScenario,
+        cache_faults.run,
     ),
     "chaos": Benchmark(
         "Kill and stop engines under 32 streams of all kinds: lost, differing, pauses.",

@@ -25,11 +25,13 @@ from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.compressed_tier import identity_in
 from novacron.kv_tiers.encrypted_tier import Encrypted, encrypted_identity
 from novacron.kv_tiers.guarded_tier import GuardedTier
+from novacron.kv_tiers.lending_guard import LendingGuard
 from novacron.kv_tiers.packing import Coded, Packing, Whole
 from novacron.kv_tiers.tier import KVTier
 from novacron.records.output import TierSpec
 
 _BREAKER: Final = BreakerConfig(failures=2, first_rest_s=1.0, longest_rest_s=60.0)
+_NUM_READY: Final = 32  # buffers: what two threads load at once
 _LEAST_RECORDS: Final = 16  # a limit below that of one or two batches is a mistake
 
 
@@ -49,18 +51,21 @@ class RemoteTiers:
         cache = self.cache
         if cache.kv_redis_url:
             capacity = self._capacity("kv_redis_size", cache.kv_redis_size)
-            guarded = GuardedTier(
+            guarded = LendingGuard(
                 self._redis(capacity),
                 f"redis {mask_url(cache.kv_redis_url)}",
+                record_bytes=self.record_bytes,
+                num_ready=_NUM_READY,
                 deadline_s=cache.kv_redis_deadline,
                 breaker=_BREAKER,
             )
             yield TierSpec(kind="redis", capacity_bytes=capacity, is_shared=True), guarded
         if cache.kv_object_url:
             capacity = self._capacity("kv_object_size", cache.kv_object_size)
-            guarded = GuardedTier(
+            guarded = LendingGuard(
                 self._object(capacity),
                 f"object {mask_url(cache.kv_object_url)}",
+                record_bytes=self.record_bytes,
                 deadline_s=cache.kv_object_deadline,
                 breaker=_BREAKER,
                 refresh_s=cache.kv_object_refresh,
