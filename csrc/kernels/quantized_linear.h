@@ -20,6 +20,8 @@ constexpr int kRoundedTileRows = kLanes == 16 ? 6 : 4;
 constexpr int kCellsInARow = 8;  // of a group, which has so many or a multiple
 constexpr int64_t kScaleBytes = kPanel * sizeof(BFloat16);
 constexpr int64_t kWorthClaimingToRound = 8 * 1024;  // inputs
+constexpr int64_t kRowsRoundedTogether = 8;
+constexpr int64_t kRowsWorthRoundingTogether = 64;
 // Of a panel, what some tiles of rows read in turn, and how far ahead of it they fetch, or a tile that
 // is alone. More crowds the nearest cache, which holds the sums and inputs of these rows, too.
 constexpr int64_t kRoundedChunkBytes = 12 * 1024;
@@ -307,24 +309,31 @@ NOVACRON_INLINE int32_t round_group(const Element* from, int64_t count, int64_t 
   return sum_of_lanes(total);
 }
 
+// Group after group, so that neighbouring rows write to neighbouring cells.
 template <class Weights, class Element>
-void round_row(const LinearCall& call, int64_t row, const RoundedRows& x) {
-  const Element* from = static_cast<const Element*>(call.x) + row * call.x_stride;
+void round_rows(const LinearCall& call, int64_t first_row, int64_t last_row,
+                const RoundedRows& x) {
+  const Element* inputs = static_cast<const Element*>(call.x);
   const int64_t sharing = call.input_group / call.group;
-  Rounding rounding = {};
+  float inverses[kRowsRoundedTogether];
   for (int64_t group = 0; group < x.groups; ++group) {
     const int64_t first = group * call.group, left = call.inputs - first;
-    if (group % sharing == 0) {
-      rounding = rounding_of(from + first, smaller(call.input_group, left));
-      x.scales[x.place(row, group / sharing)] = rounding.scale;
+    for (int64_t row = first_row; row < last_row; ++row) {
+      const Element* from = inputs + row * call.x_stride + first;
+      float& inverse = inverses[row - first_row];
+      if (group % sharing == 0) {
+        const Rounding rounding = rounding_of(from, smaller(call.input_group, left));
+        x.scales[x.place(row, group / sharing)] = rounding.scale;
+        inverse = rounding.inverse;
+      }
+      alignas(64) int8_t room[kLargestGroup];
+      const int64_t place = x.place(row, group);
+      ByteCell* cells = x.cells + place * x.cells_per_group;
+      int8_t* bytes = bytes_before(cells, room);
+      x.starts[place] = -Weights::kOffset *
+                        round_group(from, smaller(call.group, left), call.group, inverse, bytes);
+      make_byte_cells(bytes, x.cells_per_group, cells);
     }
-    alignas(64) int8_t room[kLargestGroup];
-    const int64_t place = x.place(row, group);
-    ByteCell* cells = x.cells + place * x.cells_per_group;
-    int8_t* bytes = bytes_before(cells, room);
-    x.starts[place] = -Weights::kOffset * round_group(from + first, smaller(call.group, left),
-                                                      call.group, rounding.inverse, bytes);
-    make_byte_cells(bytes, x.cells_per_group, cells);
   }
 }
 
@@ -337,10 +346,13 @@ void rounded_linear_of(ThreadPool& pool, const LinearCall& call) {
   Scratch<int32_t> starts(call.rows * groups);
   const RoundedRows x = {cells.data(),  scales.data(), starts.data(),
                          call.rows, groups,        cells_per_group};
-  parallel(pool, call.rows, divide_up(kWorthClaimingToRound, call.inputs),
-           [&](int64_t row, int64_t last) {
-             for (; row < last; ++row) round_row<Weights, Element>(call, row, x);
-           });
+  const int64_t few_rows = divide_up(kWorthClaimingToRound, call.inputs);
+  const int64_t grain = call.rows < kRowsWorthRoundingTogether ? few_rows : kRowsRoundedTogether;
+  parallel(pool, call.rows, grain, [&](int64_t row, int64_t last) {
+    for (; row < last; row += kRowsRoundedTogether) {
+      round_rows<Weights, Element>(call, row, smaller(row + kRowsRoundedTogether, last), x);
+    }
+  });
   const auto multiply_all = [&](auto num_cells, auto num_sharing) {
     constexpr int kCells = decltype(num_cells)::value, kSharing = decltype(num_sharing)::value;
     multiply_in_blocks(pool, call, [&](int64_t panel, int64_t first_row) {
