@@ -38,7 +38,7 @@ def allow(wish: Wish, limits: Limits) -> Allowed:
     """Answers that name no length get that of the quotas. Raises Forbidden or InvalidRequest, with
     the subject, for what no waiting changes."""
     for subject, quota in limits:
-        _check_names(subject, quota, wish)
+        check_names(subject, quota, wish.model, wish.variant)
     answers = tuple(
         _default_answer(wish, limits, prompt) if answer is None else answer
         for prompt, answer in zip(wish.prompts, wish.answers, strict=True)
@@ -63,10 +63,11 @@ def _default_answer(wish: Wish, limits: Limits, prompt: int) -> int:
     return max(1, min(rooms))
 
 
-def _check_names(subject: str, quota: Quota, wish: Wish) -> None:
+def check_names(subject: str, quota: Quota, model: str, variant: str) -> None:
+    """Raises Forbidden for names that the subject's quota does not have."""
     for what, name, allowed in (
-        ("model", wish.model, quota.models),
-        ("precision", wish.variant, quota.variants),
+        ("model", model, quota.models),
+        ("precision", variant, quota.variants),
     ):
         if allowed and name not in allowed:
             raise Forbidden(

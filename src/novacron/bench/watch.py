@@ -60,8 +60,8 @@ _COLUMNS = (
     Column("shift", "mean"),
     Column("kl", "mean", 4),
     Column("throughput", digits=4),
-    Column("least", digits=4),
-    Column("most", digits=4),
+    Column("low", digits=4),
+    Column("high", digits=4),
     Column("cpu", digits=4),
     Column("busy", "mean"),
 )

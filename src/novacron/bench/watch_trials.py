@@ -129,8 +129,8 @@ def cost_row(ratios: Sequence[float], cpu: Sequence[float], shares: Sequence[flo
     return row(
         {"case": "cost"},
         throughput=metric("", "higher", ratios, digits=_DIGITS),
-        least=metric("", "higher", [interval.low], digits=_DIGITS),
-        most=metric("", "higher", [interval.high], digits=_DIGITS),
+        low=metric("", "higher", [interval.low], digits=_DIGITS),
+        high=metric("", "higher", [interval.high], digits=_DIGITS),
         cpu=metric("", "lower", cpu, digits=_DIGITS),
         busy=metric("", "lower", shares, digits=6),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from novacron.config.engine import EngineConfig, ModelConfig
 from novacron.config.load import Settings
+from novacron.config.tenants import TenantPolicies
 from novacron.engine.model_path import resolve_model_path
 from novacron.engine.process_client import ProcessClient
 from novacron.engine.recovering_client import RecoveringClient, StartedClient
@@ -44,7 +45,14 @@ def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
         timeout_s=settings.server.recovery_timeout,
         most_waiting=scheduler.max_num_seqs + scheduler.max_queued_requests,
         seed=settings.engine.model.seed,
+        regions_of=_regions_of(settings.tenants.policies),
     ), settings
+
+
+def _regions_of(policies: TenantPolicies) -> Callable[[str], tuple[str, ...]] | None:
+    if not any(policy.regions for policy in policies.by_name.values()):
+        return None
+    return lambda tenant: policies.of(tenant).regions
 
 
 def _make_client(settings: Settings, path: Path) -> SpawnedClient:

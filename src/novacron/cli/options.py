@@ -28,6 +28,7 @@ _TITLES = {
     "cluster": "Several hosts",
     "server": "Server",
     "identity": "Identity",
+    "tenants": "Tenants",
 }
 
 

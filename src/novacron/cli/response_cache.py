@@ -28,6 +28,7 @@ def open_response_cache(config: ServerConfig, encryption_key: str = "") -> Opene
     return OpenedCache(
         answers=ResponseCache(_kept(config, encryption_key), config.response_cache_ttl),
         store_name=mask_url(config.response_cache_url) or "memory",
+        region=config.response_cache_region,
         semantic=_semantic(config) if config.response_cache == "semantic" else None,
     )
 

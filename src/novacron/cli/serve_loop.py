@@ -20,6 +20,7 @@ from novacron.cli.engine_start import ServedClient
 from novacron.cli.http_protocol import SPARE_CONNECTIONS
 from novacron.cli.identity import Identity, identity_of
 from novacron.cli.listener import allow_connections
+from novacron.cli.privacy import open_privacy
 from novacron.cli.serving import Serving
 from novacron.config.load import Settings
 from novacron.errors import NovaCronError
@@ -83,13 +84,15 @@ async def _serve(
 ) -> int:
     signals = _Signals()
     try:
+        audit = open_audit(settings.server, asks_who_calls=identity.authenticator is not None)
         serving = Serving(
             client,
             settings,
             listener,
             authenticator=identity.authenticator,
             accounts=accounts,
-            audit=open_audit(settings.server, asks_who_calls=identity.authenticator is not None),
+            audit=audit,
+            privacy=open_privacy(settings, accounts, audit),
         )
     except NovaCronError:  # its guardians or specialists cannot be
         await client.close()

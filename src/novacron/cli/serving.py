@@ -32,6 +32,7 @@ from novacron.errors import EngineDead, NovaCronError
 from novacron.gateway.app import build_app
 from novacron.gateway.auditing.opened import OpenedAudit
 from novacron.gateway.identity.principal import Authenticator
+from novacron.gateway.privacy import NO_POLICIES, Privacy
 
 _LAST_BYTES_S = 3  # for responses to leave after their requests have ended
 
@@ -52,6 +53,7 @@ class Serving:
         authenticator: Authenticator | None = None,
         accounts: Accounts | None = None,
         audit: OpenedAudit | None = None,
+        privacy: Privacy = NO_POLICIES,
     ) -> None:
         self.client = client
         self._certificate = Certificate(settings.server) if settings.server.tls_cert else None
@@ -72,6 +74,7 @@ class Serving:
             ),
             authenticator=authenticator,
             audit=audit,
+            privacy=privacy,
         )
         context = self._certificate.context if self._certificate else None
         self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server, context))

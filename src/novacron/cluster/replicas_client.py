@@ -24,7 +24,8 @@ from novacron.cluster.merged_outputs import merged
 from novacron.cluster.replica import Replica, not_begun
 from novacron.cluster.replica_totals import sum_with_watches
 from novacron.config.engine import EngineConfig
-from novacron.engine.admission import with_seed
+from novacron.config.privacy import may_be_in
+from novacron.engine.admission import not_allowed_in, with_seed
 from novacron.engine.client import (
     DrainOptions,
     EngineState,
@@ -298,10 +299,14 @@ class ReplicasClient:
         mine = tuple(requests[place] for place in places)
         refused: dict[str, NovaCronError] = {}
         while True:
-            routed = self._router.send(self._replicas.values(), mine, refused)
+            routed = self._router.send(self._allowed(mine[0].regions), mine, refused)
             if routed is None:
                 if refused:
                     raise next(iter(refused.values())).with_traceback(None)
+                if mine[0].regions:
+                    raise NotReady(
+                        "No engine in a region where this tenant's data may be is ready."
+                    )
                 break
             has_begun = False
             try:
@@ -320,6 +325,18 @@ class ReplicasClient:
         async with aclosing(self._best().client.generate(mine)) as outputs:  # it says why not
             async for output in outputs:
                 yield _moved(output, places[output.index])
+
+    def _allowed(self, regions: tuple[str, ...]) -> list[Replica]:
+        """The replicas that requests may be on. Raises Forbidden if there is none, and all have
+        said where they are."""
+        if not regions:
+            return list(self._replicas.values())
+        specs = {one.replica_id: one.status().spec for one in self._replicas.values()}
+        told = {name: spec.region for name, spec in specs.items() if spec is not None}
+        allowed = {name for name, region in told.items() if may_be_in(region, regions)}
+        if not allowed and len(told) == len(self._group.names):
+            raise not_allowed_in(", ".join(sorted(set(told.values()))), regions)
+        return [one for one in self._replicas.values() if one.replica_id in allowed]
 
     def _teach_pins(self, name: str, state: EngineState) -> None:
         """Give a replica that has just started what others were told meanwhile."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from novacron.config.kv_layers import check_kv_precision
-from novacron.config.privacy import check_encryption_key
+from novacron.config.privacy import check_encryption_key, check_region
 from novacron.config.remote_tiers import TIER_KINDS, check_remote_tiers
 from novacron.config.variants import Variant, parse_variants
 from novacron.config.weight_layers import parse_weight_layers
@@ -94,6 +94,11 @@ class ModelConfig:
     seed: int | None = setting(
         None, "makes the seeds drawn for requests that bring none repeatable; empty: random"
     )
+    region: str = setting(
+        "",
+        "where this server (or engine, with novacron engine) and its disk are, such as "
+        "eu-central: data of tenants that may not be there never gets there; empty: not said",
+    )
     num_threads: int = setting(
         0,
         "threads for computing on CPU, of each variant and of all its replicas together; 0: one "
@@ -171,6 +176,7 @@ class ModelConfig:
             self.packed_cache_size >= 0, "packed_cache_size", self.packed_cache_size,
             "give a size such as 32Gi, or 0",
         )  # fmt: skip
+        check_region("region", self.region)
         parse_weight_layers(self.quantization_layers)
         parse_variants(self.variants)
         size = self.quantization_group_size
@@ -256,6 +262,9 @@ class CacheConfig:
     kv_redis_ttl: float = setting(
         86400.0, "how long a block stays there after its last use; 0: for ever", unit="s"
     )
+    kv_redis_region: str = setting(
+        "", "where the Redis server is; blocks of tenants that may not be there are not put there"
+    )
     kv_redis_prefix: str = setting(
         "novacron", "what the names of KV blocks there begin with; servers that share have the same"
     )
@@ -272,6 +281,7 @@ class CacheConfig:
         "tools; empty: none",
         secret=True,
     )
+    kv_object_region: str = setting("", "where the bucket is")
     kv_object_size: int | None = setting(
         None,
         "most bytes of KV blocks there, of one model and precision; empty: no limit",
@@ -355,6 +365,8 @@ class CacheConfig:
         )  # fmt: skip
         check_remote_tiers(self)
         check_encryption_key(self.encryption_key)
+        check_region("kv_redis_region", self.kv_redis_region)
+        check_region("kv_object_region", self.kv_object_region)
         require(
             not self.kv_trace or self.enable_prefix_caching,
             "kv_trace", self.kv_trace, "leave enable_prefix_caching on, which hashes blocks",

@@ -37,7 +37,7 @@ def explain(settings: Settings) -> list[Row]:
 
 
 def value_of(key: Key, settings: Settings) -> object:
-    beside = ("server", "identity", "guard", "cluster")
+    beside = ("server", "identity", "guard", "cluster", "tenants")
     holder = settings if key.component in beside else settings.engine
     component = getattr(holder, key.component)
     value: object = getattr(component, key.name)

@@ -21,6 +21,7 @@ from novacron.config.engine import (
 from novacron.config.guard import GuardConfig
 from novacron.config.identity import IdentityConfig
 from novacron.config.server import ServerConfig
+from novacron.config.tenant_settings import TenantConfig
 
 Component = (
     ModelConfig
@@ -32,6 +33,7 @@ Component = (
     | ClusterConfig
     | ServerConfig
     | IdentityConfig
+    | TenantConfig
 )
 
 COMPONENTS: Mapping[str, type[Component]] = {
@@ -44,6 +46,7 @@ COMPONENTS: Mapping[str, type[Component]] = {
     "cluster": ClusterConfig,
     "server": ServerConfig,
     "identity": IdentityConfig,
+    "tenants": TenantConfig,
 }
 
 

@@ -35,6 +35,7 @@ _KEYS: Final = {
     },
     "redis": {
         "url": "kv_redis_url",
+        "region": "kv_redis_region",
         "size": "kv_redis_size",
         "ttl": "kv_redis_ttl",
         "compression": "kv_redis_compression",
@@ -43,6 +44,7 @@ _KEYS: Final = {
     },
     "object": {
         "url": "kv_object_url",
+        "region": "kv_object_region",
         "size": "kv_object_size",
         "compression": "kv_object_compression",
         "deadline": "kv_object_deadline",

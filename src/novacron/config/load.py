@@ -27,6 +27,7 @@ from novacron.config.identity import IdentityConfig
 from novacron.config.keys import COMPONENTS, KEYS
 from novacron.config.layer import Layer, Origin, WithoutEffect, did_you_mean
 from novacron.config.server import ServerConfig
+from novacron.config.tenant_settings import TenantConfig
 from novacron.errors import ConfigError
 
 Component = TypeVar(
@@ -40,6 +41,7 @@ Component = TypeVar(
     ClusterConfig,
     ServerConfig,
     IdentityConfig,
+    TenantConfig,
 )
 
 _PREFIX = "NOVACRON_"
@@ -58,6 +60,7 @@ class Settings:
     guard: GuardConfig
     origins: Mapping[str, Origin]
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    tenants: TenantConfig = field(default_factory=TenantConfig)
     without_effect: tuple[WithoutEffect, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -99,6 +102,7 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         cluster=_build(ClusterConfig, values, origins),
         origins=origins,
         guard=_build(GuardConfig, values, origins),
+        tenants=_build(TenantConfig, values, origins),
         without_effect=without_effect,
         warnings=(
             *(warning for layer in layers for warning in layer.warnings),

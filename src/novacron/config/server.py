@@ -9,6 +9,7 @@ from typing import Literal
 
 from novacron.config.engine import require, setting
 from novacron.config.key_shares import KeyShare, parse_key_shares
+from novacron.config.privacy import check_region
 from novacron.config.response_cache import check_response_cache_url, parse_thresholds
 
 _HOST_NAME = re.compile(r"(\*\.)?[^*:/\s]+")
@@ -131,6 +132,9 @@ class ServerConfig:
         "empty: the memory of this process",
         secret=True,
     )
+    response_cache_region: str = setting(
+        "", "where that is; answers to tenants that may not be there are not put there"
+    )
     response_cache_size: int = setting(
         256 * 2**20, "most bytes of answers in memory or in the file", unit="bytes"
     )
@@ -200,6 +204,7 @@ class ServerConfig:
                 "give names without a port, such as llm.example.org or *.example.org, or * for any",
             )  # fmt: skip
         check_response_cache_url(self.response_cache_url)
+        check_region("response_cache_region", self.response_cache_region)
         require(
             -1 <= self.response_cache_threshold <= 1, "response_cache_threshold",
             self.response_cache_threshold, "give a number from -1 to 1",

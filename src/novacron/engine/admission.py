@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import msgspec
 
-from novacron.errors import InvalidRequest, PromptTooLong
+from novacron.config.privacy import may_be_in
+from novacron.errors import Forbidden, InvalidRequest, PromptTooLong
 from novacron.records.output import ModelSpec
 from novacron.records.request import Request
 from novacron.records.sampling_validation import validate_sampling
@@ -17,9 +19,12 @@ _SEED_BITS = 63
 def admit(request: Request, spec: ModelSpec, seeds: random.Random) -> Request:
     """The request with its seed and limits filled in.
 
-    Raises InvalidRequest or PromptTooLong with the field at fault. Nothing is ever truncated: a
-    prompt whose output limit does not fit is refused with both numbers.
+    Raises InvalidRequest or PromptTooLong with the field at fault, and Forbidden if it may not be
+    where the engine is. Nothing is ever truncated: a prompt whose output limit does not fit is
+    refused with both numbers.
     """
+    if not may_be_in(spec.region, request.regions):
+        raise not_allowed_in(spec.region, request.regions)
     sampling = request.sampling
     validate_sampling(sampling, vocab_size=spec.vocab_size, max_model_len=spec.max_model_len)
     _check_tokens(request.prompt_token_ids + request.output_token_ids, spec.vocab_size)
@@ -34,6 +39,14 @@ def admit(request: Request, spec: ModelSpec, seeds: random.Random) -> Request:
     if sampling.max_tokens is not None and sampling.max_tokens > room:
         raise PromptTooLong(num_prompt_tokens, sampling.max_tokens, spec.max_model_len)
     return _limited(request, sampling.max_tokens or room, seeds)
+
+
+def not_allowed_in(region: str, allowed: Iterable[str]) -> Forbidden:
+    where = f"in {region}" if region else "in a region that was not named"
+    return Forbidden(
+        f"Data of this tenant may be in {', '.join(allowed)} only, and what would compute it is "
+        f"{where}. Call a server there, or have the tenant's regions changed."
+    )
 
 
 def _check_tokens(token_ids: tuple[int, ...], vocab_size: int) -> None:

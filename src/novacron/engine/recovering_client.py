@@ -56,8 +56,16 @@ class RecoveringClient:
     """
 
     def __init__(
-        self, client: StartedClient, *, timeout_s: float, most_waiting: int, seed: int | None = 0
+        self,
+        client: StartedClient,
+        *,
+        timeout_s: float,
+        most_waiting: int,
+        seed: int | None = 0,
+        regions_of: Callable[[str], tuple[str, ...]] | None = None,
     ) -> None:
+        """`regions_of` tells where requests of a tenant may be; None: all of them anywhere."""
+        self._regions_of = regions_of
         self._client = client
         self._timeout_s = timeout_s
         self._most_waiting = most_waiting
@@ -128,8 +136,16 @@ class RecoveringClient:
         if self._is_draining:
             raise _finishing()
 
+    def _with_regions(self, requests: tuple[Request, ...]) -> tuple[Request, ...]:
+        """Every request passes here: calls, and those that guardians and caches make beside."""
+        if self._regions_of is None:
+            return requests
+        return tuple(
+            msgspec.structs.replace(one, regions=self._regions_of(one.tenant)) for one in requests
+        )
+
     async def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:
-        call = self._open(requests)
+        call = self._open(self._with_regions(requests))
         try:
             while call.goes_on:
                 if call.was_accepted or self._is_restarting or self._suspects.is_anyone:

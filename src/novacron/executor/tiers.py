@@ -100,7 +100,7 @@ def open_tiers(
         return None
     kinds = [name for kind in tier_order(cache) for name in _TIERS_OF.get(kind, (kind,))]
     tiers = [opened[kind] for kind in kinds if kind in opened]
-    specs = tuple(one.spec for one in tiers)
+    specs = tuple(_in_region(one.spec, model, cache) for one in tiers)
     logger.info("KV tiers: %s", ", ".join(_describe(spec, compressions) for spec in specs))
     num_cores = psutil.cpu_count() or 1
     can_park = compressions["ram"].level == "raw"  # else it would take a step's time
@@ -127,6 +127,12 @@ def open_tiers(
         num_loaders=min(_MOST_LOADERS, num_cores),
     )
     return OpenTiers(specs, mover)
+
+
+def _in_region(spec: TierSpec, model: ModelConfig, cache: CacheConfig) -> TierSpec:
+    """RAM and disk are where the engine is."""
+    far = {"redis": cache.kv_redis_region, "object": cache.kv_object_region}
+    return msgspec.structs.replace(spec, region=far.get(spec.kind, model.region))
 
 
 def open_copies() -> BlockCopies:

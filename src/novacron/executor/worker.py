@@ -156,4 +156,5 @@ def model_spec(
         tensor_parallel_size=dims.tensor,
         pipeline_parallel_size=dims.pipeline,
         rank_pids=rank_pids,
+        region=model.region,
     )

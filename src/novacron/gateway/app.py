@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from novacron.accounts.accounts import Accounts
+from novacron.accounts.allowed_names import AllowedNames
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineClient
 from novacron.gateway.anthropic.routes import anthropic_routes
@@ -32,6 +33,7 @@ from novacron.gateway.host_check import HostCheck
 from novacron.gateway.identity.configured_keys import ConfiguredKeys
 from novacron.gateway.identity.principal import Authenticator
 from novacron.gateway.identity.route_permissions import guard
+from novacron.gateway.kept_prompts import KeptCalls
 from novacron.gateway.metering import Metering, RateLimitHeaders
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
 from novacron.gateway.native.admin_routes import admin_routes
@@ -42,6 +44,7 @@ from novacron.gateway.native.cluster_routes import cluster_routes
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.history import SAMPLE_INTERVAL_S, History
 from novacron.gateway.native.model_routes import model_routes
+from novacron.gateway.native.prompt_routes import prompt_routes
 from novacron.gateway.native.response_cache_routes import response_cache_routes
 from novacron.gateway.native.routes import native_routes
 from novacron.gateway.native.status_routes import status_routes
@@ -51,6 +54,7 @@ from novacron.gateway.openai.responses_api.routes import responses_routes
 from novacron.gateway.openai.routes import openai_routes
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.origin_check import OriginCheck
+from novacron.gateway.privacy import NO_POLICIES, Privacy
 from novacron.gateway.response_caching import CachedCalls, OpenedCache
 from novacron.gateway.scoring.routes import scoring_routes
 from novacron.gateway.security_headers import security_headers
@@ -79,6 +83,7 @@ def build_app(
     make_guarding: GuardingMaker | None = None,
     response_cache: OpenedCache | None = None,
     audit: OpenedAudit | None = None,
+    privacy: Privacy = NO_POLICIES,
 ) -> FastAPI:
     """The ASGI application. It neither starts nor closes `client`.
 
@@ -89,7 +94,7 @@ def build_app(
     processes that compute at the moment; by default they are this one. With `accounts`, calls are
     held to quotas, and counted. `make_guarding` makes the guardians and specialists, if there are
     any. `response_cache` is closed with the application; its hits are not counted, since nothing is
-    computed. `audit` is closed with it, too.
+    computed. `audit` is closed with it, too. `privacy` says what tenants have agreed to.
     """
     if authenticator is None and config.api_key:
         authenticator = ConfiguredKeys(config.api_key, config.key_shares)
@@ -103,21 +108,33 @@ def build_app(
     guarding = None if make_guarding is None else make_guarding(client, metrics, model)
     generate = engine_outputs(client) if metering is None else metering.generate
     caching = (
-        None if response_cache is None else CachedCalls(client, model, response_cache, generate)
+        None
+        if response_cache is None
+        else CachedCalls(
+            client,
+            model,
+            response_cache,
+            generate,
+            privacy.policies,
+            None if accounts is None else AllowedNames(accounts.administration.quotas),
+        )
     )
     if caching is not None:
         generate = caching.generate
     audits_inference = audit is not None and audit.records_inference
     if audit is not None and audits_inference:
         generate = recorded(generate, audit.log)
+    calls = Calls(client, metrics, generate)
+    if guarding is not None:
+        calls = guarding.calls(metrics, generate)
+    if privacy.prompts is not None:
+        calls = KeptCalls(calls, client, privacy.prompts, privacy.policies)
     service = Service(
         client=client,
         config=config,
         model=model,
         metrics=metrics,
-        calls=Calls(client, metrics, generate)
-        if guarding is None
-        else guarding.calls(metrics, generate),
+        calls=calls,
         worker_pids=worker_pids,
         guarding=guarding,
         response_cache=caching,
@@ -137,7 +154,13 @@ def build_app(
             audit=audit,
         ),
         lifespan=_lifespan(
-            accounts, guarding, response_cache, audit, history.sample, cache_history.sample
+            accounts,
+            guarding,
+            response_cache,
+            audit,
+            privacy,
+            history.sample,
+            cache_history.sample,
         ),
     )
     schemas = AnswerSchemas()
@@ -162,6 +185,8 @@ def build_app(
     if accounts is not None:
         forget = _nothing_to_forget if authenticator is None else authenticator.forget
         app.router.routes += admin_routes(accounts, schemas, forget).routes
+    if privacy.prompts is not None:
+        app.router.routes += prompt_routes(privacy.prompts, schemas).routes
     if audit is not None:
         app.router.routes += audit_routes(audit.folder, schemas).routes
         audit_administration(app.routes, audit.log)
@@ -181,6 +206,7 @@ def _lifespan(
     guarding: Guarding | None,
     response_cache: OpenedCache | None,
     audit: OpenedAudit | None,
+    privacy: Privacy,
     *samplers: Callable[[], None],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Look at the metrics regularly while the application runs, and keep the ledger."""
@@ -198,7 +224,8 @@ def _lifespan(
         if accounts is not None:
             accounts.ledger.start()
         task = asyncio.create_task(sample_for_ever())
-        yield
+        async with privacy.running(response_cache.answers if response_cache else None):
+            yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         if guarding is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Literal
 
 from starlette.datastructures import MutableHeaders
@@ -35,6 +36,7 @@ class CacheTicket:
     age_s: float = 0.0
     path: str = ""
     vector: Sequence[float] | None = None  # of the question, once it was made
+    most_age_s: float = inf  # of an answer that is found or kept, by the tenant's policy
 
 
 def ticket_of(connection: HTTPConnection) -> CacheTicket:

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Protocol
 
+from novacron.accounts.allowed_names import AllowedNames
+from novacron.config.privacy import may_be_in
+from novacron.config.tenants import TenantPolicies
 from novacron.engine.client import EngineClient
 from novacron.gateway.cache_ticket import CacheTicket
 from novacron.gateway.calls import Call, Generate
@@ -60,14 +64,25 @@ class OpenedCache:
     answers: ResponseCache
     store_name: str  # for people: without passwords
     semantic: SemanticSettings | None = None
+    region: str = ""
 
 
 class CachedCalls:
     """A cache before `compute`, which is asked for what is not found."""
 
     def __init__(
-        self, client: EngineClient, model: ServedModel, opened: OpenedCache, compute: Generate
+        self,
+        client: EngineClient,
+        model: ServedModel,
+        opened: OpenedCache,
+        compute: Generate,
+        policies: TenantPolicies | None = None,
+        allowed: AllowedNames | None = None,
     ) -> None:
+        """`allowed` tells which models a caller may have answers of."""
+        self._policies = policies or TenantPolicies()
+        self._allowed = allowed
+        self._region = opened.region
         self.answers = opened.answers
         self.store_name = opened.store_name
         self._compute = compute
@@ -91,7 +106,8 @@ class CachedCalls:
         if ticket is None:
             return self._compute(call)
         spec = self._model.variant(call.origin.variant).spec
-        if spec is None or not _is_cacheable(call, ticket):
+        may_be_kept = self._apply_policy(call, ticket)
+        if spec is None or not may_be_kept or not _is_cacheable(call, ticket):
             ticket.outcome = "bypass"
             self._cache.counts.events["bypass"] += 1
             return self._compute(call)
@@ -99,11 +115,23 @@ class CachedCalls:
         recorder = Recorder(call.requests, spec.max_model_len, _MOST_TOKENS)
         return self._from_cache(call, ticket, key, recorder)
 
+    def _apply_policy(self, call: Call, ticket: CacheTicket) -> bool:
+        """Whether answers of this tenant may be kept, and where the cache is."""
+        policy = self._policies.of(call.origin.caller.tenant)
+        ticket.most_age_s = policy.retain_s.get("responses", inf)
+        if ticket.wish == "semantic" and policy.response_cache != "semantic":
+            ticket.wish = "on"
+        is_there = may_be_in(self._region, policy.regions)
+        return policy.response_cache != "off" and is_there
+
     async def _from_cache(
         self, call: Call, ticket: CacheTicket, key: Key, recorder: Recorder
     ) -> AsyncGenerator[RequestOutput, None]:
         found = None if ticket.wish == "refresh" else await self._find(call, ticket, key)
         if found is not None:
+            if self._allowed is not None:
+                variant = self._model.variant(call.origin.variant).name
+                await self._allowed.check(call.origin.account, self._model.name, variant)
             for output in found.replay(call.requests):
                 yield output
             return
@@ -117,11 +145,11 @@ class CachedCalls:
         if answer is None:
             self._cache.counts.events["not_stored"] += 1
             return
-        await self._cache.keep(key, answer)
+        await self._cache.keep(key, answer, ticket.most_age_s)
         await self._similar.keep(call, ticket, key)
 
     async def _find(self, call: Call, ticket: CacheTicket, key: Key) -> CachedAnswer | None:
-        found = await self._cache.find(key)
+        found = await self._cache.find(key, ticket.most_age_s)
         ticket.kind = "exact"
         if found is None:
             found = await self._similar.find(call, ticket)

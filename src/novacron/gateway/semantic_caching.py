@@ -95,7 +95,7 @@ class SemanticAnswers:
         near = self._settings.index.search(partition, ticket.vector, threshold, _MOST_TRIED)
         for one in near:
             if same_question(question.text, one.text):
-                answer = await self._cache.find(one.key)
+                answer = await self._cache.find(one.key, ticket.most_age_s)
                 if answer is not None:
                     return answer
         return None

@@ -22,6 +22,7 @@ from novacron.records.block_moves import (
     TierKeys,
 )
 
+EVERYWHERE: Final = -1  # a bit for each tier that there may be
 _MOST_KNOWN: Final = 2**18  # some 40 MB
 
 
@@ -72,24 +73,31 @@ class TierIndex:
         """Whether something was ordered to be stored or dropped that nothing was heard of yet."""
         return bool(self._storing or self._promoting) or self._num_dropping > 0
 
-    def tier_of(self, key: BlockHash) -> int | None:
-        """The fastest tier that has the block."""
-        bits = self._tiers_of.get(key, 0)
+    def tier_of(self, key: BlockHash, allowed: int = EVERYWHERE) -> int | None:
+        """The fastest of the allowed tiers (a bit for each) that has the block."""
+        bits = self._tiers_of.get(key, 0) & allowed
         return None if bits == 0 else (bits & -bits).bit_length() - 1
 
     def tiers_of(self, key: BlockHash) -> tuple[int, ...]:
         bits = self._tiers_of.get(key, 0)
         return tuple(tier for tier in range(self._num_tiers) if bits >> tier & 1)
 
-    def wants(self, key: BlockHash) -> bool:
-        """Whether a tier lacks the block that shall have it, and it is not on its way."""
-        return self._stored & ~self._tiers_of.get(key, 0) != 0 and key not in self._storing
+    def wants(self, key: BlockHash, allowed: int = EVERYWHERE) -> bool:
+        """Whether an allowed tier lacks the block that shall have it, and it is not on its way."""
+        missing = self._stored & allowed & ~self._tiers_of.get(key, 0)
+        return missing != 0 and key not in self._storing
 
-    def offer(self, key: BlockHash, block_id: int, origin: BlockOrigin = NO_ORIGIN) -> None:
-        """A device block holds this now: store it where it is not yet."""
-        if not self.wants(key):
+    def offer(
+        self,
+        key: BlockHash,
+        block_id: int,
+        origin: BlockOrigin = NO_ORIGIN,
+        allowed: int = EVERYWHERE,
+    ) -> None:
+        """A device block holds this now: store it where it may be, and is not yet."""
+        if not self.wants(key, allowed):
             return
-        missing = self._stored & ~self._tiers_of.get(key, 0)
+        missing = self._stored & allowed & ~self._tiers_of.get(key, 0)
         self._storing.add(key)
         tiers = tuple(tier for tier in range(self._num_tiers) if missing >> tier & 1)
         self._stores.append(StoreBlock(key, block_id, tiers, origin))

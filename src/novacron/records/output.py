@@ -55,11 +55,12 @@ PREFETCH_BUFFER: Final = "prefetch"  # the kind of a tier that holds what was fe
 class TierSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A place for blocks below the device. It never takes more than `capacity_bytes` (0: what is
     there to take is the business of the server that it is on). A shared one is asked for what
-    others have put there."""
+    others have put there. `region`: where it is; empty: not said."""
 
     kind: str  # ram, prefetch, disk, redis, object
     capacity_bytes: int
     is_shared: bool = False
+    region: str = ""
 
 
 PRESSURES: Final = ("low", "medium", "high", "critical")
@@ -245,6 +246,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     pipeline_parallel_size: int = 1  # groups of such, each with some of the layers
     rank_pids: tuple[int, ...] = ()  # those beside the engine's own
     host: str = ""  # its name, where that is not this one
+    region: str = ""  # where it computes; empty: not said
 
     @property
     def fineness(self) -> tuple[float, float]:

@@ -90,7 +90,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     further one on average; 0: not said.
     `output_token_ids` are tokens generated before (a continued stream): they count as output for
     penalties, random numbers and limits, and are computed like a prompt. `variant`: which of the
-    loaded precisions of the model computes it; empty: the one that new requests go to.
+    loaded precisions of the model computes it; empty: the one that new requests go to. `regions`:
+    where it and its blocks may be; none: anywhere.
     """
 
     request_id: str
@@ -108,3 +109,4 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pooling: Pooling | None = None
     output_token_ids: tuple[int, ...] = ()
     variant: str = ""
+    regions: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final, TypeVar
 
 from novacron.kv_tiers.circuit_breaker import Breaker, BreakerConfig
@@ -43,17 +44,19 @@ class ResponseCache:
         """Unix time."""
         return self._wall_clock()
 
-    async def find(self, key: Key) -> CachedAnswer | None:
-        """Counts nothing: who asks knows what comes of it."""
+    async def find(self, key: Key, most_age_s: float = inf) -> CachedAnswer | None:
+        """One that is no older. Counts nothing: who asks knows what comes of it."""
         data = await self._guarded(lambda: self._store.get(key), None)
         answer = None if data is None else decode(data)
-        if answer is None or answer.created_s + self._ttl_s <= self.now_s:
+        if answer is None or answer.created_s + min(self._ttl_s, most_age_s) <= self.now_s:
             return None
         return answer
 
-    async def keep(self, key: Key, answer: CachedAnswer) -> None:
+    async def keep(self, key: Key, answer: CachedAnswer, most_age_s: float = inf) -> None:
+        """For no longer than that, and than the server keeps any."""
+
         async def put() -> bool:
-            await self._store.put(key, encode(answer), self._ttl_s)
+            await self._store.put(key, encode(answer), min(self._ttl_s, most_age_s))
             return True
 
         is_kept = await self._guarded(put, False)
@@ -74,6 +77,10 @@ class ResponseCache:
     async def amount(self) -> Amount | None:
         """None if the store does not answer."""
         return await self._guarded(self._store.amount, None)
+
+    async def purge(self) -> int:
+        """Drop what has ended and nobody has asked for since; how many. Raises StoreFailed."""
+        return await self._store.purge()
 
     async def close(self) -> None:
         await self._store.close()

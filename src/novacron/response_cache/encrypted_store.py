@@ -51,6 +51,9 @@ class EncryptedStore:
     async def amount(self) -> Amount:
         return await self._store.amount()
 
+    async def purge(self) -> int:
+        return await self._store.purge()
+
     async def close(self) -> None:
         await self._store.close()
 

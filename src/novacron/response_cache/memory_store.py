@@ -69,6 +69,13 @@ class MemoryStore:
     async def amount(self) -> Amount:
         return Amount(len(self._entries), sum(self._num_bytes.values()))
 
+    async def purge(self) -> int:
+        now_s = self._clock()
+        ended = [key for key, entry in self._entries.items() if entry.expires_s <= now_s]
+        for key in ended:
+            self._drop(key)
+        return len(ended)
+
     async def close(self) -> None:
         self._entries.clear()
         self._num_bytes.clear()

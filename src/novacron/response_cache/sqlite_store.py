@@ -85,6 +85,14 @@ class SqliteStore:
     async def amount(self) -> Amount:
         return await self._run(lambda connection: Amount(*connection.execute(_TOTAL).fetchone()))
 
+    async def purge(self) -> int:
+        now_s = self._clock()
+
+        def drop(connection: sqlite3.Connection) -> int:
+            return connection.execute("DELETE FROM answers WHERE expires_s <= ?", (now_s,)).rowcount
+
+        return await self._run(drop)
+
     async def close(self) -> None:
         with self._lock:
             if self._connection is not None:

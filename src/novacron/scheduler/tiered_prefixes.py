@@ -31,6 +31,7 @@ from novacron.records.block_moves import (
     TierTotals,
 )
 from novacron.records.output import EngineStats, TierSpec, TierStats
+from novacron.scheduler.allowed_tiers import AllowedTiers
 from novacron.scheduler.fetch_choice import AlwaysFetch, FetchChoice
 from novacron.scheduler.fetch_or_compute import FREE
 from novacron.scheduler.prefetch import Effect, Prefetcher
@@ -68,6 +69,7 @@ class TieredPrefixes:
         self._prefetcher = prefetcher
         self._kv_cache = kv_cache
         self._specs = tuple(tiers)
+        self._allowed = AllowedTiers(tiers)
         self._clock = clock
         self._choice = choice or AlwaysFetch()
         self.begin_step, self.end_step = self._choice.begin_step, self._choice.end_step
@@ -180,9 +182,10 @@ class TieredPrefixes:
         and those after them that shared tiers are to be asked for."""
         chain: list[tuple[BlockHash, int | None]] = []
         keys = self._kv_cache.missing_keys(state.blocks, state.token_ids, hit)
+        allowed = self._allowed.of(state.request.regions)
         for key in keys:
             is_free = key in self._load_of or self._kv_cache.is_cached(key)
-            tier = FREE if is_free else self.index.tier_of(key)
+            tier = FREE if is_free else self.index.tier_of(key, allowed)
             if tier is None and not is_free:
                 if self._shared and not state.has_looked_up:
                     return chain, [key, *islice(keys, _MOST_LOOKED_UP - 1)]
@@ -201,11 +204,14 @@ class TieredPrefixes:
         """Whether shared tiers are asked for these first: once for each request, which waits."""
         if len(unknown) < _FEWEST_LOOKED_UP:
             return False
-        for tier in self._shared:
+        shared = self._allowed.only(self._shared, state.request.regions)
+        if not shared:
+            return False
+        for tier in shared:
             self.index.look_up(LookUp(self._num_lookups, tier, tuple(unknown)))
             self._lookups[self._num_lookups] = state
             self._num_lookups += 1
-        state.loads_in_flight, state.has_looked_up = len(self._shared), True
+        state.loads_in_flight, state.has_looked_up = len(shared), True
         state.status = RequestStatus.LOADING
         self._loading[state.request.request_id] = now_s
         return True
@@ -228,14 +234,15 @@ class TieredPrefixes:
             return
         table = state.blocks
         num_full = min(num_full, table.num_settled)
+        allowed = self._allowed.of(state.request.regions)
         for place in range(state.num_offered_blocks, num_full):
             key = table.hashes[place]
-            if not self.index.wants(key):
+            if not self.index.wants(key, allowed):
                 continue
             scope = state.request.cache_scope if place >= table.num_public else b""
             parent = table.hashes[place - 1] if place else None
             origin = BlockOrigin(parent, place, state.request.session, scope)
-            self.index.offer(key, table.block_ids[place], origin)
+            self.index.offer(key, table.block_ids[place], origin, allowed)
         state.num_offered_blocks = num_full
 
     def park(self, state: RequestState) -> None:

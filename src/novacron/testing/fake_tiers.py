@@ -54,7 +54,9 @@ class FakeTiers:
         is_lost: Callable[[BlockHash], bool] = lambda key: False,
         kept: Iterable[OrderedDict[BlockHash, Content]] = (),
         shared: frozenset[int] = frozenset(),
+        regions: Sequence[str] = (),
     ) -> None:
+        self._regions = tuple(regions) or ("",) * len(num_blocks)
         self._shared = shared
         self._lookups: list[LookUp] = []
         self.num_lookups = 0
@@ -78,7 +80,12 @@ class FakeTiers:
     @property
     def specs(self) -> tuple[TierSpec, ...]:
         return tuple(
-            TierSpec(kind="fake", capacity_bytes=size, is_shared=tier in self._shared)
+            TierSpec(
+                kind="fake",
+                capacity_bytes=size,
+                is_shared=tier in self._shared,
+                region=self._regions[tier],
+            )
             for tier, size in enumerate(self._sizes)
         )
 

@@ -81,7 +81,7 @@ def test_the_cost_is_judged_by_the_median_round() -> None:
     found = cost_row([0.98, 0.995, 0.99], [1.01, 1.03, 1.02], [0.004, 0.005, 0.006]).metrics
     assert found["busy"].summary.mean == 0.005
     assert found["cpu"].summary.p50 == 1.02
-    assert 0.98 <= found["least"].summary.mean < 0.99 < found["most"].summary.mean <= 0.995
+    assert 0.98 <= found["low"].summary.mean < 0.99 < found["high"].summary.mean <= 0.995
 
 
 def test_cases_are_named_by_what_is_wrong() -> None:

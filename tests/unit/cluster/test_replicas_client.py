@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+import msgspec
 import pytest
 
 from novacron.cluster.replicas_client import ReplicasClient
@@ -15,6 +16,7 @@ from novacron.engine.client import DrainOptions, EngineState
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import (
     EngineDead,
+    Forbidden,
     InvalidRequest,
     LastReplica,
     NotReady,
@@ -388,3 +390,18 @@ async def test_pins_are_given_to_all_and_to_those_that_come_later(
     cleared = await client.ask(ClearCache(unpin=True))
     assert [await pins_of(one) for one in engines.made] == [[]] * 3
     assert cleared is not None
+
+
+async def test_a_call_goes_only_to_regions_that_it_may_be_in(
+    client: ReplicasClient, engines: Engines
+) -> None:
+    for one, region in zip(engines.made, ("eu", "us", ""), strict=True):
+        one._spec = msgspec.structs.replace(one._spec, region=region)
+    for number in range(12):
+        sent = request(str(number), prompt(number))
+        await answers(client, msgspec.structs.replace(sent, regions=("us", "asia")))
+    assert engines.num_submitted == [0, 12, 0]
+    elsewhere = msgspec.structs.replace(request("x"), regions=("asia",))
+    with pytest.raises(Forbidden, match=r"may be in asia only"):
+        await answers(client, elsewhere)
+    assert engines.num_submitted == [0, 12, 0]

@@ -9,7 +9,7 @@ EVERY_KEY = """
 model.model model.served_model_name model.tokenizer model.chat_template model.dtype
 model.quantization model.quantization_layers model.quantization_group_size model.variants
 model.packed_cache_size model.cache_dir
-model.device model.max_model_len model.seed model.num_threads
+model.device model.max_model_len model.seed model.region model.num_threads
 model.tensor_parallel_size model.pipeline_parallel_size model.pipeline_steps_in_flight
 model.rank_timeout model.data_parallel_size model.kernels model.compilation
 cache.block_size cache.kv_cache_dtype cache.kv_cache_dtype_layers cache.kv_cache_memory
@@ -17,8 +17,9 @@ cache.gpu_memory_utilization cache.cpu_memory_utilization cache.enable_prefix_ca
 cache.kv_ram_size cache.kv_eviction_policy cache.kv_eviction_weights cache.kv_eviction_ttl
 cache.kv_disk_size cache.kv_disk_path
 cache.kv_redis_url cache.kv_redis_size cache.kv_redis_compression cache.kv_redis_ttl
-cache.kv_redis_prefix cache.kv_redis_deadline
-cache.kv_object_url cache.kv_object_size cache.kv_object_compression cache.kv_object_deadline
+cache.kv_redis_region cache.kv_redis_prefix cache.kv_redis_deadline
+cache.kv_object_url cache.kv_object_region cache.kv_object_size cache.kv_object_compression
+cache.kv_object_deadline
 cache.kv_object_refresh cache.kv_tier_order
 cache.kv_prefetch cache.kv_prefetch_bandwidth cache.kv_trace cache.kv_pin_share cache.kv_scope_share
 cache.kv_tier_profile cache.kv_ram_compression cache.kv_ram_max_error cache.kv_disk_compression
@@ -40,7 +41,8 @@ server.max_connections server.receive_timeout server.keep_alive_timeout server.s
 server.recovery_timeout server.heartbeat_timeout server.step_timeout
 server.keep_alive_interval server.stream_flush_interval
 server.response_cache server.response_cache_threshold server.response_cache_thresholds
-server.response_cache_embedding server.response_cache_url server.response_cache_size
+server.response_cache_embedding server.response_cache_url server.response_cache_region
+server.response_cache_size
 server.response_cache_ttl
 server.max_body_bytes
 server.replay_buffer_bytes server.replay_seconds server.quality_score
@@ -48,6 +50,7 @@ server.log_level server.log_format server.access_log
 identity.allow_anonymous identity.custom_roles identity.jwt_secret identity.jwt_jwks_url
 identity.oidc_issuer identity.jwt_issuer identity.jwt_audience identity.jwt_leeway
 identity.jwt_tenant_claim identity.jwt_user_claim identity.jwt_role_claim
+tenants.tenant_policies tenants.purge_interval
 """.split()
 
 

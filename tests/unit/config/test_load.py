@@ -99,6 +99,10 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "kv_object_url": st.sampled_from(["s3://bucket/prefix", "file:///folder"]),
         "kv_redis_prefix": st.text("abcXYZ019._-", min_size=1, max_size=9),
         "kv_tier_order": st.permutations(["ram", "disk", "redis", "object"]).map(tuple),
+        **dict.fromkeys(
+            ("region", "kv_redis_region", "kv_object_region", "response_cache_region"),
+            st.sampled_from(["eu", "us-east.1"]),
+        ),
         "encryption_key": st.sampled_from(
             ["env:KEY", "file:/run/key", "vault:https://v:8200/v1/secret/data/n#key"]
         ),
@@ -108,6 +112,7 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
                 ({"kind": "words", "words": ["a, b"]}, {"kind": "pii", "share": 1}),
             ]
         ),
+        "tenant_policies": st.just(({"name": "a, b", "retain": {"audit": "9d"}},)),
         "specialists": st.just(({"name": "lawyer", "system": "You know, the law."},)),
         "max_num_seqs": st.integers(1, 2048),
         "max_num_batched_tokens": st.integers(64, 10**6),

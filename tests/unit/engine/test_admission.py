@@ -2,10 +2,11 @@
 
 import random
 
+import msgspec
 import pytest
 
 from novacron.engine.admission import admit
-from novacron.errors import InvalidRequest, PromptTooLong
+from novacron.errors import Forbidden, InvalidRequest, PromptTooLong
 from novacron.records.output import ModelSpec
 from novacron.records.request import Request, SamplingParams
 
@@ -69,3 +70,12 @@ def test_prompts_outside_the_vocabulary_are_refused(token_ids: tuple[int, ...]) 
     )
     with pytest.raises(InvalidRequest):
         admit(request, SPEC, seeds())
+
+
+@pytest.mark.parametrize("region", ["", "us"])
+def test_no_engine_takes_what_may_not_be_where_it_is(region: str) -> None:
+    here = msgspec.structs.replace(SPEC, region=region)
+    with pytest.raises(Forbidden, match=r"may be in eu, asia only"):
+        admit(make_request(3, regions=("eu", "asia")), here, seeds())
+    admit(make_request(3), here, seeds())
+    admit(make_request(3, regions=("us",)), msgspec.structs.replace(SPEC, region="us"), seeds())

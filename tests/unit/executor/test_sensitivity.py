@@ -11,11 +11,13 @@ import torch
 
 from novacron.config.engine import EngineConfig, ModelConfig
 from novacron.errors import ConfigError
+from novacron.executor import sensitivity
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.precision_units import share, units_of
 from novacron.executor.sensitivity import measure_sensitivity
 from novacron.executor.teacher_forcing import TeacherForcing, load_teacher
 from novacron.quality.document import Document
+from novacron.quality.document_losses import LossJournal
 from novacron.quality.sensitivity import Sensitivity, plan_precision
 from novacron.quantization.precision_map import PrecisionMap
 from novacron.testing.tiny_models import make_tiny_model
@@ -119,6 +121,36 @@ def test_bytes_are_those_of_the_precision_that_is_served(folders: dict[str, Path
     assert single.parts[0].plain_bytes == 2 * half
     assert measured.parts[0].losses["int8"].kl == single.parts[0].losses["int8"].kl
     assert measured.dtype == "bfloat16"
+
+
+def test_a_measurement_that_was_ended_goes_on(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run by run, the same as at once; and what was measured is not measured again."""
+    whole = measure(folders["llama"], "int8", "int4")
+    monkeypatch.setattr(sensitivity, "_VALUES_OF_A_RUN", 1)  # a document
+    path = tmp_path / "measured.part"
+    fractions: list[float] = []
+
+    def go_on(until: float) -> Sensitivity:
+        def progress(fraction: float) -> None:
+            fractions.append(fraction)
+            if fraction > until:
+                raise KeyboardInterrupt
+
+        return measure_sensitivity(
+            engine(), folders["llama"], DOCUMENTS, ("int8", "int4"), corpus="numbers",
+            progress=progress, journal=LossJournal(path, {}),
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(0.5)
+    assert len(LossJournal(path, {}).runs) == 1
+    fractions.clear()
+    assert go_on(2.0) == whole
+    assert fractions == sorted(fractions)
+    assert fractions[0] > 1 / 3
+    assert fractions[-1] == pytest.approx(1)
 
 
 def test_a_level_that_cannot_be_had_is_refused(folders: dict[str, Path]) -> None:

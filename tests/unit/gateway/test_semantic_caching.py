@@ -9,9 +9,11 @@ import pytest
 
 from novacron.config.response_cache import parse_thresholds
 from novacron.config.server import ServerConfig
+from novacron.config.tenants import parse_policies
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import ConfigError, Overloaded
 from novacron.gateway.app import build_app
+from novacron.gateway.privacy import Privacy
 from novacron.gateway.response_caching import OpenedCache
 from novacron.gateway.semantic_caching import SemanticSettings
 from novacron.records.output import RequestOutput
@@ -36,7 +38,11 @@ def client(tokenizer: Tokenizer) -> FakeEngineClient:
 
 @pytest.fixture
 def make(client: FakeEngineClient, make_http) -> Make:
-    def make(config: ServerConfig | None = None, **settings: Any) -> httpx2.AsyncClient:
+    def make(
+        config: ServerConfig | None = None,
+        policies: tuple[dict[str, object], ...] = (),
+        **settings: Any,
+    ) -> httpx2.AsyncClient:
         semantic = SemanticSettings(
             **{"index": VectorIndex(), "threshold": 0.3, "embed": hash_embedding, **settings}
         )
@@ -46,7 +52,11 @@ def make(client: FakeEngineClient, make_http) -> Make:
             semantic=semantic,
         )
         app = build_app(
-            client, config or ServerConfig(), model_names=("fake",), response_cache=opened
+            client,
+            config or ServerConfig(),
+            model_names=("fake",),
+            response_cache=opened,
+            privacy=Privacy(policies=parse_policies(policies)),
         )
         return make_http(app)
 
@@ -130,13 +140,33 @@ async def test_ids_and_priorities_make_no_difference(make: Make) -> None:
 
 
 async def test_tenants_are_apart_and_flushing_forgets(make: Make) -> None:
-    http = make(ServerConfig(api_key=("one", "two")))
+    everyone = {"name": "*", "response_cache": "semantic"}
+    http = make(ServerConfig(api_key=("one", "two")), (everyone,))
     one, two = ({"authorization": f"Bearer {key}", **WISH} for key in ("one", "two"))
     await outcome(http, body(ASKED), headers=one)
     assert await outcome(http, body(REWORDED), headers=two) == ("miss", None)
     assert await outcome(http, body(REWORDED), headers=one) == ("hit", "semantic")
     assert (await http.delete("/api/v1/llm/response-cache", headers=one)).status_code == 200
     assert await outcome(http, body(REWORDED), headers=one) == ("miss", None)
+
+
+@pytest.mark.parametrize(
+    ("policies", "exact", "reworded"),
+    [
+        ((), "hit", "miss"),
+        (({"name": "*", "response_cache": "semantic"},), "hit", "hit"),
+        (({"name": "*", "response_cache": "off"},), "bypass", "bypass"),
+        (({"name": "*", "regions": ["eu"]},), "bypass", "bypass"),
+    ],
+)
+async def test_tenants_take_part_as_far_as_their_policy_says(
+    make: Make, policies: tuple[dict[str, object], ...], exact: str, reworded: str
+) -> None:
+    http = make(ServerConfig(api_key=("one", "two")), policies)
+    headers = {"authorization": "Bearer one", **WISH}
+    await outcome(http, body(ASKED), headers=headers)
+    assert (await outcome(http, body(ASKED), headers=headers))[0] == exact
+    assert (await outcome(http, body(REWORDED), headers=headers))[0] == reworded
 
 
 async def test_a_route_can_have_a_threshold_of_its_own(make: Make) -> None:

@@ -32,6 +32,9 @@ class Store:
     def usage(self, question: UsageQuestion) -> list[UsageRow]:
         return usage_rows.ask(self.database, question)
 
+    def purge_usage(self, tenant: str, before_s: float) -> int:
+        return usage_rows.purge(self.database, tenant, before_s)
+
     def verify(self) -> list[str]:
         """Balances that are not the sum of their entries, in sentences."""
         return audit.differences(self.database)

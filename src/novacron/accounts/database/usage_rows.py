@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, literal_column, select
+from sqlalchemy import ColumnElement, delete, func, literal_column, select
 
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.tables import usage
@@ -47,3 +47,11 @@ def ask(database: Database, question: UsageQuestion) -> list[UsageRow]:
         row_of(question.by, row[:num], [int(sum) for sum in row[num:-1]], int(row[-1]))
         for row in rows
     ]
+
+
+def purge(database: Database, tenant: str, before_s: float) -> int:
+    """Remove sums of whole hours before that time (Unix seconds); how many rows. Limits are not
+    touched: they have balances of their own."""
+    old = (usage.c.tenant_id == tenant) & ((usage.c.hour + 1) * _HOUR_S <= int(before_s))
+    with database.writing() as connection:
+        return connection.execute(delete(usage).where(old)).rowcount

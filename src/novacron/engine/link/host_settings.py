@@ -13,9 +13,10 @@ from novacron.engine.model_path import resolve_model_path
 from novacron.errors import ModelLoadError
 
 HOST_KEYS: Final = (
-    "model", "tokenizer", "packed_cache_size", "cache_dir", "num_threads",
+    "model", "tokenizer", "packed_cache_size", "cache_dir", "num_threads", "region",
     "kv_cache_memory", "gpu_memory_utilization", "cpu_memory_utilization",
     "kv_ram_size", "kv_disk_size", "kv_disk_path",
+    "encryption_key",
 )  # fmt: skip
 
 Part = TypeVar("Part", ModelConfig, CacheConfig)

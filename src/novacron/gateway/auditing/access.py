@@ -13,7 +13,9 @@ from novacron.gateway.identity import permissions as p
 from novacron.gateway.identity.principal import principal_of
 from novacron.gateway.middleware import request_id_of
 
-_READS: Final = frozenset({p.ACCOUNTS_READ, p.KEYS_READ, p.AUDIT_READ, p.CONFIG_READ})
+_READS: Final = frozenset(
+    {p.ACCOUNTS_READ, p.KEYS_READ, p.AUDIT_READ, p.CONFIG_READ, p.PROMPTS_READ}
+)
 _LONGEST_TARGET: Final = 200
 
 

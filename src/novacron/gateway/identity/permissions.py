@@ -27,6 +27,8 @@ KEYS_READ: Final = "llm:keys:read"
 KEYS_WRITE: Final = "llm:keys:write"
 AUDIT_READ: Final = "llm:audit:read"
 AUDIT_WRITE: Final = "llm:audit:write"
+PROMPTS_READ: Final = "llm:prompts:read"
+PROMPTS_WRITE: Final = "llm:prompts:write"
 
 PERMISSIONS: Final[Mapping[str, str]] = {
     INFERENCE_READ: "count tokens, read streams of the own tenant",
@@ -46,6 +48,8 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     KEYS_WRITE: "make, rotate and revoke API keys",
     AUDIT_READ: "read the audit log",
     AUDIT_WRITE: "export and close parts of the audit log",
+    PROMPTS_READ: "read kept prompts and answers of the own tenant",
+    PROMPTS_WRITE: "remove kept prompts and answers of the own tenant",
 }
 
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -124,6 +124,9 @@ ROUTE_PERMISSIONS: Final[Mapping[str, str]] = {
     "GET /api/v1/llm/admin/usage": p.ACCOUNTS_READ,
     # on servers with an audit log
     "GET /api/v1/llm/admin/audit": p.AUDIT_READ,
+    # on servers that keep prompts
+    "GET /api/v1/llm/admin/prompts/{tenant}": p.PROMPTS_READ,
+    "DELETE /api/v1/llm/admin/prompts/{tenant}": p.PROMPTS_WRITE,
     # Response cache
     "GET /api/v1/llm/response-cache": p.CACHE_READ,
     "DELETE /api/v1/llm/response-cache": p.CACHE_WRITE,

@@ -1,0 +1,86 @@
+"""From the settings to what tenants have agreed to. Nothing of it is imported for others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from novacron.accounts.accounts import Accounts
+from novacron.config.folders import prompt_folder
+from novacron.config.load import Settings
+from novacron.config.tenants import NOBODY
+from novacron.errors import ConfigError
+from novacron.gateway.privacy import Privacy
+
+if TYPE_CHECKING:
+    from novacron.gateway.auditing.opened import OpenedAudit
+    from novacron.gateway.retention import Purger, Retention
+    from novacron.prompt_records.log import PromptLog
+
+
+def open_privacy(
+    settings: Settings, accounts: Accounts | None, audit: OpenedAudit | None
+) -> Privacy:
+    """Raises ConfigError if prompts are to be kept that could not be, or could be read unseen."""
+    policies = settings.tenants.policies
+    prompts = _prompts(settings, audit) if policies.record_prompts else None
+    retention = _retention(settings, accounts, audit) if policies.retains else None
+    return Privacy(
+        policies=policies,
+        region=settings.engine.model.region,
+        prompts=prompts,
+        retention=retention,
+        purge_interval_s=settings.tenants.purge_interval,
+    )
+
+
+def _prompts(settings: Settings, audit: OpenedAudit | None) -> PromptLog:
+    source = settings.engine.cache.encryption_key
+    if not source:
+        raise ConfigError(
+            "tenant_policies has record_prompts, and prompts are kept encrypted or not at all: set "
+            "encryption_key."
+        )
+    if audit is None:
+        raise ConfigError(
+            "tenant_policies has record_prompts, and whoever reads them must be in the audit log, "
+            "which this server has not: set audit_log to a folder."
+        )
+    from novacron.cli.sealing import KEYS, sealing_at
+    from novacron.encryption.key_places import FolderPlace
+    from novacron.prompt_records.log import PromptLog
+
+    folder = prompt_folder(settings.server)
+    return PromptLog(folder, sealing_at(FolderPlace(folder / KEYS), source))
+
+
+def _retention(
+    settings: Settings, accounts: Accounts | None, audit: OpenedAudit | None
+) -> Retention:
+    from novacron.audit.purge import purge as purge_audit
+    from novacron.gateway.retention import Retention
+    from novacron.prompt_records.files import purge as purge_prompts
+
+    folder = prompt_folder(settings.server)
+    purgers: dict[str, Purger] = {
+        "prompts": lambda tenant, before_s: purge_prompts(folder, tenant, before_s)
+    }
+    if audit is not None:
+        log = audit.folder
+        purgers["audit"] = lambda tenant, before_s: sum(
+            purge_audit(log, name, before_s).num_purged for name in _names_of(tenant)
+        )
+    if accounts is None:
+        return Retention(settings.tenants.policies, purgers)
+    administration = accounts.administration
+    purgers["usage"] = administration.purge_usage
+
+    def tenants() -> Iterable[str]:
+        return [tenant.id for tenant in administration.tenants.list()]
+
+    return Retention(settings.tenants.policies, purgers, tenants)
+
+
+def _names_of(tenant: str) -> tuple[str, ...]:
+    """In records of access nobody is nobody, not a tenant of that name."""
+    return ("", NOBODY) if tenant == NOBODY else (tenant,)
