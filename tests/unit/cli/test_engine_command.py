@@ -47,6 +47,7 @@ def test_what_it_cannot_do_is_said_at_once(
         ({"engine_hosts": f"{KEY}@a:1,{KEY}@b:1", "data_parallel_size": 3}, "has one replica"),
         ({"engine_hosts": f"{KEY}@a:1,{KEY}@a:1"}, "names a host twice"),
         ({"engine_hosts": f"{KEY}@a:1", "variants": "int8"}, "variants"),
+        ({"rank_hosts": "node-2:9092"}, "rank_hosts is 'node-2:9092': give KEY@HOST:PORT"),
     ],
 )
 def test_a_server_says_what_its_hosts_cannot_be(
