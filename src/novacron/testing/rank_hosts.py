@@ -60,13 +60,13 @@ class RankThread:
 class RankHost:
     """`novacron rank` without its command line: processes, one after the other, on one port."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_threads: int = 1) -> None:
         self.supervisor = RankSupervisor(
             SupervisorConfig(
                 listen="tcp://127.0.0.1:0",
                 keys=KeyPair.make(),
                 allowed=(LEADER.public,),
-                given={"num_threads": 1},
+                given={"num_threads": num_threads},
                 log_level="info",
                 log_format="json",
             )

@@ -41,6 +41,22 @@ def test_what_it_cannot_do_is_said_at_once(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), "--allow"),
+        (("--allow", "my-key"), "64 hexadecimal digits"),
+        (("--allow", KEY, "--num-threads", "-1"), "num_threads"),
+    ],
+)
+def test_what_a_rank_cannot_do_is_said_at_once(
+    novacron, tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    result = novacron("rank", "--link-key", str(tmp_path / "link.key"), *arguments)
+    assert result.exit_code == 2
+    assert reason in result.output
+
+
+@pytest.mark.parametrize(
     ("flags", "reason"),
     [
         ({"engine_hosts": "node-1:9091"}, "KEY@HOST:PORT"),

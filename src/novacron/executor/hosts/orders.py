@@ -54,7 +54,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=2):
     previous_key: str
 
 
-class RunStep(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class RunStep(msgspec.Struct, frozen=True, tag=3):
     """Compute your stage of the step. `rows` and `tables` are those of StepArrays, as int64 and as
     int32; no tokens, which only the first stage needs. Zero the blocks `zeroed` before."""
 
