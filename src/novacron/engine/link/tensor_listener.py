@@ -165,13 +165,17 @@ class RankListener:
         return time.monotonic_ns() + self.clock_offset_ns
 
     def _watch(self, monitor: zmq.Socket[bytes]) -> None:
-        while True:
-            event = parse_monitor_message(monitor.recv_multipart())
-            if event["event"] == zmq.Event.MONITOR_STOPPED:
-                monitor.close(linger=0)
-                return
-            if event["value"] in self._vital:
-                self._on_loss("the connection to another rank has ended")
+        try:
+            while True:
+                event = parse_monitor_message(monitor.recv_multipart())
+                if event["event"] == zmq.Event.MONITOR_STOPPED:
+                    return
+                if event["value"] in self._vital:
+                    self._on_loss("the connection to another rank has ended")
+        except zmq.ContextTerminated:  # which may come before the last event
+            pass
+        finally:
+            monitor.close(linger=0)
 
 
 def _place(parts: tuple[zmq.Frame, ...] | Parts) -> str:

@@ -65,6 +65,7 @@ class RankLink:
         self._clock_offset_ns = clock_offset_ns
         self._failure: LinkLost | None = None
         self._closed = False
+        self._num_broken = 0
         self._poller = zmq.Poller()
         self._sockets: dict[Priority, zmq.Socket[bytes]] = {}
         self._outgoing = {one: OutgoingLane(epoch, source, target) for one in Priority}
@@ -137,32 +138,39 @@ class RankLink:
         for monitor in monitors:
             poller.register(monitor, zmq.POLLIN)
         stands: set[object] = set()
-        num_broken = 0
         num_open = len(monitors)
-        while num_open:
-            for monitor, _ in poller.poll():
-                event = parse_monitor_message(monitor.recv_multipart())
-                match zmq.Event(event["event"]):
-                    case zmq.Event.MONITOR_STOPPED:
+        try:
+            while num_open:
+                for monitor, _ in poller.poll():
+                    event = zmq.Event(parse_monitor_message(monitor.recv_multipart())["event"])
+                    if event is zmq.Event.MONITOR_STOPPED:
                         poller.unregister(monitor)
-                        monitor.close(linger=0)
                         num_open -= 1
-                    case zmq.Event.HANDSHAKE_SUCCEEDED:
+                    elif event is zmq.Event.HANDSHAKE_SUCCEEDED:
                         stands.add(monitor)
-                    case zmq.Event.DISCONNECTED if monitor in stands:
-                        self._lose(LinkLost(f"the connection to {self.place} has ended"))
-                    case zmq.Event.HANDSHAKE_FAILED_AUTH:
-                        self._lose(
-                            Refused(
-                                f"the host at {self.place} does not allow our key; start its "
-                                "novacron rank with --allow and the public key that novacron "
-                                "cluster key prints here"
-                            )
-                        )
-                    case zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
-                        num_broken += 1
-                        if num_broken == _MOST_BROKEN_HANDSHAKES:
-                            self._say_who_it_is_not()
+                    else:
+                        self._judge(event, did_stand=monitor in stands)
+        except zmq.ContextTerminated:  # which may come before the last events
+            pass
+        finally:
+            for monitor in monitors:
+                monitor.close(linger=0)
+
+    def _judge(self, event: zmq.Event, *, did_stand: bool) -> None:
+        match event:
+            case zmq.Event.DISCONNECTED if did_stand:
+                self._lose(LinkLost(f"the connection to {self.place} has ended"))
+            case zmq.Event.HANDSHAKE_FAILED_AUTH:
+                self._lose(
+                    Refused(
+                        f"the host at {self.place} does not allow our key; start its novacron rank "
+                        "with --allow and the public key that novacron cluster key prints here"
+                    )
+                )
+            case zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL:
+                self._num_broken += 1
+                if self._num_broken == _MOST_BROKEN_HANDSHAKES:
+                    self._say_who_it_is_not()
 
     def _lose(self, failure: LinkLost) -> None:
         if self._failure is None and not self._closed:
