@@ -37,7 +37,7 @@ from novacron.parallel.handover import HandoverLost
 from novacron.parallel.messages.links import OnLoss, TensorLink
 
 EXIT_CANNOT_LISTEN: Final = 2
-_FIRST_TIMEOUT_S: Final = 10.0  # until a leader tells its own
+_PATIENCE_S: Final = 25.0  # with a leader that is silent; a large tensor on a slow link may be
 _LOOK_S: Final = 1.0
 
 logger = logging.getLogger(__name__)
@@ -49,12 +49,12 @@ class Network:
     def __init__(self, arguments: RankArguments) -> None:
         """Raises ConfigError."""
         self._keys = KeyPair.of_secret(arguments.secret_key)
-        self._timeout_s = _FIRST_TIMEOUT_S
+        self._timeout_s = _PATIENCE_S
         self.listener = RankListener(
             arguments.listen,
             self._keys,
             arguments.allowed,
-            timeout_s=_FIRST_TIMEOUT_S,
+            timeout_s=_PATIENCE_S,
             on_loss=end_at_once,
         )
 

@@ -50,8 +50,8 @@ class _Peer:
 
 class RankListener:
     """`on_loss` is told, by another thread, when a connection that this rank ends with has ended.
-    `clock_offset_ns` may be set once the clock of the group is known. Raises ConfigError if it
-    cannot listen there."""
+    `timeout_s`: how long one may be silent. `clock_offset_ns` may be set once the clock of the
+    group is known. Raises ConfigError if it cannot listen there."""
 
     def __init__(
         self,
@@ -73,7 +73,8 @@ class RankListener:
         socket.router_mandatory = True
         socket.set_hwm(0)
         socket.linger = _LAST_WORDS_MS
-        keep_alive(socket, timeout_s, Priority.DATA)  # those who connect ask for less, or not
+        # Of those who connect, ZeroMQ heeds the time they ask for only while nothing else comes.
+        keep_alive(socket, timeout_s, Priority.CONTROL)
         monitor = socket.get_monitor_socket(zmq.Event.DISCONNECTED | zmq.Event.MONITOR_STOPPED)
         self._vital: set[int] = set()
         threading.Thread(
