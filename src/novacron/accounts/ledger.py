@@ -20,6 +20,7 @@ from uuid import uuid4
 from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
+from novacron.coordination.streams import StreamStart
 from novacron.errors import DatabaseUnavailable, NovaCronError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ _SETTLE_WITHIN_S: Final = 0.05  # ends of calls wait so long for company
 _LONGEST_REST_S: Final = 0.005  # between two batches, if the first one took as long
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
-_TEND_EVERY_S: Final = 10.0
+_RENEW_EVERY_S: Final = 10.0
 
 Answer = asyncio.Future[Entry]
 Item = tuple[Posting, Answer | None]
@@ -41,7 +42,7 @@ class Book(Protocol):
 
     def post(self, postings: Sequence[Posting]) -> list[Outcome]: ...
 
-    def tend(self) -> int: ...
+    def renew(self) -> None: ...
 
 
 class Ledger:
@@ -52,12 +53,12 @@ class Ledger:
         book: Book,
         *,
         patience_s: float = _PATIENCE_S,
-        tend_every_s: float = _TEND_EVERY_S,
+        renew_every_s: float = _RENEW_EVERY_S,
     ) -> None:
         """A call waits for its reservation for `patience_s`, and is refused then."""
         self._book = book
         self._patience_s = patience_s
-        self._tend_every_s = tend_every_s
+        self._renew_every_s = renew_every_s
         self._beginnings: deque[tuple[Reserve, Answer]] = deque()
         self._ends: deque[Settle] = deque()
         self._changed = threading.Condition()
@@ -70,13 +71,16 @@ class Ledger:
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
-    async def reserve(self, account: Account, wish: Wish) -> Entry:
+    async def reserve(
+        self, account: Account, wish: Wish, stream: StreamStart | None = None
+    ) -> Entry:
         """Raises QuotaExceeded, Forbidden, InvalidRequest, and DatabaseUnavailable in any doubt.
+        The record of `stream` is there as soon as the reservation is.
 
         What is not settled, whoever is cancelled here settles.
         """
         assert self._loop is not None, "start() comes first"
-        reserve = Reserve(uuid4().hex, account, wish)
+        reserve = Reserve(uuid4().hex, account, wish, stream)
         answer: Answer = self._loop.create_future()
         with self._changed:
             self._beginnings.append((reserve, answer))
@@ -112,9 +116,9 @@ class Ledger:
     def _work(self) -> None:
         """The thread."""
         pause_s = 0.0
-        next_tend_s = rested_s = time.monotonic()
+        next_renewal_s = rested_s = time.monotonic()
         while True:
-            batch = self._next_batch(next_tend_s, rested_s)
+            batch = self._next_batch(next_renewal_s, rested_s)
             began_s = time.monotonic()
             if not batch and self._is_closing:
                 return
@@ -123,9 +127,9 @@ class Ledger:
                     self._tell(batch, self._book.post([posting for posting, _ in batch]))
                     batch = []  # whatever fails from here on, these are posted
                     rested_s = _after_a_rest(began_s, time.monotonic())
-                if time.monotonic() >= next_tend_s:
-                    next_tend_s = time.monotonic() + self._tend_every_s
-                    self._book.tend()
+                if time.monotonic() >= next_renewal_s:
+                    next_renewal_s = time.monotonic() + self._renew_every_s
+                    self._book.renew()
                 pause_s = 0.0
             except Exception as error:
                 pause_s = min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
@@ -134,7 +138,7 @@ class Ledger:
                 self._refuse_for(pause_s)
 
     def _next_batch(self, until_s: float, rested_s: float) -> list[Item]:
-        """What waits: ends of calls first, for they make room; nothing, when it is time to tend or
+        """What waits: ends of calls first, for they make room; nothing, when it is time to renew or
         to close. Not before `rested_s`. Whoever is cancelled while he waits was never here."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closing, max(0.0, rested_s - time.monotonic()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from novacron.accounts.accounts import Accounts
 from novacron.accounts.key_directory import AccountKeys
 from novacron.accounts.ledger import Ledger
@@ -19,9 +21,14 @@ def open_accounts(server: ServerConfig) -> Accounts | None:
     from novacron.gateway.identity.key_hash import hash_key
 
     store = Store(database_url(server))
+    coordinator = uuid4().hex
+    book = store.book(coordinator)
     return Accounts(
-        ledger=Ledger(store.book()),
+        ledger=Ledger(book),
         administration=store,
         directory=AccountKeys(store),
         hash_key=hash_key,
+        coordinator=coordinator,
+        shared=store.shared_state(),
+        sweep=book.sweep,
     )
