@@ -28,8 +28,8 @@ class Post(msgspec.Struct, frozen=True, array_like=True, tag=True):
     postings: tuple[Posting, ...]
 
 
-class Tend(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """See LedgerBook.tend."""
+class Renew(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """See LedgerBook.renew."""
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -46,8 +46,8 @@ class Posted(msgspec.Struct, frozen=True, array_like=True, tag=True):
     outcomes: tuple[Entry | Refusal | None, ...]
 
 
-class Tended(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    num_expired: int
+class Renewed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    pass
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -57,8 +57,8 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
     is_bug: bool
 
 
-ToBook = Open | Post | Tend
-FromBook = Posted | Tended | Failed
+ToBook = Open | Post | Renew
+FromBook = Posted | Renewed | Failed
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _to_book: Final = msgspec.msgpack.Decoder(ToBook)

@@ -57,7 +57,7 @@ def store(sqlite_template: Path, tmp_path: Path) -> Store:
 
 @pytest.fixture
 async def book(store: Store, tmp_path: Path) -> AsyncIterator[BookProcess]:
-    book = BookProcess(f"sqlite:///{tmp_path}/accounts.db")
+    book = BookProcess(f"sqlite:///{tmp_path}/accounts.db", "coordinator")
     yield book
     await book.close()
     store.close()
@@ -104,7 +104,7 @@ async def test_a_process_decides_as_the_book_itself_does_and_survives_its_death(
 
 async def until_it_fails(book: BookProcess) -> None:
     for _ in range(1000):
-        await book.tend()
+        await book.renew()
 
 
 def fields(wish: Wish) -> dict[str, object]:
@@ -129,7 +129,9 @@ def spent(store: Store) -> int:
 
 
 async def test_a_process_that_cannot_start_lets_nothing_in() -> None:
-    book = BookProcess("sqlite:////nowhere", (sys.executable, "-c", "raise SystemExit(1)"))
+    book = BookProcess(
+        "sqlite:////nowhere", "coordinator", (sys.executable, "-c", "raise SystemExit(1)")
+    )
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
             await book.post([Reserve("a", ACME, WISH)])

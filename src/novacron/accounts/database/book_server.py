@@ -18,7 +18,7 @@ from novacron.accounts.book_messages import (
     Open,
     Post,
     Posted,
-    Tended,
+    Renewed,
     ToBook,
     frame,
     read_question,
@@ -68,7 +68,8 @@ def _answer(book: LedgerBook, question: ToBook) -> FromBook:
     try:
         if isinstance(question, Post):
             return Posted(tuple(map(told, book.post(question.postings))))
-        return Tended(book.tend())
+        book.renew()
+        return Renewed()
     except DatabaseUnavailable as error:
         return Failed(str(error), is_bug=False)
     except Exception:

@@ -133,7 +133,11 @@ def _postgresql(url: URL) -> Engine:
         pool_size=4,
         connect_args={
             "timeout": _ANSWER_TIMEOUT_S,
-            "startup_params": {"lock_timeout": str(lock_timeout_ms)},
+            "startup_params": {
+                "lock_timeout": str(lock_timeout_ms),
+                # a coordinator that is stopped in a transaction keeps its locks no longer
+                "idle_in_transaction_session_timeout": str(lock_timeout_ms),
+            },
         },
     )
     event.listen(engine, "handle_error", _by_its_state)

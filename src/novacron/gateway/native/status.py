@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from novacron.coordination.seat import Seat
 from novacron.engine.client import EngineState, ReplicaStatus
 from novacron.gateway.native.events import ModelInfo
 from novacron.gateway.native.replies import model_info
@@ -88,12 +89,38 @@ class Cluster(Struct, frozen=True):
     num_restarts: int
 
 
+class Coordinator(Struct, frozen=True, kw_only=True):
+    """An API process with the same database. `is_this`: the one that answers. `seconds_left`: until
+    it is taken to have ended, if nothing is heard of it; negative: since then."""
+
+    coordinator_id: str
+    name: str
+    address: str
+    version: str
+    is_alive: bool
+    is_this: bool
+    started_at: float
+    seconds_left: float
+
+
+class HeldDuty(Struct, frozen=True, kw_only=True):
+    """What one coordinator does for all. `holder` is empty while nobody does."""
+
+    duty: str
+    holder: str
+    epoch: int
+    seconds_left: float
+
+
 class ClusterStatus(Struct, frozen=True):
-    """All workers of this server."""
+    """All workers of this server; and the coordinators and their duties, where it has a
+    database."""
 
     cluster: Cluster
     workers: tuple[Worker, ...]
     replicas: tuple[Replica, ...]
+    coordinators: tuple[Coordinator, ...] = ()
+    duties: tuple[HeldDuty, ...] = ()
 
 
 class WorkerList(Struct, frozen=True):
@@ -175,7 +202,38 @@ def replica(one: ReplicaStatus) -> Replica:
     )
 
 
-def cluster_status(service: Service) -> ClusterStatus:
+def coordinators(seat: Seat) -> tuple[Coordinator, ...]:
+    """As they were at our last sign of life."""
+    picture = seat.picture
+    return tuple(
+        Coordinator(
+            coordinator_id=one.id,
+            name=one.name,
+            address=one.address,
+            version=one.version,
+            is_alive=one.is_alive(picture.now_ms),
+            is_this=one.id == seat.member_id,
+            started_at=one.started_at_ms / 1000,
+            seconds_left=(one.alive_until_ms - picture.now_ms) / 1000,
+        )
+        for one in sorted(picture.members.values(), key=lambda one: (one.started_at_ms, one.id))
+    )
+
+
+def duties(seat: Seat) -> tuple[HeldDuty, ...]:
+    now_ms = seat.picture.now_ms
+    return tuple(
+        HeldDuty(
+            duty=lease.duty,
+            holder=lease.holder if lease.is_held(now_ms) else "",
+            epoch=lease.epoch,
+            seconds_left=max(0, lease.expires_ms - now_ms) / 1000,
+        )
+        for lease in seat.picture.leases
+    )
+
+
+def cluster_status(service: Service, seat: Seat | None = None) -> ClusterStatus:
     all_workers = workers(service)
     num_active = sum(worker.status == "active" for worker in all_workers)
     return ClusterStatus(
@@ -187,6 +245,8 @@ def cluster_status(service: Service) -> ClusterStatus:
         ),
         all_workers,
         tuple(map(replica, service.client.replicas)),
+        () if seat is None else coordinators(seat),
+        () if seat is None else duties(seat),
     )
 
 

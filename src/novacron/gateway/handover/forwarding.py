@@ -1,0 +1,24 @@
+"""What goes along when a coordinator asks another one for a client. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+FORWARDED: Final = "x-novacron-forwarded"  # whoever gets this does not pass it on again
+_CREDENTIALS: Final = ("authorization", "x-api-key")
+
+Credentials = Mapping[str, str]
+
+
+class PeerLost(Exception):
+    """A coordinator does not answer, or does not know the stream that was its own."""
+
+
+def credentials_of(headers: Iterable[tuple[str, str]]) -> Credentials:
+    """Those that the client has sent to us, as they are."""
+    return {name: value for name, value in headers if name in _CREDENTIALS}
+
+
+def was_forwarded(headers: Mapping[str, str]) -> bool:
+    return FORWARDED in headers
