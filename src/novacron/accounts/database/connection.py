@@ -33,7 +33,7 @@ _PRAGMAS: Final = (
     "journal_mode = WAL",
     "synchronous = FULL",
     "foreign_keys = ON",
-    "wal_autocheckpoint = 10000",  # pages, 40 MB: all wait for one, and of 1,000 it came 4 times a s
+    "wal_autocheckpoint = 10000",  # pages, 40 MB: everybody waits for one
 )
 _READS: Final = "novacron_reads"
 _INTEGRITY: Final = "23"  # the class of a SQLSTATE
