@@ -209,10 +209,13 @@ class Ledger:
         self._ends.extendleft(reversed(again))
 
     async def _refuse_for(self, pause_s: float) -> None:
-        """Reservations that come meanwhile never reach the database."""
-        until_s = time.monotonic() + pause_s
-        while (left_s := until_s - time.monotonic()) > 0 and not self._is_closing:
-            await self._wait_for(lambda: bool(self._beginnings) or self._is_closing, left_s)
+        """Reservations that come meanwhile never reach the database. Closing ends the pause, once:
+        there is one more try at once, and others as before."""
+        until_s, was_closing = time.monotonic() + pause_s, self._is_closing
+        while (left_s := until_s - time.monotonic()) > 0 and self._is_closing == was_closing:
+            await self._wait_for(
+                lambda: bool(self._beginnings) or self._is_closing != was_closing, left_s
+            )
             error = DatabaseUnavailable("The database of accounts cannot be used now.")
             refused: list[Item] = list(self._beginnings)
             self._beginnings.clear()

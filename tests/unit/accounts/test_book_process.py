@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from novacron.accounts.book_messages import (
@@ -29,6 +29,7 @@ from novacron.accounts.database.store import Store
 from novacron.accounts.ledger import Ledger
 from novacron.accounts.posting import Entry, Reserve, Settle, Usage
 from novacron.accounts.quota import Account, Quota
+from novacron.accounts.usage import UsageQuestion
 from novacron.accounts.wish import Wish
 from novacron.errors import (
     DatabaseUnavailable,
@@ -122,8 +123,6 @@ async def test_a_ledger_goes_on_with_another_process(book: BookProcess, store: S
 
 
 def spent(store: Store) -> int:
-    from novacron.accounts.usage import UsageQuestion
-
     [row] = store.usage(UsageQuestion(by=())) or [None]
     return 0 if row is None else row.prompt_tokens + row.output_tokens
 
@@ -138,6 +137,7 @@ async def test_a_process_that_cannot_start_lets_nothing_in() -> None:
     await book.close()
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.text(max_size=40), max_size=5),
     st.lists(st.integers(min_value=1, max_value=7), min_size=1),
