@@ -25,6 +25,7 @@ from novacron.gateway.native.schema import NativeChatBody
 from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.replay import Event, StreamId
 from novacron.gateway.service import Service, parse
+from novacron.gateway.socket_protocol import chosen
 
 _NORMAL, _REFUSED = 1000, 1008
 
@@ -34,7 +35,7 @@ def websocket_routes(service: Service, generations: Generations) -> APIRouter:
 
     @router.websocket("/ws/llm/stream/{request_id}")
     async def stream(websocket: WebSocket, request_id: str) -> None:
-        await websocket.accept()
+        await websocket.accept(subprotocol=chosen(websocket.scope["headers"]))
         await _Conversation(service, generations, websocket, request_id).run()
 
     return router
