@@ -27,6 +27,7 @@ from novacron.gateway.native.streams import Streams
 from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.replay import Event, StreamId
 from novacron.gateway.service import Service, parse
+from novacron.gateway.socket_protocol import chosen
 
 _NORMAL, _REFUSED = 1000, 1008
 
@@ -36,7 +37,7 @@ def websocket_routes(service: Service, generations: Generations, streams: Stream
 
     @router.websocket("/ws/llm/stream/{request_id}")
     async def stream(websocket: WebSocket, request_id: str) -> None:
-        await websocket.accept()
+        await websocket.accept(subprotocol=chosen(websocket.scope["headers"]))
         await _Conversation(service, generations, streams, websocket, request_id).run()
 
     return router
