@@ -32,7 +32,7 @@ def read_values(
     connection: Any = pool.get_connection()
     try:
         connection.send_command("MGET", *names)
-        with _socket_of(connection).makefile("rb", buffering=_BUFFER_BYTES) as answer:
+        with io.BufferedReader(_raw_of(connection), _BUFFER_BYTES) as answer:
             return _read_array(answer, into)
     except BaseException:
         connection.disconnect()
@@ -41,10 +41,11 @@ def read_values(
         pool.release(connection)
 
 
-def _socket_of(connection: Any) -> socket.socket:
-    """That of a connection on which a command was just sent."""
-    found: socket.socket = connection._sock  # there is no public way to it
-    return found
+def _raw_of(connection: Any) -> socket.SocketIO:
+    """The socket of a connection on which a command was just sent, as a file, which does not close
+    it."""
+    own: socket.socket = connection._sock  # there is no public way to it
+    return own.makefile("rb", buffering=0)
 
 
 def _read_array(answer: io.BufferedReader, into: Sequence[Bytes]) -> list[bool]:
