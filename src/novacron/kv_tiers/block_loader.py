@@ -244,9 +244,9 @@ class BlockLoader:
 def _cut(order: LoadBlocks, is_far: Callable[[int], bool]) -> Iterator[_Part]:
     pieces: list[tuple[int, Sequence[int]]] = []
     for tier in sorted({block.tier for block in order.blocks}):
-        places = [place for place, block in enumerate(order.blocks) if block.tier == tier]
+        of_tier = [place for place, block in enumerate(order.blocks) if block.tier == tier]
         at_once = _FAR_BLOCKS_AT_ONCE if is_far(tier) else _BLOCKS_AT_ONCE
-        pieces += [(tier, places[n : n + at_once]) for n in range(0, len(places), at_once)]
+        pieces += [(tier, of_tier[n : n + at_once]) for n in range(0, len(of_tier), at_once)]
     load = _Load(order, len(pieces), [False] * len(order.blocks))
     for tier, places in pieces:
         yield _Part(load, tier, places)
