@@ -81,7 +81,9 @@ class CacheScenario(Scenario):
     output_tokens: int = option(16, "output length")
     repeats: int = option(10, "prefixes per length")
     throughput_rounds: int = option(
-        30, "rounds with and without tiers, of 32 new prompts each, where nothing is reused"
+        30,
+        "rounds with and without tiers, of 32 new prompts each, where nothing is reused; 0: none",
+        least=0,
     )
 
 
