@@ -2,6 +2,7 @@
 
     novacron bench make-model /tmp/1b                             # a Llama of 1.1 B random weights
     python benchmarks/pipeline.py decode --model /tmp/1b          # steps of 8 streams
+    python benchmarks/pipeline.py links --model DIR               # stages behind links on loopback
     python benchmarks/pipeline.py handover                        # hidden states of a step
 
 `decode` takes turns between the engines, some tokens each, and gives ratios of medians: what else
@@ -17,24 +18,35 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig, SchedulerConfig
+from novacron.config.engine import (
+    CacheConfig,
+    EngineConfig,
+    ModelConfig,
+    RanksApart,
+    SchedulerConfig,
+)
 from novacron.engine.core import EngineCore
 from novacron.engine.core_process import build_core, load_executor
+from novacron.engine.link.keys import write_key
 from novacron.parallel.handover import Receiver, Sender
 from novacron.parallel.shared_memory import Piece, SharedMemory
 from novacron.records.request import Request, SamplingParams
+from novacron.testing.rank_hosts import LEADER, RankHost
 
 PROMPT_TOKENS = 32
 ROUNDS_IN_TURN, TURNS = 6, 10
 HANDOVERS = 2000
+_HERE = RanksApart()
 RING = Piece((1, 16, 4096), torch.bfloat16)
 
 
@@ -81,9 +93,12 @@ class Contestant:
             self.rounds_s.append(time.perf_counter() - started_s)
 
 
-def load(name: str, folder: Path, streams: int, **model: Any) -> Contestant:
+def load(
+    name: str, folder: Path, streams: int, apart: RanksApart = _HERE, **model: Any
+) -> Contestant:
     config = EngineConfig(
-        model=ModelConfig(kernels="native", max_model_len=1024, **model),
+        model=ModelConfig(kernels="native", max_model_len=1024, model=str(folder), **model),
+        apart=apart,
         cache=CacheConfig(kv_cache_memory=2**30, kv_ram_size=0, kv_disk_size=0),
         scheduler=SchedulerConfig(max_num_seqs=streams),
     )
@@ -107,6 +122,48 @@ def measure_decode(
             folder, streams, pipeline_steps_in_flight=1, **staged,
         ),
     ]  # fmt: skip
+    compare(contestants, streams, stages, wait, f"{model or 'bfloat16'}")
+
+
+def measure_links(
+    folder: Path, stages: int, threads: int, streams: int, wait: Callable[[], None], **model: Any
+) -> None:
+    """The same with stages that are reached over encrypted links, as if they were on other hosts.
+    Raises AssertionError if they do not choose the same tokens."""
+    staged = {"pipeline_parallel_size": stages, "num_threads": threads, **model}
+    with ExitStack() as stack:
+        key = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "link.key"
+        write_key(key, LEADER)
+
+        def apart(compression: str = "none") -> RanksApart:
+            ranks = [stack.enter_context(RankHost(threads)) for _ in range(stages - 1)]
+            return RanksApart(
+                hosts=tuple(rank.address for rank in ranks),
+                link_key=str(key),
+                compression=compression,  # type: ignore[arg-type]
+            )
+
+        contestants = [
+            load(
+                "shared memory, 1 step in flight",
+                folder, streams, pipeline_steps_in_flight=1, **staged,
+            ),
+            load(
+                "links, 1 step in flight",
+                folder, streams, apart(), pipeline_steps_in_flight=1, **staged,
+            ),
+            load(
+                f"links, {stages} steps in flight",
+                folder, streams, apart(), pipeline_steps_in_flight=stages, **staged,
+            ),
+        ]  # fmt: skip
+        compare(contestants, streams, stages, wait, f"{model or 'bfloat16'}")
+
+
+def compare(
+    contestants: list[Contestant], streams: int, stages: int, wait: Callable[[], None], name: str
+) -> None:
+    """In turns; the first is the measure of the others."""
     for one in contestants:
         one.start()
     wait()
@@ -115,7 +172,7 @@ def measure_decode(
         for one in contestants:
             one.turn()
     reference = statistics.median(contestants[0].rounds_s)
-    print(f"{model or 'bfloat16'}, {streams} streams; a handover takes {handover_s * 1e6:.0f} us")
+    print(f"{name}, {streams} streams; a handover takes {handover_s * 1e6:.0f} us")
     for one in contestants:
         median = statistics.median(one.rounds_s)
         best = statistics.quantiles(one.rounds_s, n=10)[0]
@@ -166,7 +223,7 @@ def echo(descriptor: int, entry: int, exit_: int, rows: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("decode", "handover", "echo"))
+    parser.add_argument("what", choices=("decode", "links", "handover", "echo"))
     parser.add_argument("--model", type=Path)
     parser.add_argument("--stages", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
@@ -181,8 +238,9 @@ def main() -> None:
             subprocess.run(arguments.quiet, shell=True, check=True)
 
     match arguments.what:
-        case "decode":
-            measure_decode(
+        case "decode" | "links":
+            measure = measure_decode if arguments.what == "decode" else measure_links
+            measure(
                 arguments.model,
                 arguments.stages,
                 arguments.threads,

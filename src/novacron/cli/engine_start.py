@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from novacron.config.engine import EngineConfig, ModelConfig
 from novacron.config.load import Settings
 from novacron.config.tenants import TenantPolicies
+from novacron.engine.link.address import EngineAddress
 from novacron.engine.model_path import resolve_model_path
 from novacron.engine.process_client import ProcessClient
 from novacron.engine.recovering_client import RecoveringClient, StartedClient
@@ -57,6 +58,8 @@ def _regions_of(policies: TenantPolicies) -> Callable[[str], tuple[str, ...]] | 
 
 def _make_client(settings: Settings, path: Path) -> SpawnedClient:
     config = settings.engine
+    for text in settings.cluster.rank_hosts:
+        EngineAddress.parse(text, "rank_hosts")  # which the engine does too late to be quick
     if settings.cluster.is_apart:
         from novacron.cli.remote_engines import remote_engines
 

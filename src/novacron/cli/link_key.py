@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from novacron.engine.link.keys import link_key_file
 
-_DEFAULT = Path("~/.config/novacron/link.key")
-
-
-def link_key_file(given: str) -> Path:
-    return Path(given).expanduser() if given else _DEFAULT.expanduser()
+__all__ = ["link_key_file"]

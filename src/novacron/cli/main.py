@@ -22,6 +22,7 @@ EXIT_INTERRUPTED = 130
 _COMMANDS: Mapping[str, Entry] = {
     "serve": Entry("novacron.cli.serve:serve", "Serve a model over HTTP."),
     "engine": Entry("novacron.cli.engine:engine", "Run an engine for a server on another host."),
+    "rank": Entry("novacron.cli.rank:rank", "Hold some layers for an engine on another host."),
     "chat": Entry("novacron.cli.chat:chat", "Talk to a model in the terminal."),
     "complete": Entry("novacron.cli.complete:complete", "Continue one text."),
     "run-batch": Entry("novacron.cli.run_batch:run_batch", "Work off a file of requests."),

@@ -24,6 +24,18 @@ class ClusterConfig:
         "hosts that each run a replica, as KEY@HOST:PORT, which novacron engine prints there; "
         "empty: all engines run here",
     )
+    rank_hosts: tuple[str, ...] = setting(
+        (),
+        "hosts of the second and following stages of one model that is spread over hosts, as "
+        "KEY@HOST:PORT, which novacron rank prints there; the first stage runs here, and "
+        "pipeline_parallel_size is one more than hosts are named; empty: all stages run here",
+    )
+    activation_compression: Literal["none", "int8"] = setting(
+        "none",
+        "with rank_hosts: what hidden states are sent in between hosts; int8: half to a quarter of "
+        "the bytes, for slow networks; answers are then those of one host no more, and the error "
+        "is measured and logged",
+    )
     link_key: str = setting(
         "",
         "file with the secret key by which hosts know this server, made where there is none; "
@@ -78,6 +90,16 @@ class ClusterConfig:
         require(
             self.executor == "process" or not self.engine_hosts, "engine_hosts", self.engine_hosts,
             "leave it out with executor ray, which finds hosts itself",
+        )  # fmt: skip
+        require(
+            not self.rank_hosts or not self.is_apart, "rank_hosts", self.rank_hosts,
+            "leave it out with engine_hosts or executor ray: an engine on another host cannot "
+            "spread its stages over further ones yet",
+        )  # fmt: skip
+        require(
+            self.activation_compression == "none" or bool(self.rank_hosts),
+            "activation_compression", self.activation_compression,
+            "it is for rank_hosts, which are not given",
         )  # fmt: skip
         self.resources()
 

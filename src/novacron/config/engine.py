@@ -507,6 +507,17 @@ class SharedDevice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RanksApart:
+    """The stages of a pipeline that are on other hosts, and the links to them: see ClusterConfig.
+    Without `hosts`, all ranks are where the engine is."""
+
+    hosts: tuple[str, ...] = ()
+    link_key: str = ""
+    link_timeout: float = 5.0
+    compression: Literal["none", "int8"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """All that one engine process needs. Crosses the process line as JSON."""
 
@@ -516,6 +527,7 @@ class EngineConfig:
     speculative: SpeculativeConfig = field(default_factory=SpeculativeConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     shared: SharedDevice = field(default_factory=SharedDevice)
+    apart: RanksApart = field(default_factory=RanksApart)
     stream_flush_interval: float = 0.0
     heartbeat_timeout: float = 30.0
     step_timeout: float = 600.0

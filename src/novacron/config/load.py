@@ -17,6 +17,7 @@ from novacron.config.engine import (
     CacheConfig,
     EngineConfig,
     ModelConfig,
+    RanksApart,
     SchedulerConfig,
     SpeculativeConfig,
     WatchConfig,
@@ -82,12 +83,19 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         values |= layer.values
         origins |= layer.origins
     server = _build(ServerConfig, values, origins)
+    cluster = _build(ClusterConfig, values, origins)
     engine = EngineConfig(
         model=_build(ModelConfig, values, origins),
         cache=_build(CacheConfig, values, origins),
         scheduler=_build(SchedulerConfig, values, origins),
         speculative=_build(SpeculativeConfig, values, origins),
         watch=_build(WatchConfig, values, origins),
+        apart=RanksApart(
+            hosts=cluster.rank_hosts,
+            link_key=cluster.link_key,
+            link_timeout=cluster.link_timeout,
+            compression=cluster.activation_compression,
+        ),
         stream_flush_interval=server.stream_flush_interval,
         heartbeat_timeout=server.heartbeat_timeout,
         step_timeout=server.step_timeout,
@@ -99,7 +107,7 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         engine=engine,
         server=server,
         identity=_build(IdentityConfig, values, origins),
-        cluster=_build(ClusterConfig, values, origins),
+        cluster=cluster,
         origins=origins,
         guard=_build(GuardConfig, values, origins),
         tenants=_build(TenantConfig, values, origins),

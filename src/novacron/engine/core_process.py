@@ -27,6 +27,7 @@ from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
 from novacron.engine.kv_trace import KVTrace
+from novacron.engine.link.linked_ranks import load_linked_pipeline, parent_name
 from novacron.engine.output_pacer import OutputPacer
 from novacron.engine.pulse import Pulse, PulseMemory
 from novacron.engine.rank_news import RankNews
@@ -34,8 +35,9 @@ from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.watched_answers import WatchedAnswers
 from novacron.errors import NovaCronError
-from novacron.executor.blueprint import dims_of, steps_in_flight
+from novacron.executor.blueprint import steps_in_flight
 from novacron.executor.executor import Executor
+from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
@@ -70,11 +72,15 @@ def load_executor(
     model_path: Path,
     progress: Callable[[str, float], None],
     on_loss: Callable[[str], None] = _ignore,
-) -> InlineExecutor | MultiprocessExecutor | PipelineExecutor:
-    """The executor of an engine, its models loaded. `on_loss` is that of MultiprocessExecutor.
+    owner: str = "",
+) -> InlineExecutor | MultiprocessExecutor | PipelineExecutor | LinkedPipelineExecutor:
+    """The executor of an engine, its models loaded. `on_loss` is that of MultiprocessExecutor;
+    `owner` names who starts the engine anew to ranks on other hosts, if it is not this process.
     Raises ConfigError and ModelLoadError."""
-    if dims_of(config.model).num_ranks > 1:
-        refuse_with_ranks(config)
+    refuse_with_ranks(config)
+    if config.apart.hosts:
+        find_draft_model(config, model_path)  # refuses settings that contradict each other
+        return load_linked_pipeline(config, model_path, progress, on_loss, owner)
     if config.model.pipeline_parallel_size > 1:
         find_draft_model(config, model_path)  # refuses settings that contradict each other
         one_at_a_time = steps_in_flight(config.model) == 1
@@ -332,7 +338,9 @@ def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
 
     config = arguments.config
     try:
-        executor = load_executor(config, Path(arguments.model_path), report, _end_at_once)
+        executor = load_executor(
+            config, Path(arguments.model_path), report, _end_at_once, parent_name()
+        )
         watch = _load_watch(config, executor, report)
     except NovaCronError as error:
         mailbox.send(wire.Failed(type(error).__name__, str(error)))

@@ -112,9 +112,10 @@ class Blueprint:
         alone = replace(self, dims=ALONE, rank=0, stages=())
         return alone.build(META).num_parameters
 
-    def of_rank(self, rank: int, dims: ParallelDims) -> Blueprint:
-        """The part of one of the ranks, which is alone so far. Raises ConfigError if the model
-        cannot be shared out so that the result is that of one rank."""
+    def of_rank(self, rank: int, dims: ParallelDims, stages: tuple[Stage, ...] = ()) -> Blueprint:
+        """The part of one of the ranks, which is alone so far, in these stages, or those that are
+        best for equal hosts. Raises ConfigError if the model cannot be shared out so that the
+        result is that of one rank."""
         refuse_uneven_shares(self.config, dims.tensor)
         refuse_empty_stages(self.config, dims.pipeline)
         uncut = replace(self, dims=ParallelDims(dims.tensor))
@@ -122,7 +123,8 @@ class Blueprint:
         refuse_cut_groups(decoder)
         if dims.pipeline == 1:
             return replace(uncut, rank=rank)
-        return replace(self, dims=dims, rank=rank, stages=stages_of(decoder, dims.pipeline))
+        stages = stages or stages_of(decoder, dims.pipeline)
+        return replace(self, dims=dims, rank=rank, stages=stages)
 
     def all_stages(self) -> Decoder:
         """This rank's slices in all stages, without memory: what they have together."""
@@ -157,6 +159,16 @@ class Blueprint:
             eos_token_ids=files.eos_token_ids,
             checkpoint=files.open_weights(),
             stages=(),
+        )
+
+    def shape_of_stage(self) -> ModelShape:
+        """Of this rank's stage alone, on a host of its own."""
+        stage = self.stage
+        return replace(
+            self.shape(),
+            weight_bytes=self.build(META).weight_bytes * self.group.size,
+            layers=stage.layers,
+            vocab_size=self.config.vocab_size if stage.is_first else 0,
         )
 
     def shape(self) -> ModelShape:

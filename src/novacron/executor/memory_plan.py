@@ -47,6 +47,7 @@ class ModelShape:
     num_ranks: int = 1  # that hold a slice of each layer
     num_stages: int = 1  # of so many ranks each
     steps_in_flight: int = 1
+    layers: range | None = None  # those on this device; None: all
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,12 @@ def step_bytes(
 
 
 def block_bytes(shape: ModelShape, cache: CacheConfig) -> int:
-    """Bytes that one block takes, all layers together."""
+    """Bytes that one block takes, all layers of the device together."""
     formats = choose_kv_formats(cache, shape.num_layers, shape.kv_precision)
-    of_one_head = sum(layer.block_bytes(cache.block_size, shape.head_dim) for layer in formats)
+    layers = range(shape.num_layers) if shape.layers is None else shape.layers
+    of_one_head = sum(
+        formats[layer].block_bytes(cache.block_size, shape.head_dim) for layer in layers
+    )
     return shape.num_kv_heads * of_one_head
 
 

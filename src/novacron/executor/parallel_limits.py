@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from novacron.config.engine import CacheConfig, EngineConfig
 from novacron.errors import ConfigError
-from novacron.executor.blueprint import steps_in_flight
+from novacron.executor.blueprint import dims_of, steps_in_flight
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 def refuse_with_ranks(config: EngineConfig) -> None:
     """Raises ConfigError for settings that several ranks cannot follow."""
     model, cache = config.model, config.cache
+    _refuse_with_hosts(config)
+    if dims_of(model).num_ranks == 1:
+        return
     sizes = {
         "tensor_parallel_size": model.tensor_parallel_size,
         "pipeline_parallel_size": model.pipeline_parallel_size,
@@ -29,14 +32,16 @@ def refuse_with_ranks(config: EngineConfig) -> None:
             "variants": bool(model.variants or config.shared.others),
             "speculative_method draft": config.speculative.speculative_method == "draft",
         }
-    if steps_in_flight(model) > 1:
-        sizes["pipeline_steps_in_flight"] = steps_in_flight(model)
+    if config.apart.hosts:
+        sizes["hosts of its ranks"] = 1 + len(config.apart.hosts)
         asked_for |= {
-            "kv_ram_size": bool(cache.kv_ram_size),
-            "kv_disk_size": bool(cache.kv_disk_size),
-            "kv_redis_url": bool(cache.kv_redis_url),
-            "kv_object_url": bool(cache.kv_object_url),
+            "tensor_parallel_size": model.tensor_parallel_size > 1,
+            "data_parallel_size": model.data_parallel_size > 1,
+            **_asked_for_tiers(cache),
         }
+    if steps_in_flight(model) > 1 and not config.apart.hosts:
+        sizes["pipeline_steps_in_flight"] = steps_in_flight(model)
+        asked_for |= _asked_for_tiers(cache)
     refused = [what for what, is_asked_for in asked_for.items() if is_asked_for]
     if refused:
         several = " and ".join(f"{name} is {size}" for name, size in sizes.items() if size > 1)
@@ -46,10 +51,30 @@ def refuse_with_ranks(config: EngineConfig) -> None:
         )
 
 
+def _refuse_with_hosts(config: EngineConfig) -> None:
+    num_stages, num_hosts = config.model.pipeline_parallel_size, len(config.apart.hosts)
+    if num_hosts and num_stages != num_hosts + 1:
+        raise ConfigError(
+            f"pipeline_parallel_size is {num_stages}, but rank_hosts names {num_hosts}: each host "
+            f"has a stage, and this one the first. Set pipeline_parallel_size to {num_hosts + 1}."
+        )
+
+
+def _asked_for_tiers(cache: CacheConfig) -> dict[str, bool]:
+    return {
+        "kv_ram_size": bool(cache.kv_ram_size),
+        "kv_disk_size": bool(cache.kv_disk_size),
+        "kv_redis_url": bool(cache.kv_redis_url),
+        "kv_object_url": bool(cache.kv_object_url),
+    }
+
+
 def without_tiers(cache: CacheConfig) -> CacheConfig:
-    """For several steps in flight: the settings without KV tiers, which nobody has asked for."""
+    """For several steps in flight, or several hosts: the settings without KV tiers, which nobody
+    has asked for."""
     if cache.enable_prefix_caching and None in (cache.kv_ram_size, cache.kv_disk_size):
         logger.info(
-            "KV blocks are not kept in RAM or on disk: that takes pipeline_steps_in_flight 1."
+            "KV blocks are not kept in RAM or on disk: that takes one host, and "
+            "pipeline_steps_in_flight 1."
         )
     return replace(cache, kv_ram_size=0, kv_disk_size=0)

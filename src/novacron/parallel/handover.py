@@ -14,7 +14,7 @@ import os
 import select
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from torch import Tensor
 
@@ -26,15 +26,34 @@ class HandoverLost(Exception):
     """The other end is gone, or hangs: why, as half a sentence."""
 
 
+class Exit(Protocol):
+    """Where a stage's steps leave it."""
+
+    def hand_over(self, place: int, x_TD: Tensor) -> None:
+        """Raises HandoverLost if a receiver has ended."""
+        ...
+
+
+class Entry(Protocol):
+    """Where a stage's steps come from."""
+
+    ring_KTD: Tensor
+
+    def take(self, place: int, num_tokens: int) -> Tensor:
+        """The next step's rows, which lie in this place of the ring until it is given to another
+        step. Raises HandoverLost if the sender has ended."""
+        ...
+
+
 class Sender:
-    """Writes into `ring_KTD`, and says so in each of the pipes, which whoever laid them closes."""
+    """Implements Exit. Writes into `ring_KTD`, and says so in each of the pipes, which whoever laid
+    them closes."""
 
     def __init__(self, ring_KTD: Tensor, pipes: Sequence[int]) -> None:
         self.ring_KTD = ring_KTD
         self._pipes = tuple(pipes)
 
     def hand_over(self, place: int, x_TD: Tensor) -> None:
-        """Raises HandoverLost if a receiver has ended."""
         self.ring_KTD[place, : x_TD.shape[0]].copy_(x_TD)
         try:
             for pipe in self._pipes:
@@ -44,8 +63,8 @@ class Sender:
 
 
 class Receiver:
-    """Reads `ring_KTD` when the pipe says so. As long as it waits, it tells `see_delay` now and
-    then how many seconds have passed since it was last told: that may raise."""
+    """Implements Entry. Reads `ring_KTD` when the pipe says so. As long as it waits, it tells
+    `see_delay` now and then how many seconds have passed since it was last told: that may raise."""
 
     def __init__(
         self,
@@ -62,8 +81,6 @@ class Receiver:
         self._see_delay, self._told_every_s = see_delay, told_every_s
 
     def take(self, place: int, num_tokens: int) -> Tensor:
-        """The next step's rows, which lie in this place until it is given to another step. Raises
-        HandoverLost if the sender has ended."""
         before_s = time.monotonic()
         while not self._poll.poll(self._told_every_s * 1000):
             now_s = time.monotonic()

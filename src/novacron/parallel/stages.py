@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -45,21 +46,36 @@ def whole(num_layers: int) -> Stage:
     return Stage(0, 1, range(num_layers))
 
 
+class NoCut(Exception):
+    """No stage may have as much as some stage would have to."""
+
+
 def cut_layers(
-    costs: Sequence[float], num_stages: int, *, first_cost: float = 0.0
+    costs: Sequence[float],
+    num_stages: int,
+    *,
+    first_cost: float = 0.0,
+    speeds: Sequence[float] = (),
+    most: Sequence[float] = (),
 ) -> tuple[Stage, ...]:
-    """Stages of at least one layer each, which have every layer once, in order. The greatest cost
-    of a stage is the least possible, and among such cuts the costs differ least (in squares).
+    """Stages of at least one layer each, which have every layer once, in order. The longest time of
+    a stage is the least possible, and among such cuts the times differ least (in squares).
 
     `costs` are those of the layers, not negative, at least as many as stages; `first_cost` is what
-    the first stage has beside its layers.
+    the first stage has beside its layers. A stage takes its cost divided by its speed, where they
+    are not equal, and has room for no more than a cost of `most`, where that is limited: raises
+    NoCut.
     """
     num_layers = len(costs)
     assert 1 <= num_stages <= num_layers
     sums = [0.0, *accumulate(costs)]
+    paces = tuple(speeds) or (1.0,) * num_stages
+    limits = tuple(most) or (math.inf,) * num_stages
+    assert len(paces) == len(limits) == num_stages
 
     def cost(stage: int, start: int, stop: int) -> float:
-        return sums[stop] - sums[start] + (first_cost if stage == 0 else 0.0)
+        held = sums[stop] - sums[start] + (first_cost if stage == 0 else 0.0)
+        return held / paces[stage] if held <= limits[stage] else math.inf
 
     @cache
     def least_peak(stage: int, start: int) -> float:
@@ -72,6 +88,8 @@ def cut_layers(
         )
 
     peak = least_peak(0, 0)
+    if peak == math.inf:
+        raise NoCut
 
     @cache
     def best(stage: int, start: int) -> tuple[float, tuple[int, ...]] | None:
@@ -89,13 +107,17 @@ def cut_layers(
 
     chosen = best(0, 0)
     assert chosen is not None
-    stops = chosen[1]
-    return tuple(
-        Stage(index, num_stages, range(start, stop))
-        for index, (start, stop) in enumerate(zip((0, *stops), stops, strict=False))
-    )
+    return stages_ending(chosen[1])
 
 
 def _stops(start: int, num_layers: int, num_after: int) -> range:
     """Where a stage may end, so that each of those after it gets a layer."""
     return range(start + 1, num_layers - num_after + 1)
+
+
+def stages_ending(stops: Sequence[int]) -> tuple[Stage, ...]:
+    """Those that end before these layers."""
+    return tuple(
+        Stage(index, len(stops), range(start, stop))
+        for index, (start, stop) in enumerate(zip((0, *stops), stops, strict=False))
+    )

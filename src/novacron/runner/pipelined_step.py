@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from novacron.parallel.handover import Receiver
+from novacron.parallel.handover import Entry
 from novacron.runner.input_batch import StepInput
 from novacron.runner.stage_step import StageStep
 from novacron.runner.step_arrays import StepArrays
@@ -43,7 +43,7 @@ class PipelinedStep:
         logits: Callable[[Sequence[int]], Tensor],
         lead: PipelineLead,
         shared: Sequence[StepArrays],
-        end: Receiver,
+        end: Entry,
     ) -> None:
         self._own, self._logits, self._lead = own, logits, lead
         self._shared, self._end = shared, end

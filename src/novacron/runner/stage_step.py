@@ -14,7 +14,7 @@ from torch import Tensor
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.recorded import NotRecordable
 from novacron.models.decoder import Decoder
-from novacron.parallel.handover import Receiver, Sender
+from novacron.parallel.handover import Entry, Exit
 from novacron.runner.captured_step import (
     CapturedLayers,
     CapturedLogits,
@@ -36,8 +36,8 @@ class StageStep:
         decoder: Decoder,
         cache: Sequence[KVLayer],
         batch: InputBatch,
-        entry: Receiver | None,
-        exits: Sender | None,
+        entry: Entry | None,
+        exits: Exit | None,
     ) -> None:
         self._entry, self._exits = entry, exits
         self._given_TD: Tensor | None = None

@@ -6,7 +6,7 @@ For tests: tests/reference runs these on CPU, tests/gpu on CUDA. Needs the `dev`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.executor.executor import Executor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.pipeline import PipelineExecutor
@@ -222,15 +223,16 @@ class Engine:
         tensor_parallel_size: int = 1,
         pipeline_parallel_size: int = 1,
         steps_in_flight: int | None = None,
+        executor: Callable[..., Executor] | None = None,
         **model: Any,
     ) -> None:
         scheduler_config = SchedulerConfig(
             max_num_seqs=16, max_num_batched_tokens=max_num_batched_tokens
         )
-        make_executor: type[InlineExecutor | MultiprocessExecutor | PipelineExecutor]
+        make_executor: Callable[..., Executor]
         make_executor = InlineExecutor if tensor_parallel_size == 1 else MultiprocessExecutor
         if pipeline_parallel_size > 1:
-            make_executor = PipelineExecutor
+            make_executor = executor or PipelineExecutor
         self.executor = make_executor(
             ModelConfig(
                 dtype=dtype,  # type: ignore[arg-type]

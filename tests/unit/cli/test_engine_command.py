@@ -41,12 +41,29 @@ def test_what_it_cannot_do_is_said_at_once(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), "--allow"),
+        (("--allow", "my-key"), "64 hexadecimal digits"),
+        (("--allow", KEY, "--num-threads", "-1"), "num_threads"),
+    ],
+)
+def test_what_a_rank_cannot_do_is_said_at_once(
+    novacron, tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    result = novacron("rank", "--link-key", str(tmp_path / "link.key"), *arguments)
+    assert result.exit_code == 2
+    assert reason in result.output
+
+
+@pytest.mark.parametrize(
     ("flags", "reason"),
     [
         ({"engine_hosts": "node-1:9091"}, "KEY@HOST:PORT"),
         ({"engine_hosts": f"{KEY}@a:1,{KEY}@b:1", "data_parallel_size": 3}, "has one replica"),
         ({"engine_hosts": f"{KEY}@a:1,{KEY}@a:1"}, "names a host twice"),
         ({"engine_hosts": f"{KEY}@a:1", "variants": "int8"}, "variants"),
+        ({"rank_hosts": "node-2:9092"}, "rank_hosts is 'node-2:9092': give KEY@HOST:PORT"),
     ],
 )
 def test_a_server_says_what_its_hosts_cannot_be(

@@ -28,6 +28,9 @@ def test_resources_have_amounts() -> None:
         ({"ray_resources": ("=1",)}, "ray_resources"),
         ({"link_timeout": 0.1}, "link_timeout"),
         ({"executor": "ray", "engine_hosts": ("a",)}, "engine_hosts"),
+        ({"rank_hosts": ("a",), "engine_hosts": ("b",)}, "rank_hosts"),
+        ({"rank_hosts": ("a",), "executor": "ray"}, "rank_hosts"),
+        ({"activation_compression": "int8"}, "activation_compression"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: dict[str, object], named: str) -> None:

@@ -137,7 +137,10 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
     return st.integers(1, 2**40)
 
 
-NEED_OTHERS = {"jwt_jwks_url", "oidc_issuer", "tls_key", "tls_client_ca", "api_key_shares"}
+NEED_OTHERS = {
+    "jwt_jwks_url", "oidc_issuer", "tls_key", "tls_client_ca", "api_key_shares",
+    "activation_compression",
+}  # fmt: skip
 A_SETTING = st.sampled_from([key for key in KEYS.values() if key.name not in NEED_OTHERS]).flatmap(
     lambda key: st.tuples(st.just(key), values_of(key))
 )

@@ -10,6 +10,7 @@ from novacron.config.engine import (
     CacheConfig,
     EngineConfig,
     ModelConfig,
+    RanksApart,
     SpeculativeConfig,
     WatchConfig,
 )
@@ -73,12 +74,39 @@ def test_tiers_take_one_step_at_a_time(cache: CacheConfig) -> None:
         refuse_with_ranks(EngineConfig(model=model, cache=cache))
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("tensor_parallel_size", {"model": {"tensor_parallel_size": 2}}),
+        ("data_parallel_size", {"model": {"data_parallel_size": 2}}),
+        ("variants", {"model": {"variants": ("int8",)}}),
+        ("kv_ram_size", {"cache": CacheConfig(kv_ram_size=2**30)}),
+        ("kv_redis_url", {"cache": CacheConfig(kv_redis_url="redis://host")}),
+    ],
+)
+def test_what_hosts_cannot_do_is_refused(name: str, changes: dict[str, Any]) -> None:
+    staged = ModelConfig(pipeline_parallel_size=2)
+    apart = EngineConfig(model=staged, apart=RanksApart(hosts=("a",)))
+    refuse_with_ranks(apart)
+    model = replace(staged, **changes.get("model", {}))
+    cache = changes.get("cache", apart.cache)
+    with pytest.raises(ConfigError, match=f"hosts of its ranks is 2, .* with .*{name}"):
+        refuse_with_ranks(replace(apart, model=model, cache=cache))
+
+
+@pytest.mark.parametrize("num_stages", [1, 3])
+def test_hosts_and_stages_are_counted_alike(num_stages: int) -> None:
+    model = ModelConfig(pipeline_parallel_size=num_stages)
+    with pytest.raises(ConfigError, match="Set pipeline_parallel_size to 2"):
+        refuse_with_ranks(EngineConfig(model=model, apart=RanksApart(hosts=("a",))))
+
+
 def test_tiers_that_nobody_asked_for_are_left_out_and_that_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     assert without_tiers(CacheConfig()) == CacheConfig(kv_ram_size=0, kv_disk_size=0)
-    assert "that takes pipeline_steps_in_flight 1" in caplog.text
+    assert "pipeline_steps_in_flight 1" in caplog.text
     caplog.clear()
     without_tiers(CacheConfig(kv_ram_size=0, kv_disk_size=0))
     assert not caplog.text

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novacron.parallel.stages import Stage, cut_layers, whole
+from novacron.parallel.stages import NoCut, Stage, cut_layers, stages_ending, whole
 
 
 @st.composite
@@ -69,3 +69,36 @@ def test_logits_cost_the_first_stage_layers() -> None:
 def test_names_tell_stages_apart(stage: Stage, name: str) -> None:
     assert stage.name == name
     assert stage.is_last
+
+
+@given(models(), st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=9, max_size=9))
+def test_no_other_cut_is_quicker_on_hosts_of_these_speeds(
+    model: tuple[list[int], int, int], all_speeds: list[float]
+) -> None:
+    costs, num_stages, first_cost = model
+    speeds = all_speeds[:num_stages]
+
+    def peak(stops: tuple[int, ...]) -> float:
+        loads = [float(sum(costs[layer] for layer in one.layers)) for one in stages_ending(stops)]
+        loads[0] += first_cost
+        return max(load / speed for load, speed in zip(loads, speeds, strict=True))
+
+    found = cut_layers(costs, num_stages, first_cost=first_cost, speeds=speeds)
+    best = min(
+        peak((*stops, len(costs))) for stops in combinations(range(1, len(costs)), num_stages - 1)
+    )
+    assert peak(tuple(stage.layers.stop for stage in found)) == best
+
+
+def test_a_host_twice_as_quick_gets_twice_as_many_layers() -> None:
+    found = cut_layers([1] * 12, 2, speeds=[1.0, 2.0])
+    assert [len(stage.layers) for stage in found] == [4, 8]
+
+
+def test_no_stage_has_more_than_its_host_has_room_for() -> None:
+    found = cut_layers([1] * 12, 3, speeds=[1, 8, 1], most=[12, 5, 12])
+    assert [len(stage.layers) for stage in found] == [4, 5, 3]
+    with pytest.raises(NoCut):
+        cut_layers([1] * 12, 2, most=[5, 6])
+    with pytest.raises(NoCut):
+        cut_layers([1, 1], 2, first_cost=5, most=[5, 5])

@@ -25,6 +25,10 @@ class AccessControl:
         socket.bind(_ENDPOINT)
         threading.Thread(target=self._run, args=(socket,), daemon=True, name="access").start()
 
+    def admit(self, key: str) -> None:
+        """Allow this public key, too."""
+        self._allowed |= {bytes.fromhex(key)}
+
     def _run(self, socket: zmq.Socket[bytes]) -> None:
         try:
             while True:

@@ -22,8 +22,9 @@ class EngineAddress:
         host = host.removeprefix("tcp://").removeprefix("[").removesuffix("]")
         if not (at and colon and host and port.isascii() and port.isdigit()):
             raise ConfigError(
-                f"{what} is {text[:120]!r}: give KEY@HOST:PORT, as novacron engine prints it at "
-                "its start. The key is how we know that it is this host."
+                f"{what} is {text[:120]!r}: give KEY@HOST:PORT, as novacron engine and "
+                "novacron rank print it at their start. The key is how we know that it is this "
+                "host."
             )
         if not 0 < int(port) < 65536:
             raise ConfigError(f"{what} is {text[:120]!r}: there is no port {port}.")

@@ -19,6 +19,7 @@ from zmq.utils import z85
 
 from novacron.errors import ConfigError
 
+_DEFAULT_FILE: Final = Path("~/.config/novacron/link.key")
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,6 +38,11 @@ class KeyPair:
     @classmethod
     def of_secret(cls, secret: str) -> KeyPair:
         return cls(z85.decode(zmq.curve_public(in_z85(secret))).hex(), secret)
+
+
+def link_key_file(given: str) -> Path:
+    """Where this user keeps the key of links, unless told otherwise."""
+    return (Path(given) if given else _DEFAULT_FILE).expanduser()
 
 
 def in_z85(key: str) -> bytes:

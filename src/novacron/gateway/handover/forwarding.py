@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from novacron.gateway.socket_protocol import tokens_in
+
 FORWARDED: Final = "x-novacron-forwarded"  # whoever gets this does not pass it on again
 _CREDENTIALS: Final = ("authorization", "x-api-key")
 
@@ -16,8 +18,11 @@ class PeerLost(Exception):
 
 
 def credentials_of(headers: Iterable[tuple[str, str]]) -> Credentials:
-    """Those that the client has sent to us, as they are."""
-    return {name: value for name, value in headers if name in _CREDENTIALS}
+    """Those that the client has sent to us; a browser's, sent with a WebSocket, as a header."""
+    sent = list(headers)
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in sent]
+    of_browser = {"authorization": f"Bearer {token.decode()}" for token in tokens_in(encoded)}
+    return of_browser | {name: value for name, value in sent if name in _CREDENTIALS}
 
 
 def was_forwarded(headers: Mapping[str, str]) -> bool:

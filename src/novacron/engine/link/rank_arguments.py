@@ -1,0 +1,18 @@
+"""What a RankSupervisor tells the process it starts. Imported by both; no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """What a RankSupervisor tells the process it starts. `given`: settings of this host."""
+
+    listen: str
+    secret_key: str
+    allowed: tuple[str, ...]
+    given: dict[str, Any]
+    log_level: str = "info"
+    log_format: str = "auto"

@@ -1,0 +1,124 @@
+"""Which layers each host gets, and how many KV blocks all of them have room for. Reads no weights.
+
+A step goes through all stages: with as many steps in flight as stages, the slowest one decides. So
+stages get layers in proportion to how quickly their hosts read weights, as far as memory allows.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from novacron.config.engine import CacheConfig, SchedulerConfig, SpeculativeConfig
+from novacron.errors import ConfigError, ModelLoadError
+from novacron.executor.blueprint import META, Blueprint
+from novacron.executor.memory_plan import (
+    DeviceMemory,
+    MemoryPlan,
+    ModelShape,
+    block_bytes,
+    plan_memory,
+    size_text,
+)
+from novacron.models.layer_costs import stages_of
+from novacron.parallel.dims import ParallelDims
+from novacron.parallel.stages import NoCut, Stage
+
+_STEP: Final = 1.25  # speeds are taken as powers of it: noise must not move layers at each start
+_SHARE_FOR_WEIGHTS: Final = 0.8  # of a host's free memory; the rest is for KV blocks and steps
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """Of the host of one stage."""
+
+    name: str
+    memory: DeviceMemory
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelinePlan:
+    """`num_blocks` and `max_model_len` are what every host has room for. `hosts` are the plans of
+    their memory, each for itself."""
+
+    stages: tuple[Stage, ...]
+    hosts: tuple[MemoryPlan, ...]
+    num_blocks: int
+    max_model_len: int
+    kv_cache_bytes: int
+
+
+def rounded_speeds(bytes_per_s: Sequence[float]) -> tuple[float, ...]:
+    """In proportion to the fastest, which is 1."""
+    fastest = max(bytes_per_s)
+    return tuple(_STEP ** round(math.log(one / fastest, _STEP)) for one in bytes_per_s)
+
+
+def plan_pipeline(
+    whole: Blueprint,
+    hosts: Sequence[HostFacts],
+    cache: CacheConfig,
+    scheduler: SchedulerConfig,
+    speculative: SpeculativeConfig,
+    *,
+    max_model_len: int | None,
+) -> PipelinePlan:
+    """Of the model that `whole` draws, alone so far. `kv_cache_memory` is for all hosts together.
+    Raises ModelLoadError and ConfigError, which name the host that has no room."""
+    dims = ParallelDims(1, len(hosts))
+    whole.of_rank(0, dims)  # refuses more stages than layers
+    stages = _cut(whole, hosts)
+    parts = [whole.of_rank(rank, dims, stages) for rank in range(len(hosts))]
+    shapes = [part.shape_of_stage() for part in parts]
+    all_blocks = sum(block_bytes(shape, cache) for shape in shapes)
+    plans = []
+    for host, shape, stage in zip(hosts, shapes, stages, strict=True):
+        own = _share(cache, shape, all_blocks)
+        try:
+            plan = plan_memory(
+                shape, host.memory, own, scheduler, speculative, max_model_len=max_model_len
+            )
+        except (ModelLoadError, ConfigError) as error:
+            raise type(error)(f"On the host {host.name}: {error}") from error
+        logger.info(
+            "stage on %s: layers %d to %d; %s",
+            host.name, stage.layers.start, stage.layers.stop - 1, plan.summary,
+        )  # fmt: skip
+        plans.append(plan)
+    num_blocks = min(plan.num_blocks for plan in plans)
+    return PipelinePlan(
+        stages=stages,
+        hosts=tuple(plans),
+        num_blocks=num_blocks,
+        max_model_len=min(plan.max_model_len for plan in plans),
+        kv_cache_bytes=num_blocks * all_blocks,
+    )
+
+
+def _cut(whole: Blueprint, hosts: Sequence[HostFacts]) -> tuple[Stage, ...]:
+    room_bytes = [_SHARE_FOR_WEIGHTS * host.memory.free_bytes for host in hosts]
+    decoder = whole.build(META)
+    speeds = rounded_speeds([host.bytes_per_s for host in hosts])
+    try:
+        return stages_of(decoder, len(hosts), speeds=speeds, room_bytes=room_bytes)
+    except NoCut:
+        rooms = ", ".join(f"{host.name} {size_text(host.memory.free_bytes)}" for host in hosts)
+        raise ModelLoadError(
+            f"{whole.path}: the weights take {size_text(decoder.weight_bytes)}, and no cut of the "
+            f"layers fits into what the hosts have free: {rooms}, of which weights may take "
+            f"{_SHARE_FOR_WEIGHTS:.0%}. Add a host, free memory, or round the weights."
+        ) from None
+
+
+def _share(cache: CacheConfig, shape: ModelShape, all_bytes: int) -> CacheConfig:
+    if cache.kv_cache_memory is None:
+        return cache
+    own = block_bytes(shape, cache)
+    num_blocks = cache.kv_cache_memory // all_bytes
+    return replace(cache, kv_cache_memory=num_blocks * own)

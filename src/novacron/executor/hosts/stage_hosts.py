@@ -1,0 +1,256 @@
+"""StageHosts: the stages of a pipeline on other hosts, as the rank that leads sees them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.errors import ConfigError, EngineDead, ModelLoadError
+from novacron.executor.hosts.balance import PipelinePlan
+from novacron.executor.hosts.orders import (
+    Attach,
+    Busy,
+    Fenced,
+    FromStage,
+    Join,
+    Leave,
+    Load,
+    Loading,
+    Offer,
+    StageFailed,
+    StageReady,
+    ToStage,
+    encode,
+    from_stage,
+)
+from novacron.parallel.messages.links import LinkLost, OpenLink, Received, TensorLink
+from novacron.parallel.messages.tensor_message import (
+    NO_DEADLINE,
+    Bytes,
+    Compression,
+    Kind,
+    Priority,
+    TensorHeader,
+)
+
+_LOOK_S: Final = 0.25
+_BUSY_RETRY_S: Final = 1.0
+_SAY_EVERY_S: Final = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostsOfStages:
+    """Where stages 1 and following are, as KEY@HOST:PORT, and how they are spoken to. `owner` names
+    the server whose they are; it stays when its engine is started anew. `step_timeout_s`: a step
+    that takes longer is of no use to anybody; 0: as long as it takes."""
+
+    addresses: tuple[str, ...]
+    owner: str
+    open_link: OpenLink
+    timeout_s: float
+    step_timeout_s: float
+    compression: Compression = Compression.NONE
+
+
+class StageHosts:
+    """`on_loss` gets a sentence, from another thread, if one of them is lost once all are there."""
+
+    def __init__(self, hosts: HostsOfStages, on_loss: Callable[[str], None]) -> None:
+        self._hosts, self._on_loss = hosts, on_loss
+        self._epoch = time.time_ns()
+        self._links: list[TensorLink] = []
+        self._has_begun = self._closed = False
+
+    def join(
+        self,
+        model: ModelConfig,
+        cache: CacheConfig,
+        scheduler: SchedulerConfig,
+        progress: Callable[[float], None],
+    ) -> list[Offer]:
+        """Have every host in the group, and what it has to offer. Waits for those that are not
+        there, for as long as it takes. Raises ConfigError and ModelLoadError."""
+        count = len(self._hosts.addresses)
+        joins = [
+            Join(
+                owner=self._hosts.owner,
+                rank=rank,
+                num_stages=count + 1,
+                model=model,
+                cache=cache,
+                scheduler=scheduler,
+                compression=self._hosts.compression,
+                timeout_s=self._hosts.timeout_s,
+                clock_ns=time.monotonic_ns(),
+            )
+            for rank in range(1, count + 1)
+        ]
+        self._links = [self._ask(join) for join in joins]
+        offers: list[Offer] = []
+        for join in joins:
+            progress(len(offers) / count)
+            offers.append(self._await_offer(join))
+        return offers
+
+    def load(self, plan: PipelinePlan) -> None:
+        """Tell each its part."""
+        addresses = self._hosts.addresses
+        for index in range(len(addresses)):
+            is_last = index == len(addresses) - 1
+            self._tell(
+                index,
+                Load(
+                    stops=tuple(stage.layers.stop for stage in plan.stages),
+                    num_blocks=plan.num_blocks,
+                    max_model_len=plan.max_model_len,
+                    next_host="" if is_last else addresses[index + 1],
+                    previous_key=addresses[index - 1].partition("@")[0] if index else "",
+                ),
+            )
+
+    def wait_until_ready(self, digest: str) -> None:
+        """Raises what kept a stage from loading: ConfigError, ModelLoadError or EngineDead, also if
+        one has other files than those of `digest`."""
+        for link in self._links:
+            while True:
+                answer = self._answer_of(link)
+                if isinstance(answer, StageReady):
+                    break
+                if not isinstance(answer, Loading):
+                    raise EngineDead(f"The rank at {link.place} is not in the group any more.")
+            if answer.digest != digest:
+                raise ModelLoadError(
+                    f"The host at {link.place} has other files of the model than this one. Give "
+                    "all hosts the same; copy large ones with their times (rsync -a), which are "
+                    "part of the version."
+                )
+        self._has_begun = True
+
+    def tell_all(self, order: ToStage) -> None:
+        """Raises LinkLost."""
+        deadline_ns = self.deadline_ns()
+        for link in self._links:
+            link.send(*encode(order, deadline_ns))
+
+    def send_first(self, header: TensorHeader, payload: Bytes) -> None:
+        """Hidden states to the second stage. Raises LinkLost."""
+        self._links[0].send(header, payload)
+
+    def receive_last(self) -> Received:
+        """Hidden states of the last stage. Waits, and raises LinkLost."""
+        while True:
+            for link in self._links[:-1]:
+                self._see(link, link.receive(0.0))
+            last = self._links[-1]
+            received = last.receive(_LOOK_S)
+            if received is not None and received.header.kind is Kind.FORWARD:
+                return received
+            self._see(last, received)
+
+    def deadline_ns(self) -> int:
+        """Until when a step that begins now is of use, by the clock of the group."""
+        if self._hosts.step_timeout_s == 0:
+            return NO_DEADLINE
+        return time.monotonic_ns() + int(self._hosts.step_timeout_s * 1e9)
+
+    def close(self) -> None:
+        """Let go of them. Harmless when called again."""
+        self._closed = True
+        for link in self._links:
+            with contextlib.suppress(LinkLost):
+                link.send(*encode(Leave()))
+            link.close()
+        self._links = []
+
+    def _ask(self, join: Join) -> TensorLink:
+        address = self._hosts.addresses[join.rank - 1]
+        link = self._hosts.open_link(address, self._epoch, 0, join.rank, self._see_loss)
+        header, payload = encode(Attach())
+        link.send(replace(header, priority=Priority.DATA), payload)
+        link.send(*encode(join))
+        return link
+
+    def _await_offer(self, join: Join) -> Offer:
+        index = join.rank - 1
+        waits_since_s = time.monotonic()
+        while True:
+            link = self._links[index]
+            try:
+                answer = self._answer_within(link, _SAY_EVERY_S)
+            except LinkLost as error:
+                if error.is_final:
+                    raise ConfigError(f"rank_hosts: {error}.") from None
+                logger.warning("%s; asking again", error)
+                link.close()
+                time.sleep(_BUSY_RETRY_S)
+                self._links[index] = self._ask(join)
+                continue
+            match answer:
+                case Offer():
+                    return answer
+                case Busy():
+                    logger.warning("the rank at %s serves another server; waiting", link.place)
+                    time.sleep(_BUSY_RETRY_S)
+                    self._tell(index, join)
+                case StageFailed():
+                    raise _failure(link, answer)
+                case None:
+                    waited_s = time.monotonic() - waits_since_s
+                    logger.warning("waiting for the rank at %s for %.0f s", link.place, waited_s)
+                case _:
+                    pass
+
+    def _answer_of(self, link: TensorLink) -> FromStage:
+        """Raises EngineDead, and what a stage failed for."""
+        while True:
+            try:
+                answer = self._answer_within(link, _SAY_EVERY_S)
+            except LinkLost as error:
+                raise EngineDead(f"A stage is lost: {error}.") from None
+            if isinstance(answer, StageFailed):
+                raise _failure(link, answer)
+            if answer is not None:
+                return answer
+
+    def _answer_within(self, link: TensorLink, timeout_s: float) -> FromStage | None:
+        received = link.receive(timeout_s)
+        if received is None:
+            return None
+        try:
+            return from_stage(received.payload)
+        except msgspec.MsgspecError as error:
+            raise LinkLost(f"what {link.place} says cannot be understood: {error}") from None
+
+    def _see(self, link: TensorLink, received: Received | None) -> None:
+        """What a stage says beside the steps is that it is over. Raises LinkLost."""
+        if received is None:
+            return
+        answer = from_stage(received.payload)
+        if isinstance(answer, Fenced | StageFailed):
+            raise LinkLost(f"the rank at {link.place} is not in the group any more")
+
+    def _tell(self, index: int, order: ToStage) -> None:
+        try:
+            self._links[index].send(*encode(order))
+        except LinkLost as error:
+            raise EngineDead(f"A stage is lost: {error}.") from None
+
+    def _see_loss(self, reason: str) -> None:
+        if self._has_begun and not self._closed:
+            message = f"A stage of the model is lost: {reason}."
+            logger.error("%s", message)
+            self._on_loss(message)
+
+
+def _failure(link: TensorLink, failed: StageFailed) -> ConfigError | ModelLoadError:
+    kind = ConfigError if failed.kind == ConfigError.__name__ else ModelLoadError
+    return kind(f"On the host at {link.place}: {failed.message}")

@@ -1,0 +1,65 @@
+"""MessageRanks: ranks that reach each other by tensor messages. Implements PointToPoint."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from torch import Tensor
+
+from novacron.parallel.messages.activation_codec import pack, unpack_into
+from novacron.parallel.messages.links import LinkLost, Received
+from novacron.parallel.messages.tensor_message import Bytes, Kind, MessageError, TensorHeader
+
+Send = Callable[[TensorHeader, Bytes], None]
+
+_LOOK_S: Final = 0.25
+
+
+class MessageRanks:
+    """`send_to` has a way to each other rank; `receive` gives what arrives next from any of them,
+    within so many seconds. `patience_s`: how long another rank may be late."""
+
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        send_to: Mapping[int, Send],
+        receive: Callable[[float], Received | None],
+        *,
+        patience_s: float,
+    ) -> None:
+        self.rank, self.size = rank, size
+        self._send_to, self._receive, self._patience_s = send_to, receive, patience_s
+        self._early: dict[int, deque[Received]] = {other: deque() for other in range(size)}
+
+    def send(self, to: int, x: Tensor) -> None:
+        packed = pack(x)
+        header = TensorHeader(kind=Kind.PARTIAL, dtype=packed.dtype, shape=packed.shape)
+        try:
+            self._send_to[to](header, packed.payload)
+        except LinkLost as error:
+            raise ConnectionError(f"rank {to} cannot be reached: {error}") from None
+
+    def receive(self, source: int, out: Tensor) -> None:
+        received = self._next_of(source)
+        try:
+            unpack_into(received.header, received.payload, out)
+        except MessageError as error:
+            raise ConnectionError(f"what rank {source} sent is of no use: {error}") from None
+
+    def _next_of(self, source: int) -> Received:
+        waited_s = 0.0
+        while not self._early[source]:
+            if waited_s >= self._patience_s:
+                raise ConnectionError(f"rank {source} has sent nothing for {waited_s:.0f} s")
+            try:
+                received = self._receive(_LOOK_S)
+            except LinkLost as error:
+                raise ConnectionError(f"a rank cannot be reached: {error}") from None
+            if received is None:
+                waited_s += _LOOK_S
+            else:
+                self._early[received.header.source].append(received)
+        return self._early[source].popleft()

@@ -1,0 +1,54 @@
+"""ScriptedListener: a rank's ear whose messages a test writes. Implements TensorListener."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from novacron.executor.hosts.orders import FromStage, ToStage, encode, from_stage
+from novacron.parallel.messages.links import LinkLost, Received
+from novacron.parallel.messages.tensor_message import Bytes, Kind, TensorHeader
+
+
+class ScriptedListener:
+    """What was heard is taken in its order; `said` is what was answered, and to whom."""
+
+    def __init__(self) -> None:
+        self.heard: deque[Received] = deque()
+        self.said: list[tuple[bytes, FromStage]] = []
+        self.handed_back: list[TensorHeader] = []
+        self.vital: list[bytes] = []
+        self.admitted: list[str] = []
+        self.gone: set[bytes] = set()
+
+    def hear(
+        self, address: bytes, order: ToStage, *, epoch: int, rank: int = 1, key: str = "leader"
+    ) -> None:
+        header, payload = encode(order)
+        spoken = TensorHeader(
+            kind=Kind.ORDER, shape=header.shape, epoch=epoch, target=rank, priority=header.priority
+        )
+        self.heard.append(Received(spoken, payload, address, key))
+
+    def hear_forward(
+        self, address: bytes, *, epoch: int, sequence: int = 0, step: int = 0, key: str = "leader"
+    ) -> None:
+        header = TensorHeader(kind=Kind.FORWARD, epoch=epoch, sequence=sequence, step=step)
+        self.heard.append(Received(header, b"", address, key))
+
+    def admit(self, key: str) -> None:
+        self.admitted.append(key)
+
+    def end_with(self, address: bytes) -> None:
+        self.vital.append(address)
+
+    def reply(self, address: bytes, header: TensorHeader, payload: Bytes) -> None:
+        if address in self.gone:
+            raise LinkLost("it is gone")
+        if header.kind is Kind.ORDER:
+            self.said.append((address, from_stage(payload)))
+        else:
+            self.handed_back.append(header)
+
+    def receive(self, timeout_s: float) -> Received | None:
+        assert self.heard, "the rank would wait for ever"
+        return self.heard.popleft()

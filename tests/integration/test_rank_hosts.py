@@ -1,0 +1,124 @@
+"""One model over several hosts, behind real, encrypted links: the numbers of one process, and no
+wait for ever when a host is gone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from novacron.errors import ConfigError, ModelLoadError
+from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
+from novacron.kernels.native.library import NativeUnavailable, native_levels
+from novacron.parallel.messages.tensor_message import Compression
+from novacron.records.request import SamplingParams
+from novacron.testing.rank_hosts import RankThread, hosts_at
+from novacron.testing.reference import Engine
+from novacron.testing.tiny_models import make_tiny_model
+
+CPU = torch.device("cpu")
+PROMPTS = [random.Random(seed).choices(range(5, 380), k=20 * seed) for seed in (1, 2, 5, 3)]
+SEEDED = SamplingParams(
+    temperature=0.8, max_tokens=20, ignore_eos=True, seed=5, logprobs=3, prompt_logprobs=2
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def needs_native_kernels() -> None:
+    try:
+        native_levels()
+    except NativeUnavailable:
+        pytest.skip("no native kernels")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model("llama", tmp_path_factory.mktemp("llama"), num_hidden_layers=5)
+
+
+def linked(
+    folder: Path,
+    ranks: list[RankThread],
+    compression: Compression = Compression.NONE,
+    **settings: object,
+) -> Engine:
+    hosts = hosts_at(*(rank.address for rank in ranks), compression=compression)
+    return Engine(
+        folder,
+        CPU,
+        pipeline_parallel_size=len(ranks) + 1,
+        executor=partial(LinkedPipelineExecutor, hosts=hosts),
+        model=str(folder),
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def three(folder: Path) -> Iterator[Engine]:
+    ranks = [RankThread(folder), RankThread(folder)]
+    engine = linked(folder, ranks, max_num_batched_tokens=48)
+    yield engine
+    engine.executor.shutdown()
+    for rank in ranks:
+        rank.join()
+        assert "has ended it" in rank.reason
+
+
+def test_three_hosts_answer_as_one_process(three: Engine, folder: Path) -> None:
+    one = Engine(folder, CPU, max_num_batched_tokens=48)
+    assert three.run(PROMPTS, SEEDED) == one.run(PROMPTS, SEEDED)
+    assert three.most_in_flight == 3
+    for fact in (
+        "model_version", "num_parameters", "weight_bytes", "kv_cache_bytes", "num_blocks",
+        "max_model_len", "kv_identity",
+    ):  # fmt: skip
+        assert getattr(three.executor.spec, fact) == getattr(one.executor.spec, fact), fact
+
+
+def test_prompts_with_a_prefix_in_common_share_its_blocks(three: Engine) -> None:
+    prefix = random.Random(9).choices(range(5, 380), k=64)
+    prompts = [[*prefix, *prompt[:10]] for prompt in PROMPTS]
+    greedy = [one for prompt in prompts for one in three.greedy([prompt], 8)]
+    assert [one.num_cached_tokens for one in greedy[1:]] == [64] * 3
+    again = three.greedy(prompts, 8)
+    assert [one.token_ids for one in again] == [one.token_ids for one in greedy]
+
+
+def test_int8_between_hosts_tells_its_error(folder: Path) -> None:
+    rank = RankThread(folder)
+    engine = linked(folder, [rank], Compression.INT8)
+    found = engine.greedy(PROMPTS, 8)
+    executor = engine.executor
+    assert isinstance(executor, LinkedPipelineExecutor)
+    assert 0.0005 < executor.worst_compression_error < 0.03
+    exact = Engine(folder, CPU).executor.spec
+    assert executor.spec.kv_identity != exact.kv_identity  # nobody takes its blocks for others
+    executor.shutdown()
+    rank.join()
+    assert [len(one.token_ids) for one in found] == [8] * 4
+
+
+def test_a_host_with_other_files_is_not_served_with(folder: Path, tmp_path: Path) -> None:
+    other = make_tiny_model("llama", tmp_path, num_hidden_layers=5, seed=1)
+    rank = RankThread(other)
+    with pytest.raises(ModelLoadError, match="other files of the model"):
+        linked(folder, [rank])
+    rank.join()
+
+
+def test_what_a_host_cannot_do_is_told_with_its_name(folder: Path, tmp_path: Path) -> None:
+    rank = RankThread(tmp_path / "nothing")
+    with pytest.raises(ModelLoadError, match=r"On the host at 127.0.0.1:\d+: .*nothing"):
+        linked(folder, [rank])
+    rank.join()
+
+
+def test_other_kernels_are_refused(folder: Path) -> None:
+    rank = RankThread(folder, kernels="torch")
+    with pytest.raises(ConfigError, match=r"computes with .*torch kernels"):
+        linked(folder, [rank])
+    rank.join()

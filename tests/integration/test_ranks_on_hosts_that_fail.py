@@ -1,0 +1,87 @@
+"""`novacron rank` on "another host", and a server with the first stage: the tokens of one engine,
+though the rank is killed, frozen or cut off while it computes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.integration.test_engine_hosts import texts_while
+from tests.integration.test_replicas import of_one_engine
+
+from novacron.engine.link.keys import KeyPair, write_key
+from novacron.testing.faulty_link import FaultyLink
+from novacron.testing.rank_hosts import LEADER, RankHost
+from novacron.testing.server_process import ServerProcess, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def rank() -> Iterator[RankHost]:
+    with RankHost() as host:
+        yield host
+
+
+def pid_of(rank: RankHost) -> int:
+    return rank.supervisor.pid
+
+
+def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost) -> None:
+    expected = of_one_engine()
+    key = tmp_path / "server.key"
+    write_key(key, LEADER)
+    public, _, place = rank.address.partition("@")
+    with (
+        FaultyLink(int(place.rpartition(":")[2])) as network,
+        ServerProcess(
+            "-pp", "2", "--rank-hosts", f"{public}@127.0.0.1:{network.port}",
+            "--link-key", str(key), "--dtype", "float32", "--num-threads", "1",
+            "--link-timeout", "1s", log_file=tmp_path / "log",
+        ) as server,
+    ):  # fmt: skip
+        server.wait_ready()
+
+        def kill() -> None:
+            os.kill(pid_of(rank), signal.SIGKILL)
+
+        def freeze() -> None:
+            os.kill(pid_of(rank), signal.SIGSTOP)
+
+        def fall_silent() -> None:
+            network.is_silent = True
+
+        assert asyncio.run(texts_while(server.url, lambda: None)) == expected
+        for fault in (kill, network.cut, freeze):
+            before = pid_of(rank)
+            assert asyncio.run(texts_while(server.url, fault)) == expected, fault
+            wait_until(server.is_ready)
+            assert pid_of(rank) != before  # each group has a process of its own
+
+        async def silence() -> list[str]:
+            found = asyncio.create_task(texts_while(server.url, fall_silent))
+            old = psutil.Process(pid_of(rank))
+            while old.is_running():  # noqa: ASYNC110 - until it has noticed by itself
+                await asyncio.sleep(0.05)
+            network.is_silent = False
+            return await found
+
+        assert asyncio.run(silence()) == expected
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+    wait_until(lambda: psutil.Process(pid_of(rank)).is_running())
+
+
+def test_a_key_that_is_not_allowed_ends_the_server(tmp_path: Path, rank: RankHost) -> None:
+    key = tmp_path / "stranger.key"
+    write_key(key, KeyPair.make())
+    with ServerProcess(
+        "-pp", "2", "--rank-hosts", rank.address, "--link-key", str(key), log_file=tmp_path / "log"
+    ) as server:
+        assert server.wait_exit() == 2
+    assert "does not allow our key" in server.log()

@@ -1,0 +1,97 @@
+"""What each host gets of a model, before a weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.errors import ConfigError, ModelLoadError
+from novacron.executor.blueprint import Blueprint, draw_blueprint
+from novacron.executor.hosts.balance import (
+    HostFacts,
+    PipelinePlan,
+    plan_pipeline,
+    rounded_speeds,
+)
+from novacron.executor.memory_plan import DeviceMemory, block_bytes, plan_memory
+from novacron.testing.tiny_models import make_tiny_model
+
+MEMORY = DeviceMemory("cpu", 2**28, 2**28, 0.5, is_own=False)
+CACHE = CacheConfig(block_size=8)
+SCHEDULER = SchedulerConfig(max_num_seqs=4, max_num_batched_tokens=64)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Blueprint:
+    folder = make_tiny_model("llama", tmp_path_factory.mktemp("llama"), num_hidden_layers=8)
+    return draw_blueprint(ModelConfig(kernels="torch", device="cpu"), folder, 1)
+
+
+def host(name: str, speed: float = 1e9, free_bytes: int = MEMORY.free_bytes) -> HostFacts:
+    return HostFacts(name, replace(MEMORY, free_bytes=free_bytes), speed)
+
+
+def planned(whole: Blueprint, *hosts: HostFacts, cache: CacheConfig = CACHE) -> PipelinePlan:
+    return plan_pipeline(whole, hosts, cache, SCHEDULER, SpeculativeConfig(), max_model_len=None)
+
+
+def test_noise_of_a_measurement_moves_no_layer(whole: Blueprint) -> None:
+    assert rounded_speeds([1.0e10, 1.06e10, 0.97e10]) == (1.0, 1.0, 1.0)
+    assert rounded_speeds([4e10, 2e10, 1e10]) == pytest.approx((1, 0.512, 0.262), rel=1e-2)
+    even = planned(whole, host("a"), host("b"))
+    assert planned(whole, host("a", 1.05e9), host("b", 0.98e9)).stages == even.stages
+
+
+def test_quicker_hosts_get_more_layers(whole: Blueprint) -> None:
+    plan = planned(whole, host("slow"), host("quick", 3e9))
+    first, second = (len(stage.layers) for stage in plan.stages)
+    assert second > first
+    assert first + second == 8
+
+
+def test_all_hosts_have_as_many_blocks_as_the_one_with_least_room(whole: Blueprint) -> None:
+    one = planned(whole, host("a"), host("b"), cache=CACHE)
+    alone = plan_memory(
+        whole.shape(), MEMORY, CACHE, SCHEDULER, SpeculativeConfig(), max_model_len=None
+    )
+    assert one.num_blocks == alone.num_blocks  # as many as requests can use
+    weights = one.hosts[1].weight_bytes
+    small = planned(whole, host("a"), host("b", free_bytes=weights + 2**20))
+    assert small.num_blocks < one.num_blocks
+    assert small.max_model_len <= one.max_model_len
+    assert small.kv_cache_bytes == small.num_blocks * block_bytes(whole.shape(), CACHE)
+
+
+def test_memory_asked_for_is_that_of_all_hosts(whole: Blueprint) -> None:
+    cache = replace(CACHE, kv_cache_memory=2**20)
+    alone = plan_memory(
+        whole.shape(), MEMORY, cache, SCHEDULER, SpeculativeConfig(), max_model_len=None
+    )
+    assert planned(whole, host("a"), host("b"), host("c"), cache=cache).num_blocks == (
+        alone.num_blocks
+    )
+
+
+def test_weights_of_all_hosts_are_those_of_one(whole: Blueprint) -> None:
+    plan = planned(whole, host("a"), host("b", 2e9), host("c"))
+    extra = sum(one.weight_bytes for one in plan.hosts) - whole.shape().weight_bytes
+    assert extra == 0
+
+
+def test_a_model_that_fits_nowhere_is_refused_with_numbers(whole: Blueprint) -> None:
+    with pytest.raises(ModelLoadError, match=r"no cut of the layers fits .*: a .*, b "):
+        planned(whole, host("a", free_bytes=2**14), host("b", free_bytes=2**14))
+
+
+def test_a_host_without_room_for_blocks_is_named(whole: Blueprint) -> None:
+    weights = planned(whole, host("a"), host("b")).hosts[1].weight_bytes
+    with pytest.raises((ConfigError, ModelLoadError), match="On the host b: "):
+        planned(whole, host("a"), host("b", free_bytes=int(weights / 0.8) + 2**12))
+
+
+def test_more_hosts_than_layers_are_refused(whole: Blueprint, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the model has 8"):
+        planned(whole, *(host(str(number)) for number in range(9)))
