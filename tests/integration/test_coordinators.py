@@ -95,7 +95,9 @@ AUTH = {"authorization": "Bearer secret"}
 def cluster(request: pytest.FixtureRequest, postgres: Path, tmp_path: Path) -> Iterator[Cluster]:
     name = request.node.name.replace("[", "_").replace("]", "")
     with ExitStack() as servers:
-        yield Cluster(new_database(postgres, name[:60]), tmp_path, servers)
+        cluster = Cluster(new_database(postgres, name[:60]), tmp_path, servers)
+        servers.callback(cluster.store.close)
+        yield cluster
 
 
 class Reader:
@@ -248,6 +250,7 @@ def test_a_background_call_goes_on_though_nobody_asks(cluster: Cluster) -> None:
 def test_alone_on_sqlite_a_killed_server_goes_on_when_it_is_started_again(tmp_path: Path) -> None:
     with ExitStack() as servers:
         cluster = Cluster(f"sqlite:///{tmp_path}/accounts.db", tmp_path, servers)
+        servers.callback(cluster.store.close)
         [server] = cluster.start(1)
         undisturbed = Reader(server, "undisturbed").wait_for_the_end()
         reader = Reader(server, "s")

@@ -32,9 +32,9 @@ speculative.num_speculative_tokens
 speculative.prompt_lookup_min speculative.prompt_lookup_max
 watch.quality_watch watch.quality_floor
 guard.guardians guard.guardian_deadline guard.guardian_cache_entries guard.specialists
- cluster.executor cluster.engine_hosts cluster.rank_hosts cluster.activation_compression
- cluster.link_key cluster.link_timeout cluster.ray_address cluster.ray_resources
- cluster.coordinator_address cluster.coordinator_timeout cluster.stream_journal
+cluster.executor cluster.engine_hosts cluster.rank_hosts cluster.activation_compression
+cluster.link_key cluster.link_timeout cluster.ray_address cluster.ray_resources
+cluster.coordinator_address cluster.coordinator_timeout cluster.stream_journal
 server.host server.port server.api_key server.api_key_shares server.tls_cert server.tls_key
 server.tls_client_ca server.cors_allow_origins server.allowed_hosts server.state_dir
 server.database server.audit_log server.audit_inference

@@ -21,8 +21,8 @@ def credentials_of(headers: Iterable[tuple[str, str]]) -> Credentials:
     """Those that the client has sent to us; a browser's, sent with a WebSocket, as a header."""
     sent = list(headers)
     encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in sent]
-    of_browser = {"authorization": f"Bearer {token.decode()}" for token in tokens_in(encoded)}
-    return of_browser | {name: value for name, value in sent if name in _CREDENTIALS}
+    of_browser = [("authorization", f"Bearer {token.decode()}") for token in tokens_in(encoded)]
+    return dict([*of_browser, *(one for one in sent if one[0] in _CREDENTIALS)])
 
 
 def was_forwarded(headers: Mapping[str, str]) -> bool:

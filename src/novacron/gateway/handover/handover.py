@@ -180,10 +180,12 @@ class Handover:
             if row.owner == self._seat.member_id:
                 await self._settle(row, reader)
                 continue
-            if self._may_claim(row, reader):
+            picture = self._seat.picture
+            lost = row.owner in reader.unreachable
+            if may_claim(row, self._seat.member_id, picture, was_unreachable=lost):
                 await self._take_over(row)
                 continue
-            member = self._seat.picture.members[row.owner]
+            member = picture.members[row.owner]
             try:
                 return await self._peers.open(
                     member.id,
@@ -192,8 +194,8 @@ class Handover:
                     reader.next_number,
                     reader.credentials,
                 )
-            except PeerLost as lost:
-                logger.info("coordinator %s is lost: %s", member.address, lost)
+            except PeerLost as error:
+                logger.info("coordinator %s is lost: %s", member.address, error)
                 reader.unreachable.add(row.owner)
 
     async def _follow(self, source: Events | None, reader: _Reader) -> Events:
@@ -221,14 +223,6 @@ class Handover:
             raise RequestNotFound(f"The stream '{reader.stream.request_id}' ended too long ago.")
         reader.count_move()
         await asyncio.sleep(_MOVING_S)
-
-    def _may_claim(self, row: StreamRow, reader: _Reader) -> bool:
-        return may_claim(
-            row,
-            self._seat.member_id,
-            self._seat.picture,
-            was_unreachable=row.owner in reader.unreachable,
-        )
 
     async def _take_over(self, row: StreamRow) -> None:
         """Go on with a stream here, unless somebody else was quicker. Raises NotReady."""
