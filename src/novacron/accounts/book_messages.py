@@ -61,8 +61,8 @@ ToBook = Open | Post | Renew
 FromBook = Posted | Renewed | Failed
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_to_book: Final = msgspec.msgpack.Decoder[ToBook](ToBook)
-_from_book: Final = msgspec.msgpack.Decoder[FromBook](FromBook)
+_to_book: Final[msgspec.msgpack.Decoder[ToBook]] = msgspec.msgpack.Decoder(ToBook)
+_from_book: Final[msgspec.msgpack.Decoder[FromBook]] = msgspec.msgpack.Decoder(FromBook)
 
 
 def frame(message: ToBook | FromBook) -> bytes:
