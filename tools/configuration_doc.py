@@ -82,6 +82,7 @@ TITLES = {
     "cluster": "Several hosts",
     "server": "Server",
     "identity": "Identity",
+    "tenants": "Tenants",
 }
 
 
