@@ -85,7 +85,7 @@ class BookProcess:
     def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
         with theirs:
-            return subprocess.Popen(self._command, stdin=theirs), ours
+            return subprocess.Popen(self._command, stdin=theirs.fileno()), ours
 
 
 class _Link(asyncio.Protocol):
