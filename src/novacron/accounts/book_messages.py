@@ -71,11 +71,13 @@ def frame(message: ToBook | FromBook) -> bytes:
 
 
 def read_question(data: bytes) -> ToBook:
-    return _to_book.decode(data)
+    message: ToBook = _to_book.decode(data)
+    return message
 
 
 def read_answer(data: bytes) -> FromBook:
-    return _from_book.decode(data)
+    message: FromBook = _from_book.decode(data)
+    return message
 
 
 def take_frames(received: bytearray) -> Iterator[bytes]:
