@@ -122,6 +122,12 @@ class PacedEngine:
     def score(self, answer: Document) -> None:
         """Nothing is watched."""
 
+    def on_rank_loss(self, callback: Callable[[], None]) -> None:
+        """There are no ranks."""
+
+    def hand_over(self) -> None:
+        """Never asked for: see on_rank_loss."""
+
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)
 

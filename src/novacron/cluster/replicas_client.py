@@ -81,6 +81,7 @@ class ReplicasClient:
         self._callbacks: list[Callable[[EngineState], None]] = []
         self._live_ids: set[str] = set()
         self._seeds = random.Random(config.model.seed)
+        self._impaired: set[str] = set()  # that replace ranks at the moment
         self._pins = GivenPins()
         self._clock = clock
         self._variant: VariantStatus | None = None
@@ -144,6 +145,13 @@ class ReplicasClient:
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)
+
+    def on_rank_loss(self, callback: Callable[[], None]) -> None:
+        """Never called: there are others then, or nowhere to go."""
+
+    def hand_over(self) -> None:
+        for one in self._ready():
+            one.client.hand_over()
 
     def spawn(self) -> None:
         """Start the first engine at once. Needs no event loop."""
@@ -258,6 +266,8 @@ class ReplicasClient:
             successor_of=self._replicas.get(name),
         )
         client.on_state_change(lambda state: self._teach_pins(name, state))
+        client.on_rank_loss(lambda: self._see_ranks(name))
+        client.on_state_change(lambda _: self._impaired.discard(name))
         return client
 
     def _replica(self, replica_id: str) -> Replica:
@@ -291,6 +301,25 @@ class ReplicasClient:
             for callback in self._callbacks:
                 callback(state)
 
+    def _see_ranks(self, name: str) -> None:
+        """A replica that waits for a rank to be replaced does not compute. Others go on with what
+        it runs, if there are any."""
+        client = self._replicas[name].client
+        if not client.stats.lost_ranks:
+            self._impaired.discard(name)
+            return
+        self._impaired.add(name)
+        if self._avoided:
+            logger.warning("%s replaces ranks: others go on with its requests", name)
+            client.hand_over()
+
+    @property
+    def _avoided(self) -> set[str]:
+        """Replicas that new requests had better not go to, because there are others."""
+        if self._impaired and any(one.replica_id not in self._impaired for one in self._ready()):
+            return self._impaired
+        return set()
+
     async def _run(
         self, requests: Sequence[Request], places: Sequence[int]
     ) -> AsyncGenerator[RequestOutput, None]:
@@ -299,7 +328,9 @@ class ReplicasClient:
         mine = tuple(requests[place] for place in places)
         refused: dict[str, NovaCronError] = {}
         while True:
-            routed = self._router.send(self._replicas.values(), mine, refused)
+            routed = self._router.send(
+                self._replicas.values(), mine, refused.keys() | self._avoided
+            )
             if routed is None:
                 if refused:
                     raise next(iter(refused.values())).with_traceback(None)

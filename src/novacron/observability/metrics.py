@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from novacron.observability.audit_counts import AuditCounts
 from novacron.observability.guardian_values import GuardianTotals, guardian_values
+from novacron.observability.parallel_values import parallel_values
 from novacron.observability.replica_values import ReplicaSnapshot, replica_values
 from novacron.observability.response_cache_counts import ResponseCacheCounts
 from novacron.observability.share_values import share_values
@@ -220,6 +221,53 @@ _TABLE = (
         "replica",
         "kind",
     ),
+    _gauge(
+        "novacron_rank_up",
+        "1 for a rank that computes with the others, 0 while it is replaced.",
+        "replica",
+        "rank",
+        "stage",
+    ),
+    _counter("novacron_rank_steps", "Steps that a rank has computed.", "replica", "rank", "stage"),
+    _counter(
+        "novacron_rank_meetings",
+        "Sums and concatenations of a rank with the others of its stage.",
+        "replica",
+        "rank",
+        "stage",
+    ),
+    _counter(
+        "novacron_rank_sent_bytes",
+        "Bytes that a rank gave other ranks of its stage, and the next stage.",
+        "replica",
+        "rank",
+        "stage",
+    ),
+    _counter(
+        "novacron_rank_waited_seconds",
+        "Time that a rank waited in a step: for others of its stage, for the stage before.",
+        "replica",
+        "rank",
+        "stage",
+    ),
+    _gauge(
+        "novacron_link_round_trip_seconds",
+        "To a replica's host and back, the newest.",
+        "replica",
+    ),
+    _counter("novacron_link_messages", "Messages over a link, by way.", "replica", "way"),
+    _counter("novacron_link_bytes", "Bytes of these, before encryption.", "replica", "way"),
+    _counter("novacron_link_resent_segments", "TCP segments sent again.", "replica"),
+    _counter("novacron_link_dropped_messages", "Messages of an epoch that was over.", "replica"),
+    _counter("novacron_link_losses", "Links that ended without being told to.", "replica"),
+    _counter(
+        "novacron_canary_results",
+        "Small requests that a replica was tried with, by result: passed, wrong, missing.",
+        "replica",
+        "result",
+    ),
+    _gauge("novacron_canary_failing", "1 if the last one did not pass, else 0.", "replica"),
+    _gauge("novacron_canary_seconds", "What the last one that passed took.", "replica"),
     _counter(
         "novacron_response_cache_events",
         "Calls by what the response cache was to them: hit, semantic_hit, miss, bypass; answers by "
@@ -482,6 +530,7 @@ class _Scrape(Collector):
             **_engine_values(self._engine),
             **_variant_values(self._engine),
             **replica_values(self._engine.replicas, self._engine.states),
+            **parallel_values(self._engine.replicas),
             **{name: samples for name, samples in watched.items() if samples},
         }
         for definition in DEFINITIONS.values():
