@@ -16,6 +16,7 @@ from typing import Final
 from novacron.engine.client import (
     DrainOptions,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
     status_of,
@@ -121,6 +122,10 @@ class PacedEngine:
 
     def score(self, answer: Document) -> None:
         """Nothing is watched."""
+
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return ()
 
     def on_rank_loss(self, callback: Callable[[], None]) -> None:
         """There are no ranks."""

@@ -29,6 +29,7 @@ from novacron.engine.admission import with_seed
 from novacron.engine.client import (
     DrainOptions,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
     status_of,
@@ -58,7 +59,8 @@ class ReplicasClient:
     """Implements EngineClient and MemberClient. `config.model.data_parallel_size` engines, each of
     which knows by the same settings how many share the machine; `make_client` makes the client of
     one by its name, which is started here. `apart`: they are on hosts of their own. `on_decision`
-    gets every decision of where a call goes."""
+    gets every decision of where a call goes. `find_nodes` tells the hosts that replicas may be
+    placed on."""
 
     def __init__(
         self,
@@ -68,8 +70,10 @@ class ReplicasClient:
         apart: bool = False,
         on_decision: Callable[[RoutingDecision], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        find_nodes: Callable[[], tuple[NodeStatus, ...]] = tuple,
     ) -> None:
         self._config = config
+        self._find_nodes = find_nodes
         self._make_client = make_client
         self._router = CallRouter(
             knows_prefixes=config.cache.enable_prefix_caching, on_decision=on_decision
@@ -142,6 +146,10 @@ class ReplicasClient:
             self._replicas[name].status() if name in self._replicas else not_begun(name, self.state)
             for name in self._group.names
         )
+
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return self._find_nodes()
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)

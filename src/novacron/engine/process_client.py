@@ -29,6 +29,7 @@ from novacron.engine.canary import LEAST_CONTEXT, MOST_FAILURES, Canary, CanaryR
 from novacron.engine.client import (
     DrainOptions,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
     status_of,
@@ -152,6 +153,10 @@ class ProcessClient:
     @property
     def replicas(self) -> tuple[ReplicaStatus, ...]:
         return only_replica(self)
+
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return ()
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)

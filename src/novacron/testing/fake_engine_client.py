@@ -18,6 +18,7 @@ from novacron.engine.admission import admit
 from novacron.engine.client import (
     DrainOptions,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
     status_of,
@@ -224,6 +225,10 @@ class FakeEngineClient:
     @property
     def replicas(self) -> tuple[ReplicaStatus, ...]:
         return only_replica(self)
+
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return ()
 
     def spawn(self) -> None:
         """There is no process."""

@@ -134,12 +134,23 @@ class Cluster(Struct, frozen=True):
     num_restarts: int
 
 
+class Node(Struct, frozen=True, kw_only=True):
+    """A host of the cluster that places replicas. `places`: engines that it has room for."""
+
+    name: str
+    address: str
+    alive: bool
+    places: float
+
+
 class ClusterStatus(Struct, frozen=True):
-    """All workers of this server."""
+    """All workers of this server, and the nodes that replicas may be placed on, if somebody places
+    them."""
 
     cluster: Cluster
     workers: tuple[Worker, ...]
     replicas: tuple[Replica, ...]
+    nodes: tuple[Node, ...] = ()
 
 
 class WorkerList(Struct, frozen=True):
@@ -272,6 +283,10 @@ def cluster_status(service: Service) -> ClusterStatus:
         ),
         all_workers,
         tuple(map(replica, service.client.replicas)),
+        tuple(
+            Node(name=one.name, address=one.address, alive=one.is_alive, places=one.num_places)
+            for one in service.client.nodes
+        ),
     )
 
 
