@@ -120,7 +120,7 @@ class _Platform:
 
 def _nodes(resource: str) -> Nodes:
     """`resource`: what a place for an engine is counted in."""
-    found: Any = ray.nodes()
+    untyped: Any = ray
     return Nodes(
         tuple(
             RayNode(
@@ -129,7 +129,7 @@ def _nodes(resource: str) -> Nodes:
                 is_alive=bool(one.get("Alive")),
                 num_places=float(one.get("Resources", {}).get(resource, 0.0)),
             )
-            for one in found
+            for one in untyped.nodes()
         )
     )
 
