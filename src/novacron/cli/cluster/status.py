@@ -14,6 +14,7 @@ _TITLES = (
     "REPLICA", "STATE", "EPOCH", "HOST", "PID", "RUNNING", "WAITING", "QUEUED TOKENS", "KV", "HITS",
 )  # fmt: skip
 _COORDINATOR_TITLES = ("COORDINATOR", "NAME", "ADDRESS", "STATE", "DUTIES", "VERSION")
+_NODE_TITLES = ("NODE", "ADDRESS", "STATE", "PLACES")
 _SHORT_ID = 8
 
 
@@ -39,11 +40,18 @@ def status_text(answer: Json) -> str:
         f"{cluster['num_restarts']} restarts"
     )
     text = f"{head}\n{table(_TITLES, [_row(one) for one in replicas])}"
-    coordinators = answer.get("coordinators", [])
-    if not coordinators:
-        return text
-    rows = [_coordinator_row(one, answer["duties"]) for one in coordinators]
-    return f"{text}\n\n{table(_COORDINATOR_TITLES, rows)}"
+    nodes = answer.get("nodes") or ()
+    if nodes:
+        text += f"\n\n{table(_NODE_TITLES, [_node_row(one) for one in nodes])}"
+    coordinators = answer.get("coordinators") or ()
+    if coordinators:
+        rows = [_coordinator_row(one, answer["duties"]) for one in coordinators]
+        text += f"\n\n{table(_COORDINATOR_TITLES, rows)}"
+    return text
+
+
+def _node_row(one: Json) -> tuple[str, ...]:
+    return one["name"], one["address"], "alive" if one["alive"] else "gone", f"{one['places']:g}"
 
 
 def _row(one: Json) -> tuple[str, ...]:
