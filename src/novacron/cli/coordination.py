@@ -7,12 +7,12 @@ from importlib.metadata import version
 from typing import Final
 
 from novacron.accounts.accounts import Accounts
-from novacron.config.cluster import ClusterConfig
 from novacron.config.folders import database_url
 from novacron.config.load import Settings
 from novacron.coordination.member import Member
 from novacron.coordination.seat import Duty, Seat
 from novacron.coordination.shared_state import SharedState
+from novacron.errors import ConfigError
 from novacron.gateway.handover.handover import OpenedHandover
 from novacron.gateway.handover.together import Coordination
 
@@ -50,10 +50,16 @@ def _handover(shared: SharedState, seat: Seat) -> OpenedHandover:
 
 
 def _keeps_streams(settings: Settings) -> bool:
-    wanted: ClusterConfig = settings.cluster
-    if wanted.stream_journal == "auto":
-        return database_url(settings.server).startswith("postgres")
-    return wanted.stream_journal == "on"
+    """Raises ConfigError where it would keep what may only be kept encrypted: the record is not."""
+    wanted = settings.cluster.stream_journal
+    must_encrypt = bool(settings.engine.cache.encryption_key)
+    if wanted == "on" and must_encrypt:
+        raise ConfigError(
+            "stream_journal is on, but encryption_key is set, and what the database has of streams "
+            "is not encrypted. Leave one of them out."
+        )
+    in_postgresql = database_url(settings.server).startswith("postgres")
+    return wanted == "on" or (wanted == "auto" and in_postgresql and not must_encrypt)
 
 
 def _address(settings: Settings, url: str) -> str:

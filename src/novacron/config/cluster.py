@@ -70,7 +70,8 @@ class ClusterConfig:
     stream_journal: Literal["auto", "on", "off"] = setting(
         "auto",
         "keep requests and answers of native streams in the database while they run, and "
-        "replay_seconds longer, so that another server can go on with them; auto: in PostgreSQL",
+        "replay_seconds longer, not encrypted, so that another server can go on with them; auto: "
+        "in PostgreSQL, unless encryption_key is set",
     )
 
     def __post_init__(self) -> None:
