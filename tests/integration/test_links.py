@@ -29,7 +29,7 @@ from novacron.engine.recovering_client import RecoveringClient
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.records import wire
 from novacron.records.request import Request, SamplingParams
-from novacron.testing.faulty_link import FaultyLink
+from novacron.bench.faulty_link import FaultyLink
 from novacron.testing.reciting_engine import token_at
 from novacron.testing.tiny_models import write_tiny_tokenizer
 
