@@ -18,6 +18,7 @@ from novacron.bench.chaos_rounds import Chaos, Found
 from novacron.bench.faults import Injector, Kind, Site
 from novacron.bench.http_client import Exchange, HttpClient
 from novacron.bench.scenario import ChaosScenario
+from novacron.bench.small_disk import small_disk
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.engine.recovering_client import RecoveringClient
@@ -158,6 +159,73 @@ async def test_each_kind_of_fault_strikes_as_it_says() -> None:
         Injector(Site(victims), ("cut",), 0, until_loading).check()
     with pytest.raises(ConfigError, match="--small-disk"):
         Injector(Site(victims), ("full disk",), 0, until_loading).check()
+
+
+class Link:
+    def __init__(self) -> None:
+        self.is_silent, self.delay_s, self.num_cuts = False, 0.0, 0
+
+    def cut(self) -> None:
+        self.num_cuts += 1
+
+
+class Host:
+    """An engine's host that notes what became of it."""
+
+    def __init__(self) -> None:
+        self.link, self.signals, self.num_starts = Link(), list[signal.Signals](), 0
+        self.has_ended = False
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+        self.has_ended = number is signal.SIGKILL
+
+    async def start(self) -> None:
+        self.has_ended = False
+        self.num_starts += 1
+
+
+async def test_what_befalls_hosts_and_links_is_undone_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faults, "_HOLD_S", (0.0, 0.001))
+    host: Any = Host()
+    kinds: tuple[Kind, ...] = ("kill host", "stop host", "cut", "partition", "slow link")
+
+    async def never() -> None:
+        raise AssertionError
+
+    injector = Injector(Site(Victims(0), hosts=[host], patience_s=0.0), kinds, 3, never)
+    seen = []
+    for _ in kinds:
+        assert await injector.strike() is not None
+        link = host.link
+        seen.append((host.has_ended, link.num_cuts, link.is_silent, link.delay_s > 0))
+        await injector.wait_healed()
+    assert seen == [
+        (True, 0, False, False),
+        (False, 0, False, False),
+        (False, 1, False, False),
+        (False, 1, True, False),
+        (False, 1, False, True),
+    ]
+    assert host.signals == [signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT]
+    assert (host.num_starts, host.link.is_silent, host.link.delay_s) == (1, False, 0.0)
+
+
+def test_a_disk_is_filled_to_the_last_byte_and_emptied(tmp_path: Path) -> None:
+    try:
+        with small_disk(tmp_path / "disk", 2**20) as disk:
+            (disk.folder / "kept").write_bytes(b"before")
+            disk.fill()
+            with pytest.raises(OSError, match="No space left"):
+                (disk.folder / "more").write_bytes(bytes(8192))
+            disk.empty()
+            (disk.folder / "more").write_bytes(bytes(8192))
+            assert (disk.folder / "kept").read_bytes() == b"before"
+    except ConfigError:
+        pytest.skip("no file system can be mounted here")
+    assert not list((tmp_path / "disk").iterdir())
 
 
 def test_a_fault_that_there_is_not_is_refused() -> None:

@@ -38,6 +38,7 @@ server.tls_client_ca server.cors_allow_origins server.allowed_hosts server.state
 server.database server.audit_log server.audit_inference
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.recovery_timeout server.heartbeat_timeout server.step_timeout
+server.canary_interval server.canary_timeout
 server.keep_alive_interval server.stream_flush_interval
 server.response_cache server.response_cache_threshold server.response_cache_thresholds
 server.response_cache_embedding server.response_cache_url server.response_cache_size

@@ -14,6 +14,8 @@ _TITLES = (
     "REPLICA", "STATE", "EPOCH", "HOST", "PID", "RUNNING", "WAITING", "QUEUED TOKENS", "KV", "HITS",
 )  # fmt: skip
 
+_NODE_TITLES = ("NODE", "ADDRESS", "STATE", "PLACES")
+
 
 @click.command()
 @server_options
@@ -32,7 +34,15 @@ def status_text(answer: Json) -> str:
         f"{cluster['status']}: {num_ready} of {len(replicas)} replicas are ready, "
         f"{cluster['num_restarts']} restarts"
     )
-    return f"{head}\n{table(_TITLES, [_row(one) for one in replicas])}"
+    text = f"{head}\n{table(_TITLES, [_row(one) for one in replicas])}"
+    nodes = answer.get("nodes") or ()
+    if not nodes:
+        return text
+    rows = [
+        (one["name"], one["address"], "alive" if one["alive"] else "gone", f"{one['places']:g}")
+        for one in nodes
+    ]
+    return f"{text}\n\n{table(_NODE_TITLES, rows)}"
 
 
 def _row(one: Json) -> tuple[str, ...]:
