@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from novacron.bench.machine_peaks import MachinePeaks, measure_peaks
 from novacron.config.engine import CacheConfig
+from novacron.config.kv_layers import KVPrecision
 from novacron.demo import bundled_model_path
 from novacron.executor.placement import keep_freed_memory
 from novacron.kernels.choice import choose_kernels
@@ -222,7 +223,9 @@ def compare_kv_formats(num_threads: int, length: int = 8192) -> None:
     formats = [
         layer
         for name in names
-        for layer in choose_kv_formats(CacheConfig(kv_cache_dtype=name), 1, "bfloat16")
+        for layer in choose_kv_formats(
+            CacheConfig(kv_cache_dtype=name), 1, KVPrecision("bfloat16", "bfloat16")
+        )
     ]
     print(f"\n{'attention of a decode':>28} {'KV':>13} {'MiB':>6} {'ms':>7} {'GB/s':>6}  of bf16")
     for shape in ((32, 4, 64), (32, 8, 128), (32, 32, 64)):

@@ -221,8 +221,9 @@ struct SampleCall {
 };
 
 // Copies blocks, source by source to its target, which may be the same. With `sums`, not null, also
-// the first 16 bytes of BLAKE3 of each head and its copy: `heads` is [count][head_bytes], at most
-// 1,024 each, and `sums` [count][16]. Computed by the calling thread alone.
+// XXH3-128 (big-endian) of each head, filled up with zeros to 1,024 bytes, and its copy: `heads` is
+// [count][head_bytes], at most 1,024 each, `sums` [count][16], and no block is empty. Computed by
+// the calling thread alone.
 struct CopyCall {
   const uint8_t* const* sources;
   uint8_t* const* targets;

@@ -70,8 +70,12 @@ class QueryTile {
     for (int64_t start = begin; start < end; start += kGroup) {
       const int64_t next = start + kGroup, after = smaller(next + kGroup, end);
       keys_.keys.prefetch(next, after);
+      const int64_t first = smaller(kTogether, num_queries_);
+      step(0, first, start);
       values_.values.prefetch(next, after);
-      see_group(start);
+      for (int64_t query = first; query < num_queries_; query += kTogether) {
+        step(query, smaller(kTogether, num_queries_ - query), start);
+      }
     }
   }
 
@@ -101,13 +105,7 @@ class QueryTile {
     }
   }
 
-  // All queries see the keys [start, start + kGroup).
-  void see_group(int64_t start) {
-    for (int64_t query = 0; query < num_queries_; query += kTogether) {
-      step(query, smaller(kTogether, num_queries_ - query), start);
-    }
-  }
-
+  // Some queries see the keys [start, start + kGroup).
   void step(int64_t query, int64_t count, int64_t start) {
     const int64_t begin = larger(start, tile_.first_seen(query));
     const int64_t end = smaller(start + kGroup, tile_.position(query + count - 1) + 1);
@@ -115,50 +113,80 @@ class QueryTile {
     alignas(64) float scores[kTogether * kGroup];
     float decay[kTogether];
     keys_.score(query, count, start, end, scores);
-    for (int64_t i = 0; i < count; ++i) decay[i] = soften(query + i, start, scores + i * kGroup);
+    soften(query, count, start, scores, decay);
     values_.add(softmaxes_, {query, start, begin, end, scores, decay}, count);
   }
 
-  // Turns a query's scores into weights, zero where it may not look. Returns the factor that the
-  // sums so far shrink by.
-  float soften(int64_t query, int64_t start, float* scores) {
-    const int64_t low = tile_.first_seen(query) - start;
-    const int64_t high = tile_.position(query) + 1 - start;
-    if (low >= kGroup || high <= 0) {
-      memset(scores, 0, kGroup * sizeof(float));
-      return 1.0f;
+  // The keys [low, high) of a group: those that a query sees.
+  struct Sight {
+    int32_t low, high;
+
+    bool is_empty() const { return low >= high; }
+    bool is_whole() const { return low == 0 && high == kGroup; }
+    NOVACRON_INLINE Ints lanes(int vector) const {
+      Ints lane;
+      for (int i = 0; i < kLanes; ++i) lane[i] = i;
+      lane += vector * kLanes;
+      return (lane >= low) & (lane < high);
     }
-    Ints lane;
-    for (int i = 0; i < kLanes; ++i) lane[i] = i;
-    Floats capped[kGroupVectors];
-    Ints seen[kGroupVectors];
+  };
+  Sight sight_of(int64_t query, int64_t start) const {
+    const int64_t low = tile_.first_seen(query) - start, high = tile_.position(query) + 1 - start;
+    return {static_cast<int32_t>(smaller(larger(low, 0), kGroup)),
+            static_cast<int32_t>(smaller(larger(high, 0), kGroup))};
+  }
+
+  // Turns scores into weights, zero where a query may not look. `decay` becomes the factors that
+  // the sums so far shrink by. What takes turns here has to wait for itself, not for its neighbours.
+  void soften(int64_t query, int64_t count, int64_t start, float* scores, float* decay) {
+    Sight sights[kTogether];
+    alignas(64) float maxima[kTogether], falls[kLanes] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      sights[i] = sight_of(query + i, start);
+      maxima[i] = max_of_lanes(finish_scores(sights[i], scores + i * kGroup));
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      if (sights[i].is_empty()) continue;
+      float& maximum = softmaxes_.maximum(query + i);
+      const float new_maximum = maximum > maxima[i] ? maximum : maxima[i];
+      falls[i] = maximum - new_maximum;
+      maximum = new_maximum;
+    }
+    const Floats decays = exponential(load(falls));
+    for (int64_t i = 0; i < count; ++i) {
+      decay[i] = decays[i];
+      const Floats total =
+          weigh(sights[i], softmaxes_.maximum(query + i), scores + i * kGroup);
+      float& weight = softmaxes_.weight(query + i);
+      weight = weight * decay[i] + sum_of_lanes(total);
+    }
+  }
+
+  // Scales and caps; what is not seen is -infinity. Returns the largest of each lane.
+  NOVACRON_INLINE Floats finish_scores(const Sight& sight, float* scores) const {
     Floats highest = broadcast(-INFINITY);
     for (int v = 0; v < kGroupVectors; ++v) {
-      const int32_t base = v * kLanes;
-      seen[v] = (lane + base >= static_cast<int32_t>(larger(low, 0))) &
-                (lane + base < static_cast<int32_t>(smaller(high, kGroup)));
-      Floats score = load(scores + base) * call_.scale;
+      Floats score = load(scores + v * kLanes) * call_.scale;
       if (call_.softcap != 0.0f) {
         score = hyperbolic_tangent(score / call_.softcap) * call_.softcap;
       }
-      capped[v] = choose(seen[v], score, broadcast(-INFINITY));
-      highest = choose(highest > capped[v], highest, capped[v]);
+      if (!sight.is_whole()) score = choose(sight.lanes(v), score, broadcast(-INFINITY));
+      store(scores + v * kLanes, score);
+      highest = larger_of(highest, score);
     }
-    float& maximum = softmaxes_.maximum(query);
-    const float group_maximum = max_of_lanes(highest);
-    const float new_maximum = maximum > group_maximum ? maximum : group_maximum;
+    return highest;
+  }
+
+  // Returns the sum of weights of each lane.
+  NOVACRON_INLINE Floats weigh(const Sight& sight, float maximum, float* scores) const {
     Floats total = {};
     for (int v = 0; v < kGroupVectors; ++v) {
-      const Floats weight =
-          choose(seen[v], exponential(capped[v] - new_maximum), Floats{});
+      Floats weight = exponential(load(scores + v * kLanes) - maximum);
+      if (!sight.is_whole()) weight = choose(sight.lanes(v), weight, Floats{});
       store(scores + v * kLanes, weight);
       total += weight;
     }
-    const float decay = exponential(broadcast(maximum - new_maximum))[0];
-    float& weight = softmaxes_.weight(query);
-    weight = weight * decay + sum_of_lanes(total);
-    maximum = new_maximum;
-    return decay;
+    return total;
   }
 
   const AttentionCall& call_;

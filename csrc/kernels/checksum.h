@@ -1,9 +1,12 @@
-// BLAKE3 checksums of KV blocks that are copied: the hash of a head and a block, cut to 16 bytes.
+// XXH3-128 checksums of KV blocks that are copied: of a head, filled up with zeros to one block of
+// XXH3, and the block of KV behind it.
 //
-// A message is a tree: chunks of 1,024 bytes, and parents of two nodes. As many nodes of a level as
-// there are lanes are hashed at once, word by word of their 64-byte messages.
+// A stripe of 64 bytes goes into eight accumulators at once: each word is added to its neighbour's,
+// and the product of its halves, once mixed with a part of the secret, to its own. After 16 stripes
+// the accumulators are scrambled.
 //
-// Source: the BLAKE3 specification (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020).
+// Source: the XXH3 specification (Collet, xxhash_spec.md 0.8.2). SumWords are little-endian, as the
+// machines are that this is built for.
 #pragma once
 
 #include <cstdint>
@@ -11,236 +14,158 @@
 
 #include "../level.h"
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace novacron {
 namespace NOVACRON_LEVEL {
 namespace {
 
+constexpr int64_t kStripeBytes = 64, kStripes = 16;  // of a round
+constexpr int64_t kRoundBytes = kStripeBytes * kStripes;
+constexpr int kSecretBytes = 192, kSumLanes = 8;
+constexpr int kSecretStep = 8;  // between stripes
+constexpr int kScrambleSecret = kSecretBytes - 64, kLastSecret = kSecretBytes - 71;
+constexpr int kLowSecret = 11, kHighSecret = kSecretBytes - 75;
+
+constexpr uint64_t kPrime32_1 = 0x9E3779B1, kPrime32_2 = 0x85EBCA77, kPrime32_3 = 0xC2B2AE3D;
+constexpr uint64_t kPrime64_1 = 0x9E3779B185EBCA87, kPrime64_2 = 0xC2B2AE3D27D4EB4F,
+                   kPrime64_3 = 0x165667B19E3779F9, kPrime64_4 = 0x85EBCA77C2B2AE63,
+                   kPrime64_5 = 0x27D4EB2F165667C5, kPrimeMix = 0x165667919E3779F9;
+
+constexpr uint8_t kSecret[kSecretBytes] = {
+    0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe, 0x7c, 0x01, 0x81, 0x2c, 0xf7, 0x21, 0xad, 0x1c,
+    0xde, 0xd4, 0x6d, 0xe9, 0x83, 0x90, 0x97, 0xdb, 0x72, 0x40, 0xa4, 0xa4, 0xb7, 0xb3, 0x67, 0x1f,
+    0xcb, 0x79, 0xe6, 0x4e, 0xcc, 0xc0, 0xe5, 0x78, 0x82, 0x5a, 0xd0, 0x7d, 0xcc, 0xff, 0x72, 0x21,
+    0xb8, 0x08, 0x46, 0x74, 0xf7, 0x43, 0x24, 0x8e, 0xe0, 0x35, 0x90, 0xe6, 0x81, 0x3a, 0x26, 0x4c,
+    0x3c, 0x28, 0x52, 0xbb, 0x91, 0xc3, 0x00, 0xcb, 0x88, 0xd0, 0x65, 0x8b, 0x1b, 0x53, 0x2e, 0xa3,
+    0x71, 0x64, 0x48, 0x97, 0xa2, 0x0d, 0xf9, 0x4e, 0x38, 0x19, 0xef, 0x46, 0xa9, 0xde, 0xac, 0xd8,
+    0xa8, 0xfa, 0x76, 0x3f, 0xe3, 0x9c, 0x34, 0x3f, 0xf9, 0xdc, 0xbb, 0xc7, 0xc7, 0x0b, 0x4f, 0x1d,
+    0x8a, 0x51, 0xe0, 0x4b, 0xcd, 0xb4, 0x59, 0x31, 0xc8, 0x9f, 0x7e, 0xc9, 0xd9, 0x78, 0x73, 0x64,
+    0xea, 0xc5, 0xac, 0x83, 0x34, 0xd3, 0xeb, 0xc3, 0xc5, 0x81, 0xa0, 0xff, 0xfa, 0x13, 0x63, 0xeb,
+    0x17, 0x0d, 0xdd, 0x51, 0xb7, 0xf0, 0xda, 0x49, 0xd3, 0x16, 0x55, 0x26, 0x29, 0xd4, 0x68, 0x9e,
+    0x2b, 0x16, 0xbe, 0x58, 0x7d, 0x47, 0xa1, 0xfc, 0x8f, 0xf8, 0xb8, 0xd1, 0x7a, 0xd0, 0x31, 0xce,
+    0x45, 0xcb, 0x3a, 0x8f, 0x95, 0x16, 0x04, 0x28, 0xaf, 0xd7, 0xfb, 0xca, 0xbb, 0x4b, 0x40, 0x7e};
+
+// As many words as a register holds.
 #if defined(__AVX512F__)
-constexpr int kNodes = 16;  // hashed at once
+constexpr int kSumWordsAtOnce = 8;
+typedef uint64_t SumWords __attribute__((vector_size(64)));
+inline SumWords product_of_halves(SumWords x) {
+  return (SumWords)_mm512_mul_epu32((__m512i)x, (__m512i)(x >> 32));
+}
+inline SumWords neighbours(SumWords x) {
+  return (SumWords)_mm512_shuffle_epi32((__m512i)x, _MM_PERM_BADC);
+}
 #elif defined(__AVX2__)
-constexpr int kNodes = 8;
-#else
-constexpr int kNodes = 4;
-#endif
-constexpr int kCompressions = 16;  // of a chunk
-constexpr int64_t kMessageBytes = 64;
-constexpr int64_t kChunkBytes = kCompressions * kMessageBytes;
-constexpr int kWords = 16, kHashWords = 8, kRounds = 7;
-constexpr uint32_t kChunkStart = 1, kChunkEnd = 2, kParent = 4, kRoot = 8;
-
-constexpr uint32_t kInitial[kHashWords] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                           0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-constexpr int kOrder[kWords] = {2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8};
-
-typedef uint32_t NodeWords __attribute__((vector_size(kNodes * 4)));  // the same word of all nodes
-
-struct Hash {
-  uint32_t words[kHashWords];
-};
-
-inline NodeWords each(uint32_t value) { return value - NodeWords{}; }
-
-template <int bits>
-inline NodeWords rotate_right(NodeWords x) {
-  return (x >> bits) | (x << (32 - bits));
+constexpr int kSumWordsAtOnce = 4;
+typedef uint64_t SumWords __attribute__((vector_size(32)));
+inline SumWords product_of_halves(SumWords x) {
+  return (SumWords)_mm256_mul_epu32((__m256i)x, (__m256i)(x >> 32));
 }
-
-inline void mix(NodeWords& a, NodeWords& b, NodeWords& c, NodeWords& d, NodeWords x, NodeWords y) {
-  a += b + x;
-  d = rotate_right<16>(d ^ a);
-  c += d;
-  b = rotate_right<12>(b ^ c);
-  a += b + y;
-  d = rotate_right<8>(d ^ a);
-  c += d;
-  b = rotate_right<7>(b ^ c);
+inline SumWords neighbours(SumWords x) { return (SumWords)_mm256_shuffle_epi32((__m256i)x, 0x4e); }
+#elif defined(__SSE2__)
+constexpr int kSumWordsAtOnce = 2;
+typedef uint64_t SumWords __attribute__((vector_size(16)));
+inline SumWords product_of_halves(SumWords x) {
+  return (SumWords)_mm_mul_epu32((__m128i)x, (__m128i)(x >> 32));
 }
-
-template <int... lanes>
-struct Lanes {};
-#if defined(__AVX512F__)
-using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>;
-#elif defined(__AVX2__)
-using AllLanes = Lanes<0, 1, 2, 3, 4, 5, 6, 7>;
+inline SumWords neighbours(SumWords x) { return (SumWords)_mm_shuffle_epi32((__m128i)x, 0x4e); }
 #else
-using AllLanes = Lanes<0, 1, 2, 3>;
+constexpr int kSumWordsAtOnce = 2;
+typedef uint64_t SumWords __attribute__((vector_size(16)));
+inline SumWords product_of_halves(SumWords x) { return (x & 0xffffffff) * (x >> 32); }
+inline SumWords neighbours(SumWords x) { return SumWords{x[1], x[0]}; }
 #endif
 
-#if defined(__clang__)
-#define NOVACRON_PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define NOVACRON_PICK(a, b, ...) __builtin_shuffle(a, b, NodeWords{__VA_ARGS__})
-#endif
+constexpr int kSumParts = kSumLanes / kSumWordsAtOnce;  // of a stripe
 
-// Of two rows of a matrix, `distance` apart: the first and the second once the blocks of that size
-// beside its diagonal are exchanged.
-template <int distance, int... lane>
-inline NodeWords first_row(NodeWords a, NodeWords b, Lanes<lane...>) {
-  return NOVACRON_PICK(a, b, ((lane & distance) == 0 ? lane : kNodes + lane - distance)...);
-}
-template <int distance, int... lane>
-inline NodeWords second_row(NodeWords a, NodeWords b, Lanes<lane...>) {
-  return NOVACRON_PICK(a, b, ((lane & distance) == 0 ? lane + distance : kNodes + lane)...);
+inline SumWords words_at(const uint8_t* bytes, int part) {
+  SumWords words;
+  memcpy(&words, bytes + part * sizeof(SumWords), sizeof(SumWords));
+  return words;
 }
 
-#undef NOVACRON_PICK
-
-template <int distance>
-inline void exchange(NodeWords rows[kNodes]) {
-  for (int row = 0; row < kNodes; ++row) {
-    if ((row & distance) != 0) continue;
-    const NodeWords a = rows[row], b = rows[row + distance];
-    rows[row] = first_row<distance>(a, b, AllLanes{});
-    rows[row + distance] = second_row<distance>(a, b, AllLanes{});
+inline void accumulate(SumWords sums[kSumParts], const uint8_t* stripe, int secret_at) {
+  for (int part = 0; part < kSumParts; ++part) {
+    const SumWords words = words_at(stripe, part);
+    const SumWords mixed = words ^ words_at(kSecret + secret_at, part);
+    sums[part] += neighbours(words) + product_of_halves(mixed);
   }
 }
 
-// rows[node] holds words of a node; then rows[word] that word of all nodes.
-inline void transpose(NodeWords rows[kNodes]) {
-  if constexpr (kNodes > 8) exchange<8>(rows);
-  if constexpr (kNodes > 4) exchange<4>(rows);
-  exchange<2>(rows);
-  exchange<1>(rows);
-}
-
-// One compression of each node: `hash` becomes its next chaining value.
-inline void compress(NodeWords hash[kHashWords], const NodeWords message[kWords], NodeWords counter,
-                     uint32_t num_bytes, uint32_t flags) {
-  NodeWords m[kWords], v[kWords];
-  for (int word = 0; word < kWords; ++word) m[word] = message[word];
-  for (int word = 0; word < kHashWords; ++word) v[word] = hash[word];
-  for (int word = 0; word < 4; ++word) v[8 + word] = each(kInitial[word]);
-  v[12] = counter;  // of fewer than 2^32 chunks
-  v[13] = each(0);
-  v[14] = each(num_bytes);
-  v[15] = each(flags);
-  for (int round = 0; round < kRounds; ++round) {
-    for (int i = 0; i < 4; ++i) mix(v[i], v[4 + i], v[8 + i], v[12 + i], m[2 * i], m[2 * i + 1]);
-    for (int i = 0; i < 4; ++i) {
-      mix(v[i], v[4 + (i + 1) % 4], v[8 + (i + 2) % 4], v[12 + (i + 3) % 4], m[8 + 2 * i],
-          m[9 + 2 * i]);
-    }
-    NodeWords next[kWords];
-    for (int word = 0; word < kWords; ++word) next[word] = m[kOrder[word]];
-    for (int word = 0; word < kWords; ++word) m[word] = next[word];
-  }
-  for (int word = 0; word < kHashWords; ++word) hash[word] = v[word] ^ v[8 + word];
-}
-
-// Hashes of up to kNodes nodes of `num_compressions` whole messages each.
-void hash_nodes(const uint8_t* const* nodes, int count, int num_compressions, uint32_t first_chunk,
-                uint32_t flags, uint32_t start, uint32_t end, Hash* out) {
-  NodeWords hash[kHashWords], counter = each(first_chunk);
-  for (int word = 0; word < kHashWords; ++word) hash[word] = each(kInitial[word]);
-  if ((flags & kParent) == 0) {
-    for (int node = 0; node < kNodes; ++node) counter[node] += static_cast<uint32_t>(node);
-  }
-  for (int i = 0; i < num_compressions; ++i) {
-    NodeWords message[kWords];
-    for (int word = 0; word < kWords; word += kNodes) {
-      for (int node = 0; node < kNodes; ++node) {
-        const uint8_t* start = nodes[node < count ? node : 0] + i * kMessageBytes + 4 * word;
-        memcpy(&message[word + node], start, sizeof(NodeWords));
-      }
-      transpose(message + word);
-    }
-    const uint32_t ends = (i == 0 ? start : 0) | (i == num_compressions - 1 ? end : 0);
-    compress(hash, message, counter, kMessageBytes, flags | ends);
-  }
-  for (int word = 0; word < kHashWords; ++word) {
-    for (int node = 0; node < count; ++node) out[node].words[word] = hash[word][node];
+inline void accumulate_stripes(SumWords sums[kSumParts], const uint8_t* bytes, int64_t count) {
+  for (int stripe = 0; stripe < count; ++stripe) {
+    accumulate(sums, bytes + stripe * kStripeBytes, stripe * kSecretStep);
   }
 }
 
-// The hash of a chunk that need not be full.
-Hash hash_last_chunk(const uint8_t* bytes, int64_t num_bytes, uint32_t chunk, uint32_t root) {
-  NodeWords hash[kHashWords];
-  for (int word = 0; word < kHashWords; ++word) hash[word] = each(kInitial[word]);
-  int64_t done = 0;
-  do {
-    const int64_t left = num_bytes - done;
-    const int64_t size = left < kMessageBytes ? left : kMessageBytes;
-    uint32_t words[kWords] = {};
-    memcpy(words, bytes + done, size);
-    NodeWords message[kWords];
-    for (int word = 0; word < kWords; ++word) message[word] = each(words[word]);
-    const uint32_t flags =
-        (done == 0 ? kChunkStart : 0) | (left <= kMessageBytes ? kChunkEnd | root : 0);
-    compress(hash, message, each(chunk), static_cast<uint32_t>(size), flags);
-    done += size;
-  } while (done < num_bytes);
-  Hash result;
-  for (int word = 0; word < kHashWords; ++word) result.words[word] = hash[word][0];
-  return result;
-}
-
-// Pairs of neighbours become parents, level by level; one without a neighbour goes up as it is.
-Hash fold(Hash* hashes, int64_t count) {
-  while (count > 1) {
-    const int64_t num_parents = count / 2;
-    const uint32_t flags = kParent | (count == 2 ? kRoot : 0);
-    for (int64_t first = 0; first < num_parents; first += kNodes) {
-      const int64_t left = num_parents - first;
-      const int size = static_cast<int>(left < kNodes ? left : kNodes);
-      const uint8_t* nodes[kNodes];
-      for (int node = 0; node < size; ++node) {
-        nodes[node] = reinterpret_cast<const uint8_t*>(&hashes[2 * (first + node)]);
-      }
-      Hash parents[kNodes];
-      hash_nodes(nodes, size, 1, 0, flags, 0, 0, parents);
-      memcpy(&hashes[first], parents, size * sizeof(Hash));
-    }
-    if (count % 2 == 1) hashes[num_parents] = hashes[count - 1];
-    count = divide_up(count, 2);
+inline void accumulate_round(SumWords sums[kSumParts], const uint8_t* bytes) {
+  accumulate_stripes(sums, bytes, kStripes);
+  for (int part = 0; part < kSumParts; ++part) {
+    SumWords x = sums[part] ^ (sums[part] >> 47);
+    x ^= words_at(kSecret + kScrambleSecret, part);
+    sums[part] = x * kPrime32_1;
   }
-  return hashes[0];
 }
 
-// `hashes` has room for a hash of each chunk of the message. The first chunk is put together, because
-// the head does not lie in front of the block.
-Hash hash_message(const uint8_t* head, int64_t head_bytes, const uint8_t* block, int64_t block_bytes,
-                  Hash* hashes) {
-  const int64_t num_bytes = head_bytes + block_bytes;
-  const int64_t num_chunks = num_bytes == 0 ? 1 : divide_up(num_bytes, kChunkBytes);
-  uint8_t first_chunk[kChunkBytes];
-  const int64_t beside_head =
-      block_bytes < kChunkBytes - head_bytes ? block_bytes : kChunkBytes - head_bytes;
-  memcpy(first_chunk, head, head_bytes);
-  memcpy(first_chunk + head_bytes, block, beside_head);
-  const auto chunk_at = [&](int64_t chunk) {
-    return chunk == 0 ? first_chunk : block + chunk * kChunkBytes - head_bytes;
-  };
-  const int64_t num_full = num_chunks - 1;
-  for (int64_t first = 0; first < num_full; first += kNodes) {
-    const int64_t left = num_full - first;
-    const int size = static_cast<int>(left < kNodes ? left : kNodes);
-    const uint8_t* nodes[kNodes];
-    for (int node = 0; node < size; ++node) nodes[node] = chunk_at(first + node);
-    hash_nodes(nodes, size, kCompressions, static_cast<uint32_t>(first), 0, kChunkStart, kChunkEnd,
-               &hashes[first]);
+inline uint64_t fold_product(uint64_t a, uint64_t b) {
+  const auto product = static_cast<unsigned __int128>(a) * b;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+uint64_t merge(const uint64_t sums[kSumLanes], uint64_t start, int secret_at) {
+  uint64_t secret[kSumLanes], result = start;
+  memcpy(secret, kSecret + secret_at, sizeof(secret));
+  for (int i = 0; i < kSumLanes; i += 2) {
+    result += fold_product(sums[i] ^ secret[i], sums[i + 1] ^ secret[i + 1]);
   }
-  hashes[num_full] =
-      hash_last_chunk(chunk_at(num_full), num_bytes - num_full * kChunkBytes,
-                      static_cast<uint32_t>(num_full), num_chunks == 1 ? kRoot : 0);
-  return fold(hashes, num_chunks);
+  result ^= result >> 37;
+  result *= kPrimeMix;
+  return result ^ (result >> 32);
 }
 
-// One block after the other, so that it is hashed while the caches have it.
+void write_big_endian(uint64_t value, uint8_t* out) {
+  for (int i = 0; i < 8; ++i) out[i] = static_cast<uint8_t>(value >> (56 - 8 * i));
+}
+
+// The sum of a head of at most kRoundBytes, filled up, and a block, which is not empty.
+void sum_message(const uint8_t* head, int64_t head_bytes, const uint8_t* block, int64_t block_bytes,
+                 uint8_t out[kSumBytes]) {
+  static_assert(kSumBytes == 16, "two words");
+  uint8_t padded[kRoundBytes] = {};
+  memcpy(padded, head, head_bytes);
+  alignas(64) uint64_t lanes[kSumLanes] = {kPrime32_3, kPrime64_1, kPrime64_2, kPrime64_3,
+                                        kPrime64_4, kPrime32_2, kPrime64_5, kPrime32_1};
+  SumWords sums[kSumParts];
+  memcpy(sums, lanes, sizeof(lanes));
+  accumulate_round(sums, padded);
+  int64_t done = 0;  // the last round stays, also where it is a whole one
+  for (; block_bytes - done > kRoundBytes; done += kRoundBytes) {
+    accumulate_round(sums, block + done);
+  }
+  accumulate_stripes(sums, block + done, (block_bytes - done - 1) / kStripeBytes);
+  uint8_t last[kStripeBytes];  // of the message: where the block is short, of the head's zeros too
+  const int64_t of_block = block_bytes < kStripeBytes ? block_bytes : kStripeBytes;
+  memcpy(last, padded + kRoundBytes - (kStripeBytes - of_block), kStripeBytes - of_block);
+  memcpy(last + kStripeBytes - of_block, block + block_bytes - of_block, of_block);
+  accumulate(sums, last, kLastSecret);
+  memcpy(lanes, sums, sizeof(lanes));
+  const auto num_bytes = static_cast<uint64_t>(kRoundBytes + block_bytes);
+  write_big_endian(merge(lanes, ~(num_bytes * kPrime64_2), kHighSecret), out);
+  write_big_endian(merge(lanes, num_bytes * kPrime64_1, kLowSecret), out + 8);
+}
+
+// One block after the other, so that it is summed while the caches have it.
 void copy_blocks(const CopyCall& call) {
-  const int64_t num_bytes = call.head_bytes + call.block_bytes;
-  Hash* hashes = nullptr;
-  if (call.sums != nullptr) {
-    hashes = static_cast<Hash*>(malloc((num_bytes / kChunkBytes + 1) * sizeof(Hash)));
-  }
   for (int64_t i = 0; i < call.count; ++i) {
     uint8_t* target = call.targets[i];
     if (target != call.sources[i]) memcpy(target, call.sources[i], call.block_bytes);
     if (call.sums == nullptr) continue;
-    const Hash hash = hash_message(call.heads + i * call.head_bytes, call.head_bytes, target,
-                                   call.block_bytes, hashes);
-    memcpy(call.sums + i * kSumBytes, hash.words, kSumBytes);
+    sum_message(call.heads + i * call.head_bytes, call.head_bytes, target, call.block_bytes,
+                call.sums + i * kSumBytes);
   }
-  free(hashes);
 }
 
 }  // namespace

@@ -45,9 +45,10 @@ struct KeyPass {
   const Tile& tile;
   const PagedHead keys;
   const int64_t cells, group_cells, groups;  // cells of a token and of those that share a scale
-  Scratch<char> queries;     // [query][cell]
-  Scratch<float> scales;     // of queries
-  Scratch<int32_t> starts;   // of sums of products with integers: [query][group]
+  Scratch<char, kNearQueries * 512> queries;  // [query][cell]
+  Scratch<float, kNearQueries> scales;        // of queries
+  // Of sums of products with integers: [query][group].
+  Scratch<int32_t, kNearQueries * 4> starts;
 };
 
 template <class Format>
@@ -68,7 +69,7 @@ struct KeysIn {
     const Tile& tile = pass.tile;
     const AttentionCall& call = tile.call;
     const int64_t num_queries = tile.num_queries;
-    Scratch<float> row(call.head_dim);
+    Scratch<float, 256> row(call.head_dim);
     memset(pass.queries.data(), 0, num_queries * pass.cells * sizeof(Other));
     for (int64_t query = 0; query < num_queries; ++query) {
       const int64_t start = tile.token(query) * call.query_token_stride +
@@ -97,13 +98,15 @@ struct KeysIn {
   template <int kQueries>
   static void score_together(const KeyPass& pass, int64_t query, int64_t start, int64_t end,
                              float* scores) {
+    const bool may_be_cut = pass.keys.block_size() < kLanes;
+    const auto score = may_be_cut ? score_vectors<kQueries, true> : score_vectors<kQueries, false>;
     for (int vector = 0; start + vector * kLanes < end; vector += kVectorsTogether) {
-      score_vectors<kQueries>(pass, query, start + vector * kLanes, end, scores + vector * kLanes);
+      score(pass, query, start + vector * kLanes, end, scores + vector * kLanes);
     }
   }
 
   // With the keys from `place` on; those from `end` on are not meant.
-  template <int kQueries>
+  template <int kQueries, bool kMayBeCut>
   static void score_vectors(const KeyPass& pass, int64_t query, int64_t place, int64_t end,
                             float* scores) {
     PagedHead::Places places[kVectorsTogether];
@@ -125,7 +128,7 @@ struct KeysIn {
       for (int64_t cell = first; cell < last; ++cell) {
         const int64_t offset = cell * pass.keys.block_size() * 4;
         for (int v = 0; v < kVectorsTogether; ++v) {
-          const Words keys = places[v].template load_at<4, Words>(offset);
+          const Words keys = places[v].template load_at<4, Words, kMayBeCut>(offset);
           for (int i = 0; i < kQueries; ++i) {
             sum[i][v] = Format::add_product(sum[i][v], queries[i * pass.cells + cell], keys);
           }

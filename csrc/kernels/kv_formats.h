@@ -85,7 +85,7 @@ NOVACRON_INLINE float largest_magnitude(const float* x, int64_t size) {
   for_vectors(size, [&](int64_t index, int64_t count) {
     const Floats part = load_up_to(x + index, count);
     const Floats magnitude = (Floats)((Words)part & 0x7fffffffu);
-    largest = choose(magnitude > largest, magnitude, largest);
+    largest = larger_of(magnitude, largest);
     poison += part * 0.0f;
   });
   return max_of_lanes(largest) + sum_of_lanes(poison);
@@ -254,13 +254,18 @@ struct IntegerFormat {
     return static_cast<int>(2 * (token % 2) + token / 2 % 2);
   }
 
-  static void round_to_halves(const float* x, int64_t size, float largest, char* to) {
+  // Returns the sum of the halves.
+  static NOVACRON_INLINE int32_t round_to_halves(const float* x, int64_t size, float largest,
+                                                 char* to) {
     const Floats factor = broadcast(largest > 0x1p-100f ? kQueryLimit / largest : 0.0f);
+    Ints total = {};
     for_vectors(size, [&](int64_t index, int64_t count) {
       const Ints whole = nearest(load_up_to(x + index, count) * factor);
       const Halves halves = __builtin_convertvector((Words)whole, Halves);
       memcpy(to + index * 2, &halves, count * 2);
+      total += whole;
     });
+    return sum_of_lanes(total);
   }
   static int32_t sum_of_halves(const char* from, int64_t size) {
     Ints sums = {};
@@ -273,9 +278,7 @@ struct IntegerFormat {
       memcpy(&rest, from + index * 2, (size - index) * 2);
       sums = add_products_of_pairs(sums, rest, broadcast_word(0x00010001u));
     }
-    int32_t sum = 0;
-    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
-    return sum;
+    return sum_of_lanes(sums);
   }
 };
 

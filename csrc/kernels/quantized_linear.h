@@ -20,10 +20,14 @@ constexpr int kRoundedTileRows = kLanes == 16 ? 6 : 4;
 constexpr int kCellsInARow = 8;  // of a group, which has so many or a multiple
 constexpr int64_t kScaleBytes = kPanel * sizeof(BFloat16);
 constexpr int64_t kWorthClaimingToRound = 8 * 1024;  // inputs
-// Of a panel, what some tiles of rows read in turn, and how far ahead of it they fetch. More crowds
-// the nearest cache, which holds the sums and inputs of these rows, too.
-constexpr int64_t kRoundedChunkBytes = 8 * 1024;
-constexpr int64_t kAheadBytes = 8 * 1024;
+constexpr int64_t kRowsRoundedTogether = 8;
+constexpr int64_t kRowsWorthRoundingTogether = 64;
+// Of a panel, what some tiles of rows read in turn, and how far ahead of it they fetch, or a tile that
+// is alone. More crowds the nearest cache, which holds the sums and inputs of these rows, too.
+constexpr int64_t kRoundedChunkBytes = 12 * 1024;
+constexpr int64_t kAheadBytes = 12 * 1024;
+constexpr int64_t kAheadAloneBytes = 8 * 1024;
+constexpr int64_t kLargeGroupBytes = 4 * 1024;
 constexpr int64_t kMostRowsInOnePass = 8;
 constexpr float kCountsAsZero = 1e-30f;
 
@@ -70,7 +74,7 @@ constexpr int64_t bytes_of_group() {
 // Whether few rows should go through a group as it comes from memory, in one pass.
 template <class Weights, int kCells, int kSharing>
 constexpr bool is_large_group() {
-  return kSharing == 1 && bytes_of_group<Weights, kCells>() > kRoundedChunkBytes / 2;
+  return kSharing == 1 && bytes_of_group<Weights, kCells>() > kLargeGroupBytes;
 }
 
 // Where the groups of a panel lie that a tile of rows is multiplied with.
@@ -78,6 +82,9 @@ struct Chunk {
   const char* weights;
   int64_t first, last;  // groups
   int64_t group_bytes;
+  bool begins;              // the sums, with the products of the first groups
+  const char* ahead;        // the tile's part of what comes next, which it fetches meanwhile
+  int64_t bytes_of_vector;  // of that part, with each group and vector of outputs
 };
 
 // The products of a group, exactly.
@@ -134,13 +141,18 @@ template <class Weights, int kCells, int kSharing, Crowd kCrowd, int kRows, int 
 NOVACRON_INLINE void add_groups(const RoundedRows& x, int64_t row, const Chunk& chunk, int64_t lane,
                                 float* sums) {
   const char* weights = chunk.weights;
+  const char* ahead =
+      chunk.ahead + lane / kLanes * (chunk.last - chunk.first) * chunk.bytes_of_vector;
   for (int64_t first = chunk.first; first < chunk.last; first += kSharing) {
     Floats products[kRows][kVectors] = {};
 NOVACRON_ROLL
     for (int64_t group = first; group < first + kSharing; ++group, weights += chunk.group_bytes) {
       if (kCrowd == Crowd::kTile) {
         constexpr int64_t kPart = bytes_of_group<Weights, kCells>() * kVectors * kLanes / kPanel;
-        prefetch(weights + kAheadBytes + kPart * (lane / (kVectors * kLanes)), kPart);
+        prefetch(weights + kAheadAloneBytes + kPart * (lane / (kVectors * kLanes)), kPart);
+      } else {
+        prefetch(ahead, kVectors * chunk.bytes_of_vector);
+        ahead += kVectors * chunk.bytes_of_vector;
       }
       Ints sum[kRows][kVectors];
       add_bytes<Weights, kCells, kRows, kVectors>(x, row, group, weights + kScaleBytes, lane, sum);
@@ -154,13 +166,15 @@ NOVACRON_UNROLL
         }
       }
     }
+    const bool begins = chunk.begins && first == chunk.first;
     const float* scales = x.scales + x.place(row, first / kSharing);
 NOVACRON_UNROLL
     for (int r = 0; r < kRows; ++r) {
 NOVACRON_UNROLL
       for (int v = 0; v < kVectors; ++v) {
         float* to = sums + r * kPanel + lane + v * kLanes;
-        store(to, multiply_add(products[r][v], Floats{} + scales[r], load(to)));
+        const Floats before = begins ? Floats{} : load(to);
+        store(to, multiply_add(products[r][v], Floats{} + scales[r], before));
       }
     }
   }
@@ -198,7 +212,7 @@ void add_groups_of_some_rows(int64_t rows, const RoundedRows& x, int64_t row, co
 }
 
 // Tiles of rows go through a chunk of the weights in turn, and each fetches its part of what comes
-// next: all of it at once would keep the first tile waiting.
+// next, a little with each group: more at once would keep the products waiting.
 template <class Weights, int kCells, int kSharing, class Element, class Out>
 void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_t panel,
                             int64_t first_row) {
@@ -215,21 +229,23 @@ void multiply_rounded_block(const LinearCall& call, const RoundedRows& x, int64_
                    : rows <= kMostRowsInOnePass
                        ? add_groups_of_some_rows<Weights, kCells, kSharing, kFew>
                        : add_groups_of_some_rows<Weights, kCells, kSharing, Crowd::kMany>;
+  int64_t first_rows[kBlockRows + 1];  // of tiles
+  for (int64_t tile = 0; tile <= tiles; ++tile) first_rows[tile] = rows * tile / tiles;
+  const int64_t bytes_of_vector = divide_up(kGroupBytes, tiles * kPanelVectors);
   const int64_t shares = x.groups / kSharing;
   for (int segment = 0; segment < call.segments; ++segment) {
     float* to = sums + segment * kBlockRows * kPanel;
-    memset(to, 0, rows * kPanel * sizeof(float));
+    const int64_t begin = shares * segment / call.segments * kSharing;
     const int64_t last = shares * (segment + 1) / call.segments * kSharing;
-    for (int64_t group = shares * segment / call.segments * kSharing; group < last; group += step) {
-      const Chunk chunk = {weights + group * kGroupBytes, group, smaller(group + step, last),
-                           kGroupBytes};
-      const int64_t chunk_bytes = (chunk.last - group) * kGroupBytes;
+    if (begin == last) memset(to, 0, rows * kPanel * sizeof(float));
+    for (int64_t group = begin; group < last; group += step) {
+      Chunk chunk = {weights + group * kGroupBytes, group, smaller(group + step, last), kGroupBytes,
+                     group == begin, nullptr, bytes_of_vector};
+      chunk.ahead = chunk.weights + kAheadBytes;
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t row = rows * tile / tiles;
-        if (tiles > 1) {
-          prefetch(chunk.weights + kAheadBytes + chunk_bytes * tile / tiles, chunk_bytes / tiles);
-        }
-        add(rows * (tile + 1) / tiles - row, x, first_row + row, chunk, to + row * kPanel);
+        const int64_t row = first_rows[tile];
+        add(first_rows[tile + 1] - row, x, first_row + row, chunk, to + row * kPanel);
+        chunk.ahead += (chunk.last - group) * kPanelVectors * bytes_of_vector;
       }
     }
   }
@@ -293,24 +309,31 @@ NOVACRON_INLINE int32_t round_group(const Element* from, int64_t count, int64_t 
   return sum_of_lanes(total);
 }
 
+// Group after group, so that neighbouring rows write to neighbouring cells.
 template <class Weights, class Element>
-void round_row(const LinearCall& call, int64_t row, const RoundedRows& x) {
-  const Element* from = static_cast<const Element*>(call.x) + row * call.x_stride;
+void round_rows(const LinearCall& call, int64_t first_row, int64_t last_row,
+                const RoundedRows& x) {
+  const Element* inputs = static_cast<const Element*>(call.x);
   const int64_t sharing = call.input_group / call.group;
-  Rounding rounding = {};
+  float inverses[kRowsRoundedTogether];
   for (int64_t group = 0; group < x.groups; ++group) {
     const int64_t first = group * call.group, left = call.inputs - first;
-    if (group % sharing == 0) {
-      rounding = rounding_of(from + first, smaller(call.input_group, left));
-      x.scales[x.place(row, group / sharing)] = rounding.scale;
+    for (int64_t row = first_row; row < last_row; ++row) {
+      const Element* from = inputs + row * call.x_stride + first;
+      float& inverse = inverses[row - first_row];
+      if (group % sharing == 0) {
+        const Rounding rounding = rounding_of(from, smaller(call.input_group, left));
+        x.scales[x.place(row, group / sharing)] = rounding.scale;
+        inverse = rounding.inverse;
+      }
+      alignas(64) int8_t room[kLargestGroup];
+      const int64_t place = x.place(row, group);
+      ByteCell* cells = x.cells + place * x.cells_per_group;
+      int8_t* bytes = bytes_before(cells, room);
+      x.starts[place] = -Weights::kOffset *
+                        round_group(from, smaller(call.group, left), call.group, inverse, bytes);
+      make_byte_cells(bytes, x.cells_per_group, cells);
     }
-    alignas(64) int8_t room[kLargestGroup];
-    const int64_t place = x.place(row, group);
-    ByteCell* cells = x.cells + place * x.cells_per_group;
-    int8_t* bytes = bytes_before(cells, room);
-    x.starts[place] = -Weights::kOffset * round_group(from + first, smaller(call.group, left),
-                                                      call.group, rounding.inverse, bytes);
-    make_byte_cells(bytes, x.cells_per_group, cells);
   }
 }
 
@@ -323,10 +346,13 @@ void rounded_linear_of(ThreadPool& pool, const LinearCall& call) {
   Scratch<int32_t> starts(call.rows * groups);
   const RoundedRows x = {cells.data(),  scales.data(), starts.data(),
                          call.rows, groups,        cells_per_group};
-  parallel(pool, call.rows, divide_up(kWorthClaimingToRound, call.inputs),
-           [&](int64_t row, int64_t last) {
-             for (; row < last; ++row) round_row<Weights, Element>(call, row, x);
-           });
+  const int64_t few_rows = divide_up(kWorthClaimingToRound, call.inputs);
+  const int64_t grain = call.rows < kRowsWorthRoundingTogether ? few_rows : kRowsRoundedTogether;
+  parallel(pool, call.rows, grain, [&](int64_t row, int64_t last) {
+    for (; row < last; row += kRowsRoundedTogether) {
+      round_rows<Weights, Element>(call, row, smaller(row + kRowsRoundedTogether, last), x);
+    }
+  });
   const auto multiply_all = [&](auto num_cells, auto num_sharing) {
     constexpr int kCells = decltype(num_cells)::value, kSharing = decltype(num_sharing)::value;
     multiply_in_blocks(pool, call, [&](int64_t panel, int64_t first_row) {

@@ -160,6 +160,26 @@ NOVACRON_INLINE Floats choose(Ints condition, Floats yes, Floats no) {
   return (Floats)(((Ints)yes & condition) | ((Ints)no & ~condition));
 }
 
+// The second where neither is larger, or one is not a number.
+NOVACRON_INLINE Floats larger_of(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return choose(a > b, a, b);
+#endif
+}
+NOVACRON_INLINE Floats smaller_of(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+  return choose(a < b, a, b);
+#endif
+}
+
 // Lane i is lane i ^ width of x. Written out, because compilers make one instruction of this only.
 template <int kWidth>
 NOVACRON_INLINE Floats exchange(Floats x) {
@@ -181,7 +201,6 @@ NOVACRON_INLINE float sum_of_lanes(Floats x) {
   return x[0] + x[1];
 }
 NOVACRON_INLINE float max_of_lanes(Floats x) {
-  const auto larger_of = [](Floats a, Floats b) { return choose(a > b, a, b); };
   if constexpr (kLanes == 16) x = larger_of(x, exchange<8>(x));
   if constexpr (kLanes >= 8) x = larger_of(x, exchange<4>(x));
   x = larger_of(x, exchange<2>(x));
@@ -210,8 +229,7 @@ NOVACRON_INLINE int32_t max_of_lanes(Ints x) {
 // e^x within about 1e-7 relative; below -87 as at -87. The polynomial is that of Cephes' expf.
 NOVACRON_INLINE Floats exponential(Floats x) {
   constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
-  x = choose(x < -87.0f, broadcast(-87.0f), x);
-  x = choose(x > 88.0f, broadcast(88.0f), x);
+  x = smaller_of(broadcast(88.0f), larger_of(broadcast(-87.0f), x));
   const Floats shifted = multiply_add(x, broadcast(1.44269504f), broadcast(kShift));
   const Floats n = shifted - kShift;
   Floats r = multiply_add(n, broadcast(-0.693359375f), x);
@@ -345,21 +363,28 @@ NOVACRON_INLINE void make_byte_cells(const int8_t* from, int64_t count, ByteCell
 }
 #endif
 
-// Memory for one call, without a trace of the standard library's templates.
-template <class T>
+// Memory for one call, without a trace of the standard library's templates; on the stack up to kNear
+// elements, where asking for memory would take longer than what is done with it.
+template <class T, int64_t kNear = 0>
 class Scratch {
  public:
-  explicit Scratch(int64_t size)
-      : data_(static_cast<T*>(aligned_alloc(64, divide_up(size * sizeof(T) + 1, 64) * 64))) {
-    if (data_ == nullptr) abort();
+  explicit Scratch(int64_t size) : data_(size > kNear ? take(size) : near_) {}
+  ~Scratch() {
+    if (data_ != near_) free(data_);
   }
-  ~Scratch() { free(data_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* data() const { return data_; }
 
  private:
-  T* data_;
+  static T* take(int64_t size) {
+    void* const found = aligned_alloc(64, divide_up(size * sizeof(T) + 1, 64) * 64);
+    if (found == nullptr) abort();
+    return static_cast<T*>(found);
+  }
+
+  alignas(64) T near_[kNear > 0 ? kNear : 1];
+  T* const data_;
 };
 
 // Asks for memory that will be read soon. While many rows share a pass over weights, the processor

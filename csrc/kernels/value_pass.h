@@ -72,15 +72,19 @@ struct ValuesIn {
     }
   }
 
-  // Weights of the group's keys times the scales of their values. Beyond `end` weights are zero.
-  static void scale_weights(const ValuePass& pass, const Weighted& seen, const float* weights,
-                            int64_t group, float* to) {
+  // Weights of the group's keys times the scales of their values, as [query][kGroup]. Beyond `end`
+  // weights are zero.
+  template <int kQueries>
+  static NOVACRON_INLINE void scale_weights(const ValuePass& pass, const Weighted& seen,
+                                            int64_t group, float* to) {
     for (int v = 0; v < kGroupVectors; ++v) {
       const int64_t place = seen.start + v * kLanes;
       const PagedHead::Places places =
           pass.values.places_from(place < seen.end ? place : seen.start, seen.end);
       const Floats scales = pass.values.load_scales(places, group);
-      store(to + v * kLanes, load(weights + v * kLanes) * scales);
+      for (int64_t at = v * kLanes; at < kQueries * kGroup; at += kGroup) {
+        store(to + at, load(seen.weights + at) * scales);
+      }
     }
   }
 
@@ -88,9 +92,7 @@ struct ValuesIn {
   static void add_floats(const ValuePass& pass, const Softmaxes& to, Weighted seen) {
     alignas(64) float scaled[Format::kIsScaled ? kQueries * kGroup : 1];
     if constexpr (Format::kIsScaled) {
-      for (int i = 0; i < kQueries; ++i) {
-        scale_weights(pass, seen, seen.weights + i * kGroup, 0, scaled + i * kGroup);
-      }
+      scale_weights<kQueries>(pass, seen, 0, scaled);
       seen.weights = scaled;
     }
     int64_t dim = 0;
@@ -109,12 +111,12 @@ struct ValuesIn {
         sum[i][v] = load(to.sums(seen.query + i) + dim + v * kLanes) * seen.decay[i];
       }
     }
-    const int64_t head_dim = pass.head_dim, block_size = pass.values.block_size();
+    const int64_t head_dim = pass.head_dim;
     const int64_t count = smaller(kLanes, head_dim - dim);
     for (int64_t place = seen.begin; place < seen.end;) {
-      const int64_t last = smaller(seen.end, (place / block_size + 1) * block_size);
+      const int64_t last = smaller(seen.end, pass.values.next_block(place));
       const Element* value = reinterpret_cast<const Element*>(pass.values.block_of(place)) +
-                             place % block_size * head_dim + dim;
+                             pass.values.offset_of(place) * head_dim + dim;
       for (; place < last; ++place, value += head_dim) {
         Floats parts[kVectors];
         for (int v = 0; v < kVectors; ++v) {
@@ -144,17 +146,17 @@ struct ValuesIn {
   // As add_floats, in whole numbers: weights times scales become 16 bit with a factor.
   template <int kQueries>
   static void add_integers(const ValuePass& pass, const Softmaxes& to, const Weighted& seen) {
-    alignas(64) float scaled[kGroup];
+    alignas(64) float scaled[kQueries * kGroup];
     alignas(64) char halves[kQueries][kGroup * 2];
     IntegerWeights whole[kQueries];
     const int64_t words = Format::words_of(pass.head_dim) / pass.groups;
     for (int64_t group = 0; group < pass.groups; ++group) {
+      scale_weights<kQueries>(pass, seen, group, scaled);
       for (int i = 0; i < kQueries; ++i) {
-        scale_weights(pass, seen, seen.weights + i * kGroup, group, scaled);
-        const float largest = largest_magnitude(scaled, kGroup);
-        Format::round_to_halves(scaled, kGroup, largest, halves[i]);
-        whole[i] = {halves[i], largest / Format::kQueryLimit,
-                    -Format::kOffset * Format::sum_of_halves(halves[i], kGroup)};
+        const float largest = largest_magnitude(scaled + i * kGroup, kGroup);
+        const int32_t sum =
+            Format::round_to_halves(scaled + i * kGroup, kGroup, largest, halves[i]);
+        whole[i] = {halves[i], largest / Format::kQueryLimit, -Format::kOffset * sum};
       }
       constexpr int kVectors = Format::kPerByte == 1 ? kVectorsTogether : 1;
       int64_t word = 0;
@@ -177,12 +179,12 @@ struct ValuesIn {
         for (int part = 0; part < kPerByte; ++part) sum[i][v][part] = Ints{} + weights[i].start;
       }
     }
-    const int64_t words = Format::words_of(pass.head_dim), block_size = pass.values.block_size();
+    const int64_t words = Format::words_of(pass.head_dim);
     const int64_t count = smaller(kLanes, words - word);
     for (int64_t place = seen.begin / kTokensPerWord * kTokensPerWord; place < seen.end;) {
-      const int64_t last = smaller(seen.end, (place / block_size + 1) * block_size);
+      const int64_t last = smaller(seen.end, pass.values.next_block(place));
       const char* values = pass.values.block_of(place) +
-                           (place % block_size / kTokensPerWord * words + word) * 4;
+                           (pass.values.offset_of(place) / kTokensPerWord * words + word) * 4;
       for (; place < last; place += kTokensPerWord, values += words * 4) {
         for (int v = 0; v < kVectors; ++v) {
           Words four = {};

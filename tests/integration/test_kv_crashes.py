@@ -17,7 +17,7 @@ FEW, MANY = 20, 1000
 
 def run(folder: Path, cycles: int, *arguments: str, limit: int = SMALL) -> dict[str, int]:
     """What the cycles saw. Raises AssertionError with what was wrong."""
-    command = [sys.executable, "-m", "novacron.testing.killed_writers", str(folder)]
+    command = [sys.executable, "-m", "novacron.bench.killed_writers", str(folder)]
     settings = ["--cycles", str(cycles), "--seed", "7", "--limit", str(limit)]
     result = subprocess.run(
         [*command, *settings, *arguments], capture_output=True, text=True, check=False
@@ -27,6 +27,7 @@ def run(folder: Path, cycles: int, *arguments: str, limit: int = SMALL) -> dict[
     assert seen["cycles"] == cycles
     assert seen["stored"] > cycles, "they hardly came to store anything"
     assert seen["found"] > 0
+    assert (seen["wrong"], seen["torn"], seen["over_limit"]) == (0, 0, 0)
     return seen
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from novacron import LLM, SamplingParams
+from novacron.bench.flaky_proxy import FAULTS, FlakyProxy, flaky_proxy
 from novacron.executor import remote_tiers, tiers
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
-from novacron.testing.flaky_proxy import FAULTS, FlakyProxy, flaky_proxy
 from novacron.testing.redis_server import find_server, running_redis
 
 pytestmark = pytest.mark.skipif(find_server() is None, reason="there is no redis-server")

@@ -22,6 +22,7 @@ from novacron.records.request import SamplingParams
 from novacron.testing.gguf_models import dequantized_folder, write_gguf
 from novacron.testing.reference import Engine, Judge, KernelChoice
 from novacron.testing.tiny_models import VOCAB_SIZE
+from novacron.testing.tiny_tokenizers import sentencepiece_style
 
 NUM_NEW = 48
 SIZES: dict[str, Any] = {
@@ -205,7 +206,31 @@ def test_texts_and_chats(
     assert texts[0] == texts[1] != ["", ""]
 
 
+_OF_A_SAMPLE: dict[str, Any] = SIZES | {  # see tools/make_gguf_sample.py
+    "intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1,
+}  # fmt: skip
+_SMALL = _OF_A_SAMPLE | {"num_hidden_layers": 1, "tie_word_embeddings": True}
+LIKE: dict[str, tuple[str, dict[str, Any]]] = {
+    "q4_k_m": ("llama", _OF_A_SAMPLE),
+    "q2_k": ("llama", _OF_A_SAMPLE),
+    "mixtral_q8_0": (
+        "mixtral", {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2},
+    ),
+}  # fmt: skip
+
 SAMPLES = sorted((Path(__file__).parents[1] / "data" / "gguf").glob("*.gguf"))
+
+
+@pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.stem)
+def test_what_llama_cpp_rounded_and_the_folder_that_it_means(
+    file: Path, checkpoint: Callable[..., Path], tmp_path: Path, device: torch.device
+) -> None:
+    """The same greedy tokens as of safetensors with the weights that the gguf package reads."""
+    vocab_size = sentencepiece_style().get_vocab_size()
+    family, changes = LIKE.get(file.stem, ("llama", _SMALL | {"vocab_size": vocab_size}))
+    like = checkpoint(family, **changes)
+    folder = dequantized_folder(file, like, tmp_path / "folder")
+    assert greedy(file, device) == greedy(folder, device) != greedy(like, device)
 
 
 @pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.stem)

@@ -10,6 +10,7 @@ import pytest
 
 from novacron import LLM, SamplingParams
 from novacron.demo.tasks import held_out_examples
+from novacron.encryption.master_keys import new_master_key
 from novacron.errors import ConfigError
 from novacron.executor import tiers
 
@@ -140,3 +141,21 @@ def chat(chats: list[list[dict[str, str]]], **settings: Any) -> tuple[list[str],
     finally:
         llm.close()
     return [o.text for o in outputs], [o.num_cached_tokens for o in outputs]
+
+
+def test_an_encrypted_disk_is_found_with_its_key_and_only_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = draw_prompt(9, 400)
+    on_disk = {"kv_ram_size": 0, "kv_disk_size": 2**30, "kv_disk_path": str(tmp_path)}
+    encrypted = {**on_disk, "encryption_key": "env:MASTER_KEY"}
+    with pytest.raises(ConfigError, match="MASTER_KEY is empty"):
+        answers([prompt], **encrypted)
+    monkeypatch.setenv("MASTER_KEY", new_master_key())
+    expected, cached = answers([prompt], **encrypted)
+    assert cached == [0]
+    assert answers([prompt], **encrypted) == (expected, [384])
+    assert answers([prompt], **on_disk) == (expected, [0])
+    monkeypatch.setenv("MASTER_KEY", new_master_key())
+    with pytest.raises(ConfigError, match="was encrypted with the master key"):
+        answers([prompt], **encrypted)

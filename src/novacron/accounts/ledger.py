@@ -1,21 +1,21 @@
-"""Ledger: reservations and their settlement for an event loop, posted by a thread of its own.
+"""Ledger: reservations and their settlement for an event loop, posted batch by batch.
 
-The thread takes all that waits and posts it in one transaction, so that calls beside each other
-share the cost of a commit. A reservation is granted only once it is committed. When the database
-does not answer, reservations are refused, and ends of calls wait until it does; where it is not
-known whether a reservation got through, its end is posted after it.
+All that waits while a batch is posted is the next one, in one transaction, so that calls beside
+each other share the cost of a commit. A reservation is granted only once it is committed. When the
+database does not answer, reservations are refused, and ends of calls wait until it does; where it
+is not known whether a reservation got through, its end is posted after it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
+from secrets import token_hex
 from typing import Final, Protocol
-from uuid import uuid4
 
 from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, Usage
 from novacron.accounts.quota import Account
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 512
 _PATIENCE_S: Final = 5.0
 _SETTLE_WITHIN_S: Final = 0.05  # ends of calls wait so long for company
-_LONGEST_REST_S: Final = 0.005  # between two batches, if the first one took as long
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 _TEND_EVERY_S: Final = 10.0
@@ -37,15 +36,42 @@ Item = tuple[Posting, Answer | None]
 
 
 class Book(Protocol):
-    """Where postings go: LedgerBook, or one that fails for a test."""
+    """Where postings go, one call at a time: BookProcess, or BookInThread over one that blocks."""
+
+    async def post(self, postings: Sequence[Posting]) -> Sequence[Outcome]: ...
+
+    async def tend(self) -> int: ...
+
+    async def close(self) -> None: ...
+
+
+class BlockingBook(Protocol):
+    """LedgerBook, or one that fails for a test."""
 
     def post(self, postings: Sequence[Posting]) -> list[Outcome]: ...
 
     def tend(self) -> int: ...
 
 
+class BookInThread:
+    """A Book over one that blocks, in this process. It takes the interpreter from the event loop
+    at each of its statements: for tests and tools."""
+
+    def __init__(self, book: BlockingBook) -> None:
+        self._book = book
+
+    async def post(self, postings: Sequence[Posting]) -> Sequence[Outcome]:
+        return await asyncio.to_thread(self._book.post, postings)
+
+    async def tend(self) -> int:
+        return await asyncio.to_thread(self._book.tend)
+
+    async def close(self) -> None:
+        """The database is somebody else's."""
+
+
 class Ledger:
-    """Belongs to one event loop."""
+    """Belongs to one event loop. Closes its book."""
 
     def __init__(
         self,
@@ -60,27 +86,24 @@ class Ledger:
         self._tend_every_s = tend_every_s
         self._beginnings: deque[tuple[Reserve, Answer]] = deque()
         self._ends: deque[Settle] = deque()
-        self._changed = threading.Condition()
         self._is_closing = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._name = token_hex(12)  # of this ledger: no other makes the same ids
+        self._numbers = count()  # in order, so that entries of a time lie together
+        self._news: asyncio.Future[None] | None = None  # while nothing is posted
+        self._working: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
-        self._thread.start()
+        self._working = asyncio.get_running_loop().create_task(self._work())
 
     async def reserve(self, account: Account, wish: Wish) -> Entry:
         """Raises QuotaExceeded, Forbidden, InvalidRequest, and DatabaseUnavailable in any doubt.
 
         What is not settled, whoever is cancelled here settles.
         """
-        assert self._loop is not None, "start() comes first"
-        reserve = Reserve(uuid4().hex, account, wish)
-        answer: Answer = self._loop.create_future()
-        with self._changed:
-            self._beginnings.append((reserve, answer))
-            self._changed.notify()
+        reserve = Reserve(f"{self._name}{next(self._numbers):010x}", account, wish)
+        answer: Answer = asyncio.get_running_loop().create_future()
+        self._beginnings.append((reserve, answer))
+        self._tell()
         try:
             async with asyncio.timeout(self._patience_s):
                 return await answer
@@ -93,62 +116,59 @@ class Ledger:
 
     def settle(self, id: str, account: Account, usage: Usage | None) -> None:
         """A call has ended; None: it never ran. Returns at once; it is posted as soon as may be."""
-        with self._changed:
-            self._ends.append(Settle(id, account, usage))
-            self._changed.notify()
+        self._ends.append(Settle(id, account, usage))
+        if len(self._ends) in (1, _MOST_AT_ONCE):
+            self._tell()
 
     async def close(self, timeout_s: float) -> bool:
         """Post what waits, if the database lets us. False if some is left: it will expire."""
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, timeout_s)
-            if self._thread.is_alive():
-                logger.error("%d ends of calls could not be posted; they expire", len(self._ends))
-                return False
-        return True
+        self._is_closing = True
+        self._tell()
+        if self._working is None:
+            return True
+        await asyncio.wait((self._working,), timeout=timeout_s)
+        if self._working.done():
+            return True
+        logger.error("%d ends of calls could not be posted; they expire", len(self._ends))
+        self._working.cancel()
+        return False
 
-    def _work(self) -> None:
-        """The thread."""
+    async def _work(self) -> None:
         pause_s = 0.0
-        next_tend_s = rested_s = time.monotonic()
+        next_tend_s = time.monotonic()
         while True:
-            batch = self._next_batch(next_tend_s, rested_s)
-            began_s = time.monotonic()
+            batch = await self._next_batch(next_tend_s)
             if not batch and self._is_closing:
-                return
+                break
             try:
                 if batch:
-                    self._tell(batch, self._book.post([posting for posting, _ in batch]))
+                    _resolve(batch, await self._book.post([posting for posting, _ in batch]))
                     batch = []  # whatever fails from here on, these are posted
-                    rested_s = _after_a_rest(began_s, time.monotonic())
                 if time.monotonic() >= next_tend_s:
                     next_tend_s = time.monotonic() + self._tend_every_s
-                    self._book.tend()
+                    await self._book.tend()
                 pause_s = 0.0
             except Exception as error:
                 pause_s = min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
                 self._report(error)
                 self._put_back(batch)
-                self._refuse_for(pause_s)
+                await self._refuse_for(pause_s)
+        await self._book.close()
 
-    def _next_batch(self, until_s: float, rested_s: float) -> list[Item]:
+    async def _next_batch(self, until_s: float) -> list[Item]:
         """What waits: ends of calls first, for they make room; nothing, when it is time to tend or
-        to close. Not before `rested_s`. Whoever is cancelled while he waits was never here."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closing, max(0.0, rested_s - time.monotonic()))
-            self._changed.wait_for(self._is_worth_while, max(0.0, until_s - time.monotonic()))
-            if self._ends and not self._is_urgent():
-                self._changed.wait_for(self._is_urgent, _SETTLE_WITHIN_S)
-            batch: list[Item] = []
-            while self._ends and len(batch) < _MOST_AT_ONCE:
-                batch.append((self._ends.popleft(), None))
-            while self._beginnings and len(batch) < _MOST_AT_ONCE:
-                reserve, answer = self._beginnings.popleft()
-                if not answer.cancelled():
-                    batch.append((reserve, answer))
-            return batch
+        to close. Whoever is cancelled while he waits was never here."""
+        await self._wait_for(self._is_worth_while, until_s - time.monotonic())
+        if self._ends and not self._is_urgent():
+            await self._wait_for(self._is_urgent, _SETTLE_WITHIN_S)
+        batch: list[Item] = []
+        while self._ends and len(batch) < _MOST_AT_ONCE:
+            batch.append((self._ends.popleft(), None))
+        while self._beginnings and len(batch) < _MOST_AT_ONCE:
+            reserve, answer = self._beginnings.popleft()
+            if not answer.cancelled():
+                batch.append((reserve, answer))
+        return batch
 
     def _is_worth_while(self) -> bool:
         return bool(self._ends or self._beginnings) or self._is_closing
@@ -157,14 +177,19 @@ class Ledger:
         """Somebody waits, or there is enough for a batch."""
         return bool(self._beginnings) or self._is_closing or len(self._ends) >= _MOST_AT_ONCE
 
-    def _tell(self, batch: list[Item], outcomes: list[Outcome]) -> None:
-        told = [
-            (answer, outcome)
-            for (_, answer), outcome in zip(batch, outcomes, strict=True)
-            if answer is not None and outcome is not None
-        ]
-        if told:
-            self._in_loop(lambda: _resolve(told))
+    async def _wait_for(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        """At most so long."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_s
+        while not condition() and loop.time() < until_s:
+            self._news = loop.create_future()
+            alarm = loop.call_at(until_s, self._tell)
+            await self._news
+            alarm.cancel()
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def _put_back(self, batch: list[Item]) -> None:
         """Ends of calls for another time; reservations are refused, and ended if they got in."""
@@ -176,22 +201,18 @@ class Ledger:
             posting if isinstance(posting, Settle) else Settle(posting.id, posting.account, None)
             for posting, _ in batch
         ]
-        self._tell(batch, [error] * len(batch))
-        with self._changed:
-            self._ends.extendleft(reversed(again))
+        _resolve(batch, [error] * len(batch))
+        self._ends.extendleft(reversed(again))
 
-    def _refuse_for(self, pause_s: float) -> None:
+    async def _refuse_for(self, pause_s: float) -> None:
         """Reservations that come meanwhile never reach the database."""
         until_s = time.monotonic() + pause_s
-        while (left_s := until_s - time.monotonic()) > 0:
-            with self._changed:
-                self._changed.wait(left_s)
-                if self._is_closing:
-                    return
-                refused: list[Item] = list(self._beginnings)
-                self._beginnings.clear()
+        while (left_s := until_s - time.monotonic()) > 0 and not self._is_closing:
+            await self._wait_for(lambda: bool(self._beginnings) or self._is_closing, left_s)
             error = DatabaseUnavailable("The database of accounts cannot be used now.")
-            self._tell(refused, [error] * len(refused))
+            refused: list[Item] = list(self._beginnings)
+            self._beginnings.clear()
+            _resolve(refused, [error] * len(refused))
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, NovaCronError):
@@ -199,23 +220,10 @@ class Ledger:
         else:
             logger.error("the ledger failed by a bug; nothing new is let in", exc_info=error)
 
-    def _in_loop(self, function: Callable[[], object]) -> None:
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop has ended, and with it everybody who waited
-            logger.debug("nobody is left to hear of %d postings", _MOST_AT_ONCE)
 
-
-def _after_a_rest(began_s: float, ended_s: float) -> float:
-    """When the next batch may begin. A rest as long as the work lets company gather for one, which
-    costs a batch little more, and leaves the interpreter to those who answer requests."""
-    return ended_s + min(ended_s - began_s, _LONGEST_REST_S)
-
-
-def _resolve(told: Sequence[tuple[Answer, Entry | NovaCronError]]) -> None:
-    for answer, outcome in told:
-        if answer.done():
+def _resolve(batch: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
+    for (_, answer), outcome in zip(batch, outcomes, strict=True):
+        if answer is None or answer.done() or outcome is None:
             continue
         if isinstance(outcome, Entry):
             answer.set_result(outcome)

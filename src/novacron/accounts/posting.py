@@ -21,7 +21,7 @@ from novacron.accounts.wish import Wish, allow
 from novacron.errors import NovaCronError, QuotaExceeded
 
 
-class Reserve(msgspec.Struct, frozen=True):
+class Reserve(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A call that wants to start. `id` is new."""
 
     id: str
@@ -41,7 +41,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         return self.prompt_tokens + self.output_tokens
 
 
-class Settle(msgspec.Struct, frozen=True):
+class Settle(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The end of a call. `usage` None: it never ran, and counts as nothing.
 
     May be posted again, and for a call that was never reserved: only the first one counts.
@@ -52,7 +52,7 @@ class Settle(msgspec.Struct, frozen=True):
     usage: Usage | None
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A reservation that was granted: it is in the ledger.
 
     `answers` are the longest ones that the call may have, `tokens` all that it may take;

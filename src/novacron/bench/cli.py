@@ -22,6 +22,7 @@ from novacron.bench.model_shapes import SHAPES, LlamaShape, choose_shape
 from novacron.bench.result import BenchResult
 from novacron.bench.scenario import Scenario, make_scenario, read_scenarios
 from novacron.bench.target import TargetOptions
+from novacron.config.quantities import parse_bytes
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -206,9 +207,12 @@ def _shape_options(function: Function) -> Function:
     help="Precision of the weights.",
 )  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the weights.")
+@click.option(
+    "--shard-size", default="2Gi", show_default=True, help="Most bytes of a file of weights."
+)
 @_shape_options
 def make_model(
-    folder: Path, shape: str, dtype: random_model.Dtype, seed: int, **sizes: Any
+    folder: Path, shape: str, dtype: random_model.Dtype, seed: int, shard_size: str, **sizes: Any
 ) -> None:
     """Write a Llama model of random weights, with a tokenizer, into FOLDER."""
     changes = {name: value for name, value in sizes.items() if value is not None}
@@ -220,6 +224,7 @@ def make_model(
             chosen,
             dtype=dtype,
             seed=seed,
+            shard_bytes=parse_bytes(shard_size),
             progress=lambda fraction: status.update(f"make-model: {fraction:.0%}"),
         )
     console.print(f"wrote {folder}: {chosen.num_parameters / 1e6:,.0f} M parameters, {dtype}")

@@ -16,7 +16,7 @@ import msgspec
 
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.ledger_book import LedgerBook
-from novacron.accounts.ledger import Ledger
+from novacron.accounts.ledger import BookInThread, Ledger
 from novacron.accounts.posting import Entry, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
@@ -55,7 +55,7 @@ class _Coordinator:
         self._job = job
         database = Database(job.url)
         self._ledger = Ledger(
-            LedgerBook(database, lease_ms=job.lease_ms),
+            BookInThread(LedgerBook(database, lease_ms=job.lease_ms)),
             patience_s=_PATIENCE_S,
             tend_every_s=job.lease_ms / 3000,
         )

@@ -132,6 +132,14 @@ class WatchScenario(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoadScenario(Scenario):
+    precisions: tuple[str, ...] = option(
+        ("int8", "int4", "memory_critical"), "levels and profiles to load in"
+    )
+    repeats: int = option(3, "loads in each, in processes of their own")
+
+
+@dataclass(frozen=True, kw_only=True)
 class KVCodecsScenario(Scenario):
     levels: tuple[str, ...] = option(("int8", "fp8", "int8/int4", "int4"), "what to compress to")
     corpus: str = option("", "text to measure on; empty: chats of the tasks")

@@ -17,6 +17,7 @@ from novacron.bench import (
     availability,
     cache,
     cache_choice,
+    cache_faults,
     cache_policy,
     chaos,
     fairness,
@@ -25,6 +26,7 @@ from novacron.bench import (
     kv_codecs,
     latency,
     ledger,
+    load,
     resources,
     response_cache,
     result,
@@ -36,6 +38,7 @@ from novacron.bench import (
     watch,
 )
 from novacron.bench.cache_choice import CacheChoiceScenario
+from novacron.bench.cache_faults import CacheFaultsScenario
 from novacron.bench.cache_policy import CachePolicyScenario
 from novacron.bench.compare import comparison_grids
 from novacron.bench.gateway import GatewayScenario
@@ -53,6 +56,7 @@ from novacron.bench.scenario import (
     GuardsScenario,
     KVCodecsScenario,
     LatencyScenario,
+    LoadScenario,
     ResourcesScenario,
     S,
     ServeScenario,
@@ -160,6 +164,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         CacheChoiceScenario,
         cache_choice.run,
     ),
+    "cache-faults": Benchmark(
+        "The disk tier under kill -9 and power cuts, and a Redis server that fails.",
+        CacheFaultsScenario,
+        cache_faults.run,
+    ),
     "chaos": Benchmark(
         "Faults of all kinds under 32 streams of all kinds: lost, differing, pauses, truth.",
         ChaosScenario,
@@ -179,6 +188,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Quotas under thousands of calls and killed servers: is the ledger the limit? No server.",
         LedgerScenario,
         ledger.run,
+    ),
+    "load": Benchmark(
+        "Memory that loading takes at its peak, in each precision. No server.",
+        LoadScenario,
+        load.run,
     ),
     "guards": Benchmark(
         "What guardians add to a chat, what observers add, and leaks over random chunkings.",

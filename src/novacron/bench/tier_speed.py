@@ -18,9 +18,15 @@ import msgspec
 import numpy as np
 
 from novacron.bench.tier_times import MediumTimes, TierTimes
+from novacron.encryption.key_places import FolderPlace
+from novacron.encryption.key_ring import KeyRing
+from novacron.encryption.key_sources import open_master_keys
+from novacron.encryption.master_keys import new_master_key
+from novacron.encryption.sealing import Sealing
 from novacron.executor.tiers import open_copies
 from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.encrypted_tier import EncryptedTier
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import Bytes, KVTier
@@ -125,8 +131,9 @@ def _ram() -> MediumTimes:
     )
 
 
-def _disk(folder: Path) -> MediumTimes:
+def _disk(folder: Path, cipher: Sealing | None = None) -> MediumTimes:
     """Both leave it to the system when bytes reach the medium, and read what was just written."""
+    folder.mkdir()
     path = folder / "plain"
 
     def write(data: Bytes) -> None:
@@ -137,9 +144,14 @@ def _disk(folder: Path) -> MediumTimes:
         with path.open("rb", buffering=0) as file:
             file.readinto(data.reshape(-1).data)
 
-    return _measure(
-        DiskTier(folder / "tier", 2**30, record_bytes(_BLOCK_BYTES), _IDENTITY), write, read
-    )
+    size = record_bytes(_BLOCK_BYTES) + (0 if cipher is None else cipher.overhead_bytes)
+    tier = DiskTier(folder / "tier", 2**30, size, _IDENTITY)
+    return _measure(tier if cipher is None else EncryptedTier(tier, cipher), write, read)
+
+
+def _cipher(folder: Path) -> Sealing:
+    masters = open_master_keys("env:KEY", {"KEY": new_master_key()})
+    return Sealing(KeyRing(FolderPlace(folder), masters))
 
 
 def _lookups() -> tuple[float, ...]:
@@ -150,10 +162,12 @@ def _lookups() -> tuple[float, ...]:
 
 
 def main() -> None:
+    folder = Path(sys.argv[1])
     speed = TierTimes(
         num_bytes=_NUM_BLOCKS * _BLOCK_BYTES,
         ram=_ram(),
-        disk=_disk(Path(sys.argv[1])),
+        disk=_disk(folder / "disk"),
+        encrypted_disk=_disk(folder / "encrypted", _cipher(folder / "keys")),
         lookup_s=_lookups(),
     )
     sys.stdout.buffer.write(msgspec.json.encode(speed) + b"\n")

@@ -18,4 +18,5 @@ class TierTimes(msgspec.Struct, frozen=True, kw_only=True):
     num_bytes: int  # of all blocks
     ram: MediumTimes
     disk: MediumTimes
+    encrypted_disk: MediumTimes
     lookup_s: tuple[float, ...]  # of the tiers of all blocks, in the index

@@ -59,7 +59,10 @@ _COLUMNS = (
     Column("noticed_after"),
     Column("shift", "mean"),
     Column("kl", "mean", 4),
-    Column("throughput"),
+    Column("throughput", digits=4),
+    Column("least", digits=4),
+    Column("most", digits=4),
+    Column("cpu", digits=4),
     Column("busy", "mean"),
 )
 
@@ -99,12 +102,12 @@ async def run(options: TargetOptions, scenario: WatchScenario, progress: Progres
     rows = [sound_row(runs), *rows]
     if scenario.cost_rounds:
         rounds = [questions.take(scenario.cost_requests) for _ in range(scenario.cost_rounds + 1)]
-        ratios, shares = await measure_cost(
+        cost = await measure_cost(
             engine, scenario.share, rounds, num_streams=scenario.num_streams,
             max_tokens=scenario.max_tokens, progress=progress,
         )  # fmt: skip
-        rows.append(cost_row(ratios, shares))
-        goals.append(cost_goal(ratios))
+        rows.append(cost_row(cost.throughput, cost.cpu, cost.busy))
+        goals.append(cost_goal(cost.throughput))
     return measurement.finish(
         rows=rows,
         columns=_COLUMNS,

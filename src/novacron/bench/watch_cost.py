@@ -11,7 +11,9 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+import psutil
 
 from novacron.bench.contestants import engine_client
 from novacron.bench.target import LocalEngine
@@ -28,15 +30,32 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Turn:
-    """`watched_s` is what of `wall_s` the watch computed for."""
+    """`watched_s` is what of `wall_s` the watch computed for, `cpu_s` what the engine's process had
+    of the processors."""
 
     wall_s: float
+    cpu_s: float
     num_tokens: int
     watched_s: float
 
     @property
     def rate(self) -> float:
         return self.num_tokens / self.wall_s
+
+
+@dataclass
+class CostRounds:
+    """Of each round, with the watch to without: the ratio of tokens per second, and that of what a
+    token took of the processors; and the share of the watched turn in which answers were scored."""
+
+    throughput: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
+
+    def add(self, watched: Turn, plain: Turn) -> None:
+        self.throughput.append(watched.rate / plain.rate)
+        self.cpu.append(watched.cpu_s * plain.num_tokens / (plain.cpu_s * watched.num_tokens))
+        self.busy.append(watched.watched_s / watched.wall_s)
 
 
 async def measure_cost(
@@ -47,11 +66,9 @@ async def measure_cost(
     num_streams: int,
     max_tokens: int,
     progress: Callable[[str], None],
-) -> tuple[list[float], list[float]]:
-    """Ratios of throughput, watched to not, and shares of the watched turn's time in which answers
-    were scored, by rounds. The first round is the warm-up. Raises RequestFailed."""
-    ratios: list[float] = []
-    shares: list[float] = []
+) -> CostRounds:
+    """The first round is the warm-up. Raises RequestFailed."""
+    found = CostRounds()
     async with (
         engine_client(_watching(engine, share)) as watched,
         engine_client(_watching(engine, 0.0)) as plain,
@@ -64,9 +81,8 @@ async def measure_cost(
             for client in order:
                 turns[client] = await _turn(client, prompts, num_streams, max_tokens, ids, share)
             if number:
-                ratios.append(turns[watched].rate / turns[plain].rate)
-                shares.append(turns[watched].watched_s / turns[watched].wall_s)
-    return ratios, shares
+                found.add(turns[watched], turns[plain])
+    return found
 
 
 def _watching(engine: LocalEngine, share: float) -> LocalEngine:
@@ -94,13 +110,18 @@ async def _turn(
             num_tokens += await _answer(client, request_id, prompt, max_tokens)
             num_sampled += is_sampled(request_id, share)
 
-    started_s = time.perf_counter()
+    cpu_s, started_s = _cpu_s(client), time.perf_counter()
     await asyncio.gather(*(stream() for _ in range(num_streams)))
-    wall_s = time.perf_counter() - started_s
+    wall_s, cpu_s = time.perf_counter() - started_s, _cpu_s(client) - cpu_s
     watched_s = _stats(client).seconds - before.seconds
     if client.stats.watch is not None:
         await _settled(client, before, num_sampled)
-    return Turn(wall_s, num_tokens, watched_s)
+    return Turn(wall_s, cpu_s, num_tokens, watched_s)
+
+
+def _cpu_s(client: ProcessClient) -> float:
+    """Of the engine's process so far, all its threads."""
+    return sum(psutil.Process(client.engine_pid).cpu_times()[:2])
 
 
 async def _settled(client: ProcessClient, before: WatchStats, num_sampled: int) -> None:

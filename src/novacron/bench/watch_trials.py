@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from novacron.bench.result import Goal, Metric, Row, metric, row
-from novacron.bench.statistics import wilson_interval
+from novacron.bench.statistics import bootstrap_interval, wilson_interval
 from novacron.bench.watch_job import ScoredAnswer
 from novacron.quality.drift import DriftDetector
 
@@ -121,12 +121,17 @@ def goals_of(runs: Sequence[SoundRun], layers: Sequence[Row], num_requests: int)
     return goals
 
 
-def cost_row(ratios: Sequence[float], shares: Sequence[float]) -> Row:
-    """`ratios` of throughput with the watch to that without, by rounds; `shares` of the time in
-    which it computed while requests ran."""
+def cost_row(ratios: Sequence[float], cpu: Sequence[float], shares: Sequence[float]) -> Row:
+    """`ratios` of throughput with the watch to that without, by rounds, with the ends of the 95 %
+    interval of their median; `cpu` those of what a token took of the processors; `shares` of the
+    time in which the watch computed while requests ran."""
+    interval = bootstrap_interval(ratios)
     return row(
         {"case": "cost"},
-        throughput=metric("", "higher", ratios),
+        throughput=metric("", "higher", ratios, digits=_DIGITS),
+        least=metric("", "higher", [interval.low], digits=_DIGITS),
+        most=metric("", "higher", [interval.high], digits=_DIGITS),
+        cpu=metric("", "lower", cpu, digits=_DIGITS),
         busy=metric("", "lower", shares, digits=6),
     )
 

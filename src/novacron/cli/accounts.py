@@ -15,12 +15,14 @@ def open_accounts(server: ServerConfig) -> Accounts | None:
     if not has_database(server):
         return None
 
+    from novacron.accounts.book_process import BookProcess
     from novacron.accounts.database.store import Store
     from novacron.gateway.identity.key_hash import hash_key
 
-    store = Store(database_url(server))
+    url = database_url(server)
+    store = Store(url)
     return Accounts(
-        ledger=Ledger(store.book()),
+        ledger=Ledger(BookProcess(url)),
         administration=store,
         directory=AccountKeys(store),
         hash_key=hash_key,

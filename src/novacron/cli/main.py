@@ -41,6 +41,9 @@ _COMMANDS: Mapping[str, Entry] = {
     ),
     "admin": Entry("novacron.cli.admin.group:admin", "Tenants, users, keys, quotas and usage."),
     "audit": Entry("novacron.cli.audit.group:audit", "Check, export and purge the audit log."),
+    "encryption": Entry(
+        "novacron.cli.encryption.group:encryption", "Keys of what is kept encrypted."
+    ),
     "guard": Entry("novacron.cli.guard:guard", "Try guardians on a text."),
     "doctor": Entry("novacron.cli.doctor:doctor", "Check that this machine can serve."),
     "validate": Entry("novacron.cli.validate:validate", "Check that a running server works."),

@@ -16,6 +16,7 @@ from novacron.cli.wording import size
 from novacron.config.load import Settings
 from novacron.config.quantities import parse_bytes
 from novacron.config.weight_layers import parse_precision
+from novacron.engine.model_path import resolve_model_path
 from novacron.errors import ConfigError
 from novacron.quantization.levels import LEVELS
 
@@ -44,7 +45,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--corpus-seed", default=0, show_default=True, help="Of the chats.")
 @click.option(
     "--sensitivity", "kept", type=_FILE, metavar="FILE",
-    help="What was measured (JSON): read if it is there, else measured and written.",
+    help="What was measured (JSON): read if it is there, else measured and written. Ended, it goes "
+    "on with FILE.part.",
 )  # fmt: skip
 @click.option("--output", type=_FILE, help="File to write, for novacron serve --config.")
 def quantize_plan(
@@ -72,9 +74,7 @@ def quantize_plan(
     measured = _read(settings, kept) if kept is not None and kept.exists() else None
     if measured is None:
         documents = _documents(settings, corpus, num_documents, window, tasks, corpus_seed)
-        measured = _measure(settings, _levels(levels), documents, corpus)
-        if kept is not None:
-            kept.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
+        measured = _measure(settings, _levels(levels), documents, corpus, kept)
     plan = plan_precision(measured, budget_bytes)
     click.echo(render(measured, plan))
     if output is not None:
@@ -142,23 +142,14 @@ def _levels(text: str) -> tuple[str, ...]:
 
 def _read(settings: Settings, path: Path) -> Sensitivity:
     """What was measured before. Raises ConfigError if it is of another model or precision."""
-    from novacron.engine.model_path import resolve_model_path
-    from novacron.executor.blueprint import draw_blueprint
-    from novacron.models.model_version import model_version
     from novacron.quality.sensitivity import Sensitivity
 
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Sensitivity)
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{path} holds no sensitivities: {error}.") from error
-    model = settings.engine.model
-    blueprint = draw_blueprint(model, resolve_model_path(model.model), 1)
-    ours = (
-        model_version(blueprint.checkpoint),
-        blueprint.dtype_name,
-        model.quantization_group_size or "that is usual",
-    )
-    theirs = (found.model_version, found.dtype, found.group_size or "that is usual")
+    ours = _identity(settings)
+    theirs = (found.model_version, found.dtype, _group_size_text(found.group_size))
     for what, mine, measured in zip(("model", "dtype", "group size"), ours, theirs, strict=True):
         if mine != measured:
             raise ConfigError(
@@ -168,12 +159,29 @@ def _read(settings: Settings, path: Path) -> Sensitivity:
     return found
 
 
+def _identity(settings: Settings) -> tuple[str, str, str]:
+    """Of what is measured: the model's version, dtype and group size."""
+    from novacron.executor.blueprint import draw_blueprint
+    from novacron.models.model_version import model_version
+
+    model = settings.engine.model
+    blueprint = draw_blueprint(model, resolve_model_path(model.model), 1)
+    return (
+        model_version(blueprint.checkpoint),
+        blueprint.dtype_name,
+        _group_size_text(model.quantization_group_size),
+    )
+
+
+def _group_size_text(size: int | None) -> str:
+    return "that is usual" if size is None else str(size)
+
+
 def _documents(
     settings: Settings, corpus: Path | None, count: int, window: int, tasks: str, seed: int
 ) -> tuple[Document, ...]:
     from novacron.bench.asking import task_names
     from novacron.bench.corpus import demo_documents, file_documents
-    from novacron.engine.model_path import resolve_model_path
     from novacron.engine.tokenization import Tokenizer
 
     model = settings.engine.model
@@ -188,19 +196,35 @@ def _measure(
     levels: Sequence[str],
     documents: Sequence[Document],
     corpus: Path | None,
+    kept: Path | None,
 ) -> Sensitivity:
     from novacron.bench.corpus import digest
-    from novacron.engine.model_path import resolve_model_path
     from novacron.executor.sensitivity import measure_sensitivity
+    from novacron.quality.document_losses import LossJournal
 
     source = "chats of the tasks" if corpus is None else corpus.name
+    name = f"{source}, {digest(documents)}"
+    version, dtype, group_size = _identity(settings)
+    identity = {
+        "model": version, "dtype": dtype, "group_size": group_size, "corpus": name,
+        "levels": ",".join(levels),
+    }  # fmt: skip
+    part = None if kept is None else kept.with_name(f"{kept.name}.part")
+    journal = LossJournal(part, identity)
     console = Console(stderr=True)
+    if journal.runs:
+        console.print(f"going on with what is in {part}")
     with console.status("measuring") as status:
-        return measure_sensitivity(
+        measured = measure_sensitivity(
             settings.engine,
             resolve_model_path(settings.engine.model.model),
             documents,
             levels,
-            corpus=f"{source}, {digest(documents)}",
-            progress=lambda fraction: status.update(f"measuring: {fraction:.0%}"),
+            corpus=name,
+            progress=lambda fraction: status.update(f"measuring: {fraction:.1%}"),
+            journal=journal,
         )
+    if kept is not None:
+        kept.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
+    journal.remove()
+    return measured

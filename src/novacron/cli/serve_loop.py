@@ -28,6 +28,7 @@ from novacron.observability.logs import configure_logging
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_COLLECT_AFTER = (10_000, 10, 10)  # a call makes hundreds of objects, and few cycles
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ async def _tell(serving: Serving, settings: Settings, *, needs_key: bool) -> Non
     with contextlib.suppress(NovaCronError):  # a failure is reported by _serve
         await show_loading(serving.client)
         gc.freeze()  # what stands by now stays: keep it out of every later collection
+        gc.set_threshold(*_COLLECT_AFTER)
         announce(serving.url, serving.client, settings, needs_key=needs_key)
 
 

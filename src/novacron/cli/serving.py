@@ -67,7 +67,9 @@ class Serving:
             worker_pids=self._worker_pids,
             accounts=accounts,
             make_guarding=guarding_maker(settings.guard),
-            response_cache=open_response_cache(settings.server),
+            response_cache=open_response_cache(
+                settings.server, settings.engine.cache.encryption_key
+            ),
             authenticator=authenticator,
             audit=audit,
         )

@@ -11,14 +11,13 @@ from novacron.records.output import RequestOutput
 _Stream = AsyncGenerator[RequestOutput, None]
 
 
-async def merged(streams: Sequence[_Stream]) -> _Stream:
+def merged(streams: Sequence[_Stream]) -> _Stream:
     """Ends when all have ended. An error of one ends all, as does closing this. Who reads slowly
     makes each stream wait, which then has longer pieces."""
-    if len(streams) == 1:
-        async with aclosing(streams[0]) as outputs:
-            async for output in outputs:
-                yield output
-        return
+    return streams[0] if len(streams) == 1 else _merged(streams)
+
+
+async def _merged(streams: Sequence[_Stream]) -> _Stream:
     news: asyncio.Queue[RequestOutput | BaseException | None] = asyncio.Queue(1)
     tasks = [asyncio.create_task(_forward(stream, news)) for stream in streams]
     num_left = len(tasks)

@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -88,7 +87,7 @@ class ReplicasClient:
         self._impaired: set[str] = set()  # that replace ranks at the moment
         self._pins = GivenPins()
         self._clock = clock
-        self._variant: VariantStatus | None = None
+        self._variants: tuple[VariantStatus, ...] = ()
         self._summed_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         names = [f"replica-{number}" for number in range(config.model.data_parallel_size)]
@@ -135,10 +134,10 @@ class ReplicasClient:
         """Its figures may be some moments old: it is asked for with every call, and adding up those
         of many replicas takes longer than all else."""
         now_s = self._clock()
-        if self._variant is None or now_s - self._summed_s > _SUMS_LAST_S:
-            self._variant = status_of(self, self._group.first.variants[0].name)
+        if not self._variants or now_s - self._summed_s > _SUMS_LAST_S:
+            self._variants = (status_of(self, self._group.first.variants[0].name),)
             self._summed_s = now_s
-        return (replace(self._variant, state=self._state, num_restarts=self.num_restarts),)
+        return self._variants
 
     @property
     def replicas(self) -> tuple[ReplicaStatus, ...]:
@@ -301,7 +300,7 @@ class ReplicasClient:
             self._is_not_loading.set()
         else:
             self._is_not_loading.clear()
-        self._variant = None
+        self._variants = ()
         if state is EngineState.READY:
             self._router.block_size = self.spec.block_size
         if state is not self._state:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from novacron.config.kv_layers import check_kv_precision
+from novacron.config.privacy import check_encryption_key
 from novacron.config.remote_tiers import TIER_KINDS, check_remote_tiers
 from novacron.config.variants import Variant, parse_variants
 from novacron.config.weight_layers import parse_weight_layers
@@ -334,6 +335,12 @@ class CacheConfig:
         "auto", "the same of KV blocks on disk"
     )
     kv_disk_max_error: float | None = setting(None, "the same of KV blocks on disk")
+    encryption_key: str = setting(
+        "",
+        "where the master key is that all that is kept is encrypted with (KV blocks on disk, in "
+        "Redis and in buckets, answers of the response cache, prompts): env:VARIABLE, "
+        "file:/path/of/key, or vault:https://HOST:8200/v1/MOUNT/data/NAME#FIELD; empty: it is not",
+    )
 
     def __post_init__(self) -> None:
         size = self.block_size
@@ -347,6 +354,7 @@ class CacheConfig:
             "kv_cache_memory", self.kv_cache_memory, "give a size such as 4Gi, or leave it out",
         )  # fmt: skip
         check_remote_tiers(self)
+        check_encryption_key(self.encryption_key)
         require(
             not self.kv_trace or self.enable_prefix_caching,
             "kv_trace", self.kv_trace, "leave enable_prefix_caching on, which hashes blocks",

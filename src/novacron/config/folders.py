@@ -39,6 +39,11 @@ def audit_folder(server: ServerConfig, *, is_wanted: bool = True) -> Path | None
     return Path(server.audit_log).expanduser()
 
 
+def prompt_folder(server: ServerConfig) -> Path:
+    """Prompts and answers of tenants that want them kept, encrypted."""
+    return state_folder(server) / "prompts"
+
+
 def database_url(server: ServerConfig) -> str:
     """Where accounts are, or would be."""
     return server.database or f"sqlite:///{state_folder(server) / 'accounts.db'}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 from novacron.config.engine import require, setting
+from novacron.config.safe_url import is_safe_url
 from novacron.errors import ConfigError
 
 _LEAST_SECRET_BYTES: Final = 32
@@ -106,22 +105,3 @@ def parse_roles(texts: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
         )  # fmt: skip
         roles[name.strip()] = parts
     return roles
-
-
-def is_safe_url(url: str) -> bool:
-    """Whether what comes from `url` is what its owner sends: https, or within this machine."""
-    try:
-        parsed = urlsplit(url)
-        host = parsed.hostname or ""
-    except ValueError:
-        return False
-    if parsed.username or parsed.password or parsed.fragment or not host:
-        return False
-    return parsed.scheme == "https" or (parsed.scheme == "http" and _is_this_machine(host))
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -21,6 +21,12 @@ def check_response_cache_url(url: str) -> None:
         )
 
 
+def sqlite_path(url: str) -> str:
+    """The file of a response cache that is one; else empty."""
+    start = "sqlite:///"
+    return "/" + url.removeprefix(start).lstrip("/") if url.startswith(start) else ""
+
+
 def parse_thresholds(thresholds: Sequence[str]) -> dict[str, float]:
     """By path. Raises ConfigError."""
     parsed = {}

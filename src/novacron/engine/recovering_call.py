@@ -107,6 +107,11 @@ class RecoveringCall:
 def fixed(requests: tuple[Request, ...], seeds: random.Random, variant: str) -> tuple[Request, ...]:
     """The requests with all that may not change from life to life: seed and variant."""
     return tuple(
-        with_seed(msgspec.structs.replace(request, variant=request.variant or variant), seeds)
+        with_seed(
+            request
+            if request.variant or not variant
+            else msgspec.structs.replace(request, variant=variant),
+            seeds,
+        )
         for request in requests
     )

@@ -15,6 +15,7 @@ from novacron.config.engine import CacheConfig
 from novacron.config.kv_compression import KVLevel, levels_from, tier_compressions
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
+from novacron.executor.tier_encryption import OpenCipher, no_cipher
 from novacron.executor.tier_shelves import CodecOf, least_ram_bytes, open_levels, ram_shares
 from novacron.kv_tiers.block_copies import BlockCopies
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
@@ -63,6 +64,7 @@ class LocalTiers:
     copies: BlockCopies
     pinned: PinnedBlocks
     num_sharers: int = 1  # engines that share the RAM
+    open_cipher: OpenCipher = no_cipher  # of the disk
 
     def open_ram(self) -> Iterator[OpenedTier]:
         """The tier in RAM and the buffer of what is fetched ahead, as far as they are wanted.
@@ -107,6 +109,7 @@ class LocalTiers:
             return None
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            cipher = self.open_cipher("disk")
             own = sum(path.stat().st_size for path in folder.glob("*.kvseg"))
             capacity = disk_bytes(cache, shutil.disk_usage(folder).free, own)
             least = 2 * self.record_bytes * len(levels_from(compression.level))
@@ -120,7 +123,12 @@ class LocalTiers:
                 )
 
             tier, levels = open_levels(
-                compression, self.identity, self.codec_of, open_level, is_one_place=True
+                compression,
+                self.identity,
+                self.codec_of,
+                open_level,
+                is_one_place=True,
+                cipher=cipher,
             )
         except OSError as error:
             if cache.kv_disk_path or cache.kv_disk_size:

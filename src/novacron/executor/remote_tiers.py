@@ -19,15 +19,19 @@ from novacron.config.kv_compression import (
 from novacron.config.url_secrets import mask_url
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
+from novacron.executor.tier_encryption import OpenCipher, no_cipher
 from novacron.executor.tier_shelves import CodecOf
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.compressed_tier import identity_in
+from novacron.kv_tiers.encrypted_tier import Encrypted, encrypted_identity
 from novacron.kv_tiers.guarded_tier import GuardedTier
+from novacron.kv_tiers.lending_guard import LendingGuard
 from novacron.kv_tiers.packing import Coded, Packing, Whole
 from novacron.kv_tiers.tier import KVTier
 from novacron.records.output import TierSpec
 
 _BREAKER: Final = BreakerConfig(failures=2, first_rest_s=1.0, longest_rest_s=60.0)
+_NUM_READY: Final = 32  # buffers: what two threads load at once
 _LEAST_RECORDS: Final = 16  # a limit below that of one or two batches is a mistake
 
 
@@ -39,6 +43,7 @@ class RemoteTiers:
     record_bytes: int
     identity: bytes
     codec_of: CodecOf
+    open_cipher: OpenCipher = no_cipher
 
     def open(self) -> Iterator[tuple[TierSpec, GuardedTier]]:
         """None of them is asked for anything yet, so a server that is down is no reason not to
@@ -46,18 +51,21 @@ class RemoteTiers:
         cache = self.cache
         if cache.kv_redis_url:
             capacity = self._capacity("kv_redis_size", cache.kv_redis_size)
-            guarded = GuardedTier(
+            guarded = LendingGuard(
                 self._redis(capacity),
                 f"redis {mask_url(cache.kv_redis_url)}",
+                record_bytes=self.record_bytes,
+                num_ready=_NUM_READY,
                 deadline_s=cache.kv_redis_deadline,
                 breaker=_BREAKER,
             )
             yield TierSpec(kind="redis", capacity_bytes=capacity, is_shared=True), guarded
         if cache.kv_object_url:
             capacity = self._capacity("kv_object_size", cache.kv_object_size)
-            guarded = GuardedTier(
+            guarded = LendingGuard(
                 self._object(capacity),
                 f"object {mask_url(cache.kv_object_url)}",
+                record_bytes=self.record_bytes,
                 deadline_s=cache.kv_object_deadline,
                 breaker=_BREAKER,
                 refresh_s=cache.kv_object_refresh,
@@ -68,8 +76,8 @@ class RemoteTiers:
         from novacron.kv_tiers.redis_tier import RedisTier
 
         cache = self.cache
-        identity, packing = self._packing(cache.kv_redis_compression)
         try:
+            identity, packing = self._packing("redis", cache.kv_redis_compression)
             return RedisTier(
                 cache.kv_redis_url,
                 record_bytes=self.record_bytes,
@@ -90,8 +98,8 @@ class RemoteTiers:
         from novacron.kv_tiers.object_tier import ObjectTier
 
         cache = self.cache
-        identity, packing = self._packing(cache.kv_object_compression)
         try:
+            identity, packing = self._packing("object", cache.kv_object_compression)
             return ObjectTier(
                 cache.kv_object_url,
                 record_bytes=self.record_bytes,
@@ -105,8 +113,15 @@ class RemoteTiers:
                 f"kv_object_url is '{mask_url(cache.kv_object_url)}', which cannot be used: {error}"
             ) from None
 
-    def _packing(self, compression: RemoteCompression) -> tuple[bytes, Packing]:
+    def _packing(self, kind: str, compression: RemoteCompression) -> tuple[bytes, Packing]:
         """What becomes of records, and an identity for it: others would not know what they read."""
+        identity, packing = self._compression(compression)
+        cipher = self.open_cipher(kind)
+        if cipher is None:
+            return identity, packing
+        return encrypted_identity(identity), Encrypted(packing, cipher)
+
+    def _compression(self, compression: RemoteCompression) -> tuple[bytes, Packing]:
         if compression == "raw":
             return self.identity, Whole()
         identity = identity_in(self.identity, f"packed {compression}")

@@ -29,7 +29,7 @@ from novacron.quality.scoring import LogitsAt
 from novacron.records.request import SamplingParams
 from novacron.records.step import NewRequest, ScheduledTokens, SchedulerOutput
 from novacron.runner.captured_step import EagerStep
-from novacron.runner.input_batch import InputBatch
+from novacron.runner.input_batch import InputBatch, StepInput
 from novacron.runner.kv_tensors import KVTensors
 
 _MAX_TOKENS = 2048
@@ -38,6 +38,7 @@ _NOTHING_IS_CHOSEN = SamplingParams(temperature=0.0, seed=0)
 
 
 ChangeBlocks = Callable[[KVTensors, Sequence[int]], None]
+Through = Callable[[int, StepInput], Tensor]
 
 
 class TeacherForcing:
@@ -91,20 +92,29 @@ class TeacherForcing:
         return tensors.num_bytes / (tensors.num_blocks * tensors.block_size)
 
     def hidden(
-        self, documents: Sequence[Document], change: ChangeBlocks | None = None
+        self,
+        documents: Sequence[Document],
+        change: ChangeBlocks | None = None,
+        *,
+        through: Through | None = None,
     ) -> Iterator[Tensor]:
         """For each document in order the hidden states before its judged tokens, [S, D].
 
         What they are does not depend on the documents beside them (ARCHITECTURE.md). `change` is
         called once for each document that has full blocks before its judged tokens, with these, and
-        what follows sees what it leaves there: as if they had been found somewhere.
+        what follows sees what it leaves there: as if they had been found somewhere. `through` gets
+        the number of each pass and its input, and gives its hidden states in place of the decoder.
         """
-        for finished in self.passes(documents, change):
+        for finished in self.passes(documents, change, through=through):
             yield from finished
 
     @torch.inference_mode()
     def passes(
-        self, documents: Sequence[Document], change: ChangeBlocks | None = None
+        self,
+        documents: Sequence[Document],
+        change: ChangeBlocks | None = None,
+        *,
+        through: Through | None = None,
     ) -> Iterator[list[Tensor]]:
         """The same, one pass after the other: those of the documents that each finishes. To be
         gone through to the end."""
@@ -120,7 +130,7 @@ class TeacherForcing:
             passes = lay_out_after(lengths, prefixes, max_tokens=self._max_tokens)
         for step, pieces in enumerate(passes):
             new_blocks = [self._take_blocks(piece, free, held) for piece in pieces]
-            hidden_TD = self._compute(step, documents, pieces, new_blocks, left)
+            hidden_TD = self._compute(step, documents, pieces, new_blocks, left, through)
             if change is not None:
                 [piece] = pieces
                 if piece.start + piece.num_tokens == prefixes[piece.document]:
@@ -166,6 +176,7 @@ class TeacherForcing:
         pieces: Sequence[Piece],
         new_blocks: Sequence[tuple[int, ...]],
         finished: tuple[str, ...],
+        through: Through | None,
     ) -> list[Tensor]:
         """Hidden states of each piece."""
         output = SchedulerOutput(
@@ -180,7 +191,7 @@ class TeacherForcing:
         )
         self._batch.update(output)
         inputs = self._batch.prepare(output)
-        hidden_TD = self._decoder_step.hidden(inputs)
+        hidden_TD = through(step, inputs) if through else self._decoder_step.hidden(inputs)
         rows = {part.scheduled.request_id: part.row for part in inputs.parts}
         return [
             hidden_TD[row.first_token : row.first_token + row.num_tokens]

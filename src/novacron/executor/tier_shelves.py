@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from novacron.config.kv_compression import KVLevel, TierCompression, levels_from
 from novacron.kv_tiers.codecs.codec import BlockCodec
 from novacron.kv_tiers.compressed_tier import CompressedTier, Shelf, identity_in
+from novacron.kv_tiers.encrypted_tier import BlockCipher, EncryptedTier, encrypted_identity
 from novacron.kv_tiers.record import record_bytes
 from novacron.kv_tiers.tier import KVTier
 
@@ -38,16 +39,30 @@ def open_levels(
     open_tier: Callable[[int, int, bytes], T],
     *,
     is_one_place: bool,
+    cipher: BlockCipher | None = None,
 ) -> tuple[KVTier, Sequence[T]]:
     """The tier, and the tiers of its levels. `open_tier` makes one of the level's place among all
-    of them, its bytes of a record and its identity."""
+    of them, its bytes of a record and its identity. With a cipher blocks are encrypted there, after
+    they were compressed."""
     codecs = [codec_of(level) for level in levels_from(compression.level)]
+    more_bytes = 0 if cipher is None else cipher.overhead_bytes
     tiers = [
-        open_tier(place, record_bytes(codec.encoded_bytes), identity_in(identity, codec.level))
+        open_tier(
+            place,
+            record_bytes(codec.encoded_bytes) + more_bytes,
+            stored_identity(identity, codec.level, is_encrypted=cipher is not None),
+        )
         for place, codec in enumerate(codecs)
     ]
-    if len(tiers) == 1:
-        return tiers[0], tiers
-    shelves = [Shelf(codec, tier) for codec, tier in zip(codecs, tiers, strict=True)]
-    whole = CompressedTier(shelves, identity, compression.max_error, is_one_place=is_one_place)
-    return whole, tiers
+    whole = [tier if cipher is None else EncryptedTier(tier, cipher) for tier in tiers]
+    if len(whole) == 1:
+        return whole[0], tiers
+    shelves = [Shelf(codec, tier) for codec, tier in zip(codecs, whole, strict=True)]
+    tier = CompressedTier(shelves, identity, compression.max_error, is_one_place=is_one_place)
+    return tier, tiers
+
+
+def stored_identity(identity: bytes, level: str, *, is_encrypted: bool) -> bytes:
+    """Of records as they lie in a tier of this machine."""
+    of_level = identity_in(identity, level)
+    return encrypted_identity(of_level) if is_encrypted else of_level

@@ -18,14 +18,14 @@ from novacron.config.remote_tiers import tier_order
 from novacron.executor.local_tiers import LocalTiers, OpenedTier
 from novacron.executor.memory_plan import size_text
 from novacron.executor.remote_tiers import RemoteTiers
-from novacron.executor.tier_shelves import CodecOf
+from novacron.executor.tier_encryption import ciphers_of
+from novacron.executor.tier_shelves import CodecOf, stored_identity
 from novacron.executor.tier_upkeep import make_upkeep
 from novacron.kernels.native.block_copies import NativeCopies
 from novacron.kernels.native.library import NativeContext, NativeUnavailable
 from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.block_mover import BlockMover
-from novacron.kv_tiers.compressed_tier import identity_in
 from novacron.kv_tiers.model_label import ModelLabel, write_label
 from novacron.kv_tiers.pinned_blocks import PinnedBlocks
 from novacron.kv_tiers.record import identity_of, record_bytes
@@ -66,11 +66,19 @@ def open_tiers(
     )
     compressions = tier_compressions(cache)
     copies, pinned = open_copies(), PinnedBlocks()
+    folder = kv_folder(model, cache)
+    open_cipher = ciphers_of(cache, folder)
     local = LocalTiers(
-        cache, size, identity, codec_of, copies, pinned, num_sharers=model.data_parallel_size
+        cache,
+        size,
+        identity,
+        codec_of,
+        copies,
+        pinned,
+        num_sharers=model.data_parallel_size,
+        open_cipher=open_cipher,
     )
     opened = {one.spec.kind: one for one in local.open_ram()}
-    folder = kv_folder(model, cache)
     disk = local.open_disk(folder)
     if disk is not None:
         opened["disk"] = disk
@@ -81,9 +89,12 @@ def open_tiers(
             block_size=memory.block_size,
         )
         for level in levels_from(compressions["disk"].level):
-            of_level = msgspec.structs.replace(label, level=level, whole=identity.hex())
-            _write_label(folder, identity_in(identity, level), of_level)
-    for spec, remote in RemoteTiers(cache, size, identity, codec_of).open():
+            of_level = msgspec.structs.replace(
+                label, level=level, whole=identity.hex(), is_encrypted=bool(cache.encryption_key)
+            )
+            stored = stored_identity(identity, level, is_encrypted=of_level.is_encrypted)
+            _write_label(folder, stored, of_level)
+    for spec, remote in RemoteTiers(cache, size, identity, codec_of, open_cipher).open():
         opened[spec.kind] = OpenedTier(spec, remote)
     if not opened:
         return None

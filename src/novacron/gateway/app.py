@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -55,6 +56,7 @@ from novacron.gateway.scoring.routes import scoring_routes
 from novacron.gateway.security_headers import security_headers
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.service import Service
+from novacron.gateway.slim_fastapi import SlimFastAPI
 from novacron.gateway.system_routes import system_routes
 from novacron.observability.metrics import Metrics
 
@@ -124,7 +126,7 @@ def build_app(
     history = History(service)
     cache_history = CacheHistory(lambda: client.stats)
     our_version = version("novacron")
-    app = FastAPI(
+    app = SlimFastAPI(
         title="NovaCron LLM",
         version=our_version,
         middleware=_middleware(
@@ -246,4 +248,5 @@ def _middleware(
     if has_limits:
         stack.append(Middleware(RateLimitHeaders))
     stack.append(Middleware(BodyLimit, max_bytes=config.max_body_bytes))
+    stack.append(Middleware(AsyncExitStackMiddleware))  # FastAPI's handlers look for its stack
     return stack

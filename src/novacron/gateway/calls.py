@@ -18,6 +18,7 @@ from novacron.gateway.auditing.access import Access
 from novacron.gateway.cache_scope import EVERYONE, Caller
 from novacron.gateway.cache_ticket import CacheTicket
 from novacron.gateway.question import Question
+from novacron.observability.call_timer import CallTimer
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
 from novacron.records.request import FinishReason, Request
@@ -98,7 +99,7 @@ class Calls:
         Raises what `generate` raises, and RequestFailed for a request that the engine
         could not compute.
         """
-        timer = self._metrics.start_call(call.origin.arrival_time_s, len(call.requests))
+        timer = CallTimer(self._metrics, call.origin.arrival_time_s, len(call.requests))
         self._running.add(call)
         try:
             async with aclosing(self._generate(call)) as outputs:

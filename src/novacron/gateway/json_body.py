@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from novacron.errors import InvalidRequest
 
@@ -48,17 +49,31 @@ class StrictJsonRoute(APIRoute):
     """A route whose body is read by StrictJsonRequest.
 
     An endpoint that asks for nothing but a body and the request is called without FastAPI's solving
-    of dependencies, which takes as long as all else that we do for a short call.
+    of dependencies and what it opens for them, which takes as long as all else that we do for a
+    short call. What it raises goes to the handlers of the application.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         direct = _direct_handler(self)
-        handle = direct or super().get_route_handler()
+        if direct is not None:
+            self.app = _application(direct)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
             return await handle(StrictJsonRequest(request.scope, request.receive))
 
         return handle_strictly
+
+
+def _application(handle: Callable[[StrictJsonRequest], Coroutine[Any, Any, Response]]) -> ASGIApp:
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handle(StrictJsonRequest(scope, receive))
+        await response(scope, receive, send)
+
+    return run
 
 
 def _direct_handler(

@@ -12,7 +12,6 @@ from contextlib import aclosing
 from typing import Protocol
 
 import msgspec
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from novacron.accounts.posting import Entry, Usage
@@ -21,6 +20,7 @@ from novacron.accounts.wish import Wish
 from novacron.config.key_shares import PRIORITIES
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError
+from novacron.gateway.answer_headers import set_headers
 from novacron.gateway.calls import NOBODY_S, Call
 from novacron.gateway.error_mapping import RATE_LIMIT_PREFIX
 from novacron.gateway.identity.principal import principal_of
@@ -139,9 +139,9 @@ class RateLimitHeaders:
 
         async def send_with_limits(message: Message) -> None:
             if message["type"] == "http.response.start" and limits:
-                headers = MutableHeaders(scope=message)
-                for name, value in limits.items():
-                    headers[RATE_LIMIT_PREFIX + name] = value
+                prefix = RATE_LIMIT_PREFIX
+                told = [((prefix + k).encode(), value.encode()) for k, value in limits.items()]
+                set_headers(message, told)
             await send(message)
 
         await self._app(scope, receive, send_with_limits)

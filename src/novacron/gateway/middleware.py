@@ -6,16 +6,17 @@ from __future__ import annotations
 import logging
 import re
 import time
+from secrets import token_hex
 from urllib.parse import quote
-from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from novacron.errors import BodyTooLarge
+from novacron.gateway.answer_headers import RawHeader, add_missing_headers, set_headers
 from novacron.gateway.error_handlers import error_response
 
 REQUEST_ID_HEADER = "x-request-id"
+_HEADER = REQUEST_ID_HEADER.encode()
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SCOPE_KEY = "novacron.request_id"
 
@@ -31,7 +32,7 @@ class RequestId:
     """Gives each request an id, the client's own if it sent a sound one, and echoes it; and adds
     `headers` to every answer that does not have them."""
 
-    def __init__(self, app: ASGIApp, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, headers: tuple[RawHeader, ...] = ()) -> None:
         self._app = app
         self._headers = headers
 
@@ -39,15 +40,16 @@ class RequestId:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        sent = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = sent if REQUEST_ID_PATTERN.fullmatch(sent) else uuid4().hex
+        sent = next((value for name, value in scope["headers"] if name == _HEADER), b"").decode(
+            "latin-1"
+        )
+        request_id = sent if REQUEST_ID_PATTERN.fullmatch(sent) else token_hex(16)
         scope[_SCOPE_KEY] = request_id
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
-                present = {name for name, _ in message["headers"]}
-                message["headers"] += [pair for pair in self._headers if pair[0] not in present]
+                add_missing_headers(message, self._headers)
+                set_headers(message, ((_HEADER, request_id.encode()),))
             await send(message)
 
         await self._app(scope, receive, send_with_id)
@@ -64,8 +66,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._max_bytes:
+        announced = next((v for name, v in scope["headers"] if name == b"content-length"), b"")
+        if announced.isdigit() and int(announced) > self._max_bytes:
             await error_response(BodyTooLarge(self._max_bytes))(scope, receive, send)
             return
         num_bytes = 0

@@ -35,8 +35,9 @@ from novacron.gateway.streaming import (
     frame,
     unless_disconnected,
 )
-from novacron.observability.metrics import EngineSnapshot, Metrics, VariantSnapshot
+from novacron.observability.metrics import Metrics
 from novacron.observability.replica_values import ReplicaSnapshot
+from novacron.observability.snapshots import EngineSnapshot, VariantSnapshot
 from novacron.records.output import ModelSpec, RequestOutput
 
 if TYPE_CHECKING:  # imported only where there are guardians

@@ -54,16 +54,32 @@ async def wait_for_disconnect(receive: Receive) -> None:
 
 
 async def unless_disconnected(request: Request, work: Coroutine[None, None, T]) -> T:
-    """The result of `work`. Cancels it and raises ClientDisconnect if the client goes away."""
-    working = asyncio.ensure_future(work)
+    """The result of `work`. Cancels it and raises ClientDisconnect if the client goes away.
+
+    `work` runs in the task that it is called in: a task of its own costs as much as routing does.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    is_working, has_left = True, False
+
+    def end_work(leaving: asyncio.Task[None]) -> None:
+        nonlocal has_left
+        if is_working and not leaving.cancelled():
+            leaving.exception()
+            has_left = True
+            task.cancel()
+
     leaving = asyncio.ensure_future(wait_for_disconnect(request.receive))
+    leaving.add_done_callback(end_work)
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
+        return await work
+    except asyncio.CancelledError:
+        if has_left and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        await _end(working, leaving)
+        is_working = False
+        leaving.cancel()
 
 
 class EventStreamResponse(Response):

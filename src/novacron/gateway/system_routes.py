@@ -15,7 +15,7 @@ from novacron.gateway.openai.schema import DetokenizeBody, TokenizeBody
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.probes import Health, Readiness, Version
 from novacron.gateway.service import Service, parse
-from novacron.observability.metrics import prometheus_text
+from novacron.observability.prometheus import prometheus_text
 
 _UNAVAILABLE = 503
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"

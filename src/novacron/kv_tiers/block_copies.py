@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-import blake3
 import numpy as np
 
+from novacron.kv_tiers.record import checksum_of
 from novacron.kv_tiers.tier import Bytes
 
 SUM_BYTES: Final = 16
@@ -25,8 +25,8 @@ class BlockCopies(Protocol):
     def copy_and_sum(
         self, sources: Sequence[Bytes], targets: Sequence[Bytes], heads: Bytes
     ) -> Bytes:
-        """Copy each source to its target, which may be the same memory. Returns the first bytes of
-        BLAKE3 of each of `heads` ([blocks][any]) followed by the copy: [blocks][SUM_BYTES]."""
+        """Copy each source to its target, which may be the same memory. Returns the checksum
+        (record.py) of each of `heads` ([blocks][any]) and its copy: [blocks][SUM_BYTES]."""
         ...
 
 
@@ -43,6 +43,5 @@ class PlainCopies:
         self.copy(sources, targets)
         sums = np.empty((len(targets), SUM_BYTES), np.uint8)
         for place, (head, block) in enumerate(zip(heads, targets, strict=True)):
-            digest = blake3.blake3(head.tobytes()).update(block.data).digest(SUM_BYTES)
-            sums[place] = np.frombuffer(digest, np.uint8)
+            sums[place] = np.frombuffer(checksum_of(head.tobytes(), block), np.uint8)
         return sums

@@ -200,6 +200,14 @@ class BlockStorer:
         )
         return put
 
+    def has(self, place: int, keys: Sequence[BlockHash]) -> Sequence[bool]:
+        """All, if the tier cannot be asked: then nothing can be put there either."""
+        try:
+            return self._desk.tiers[place].contains(keys)
+        except Exception as error:
+            self._desk.see_error(place, error)
+            return [True] * len(keys)
+
     def tell_left(self, place: int, keys: Sequence[BlockHash]) -> None:
         if keys:
             self._desk.count(place, num_evicted=len(keys))

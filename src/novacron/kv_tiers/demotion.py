@@ -1,8 +1,8 @@
-"""Demotion: blocks that leave a tier in RAM, on their way to a slower one that lacks them.
+"""Demotion: blocks that leave a tier, on their way to a slower one that lacks them.
 
 Nearly all blocks lie in both, since each is stored everywhere once it is full. One that does not
-was dropped there since, or could not be stored, or was parked. It is copied aside when it leaves,
-whoever needs its room, and stored by the thread that has the time.
+was dropped there since, or expired, or could not be stored, or was parked. It is copied aside when
+it leaves, whoever needs its room, and stored by the thread that has the time.
 """
 
 from __future__ import annotations
@@ -37,19 +37,28 @@ class Demotion:
     def offer(self, block: Block, data: Bytes, restore: Restore | None = None) -> None:
         """A block leaves; `data` is its record, and will be written to. With `restore` it is made
         of it what it was before it was encoded."""
+
+        def copy(into: Bytes) -> bool:
+            if restore is None:
+                np.copyto(into, data)
+                return True
+            return restore(block, data, into)
+
+        self.offer_read(block, copy)
+
+    def offer_read(self, block: Block, read: Callable[[Bytes], bool]) -> None:
+        """A block leaves; `read` fills a buffer with its record, if it can, before this returns."""
         if not self._wants(block):
             return
         with self._lock:
             if len(self._waiting) >= self._most:
                 self.num_lost += 1
                 return
-        copy = np.empty(self._record_bytes, np.uint8)
-        if restore is None:
-            np.copyto(copy, data)
-        elif not restore(block, data, copy):
+        record = np.empty(self._record_bytes, np.uint8)
+        if not read(record):
             return
         with self._lock:
-            self._waiting.append(Record(block.key, copy, block.origin))
+            self._waiting.append(Record(block.key, record, block.origin))
 
     def take(self, most: int) -> list[Record]:
         """The oldest."""

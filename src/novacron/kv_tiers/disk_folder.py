@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from novacron.kv_tiers.record import is_sound
 from novacron.kv_tiers.segment import SegmentShape
 from novacron.kv_tiers.segment_files import SUFFIX, folder_locked, is_being_filled, remove_segment
 from novacron.kv_tiers.segment_table import erase, read_table
+from novacron.kv_tiers.tier import Bytes
 from novacron.records.block import BlockHash
 
 
@@ -60,6 +61,10 @@ class FoundModel:
         if self.identity is None or self.label is None:
             return self.identity
         return self.label.identity_of_pins(self.identity)
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self.label is not None and self.label.is_encrypted
 
     @property
     def num_blocks(self) -> int:
@@ -118,13 +123,17 @@ def models_in(folder: Path) -> list[FoundModel]:
     return sorted(models, key=lambda model: model.used_s, reverse=True)
 
 
-def check(model: FoundModel) -> Iterator[Checked]:
-    """Read every record and compare it with its checksum. Files that are gone are passed over."""
+IsSound = Callable[[Bytes, bytes, BlockHash], bool]
+
+
+def check(model: FoundModel, is_sound: IsSound = is_sound) -> Iterator[Checked]:
+    """Read every record and compare it with its checksum: `is_sound` knows it by the identity of
+    the file and its key. Files that are gone are passed over."""
     for one in model.segments:
         if one.shape is None:
             continue
         with contextlib.suppress(FileNotFoundError):
-            yield _check(one, one.shape)
+            yield _check(one, one.shape, is_sound)
 
 
 def drop_broken(checked: Checked) -> None:
@@ -167,7 +176,7 @@ def _with_pins(one: FoundSegment, pinned: frozenset[BlockHash] | None) -> FoundS
     )
 
 
-def _check(one: FoundSegment, shape: SegmentShape) -> Checked:
+def _check(one: FoundSegment, shape: SegmentShape, is_sound: IsSound) -> Checked:
     num_sound = 0
     broken: list[BlockHash] = []
     record = np.empty(shape.record_bytes, np.uint8)

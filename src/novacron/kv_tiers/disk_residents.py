@@ -16,6 +16,7 @@ from typing import Final
 from novacron.kv_tiers import segment_table
 from novacron.kv_tiers.disk_index import Changes, DiskIndex, Segment
 from novacron.kv_tiers.eviction.choice import PolicyConfig, make_policy
+from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.protection import Protection
 from novacron.kv_tiers.segment_table import Entry
 from novacron.kv_tiers.tier import Record
@@ -74,6 +75,10 @@ class DiskResidents:
             self._protection.remove(victim)
             self._dropped.append(victim)
         return victim
+
+    def recall(self, key: BlockHash) -> Block | None:
+        """What is remembered of a block that `evict` chose."""
+        return self._policy.recall(key)
 
     def expired(self, now_s: float) -> list[tuple[Segment, Entry]]:
         """Blocks that need not stay though there is room; they are not known any more."""

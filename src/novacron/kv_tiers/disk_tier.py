@@ -29,6 +29,7 @@ from novacron.kv_tiers.disk_index import Changes, DiskIndex, Segment
 from novacron.kv_tiers.disk_places import DiskPlaces, Place
 from novacron.kv_tiers.disk_residents import DiskResidents
 from novacron.kv_tiers.eviction.choice import LRU, PolicyConfig
+from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.segment import SegmentShape
@@ -75,6 +76,7 @@ class DiskTier:
         self._places = DiskPlaces(
             folder, self._index, shape, capacity_bytes, self._residents.see, clock
         )
+        self.leaving: Callable[[Block], None] | None = None  # it can still be read then
         self._compaction = Compaction(self._index, self._places, self._residents.is_protected)
         folder.mkdir(parents=True, exist_ok=True)
         with self._lock, folder_locked(folder):
@@ -217,6 +219,8 @@ class DiskTier:
                 if victim is None or victim == record.key:
                     self._residents.remove(record.key)
                     return None
+                if self.leaving is not None and (block := self._residents.recall(victim)):
+                    self.leaving(block)
                 place = self._places.claim(victim)
         except OSError:
             self._residents.remove(record.key)

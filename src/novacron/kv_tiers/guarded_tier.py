@@ -178,14 +178,27 @@ class GuardedTier:
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
         if not self._is_copying:
             return self._loads.call(lambda: self._tier.get(keys, into))
-        buffers = self._take_scratch(into)
-        found = self._loads.call(lambda: self._tier.get(keys, buffers))
+        buffers = self.take_scratch(len(into), into[0].nbytes) if into else []
+        found = self.get_into_scratch(keys, buffers)
         for is_there, buffer, target in zip(found, buffers, into, strict=True):
             if is_there:
                 np.copyto(target, buffer)
-        with self._scratch_lock:  # not after an error: a late call may still write to them
-            self._scratch += buffers
+        self.give_back_scratch(buffers)
         return found
+
+    def get_into_scratch(self, keys: Sequence[BlockHash], buffers: Sequence[Bytes]) -> list[bool]:
+        """As `get`, into buffers that nobody uses again if this raises: a late call may still write
+        to them."""
+        return self._loads.call(lambda: self._tier.get(keys, buffers))
+
+    def take_scratch(self, count: int, num_bytes: int) -> list[Bytes]:
+        with self._scratch_lock:
+            taken, self._scratch = self._scratch[:count], self._scratch[count:]
+        return taken + [np.empty(num_bytes, np.uint8) for _ in range(count - len(taken))]
+
+    def give_back_scratch(self, buffers: Sequence[Bytes]) -> None:
+        with self._scratch_lock:
+            self._scratch += buffers
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
         wanted = tuple(keys)
@@ -222,11 +235,6 @@ class GuardedTier:
         """The tier is closed once nothing uses it any more; a call that hangs keeps it open."""
         if all([self._loads.close(), self._stores.close()]):
             self._tier.close()
-
-    def _take_scratch(self, like: Sequence[Bytes]) -> list[Bytes]:
-        with self._scratch_lock:
-            taken, self._scratch = self._scratch[: len(like)], self._scratch[len(like) :]
-        return taken + [np.empty_like(buffer) for buffer in like[len(taken) :]]
 
 
 class GuardedPartsTier(GuardedTier):

@@ -21,6 +21,7 @@ class ModelLabel(msgspec.Struct, frozen=True, kw_only=True):
     block_size: int
     level: str = "raw"
     whole: str = ""
+    is_encrypted: bool = False
 
     def identity_of_pins(self, identity: bytes) -> bytes:
         """`identity` is that of the files."""

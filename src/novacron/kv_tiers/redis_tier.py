@@ -1,7 +1,7 @@
 """RedisTier: records on a Redis or Valkey server, for all engines that know its address.
 
 A record is a value under NAMESPACE:IDENTITY:KEY, with an expiry that starts anew whenever it is
-used. Which records there are and when each was used last stands beside them in a sorted set, so
+used. Which records there are, when each was used last and how long it is stands beside them, so
 that every engine keeps the same limit, and knows how much of it is taken, whoever put what. What is
 to change together changes in a script, which the server runs as one: the limit holds at any moment.
 Times are the server's. If the server itself evicts (its maxmemory), more is counted than is there,
@@ -19,40 +19,55 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from novacron.kv_tiers.packing import Packing, Whole
+from novacron.kv_tiers.redis_values import read_values
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
-# KEYS: the sorted set. ARGV: prefix of names, expiry in ms (0: none), then what the script tells.
+# KEYS: the sorted set, and the bytes of each record. ARGV: prefix of names, expiry in ms (0: none),
+# then what the script tells. All bytes together stand under a name that no record has.
 _PROLOGUE: Final = """
-local used, prefix, ttl_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local used, sizes, prefix, ttl_ms = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local function mark(i)
-  local name = ARGV[i]
-  redis.call('ZADD', used, string.format('%.6f', now + i / 1e6), name)
+local function num_bytes(name) return tonumber(redis.call('HGET', sizes, name) or 0) end
+local function count(name, size)
+  redis.call('HINCRBY', sizes, 'all', size - num_bytes(name))
+  if size > 0 then redis.call('HSET', sizes, name, size) else redis.call('HDEL', sizes, name) end
+end
+local function forget(name)
+  redis.call('ZREM', used, name)
+  count(name, 0)
+end
+local function mark(name, order)
+  redis.call('ZADD', used, string.format('%.6f', now + order / 1e6), name)
   if ttl_ms > 0 then
     redis.call('PEXPIRE', prefix .. name, ttl_ms)
     redis.call('PEXPIRE', used, ttl_ms)
+    redis.call('PEXPIRE', sizes, ttl_ms)
   end
 end
 """
 
-# ARGV[3]: most records (0: any number), then names, no more than that many, that are to be set.
+# ARGV[3]: most bytes (0: any number), then names and bytes, no more in all, that are to be set.
 _MAKE_ROOM: Final = f"""{_PROLOGUE}
+if redis.call('ZCARD', used) == 0 then redis.call('DEL', sizes) end
 if ttl_ms > 0 then
-  redis.call('ZREMRANGEBYSCORE', used, '-inf', string.format('(%.6f', now - ttl_ms / 1e3))
+  local before = string.format('(%.6f', now - ttl_ms / 1e3)
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', used, '-inf', before)) do forget(name) end
 end
-for i = 4, #ARGV do mark(i) end
+for i = 4, #ARGV, 2 do
+  count(ARGV[i], tonumber(ARGV[i + 1]))
+  mark(ARGV[i], i)
+end
 local most, dropped = tonumber(ARGV[3]), {{}}
-local excess = redis.call('ZCARD', used) - most
-if most > 0 and excess > 0 then
-  local oldest = redis.call('ZPOPMIN', used, excess)
-  for i = 1, #oldest, 2 do
-    dropped[#dropped + 1] = oldest[i]
-    redis.call('UNLINK', prefix .. oldest[i])
-  end
+while most > 0 and num_bytes('all') > most do
+  local oldest = redis.call('ZPOPMIN', used)[1]
+  if not oldest then break end
+  dropped[#dropped + 1] = oldest
+  forget(oldest)
+  redis.call('UNLINK', prefix .. oldest)
 end
-return {{redis.call('ZCARD', used), dropped}}
+return {{num_bytes('all'), dropped}}
 """
 
 # ARGV[3...]: names. Those that are not there any more are not counted any longer.
@@ -60,9 +75,9 @@ _CONTAINS: Final = f"""{_PROLOGUE}
 local found = {{}}
 for i = 3, #ARGV do
   found[i - 2] = redis.call('EXISTS', prefix .. ARGV[i])
-  if found[i - 2] == 1 then mark(i) else redis.call('ZREM', used, ARGV[i]) end
+  if found[i - 2] == 1 then mark(ARGV[i], i) else forget(ARGV[i]) end
 end
-return {{redis.call('ZCARD', used), found}}
+return {{num_bytes('all'), found}}
 """
 
 _COUNT_LEADING: Final = """
@@ -75,16 +90,16 @@ return #ARGV - 1
 _DELETE: Final = f"""{_PROLOGUE}
 for i = 3, #ARGV do
   redis.call('UNLINK', prefix .. ARGV[i])
-  redis.call('ZREM', used, ARGV[i])
+  forget(ARGV[i])
 end
-return redis.call('ZCARD', used)
+return num_bytes('all')
 """
 
 
 class RedisTier:
     """Records of one identity, at most `capacity_bytes` of them (0: as much as the server takes),
-    each for `ttl_s` after its last use (0: for ever). Implements SharedTier. Records count as
-    whole ones whatever `packing` makes of them, so with one they take less than is counted.
+    each for `ttl_s` after its last use (0: for ever). Implements SharedTier. What counts is what
+    `packing` makes of a record, without the server's own bytes for it.
 
     Nothing is asked of the server before the first call, so it need not be there yet. `timeout_s`
     is for each answer, and for a connection. Raises ValueError if the URL is not one of Redis.
@@ -102,13 +117,12 @@ class RedisTier:
         timeout_s: float,
         packing: Packing | None = None,
     ) -> None:
-        self._record_bytes = record_bytes
+        assert capacity_bytes == 0 or capacity_bytes >= record_bytes, "no room for one record"
         self.packing: Packing = packing or Whole()
-        self._most_records = capacity_bytes // record_bytes
-        assert capacity_bytes == 0 or self._most_records > 0, "no room for one record"
+        self._capacity_bytes = capacity_bytes
         self._ttl_ms = round(ttl_s * 1000)
         self._prefix = f"{namespace}:{identity.hex()}:"
-        self._used = f"{self._prefix}used"
+        self._books = (f"{self._prefix}used", f"{self._prefix}sizes")
         self._client = redis.Redis.from_url(
             url,
             socket_timeout=timeout_s,
@@ -120,44 +134,62 @@ class RedisTier:
         self._contains = self._client.register_script(_CONTAINS)
         self._count_leading = self._client.register_script(_COUNT_LEADING)
         self._delete = self._client.register_script(_DELETE)
-        self._num_records = 0
+        self._used_bytes = 0
 
     @property
     def used_bytes(self) -> int:
         """Of all engines' records of this identity, when the server last told."""
-        return self._num_records * self._record_bytes
+        return self._used_bytes
 
     def put(self, records: Sequence[Record]) -> Put:
         stored: dict[BlockHash, None] = {}
         dropped: list[BlockHash] = []
-        at_once = self._most_records or len(records)
+        packed = [(record.key, self.packing.pack(record.key, record.data)) for record in records]
         with _as_os_errors():
-            for start in range(0, len(records), at_once):
-                part = records[start : start + at_once]
+            for part in self._parts(packed):
                 gone = self._put(part)
-                stored |= dict.fromkeys(record.key for record in part)
+                stored |= dict.fromkeys(key for key, _ in part)
                 for key in gone:
                     stored.pop(key, None)
                 dropped += gone
         return Put.of(stored, dropped, stored)
 
-    def _put(self, records: Sequence[Record]) -> list[BlockHash]:
+    def _parts(
+        self, packed: Sequence[tuple[BlockHash, Any]]
+    ) -> Iterator[list[tuple[BlockHash, Any]]]:
+        """As many at once as there may be in all; one that is longer than that not at all."""
+        part: list[tuple[BlockHash, Any]] = []
+        num_bytes = 0
+        for key, data in packed:
+            if self._capacity_bytes and len(data) > self._capacity_bytes:
+                continue
+            if part and self._capacity_bytes and num_bytes + len(data) > self._capacity_bytes:
+                yield part
+                part, num_bytes = [], 0
+            part.append((key, data))
+            num_bytes += len(data)
+        if part:
+            yield part
+
+    def _put(self, part: Sequence[tuple[BlockHash, Any]]) -> list[BlockHash]:
         """Returns what had to go for them, which is none of them."""
-        names = [record.key.hex() for record in records]
+        sizes = [text for key, data in part for text in (key.hex(), len(data))]
         with self._client.pipeline(transaction=True) as transaction:
-            limits = (self._ttl_ms, self._most_records)
-            transaction.eval(_MAKE_ROOM, 1, self._used, self._prefix, *limits, *names)
-            for name, record in zip(names, records, strict=True):
-                data = self.packing.pack(record.key, record.data)
-                transaction.set(self._prefix + name, data, px=self._ttl_ms or None)
-            [(self._num_records, dropped), *_] = transaction.execute()
+            limits = (self._ttl_ms, self._capacity_bytes)
+            transaction.eval(_MAKE_ROOM, 2, *self._books, self._prefix, *limits, *sizes)
+            for key, data in part:
+                transaction.set(self._prefix + key.hex(), data, px=self._ttl_ms or None)
+            [(self._used_bytes, dropped), *_] = transaction.execute()
         return [BlockHash(bytes.fromhex(name.decode())) for name in dropped]
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
         if not keys:
             return []
+        names = [self._prefix + key.hex() for key in keys]
         with _as_os_errors():
-            values: Any = self._client.mget([self._prefix + key.hex() for key in keys])
+            if isinstance(self.packing, Whole):
+                return read_values(self._client.connection_pool, names, into)
+            values: Any = self._client.mget(names)
         found = []
         for key, value, buffer in zip(keys, values, into, strict=True):
             found.append(value is not None and self.packing.unpack(key, value, buffer))
@@ -166,20 +198,20 @@ class RedisTier:
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
         names = [key.hex() for key in keys]
         with _as_os_errors():
-            self._num_records, found = self._contains(
-                [self._used], [self._prefix, self._ttl_ms, *names]
+            self._used_bytes, found = self._contains(
+                self._books, [self._prefix, self._ttl_ms, *names]
             )
         return [bool(one) for one in found]
 
     def count_leading(self, keys: Sequence[BlockHash]) -> int:
         with _as_os_errors():
-            count = self._count_leading([self._used], [self._prefix, *(key.hex() for key in keys)])
+            count = self._count_leading((), [self._prefix, *(key.hex() for key in keys)])
         return int(count)
 
     def delete(self, keys: Iterable[BlockHash]) -> None:
         names = [key.hex() for key in keys]
         with _as_os_errors():
-            self._num_records = self._delete([self._used], [self._prefix, self._ttl_ms, *names])
+            self._used_bytes = self._delete(self._books, [self._prefix, self._ttl_ms, *names])
 
     def close(self) -> None:
         self._client.close()

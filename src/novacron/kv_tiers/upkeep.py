@@ -1,6 +1,7 @@
 """Upkeep: what is done about tiers beside storing and loading, in small pieces, when there is time.
 
-Blocks that left RAM go on to the disk that lacks them. A few places of a full RAM tier are made
+Blocks that left RAM go on to the disk that lacks them, those that left the disk to a tier on
+another machine. A few places of a full RAM tier are made
 free ahead of need, so that a step which has to store a block at once finds one. After a start RAM
 is filled with what was used most, in pauses. And the machine's
 memory and disk are looked at: where they run out, tiers stop growing, and RAM is given back.
@@ -50,10 +51,21 @@ class Watched:
     arenas: Sequence[RamArena] = ()
 
 
+@dataclass(frozen=True)
+class Demoting:
+    """Where blocks go on to. With `asks_first` only what that tier does not have, which costs a
+    trip: nobody here knows what others have put there."""
+
+    demotion: Demotion
+    to: int
+    asks_first: bool = False
+
+
 class Desk(Protocol):
     """Whoever does the work: stores, tells what has left, and what is under pressure."""
 
     def put(self, place: int, records: Sequence[Record]) -> Put: ...
+    def has(self, place: int, keys: Sequence[BlockHash]) -> Sequence[bool]: ...
     def tell_left(self, place: int, keys: Sequence[BlockHash]) -> None: ...
     def tell_pressure(self, place: int, level: Pressure) -> None: ...
     def count(self, place: int, **more: int) -> None: ...
@@ -63,21 +75,18 @@ class Desk(Protocol):
 
 
 class Upkeep:
-    """`demotion` goes to the tier `demote_to`. `stores_less` and `holds_prefetch` are what the
-    pressure asks of others."""
+    """`stores_less` and `holds_prefetch` are what the pressure asks of others."""
 
     def __init__(
         self,
         watched: Sequence[Watched] = (),
-        demotion: Demotion | None = None,
-        demote_to: int | None = None,
+        demotions: Sequence[Demoting] = (),
         *,
         warm_start: WarmStart | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watched = tuple(watched)
-        self._demotion = demotion if demote_to is not None else None
-        self._demote_to = demote_to
+        self._demotions = tuple(demotions)
         self._warm_start = warm_start
         self._clock = clock
         self._levels: dict[int, Pressure] = {one.place: "low" for one in watched}
@@ -88,7 +97,9 @@ class Upkeep:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is to be done before `patience_s` has passed."""
-        if self._demotion or (self._warm_start is not None and not self._warm_start.is_over):
+        if any(one.demotion for one in self._demotions):
+            return False
+        if self._warm_start is not None and not self._warm_start.is_over:
             return False
         return not self._watched or self._clock() < self._next_look_s
 
@@ -102,16 +113,22 @@ class Upkeep:
         warm = self._warm_start
         if warm is not None and is_paused and warm.is_time and not self.holds_prefetch:
             desk.count(warm.target, num_warmed=warm.work(desk))
-        if self._demotion is not None and self._demote_to is not None and self._demotion:
-            records = self._demotion.take(_DEMOTED_AT_ONCE)
-            put = desk.put(self._demote_to, records)
-            desk.count(self._demote_to, num_demoted=len(put.stored))
+        for demoting in self._demotions:
+            self._demote(desk, demoting)
         for one in self._watched:
             for arena in one.arenas:
                 desk.tell_left(one.place, arena.make_free())
         if self._clock() >= self._next_look_s:
             self._next_look_s = self._clock() + _LOOK_EVERY_S
             self._look(desk)
+
+    def _demote(self, desk: Desk, one: Demoting) -> None:
+        records = one.demotion.take(_DEMOTED_AT_ONCE)
+        if records and one.asks_first:
+            has = desk.has(one.to, [record.key for record in records])
+            records = [r for r, is_there in zip(records, has, strict=True) if not is_there]
+        if records:
+            desk.count(one.to, num_demoted=len(desk.put(one.to, records).stored))
 
     def see_used(self, desk: Desk, keys: Sequence[BlockHash]) -> None:
         """Requests found these."""

@@ -133,18 +133,24 @@ class Decoder(nn.Module):
         positions_T: Tensor,
         step: AttentionMetadata,
         cache: Sequence[KVLayer],
+        *,
+        layers: range | None = None,
     ) -> Tensor:
         """What this stage's layers, of which `cache` holds the keys and values, make of `x_TD`,
-        which they change; after the last stage it is normed."""
+        which they change; after the last stage it is normed. `layers` are some of them, one after
+        the other, counted from the stage's first: what comes before is in `x_TD` already."""
+        layers = range(len(self.layers)) if layers is None else layers
         plans = {window: self.kernels.plan_attention(step, window) for window in self.windows}
         turns = {
             rope: self.kernels.plan_rotation(positions_T, *angles)
             for rope, angles in zip(self.ropes, self.angles, strict=True)
         }
-        for layer, layer_cache in zip(self.layers, cache, strict=True):
+        for index in layers:
+            layer = self.layers[index]
             kind = layer.config
-            x_TD = layer(x_TD, turns[kind.rope], plans[kind.window], layer_cache)
-        return x_TD if self.norm is None else self.norm(x_TD)
+            x_TD = layer(x_TD, turns[kind.rope], plans[kind.window], cache[index])
+        is_whole = layers.stop == len(self.layers)
+        return self.norm(x_TD) if is_whole and self.norm is not None else x_TD
 
     def logits(self, hidden_RD: Tensor) -> Tensor:
         """Scores of all tokens, [R, V] in float32, complete on rank 0: the first stage's to tell,

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from novacron.observability.definition import Values, counter, single
+
+DEFINITIONS = (
+    counter("novacron_audit_records", "Records written to the audit log.", "kind"),
+    counter("novacron_audit_lost_records", "Records that could not be written, for good."),
+    counter("novacron_audit_errors", "Times that writing the audit log failed."),
+)
+
 
 @dataclass
 class AuditCounts:
@@ -13,3 +21,15 @@ class AuditCounts:
     written: Counter[str] = field(default_factory=Counter)  # by kind
     num_lost: int = 0
     num_errors: int = 0
+
+
+def audit_values(counts: AuditCounts | None) -> Values:
+    if counts is None:
+        return {}
+    return {
+        "novacron_audit_records": [
+            ((kind,), float(n)) for kind, n in counts.written.copy().items()
+        ],
+        "novacron_audit_lost_records": single(counts.num_lost),
+        "novacron_audit_errors": single(counts.num_errors),
+    }

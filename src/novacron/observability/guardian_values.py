@@ -6,7 +6,28 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_Values = dict[str, list[tuple[tuple[str, ...], float]]]
+from novacron.observability.definition import Sample, Values, counter, gauge
+
+DEFINITIONS = (
+    counter(
+        "novacron_guardian_verdicts", "Verdicts, by what they say.", "guardian", "stage", "outcome"
+    ),
+    counter("novacron_guardian_seconds", "Time that guardians took.", "guardian"),
+    counter("novacron_guardian_cache_hits", "Verdicts that were kept from before.", "guardian"),
+    counter("novacron_guardian_dropped", "Texts that an observer had no time for.", "guardian"),
+    gauge(
+        "novacron_guardian_score",
+        "Mean score over all calls, as estimated from those that were looked at: from 0 to 1, or "
+        "somewhat above while these are few.",
+        "guardian",
+    ),
+    gauge(
+        "novacron_guardian_finding_share",
+        "Share of all calls with a finding, as estimated from those that were looked at.",
+        "guardian",
+    ),
+    counter("novacron_specialist_fallbacks", "Calls that another name answered.", "specialist"),
+)
 
 
 @dataclass
@@ -29,7 +50,7 @@ class GuardianTotals:
         self.cached[guardian] += is_cached
 
 
-def guardian_values(totals: GuardianTotals) -> _Values:
+def guardian_values(totals: GuardianTotals) -> Values:
     return {
         "novacron_guardian_verdicts": [
             (labels, float(count)) for labels, count in sorted(totals.verdicts.items())
@@ -47,5 +68,5 @@ def guardian_values(totals: GuardianTotals) -> _Values:
     }
 
 
-def _by_name(counts: Mapping[str, float]) -> list[tuple[tuple[str, ...], float]]:
+def _by_name(counts: Mapping[str, float]) -> list[Sample]:
     return [((name,), float(value)) for name, value in sorted(counts.items())]

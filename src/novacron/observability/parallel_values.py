@@ -4,17 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from novacron.observability.definition import Values, counter, gauge
 from novacron.observability.replica_values import ReplicaSnapshot
 
-_Sample = tuple[tuple[str, ...], float]
+_OF_RANK = ("replica", "rank", "stage")
+
+DEFINITIONS = (
+    gauge(
+        "novacron_rank_up",
+        "1 for a rank that computes with the others, 0 while it is replaced.",
+        *_OF_RANK,
+    ),
+    counter("novacron_rank_steps", "Steps that a rank has computed.", *_OF_RANK),
+    counter(
+        "novacron_rank_meetings",
+        "Sums and concatenations of a rank with the others of its stage.",
+        *_OF_RANK,
+    ),
+    counter(
+        "novacron_rank_sent_bytes",
+        "Bytes that a rank gave other ranks of its stage, and the next stage.",
+        *_OF_RANK,
+    ),
+    counter(
+        "novacron_rank_waited_seconds",
+        "Time that a rank waited in a step: for others of its stage, for the stage before.",
+        *_OF_RANK,
+    ),
+    gauge(
+        "novacron_link_round_trip_seconds", "To a replica's host and back, the newest.", "replica"
+    ),
+    counter("novacron_link_messages", "Messages over a link, by way.", "replica", "way"),
+    counter("novacron_link_bytes", "Bytes of these, before encryption.", "replica", "way"),
+    counter("novacron_link_resent_segments", "TCP segments sent again.", "replica"),
+    counter("novacron_link_dropped_messages", "Messages of an epoch that was over.", "replica"),
+    counter("novacron_link_losses", "Links that ended without being told to.", "replica"),
+    counter(
+        "novacron_canary_results",
+        "Small requests that a replica was tried with, by result: passed, wrong, missing.",
+        "replica",
+        "result",
+    ),
+    gauge("novacron_canary_failing", "1 if the last one did not pass, else 0.", "replica"),
+    gauge("novacron_canary_seconds", "What the last one that passed took.", "replica"),
+)
 
 
-def parallel_values(replicas: Sequence[ReplicaSnapshot]) -> dict[str, list[_Sample]]:
-    """Samples by the names of the table in metrics.py; none of what there is not."""
+def parallel_values(replicas: Sequence[ReplicaSnapshot]) -> Values:
+    """None of what there is not."""
     return {**_rank_values(replicas), **_link_values(replicas), **_canary_values(replicas)}
 
 
-def _rank_values(replicas: Sequence[ReplicaSnapshot]) -> dict[str, list[_Sample]]:
+def _rank_values(replicas: Sequence[ReplicaSnapshot]) -> Values:
     ranks = [
         ((one.name, str(rank.rank), str(rank.stage)), rank)
         for one in replicas
@@ -34,7 +75,7 @@ def _rank_values(replicas: Sequence[ReplicaSnapshot]) -> dict[str, list[_Sample]
     }
 
 
-def _link_values(replicas: Sequence[ReplicaSnapshot]) -> dict[str, list[_Sample]]:
+def _link_values(replicas: Sequence[ReplicaSnapshot]) -> Values:
     links = [((one.name,), one.stats.link) for one in replicas if one.stats.link is not None]
     return {
         "novacron_link_round_trip_seconds": [
@@ -56,7 +97,7 @@ def _link_values(replicas: Sequence[ReplicaSnapshot]) -> dict[str, list[_Sample]
     }
 
 
-def _canary_values(replicas: Sequence[ReplicaSnapshot]) -> dict[str, list[_Sample]]:
+def _canary_values(replicas: Sequence[ReplicaSnapshot]) -> Values:
     tried = [(one.name, one.stats.canary) for one in replicas if one.stats.canary is not None]
     return {
         "novacron_canary_results": [

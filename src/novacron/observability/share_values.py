@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from novacron.observability.definition import Values, counter, gauge, single
 from novacron.records.share_stats import CLASSES, ShareStats
 
-_Sample = tuple[tuple[str, ...], float]
+DEFINITIONS = (
+    counter(
+        "novacron_served_tokens",
+        "Tokens of prompts computed or cached, and generated, by named priority.",
+        "priority",
+        "kind",
+    ),
+    counter("novacron_preempted_requests", "Requests put back, by named priority.", "priority"),
+    counter(
+        "novacron_shed_requests",
+        "Requests sent away from a full queue for others, by named priority.",
+        "priority",
+    ),
+    gauge(
+        "novacron_tenants",
+        "Tenants that share the engine, or did within half a minute, with fair shares.",
+    ),
+)
 
 
-def share_values(shares: ShareStats) -> dict[str, list[_Sample]]:
-    """Samples by the names of the table in metrics.py."""
+def share_values(shares: ShareStats) -> Values:
     named = list(zip(CLASSES, shares.classes, strict=True))
     return {
         "novacron_served_tokens": [
@@ -22,5 +39,5 @@ def share_values(shares: ShareStats) -> dict[str, list[_Sample]]:
         ],
         "novacron_preempted_requests": [((name,), float(one.num_preempted)) for name, one in named],
         "novacron_shed_requests": [((name,), float(one.num_shed)) for name, one in named],
-        "novacron_tenants": [((), float(shares.num_tenants))],
+        "novacron_tenants": single(shares.num_tenants),
     }

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from novacron.quality.document import DocumentScores
 
 _DRAWS = 2000
+_DRAWS_AT_ONCE = 50  # in float64: of many documents, all would take gigabytes
 _SEED = 0
 _Z = 1.959964
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.uint16]
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,18 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     logit_error_of_all: float
 
 
+class TokenMeans:
+    """Means over the tokens of documents that have so many each, one for each sum of documents; all
+    are of the same draws."""
+
+    def __init__(self, counts_D: Sequence[int] | Floats) -> None:
+        self._counts_D = np.asarray(counts_D, np.float64)
+        self._draws_BD = _draws(len(counts_D))
+
+    def __call__(self, sums_D: Sequence[float] | Floats) -> Estimate:
+        return _estimate(np.asarray(sums_D, np.float64), self._counts_D, self._draws_BD)
+
+
 def estimate_quality(documents: Sequence[DocumentScores]) -> Quality:
     """Raises ValueError if no token was judged."""
     judged = [one for one in documents if one.kl]
@@ -64,11 +78,7 @@ def estimate_quality(documents: Sequence[DocumentScores]) -> Quality:
         "agrees": _per_document(judged, lambda one: sum(one.agrees)),
     }
     largest_D = _per_document(judged, lambda one: max(one.logit_error))
-    weights_BD = _draws(len(judged))
-
-    def token_mean(sums: Floats) -> Estimate:
-        return _estimate(sums, counts_D, weights_BD)
-
+    token_mean = TokenMeans(counts_D)
     difference = token_mean(sums_D["variant_nll"] - sums_D["reference_nll"])
     return Quality(
         num_documents=len(judged),
@@ -78,7 +88,7 @@ def estimate_quality(documents: Sequence[DocumentScores]) -> Quality:
         quality=_quality_of(difference),
         top1_agreement=_agreement(token_mean(sums_D["agrees"]), len(judged)),
         kl=token_mean(sums_D["kl"]),
-        largest_logit_error=_estimate(largest_D, np.ones_like(largest_D), weights_BD),
+        largest_logit_error=TokenMeans(np.ones_like(largest_D))(largest_D),
         logit_error_of_all=float(largest_D.max()),
     )
 
@@ -115,17 +125,25 @@ def _per_document(
     return np.array([value(one) for one in documents], np.float64)
 
 
-def _draws(num_documents: int) -> Floats:
+def _draws(num_documents: int) -> Counts:
     """How often each document is drawn in each draw, [B, D]."""
     rng = np.random.default_rng(_SEED)
     even = np.full(num_documents, 1 / num_documents)
-    return rng.multinomial(num_documents, even, size=_DRAWS).astype(np.float64)
+    parts = (
+        rng.multinomial(num_documents, even, size=_DRAWS_AT_ONCE).astype(np.uint16)
+        for _ in range(_DRAWS // _DRAWS_AT_ONCE)
+    )
+    return np.concatenate(list(parts))
 
 
-def _estimate(sums_D: Floats, counts_D: Floats, weights_BD: Floats) -> Estimate:
+def _estimate(sums_D: Floats, counts_D: Floats, draws_BD: Counts) -> Estimate:
     """Of the ratio of two sums over documents."""
-    ratios_B = (weights_BD @ sums_D) / (weights_BD @ counts_D)
-    low, high = np.percentile(ratios_B, (2.5, 97.5))
+    both_D2 = np.stack((sums_D, counts_D), -1)
+    drawn = [
+        part.astype(np.float64) @ both_D2 for part in np.split(draws_BD, _DRAWS // _DRAWS_AT_ONCE)
+    ]
+    sums_B, counts_B = np.concatenate(drawn).T
+    low, high = np.percentile(sums_B / counts_B, (2.5, 97.5))
     return Estimate(value=float(sums_D.sum() / counts_D.sum()), low=float(low), high=float(high))
 
 

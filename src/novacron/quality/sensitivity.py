@@ -7,12 +7,13 @@ negative, zero where nothing is rounded, and needs no right answers. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from novacron.quality.byte_budget import Option, allot
-from novacron.quality.estimates import Estimate
+from novacron.quality.document_losses import DocumentLosses
+from novacron.quality.estimates import Estimate, TokenMeans
 
 
 class LevelLoss(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +69,24 @@ class PrecisionPlan(msgspec.Struct, frozen=True, kw_only=True):
             if level is not None
             for pattern in part.patterns
         )
+
+
+def level_losses(
+    measured: DocumentLosses, num_bytes: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, LevelLoss]]:
+    """By part and precision; `num_bytes` is what each takes."""
+    token_mean = TokenMeans(measured.num_tokens_D)
+    return {
+        part: {
+            level: LevelLoss(
+                num_bytes=num_bytes[part][level],
+                kl=token_mean(loss.kl_D),
+                nll_difference=token_mean(loss.nll_difference_D),
+            )
+            for level, loss in levels.items()
+        }
+        for part, levels in measured.losses.items()
+    }
 
 
 def plan_precision(sensitivity: Sensitivity, budget_bytes: int) -> PrecisionPlan:

@@ -1,4 +1,4 @@
-"""Small sealed records, whose content follows from a number, to try KV tiers with."""
+"""Small sealed records in KV tiers, told apart by numbers."""
 
 from __future__ import annotations
 
@@ -6,29 +6,27 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from novacron.kv_tiers.record import block_of, identity_of, is_sound, record_bytes, seal
-from novacron.kv_tiers.tier import Bytes, KVTier, Record
-from novacron.records.block import BlockHash
-from novacron.records.block_moves import NO_ORIGIN, BlockOrigin
+from novacron.bench.numbered_records import (
+    BLOCK_BYTES,
+    IDENTITY,
+    RECORD_BYTES,
+    block_content,
+    key_of,
+    make_record,
+)
+from novacron.kv_tiers.record import block_of, is_sound
+from novacron.kv_tiers.tier import KVTier
 
-BLOCK_BYTES = 200
-RECORD_BYTES = record_bytes(BLOCK_BYTES)
-IDENTITY = identity_of(model_version="m", kv_identity="float32", block_size=4)
-
-
-def key_of(number: int) -> BlockHash:
-    return BlockHash(number.to_bytes(16, "little"))
-
-
-def block_content(number: int) -> Bytes:
-    return np.random.default_rng(number).integers(0, 256, BLOCK_BYTES, np.uint8)
-
-
-def make_record(number: int, origin: BlockOrigin = NO_ORIGIN) -> Record:
-    data = np.zeros(RECORD_BYTES, np.uint8)
-    block_of(data)[:] = block_content(number)
-    seal(data, IDENTITY, key_of(number))
-    return Record(key_of(number), data, origin)
+__all__ = [
+    "BLOCK_BYTES",
+    "IDENTITY",
+    "RECORD_BYTES",
+    "block_content",
+    "held",
+    "key_of",
+    "make_record",
+    "put",
+]
 
 
 def put(tier: KVTier, *numbers: int) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from novacron.accounts.ledger import Ledger
+from novacron.accounts.ledger import BookInThread, Ledger
 from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
@@ -70,7 +70,7 @@ def book() -> FakeBook:
 
 @pytest.fixture
 async def ledger(book: FakeBook) -> AsyncIterator[Ledger]:
-    ledger = Ledger(book)
+    ledger = Ledger(BookInThread(book))
     ledger.start()
     yield ledger
     book.may_go_on.set()
@@ -145,7 +145,7 @@ async def test_who_leaves_while_he_waits_holds_nothing(book: FakeBook, ledger: L
 
 
 async def test_a_database_that_hangs_is_not_waited_for(book: FakeBook) -> None:
-    ledger = Ledger(book, patience_s=0.01)
+    ledger = Ledger(BookInThread(book), patience_s=0.01)
     ledger.start()
     book.may_go_on.clear()
     with pytest.raises(DatabaseUnavailable, match="in time"):
@@ -169,7 +169,7 @@ async def test_a_bug_lets_nothing_in_either(book: FakeBook, ledger: Ledger) -> N
 
 async def test_a_failure_to_tend_takes_nothing_back(book: FakeBook) -> None:
     """What was posted just before stays as it is."""
-    ledger = Ledger(book, tend_every_s=0.0)
+    ledger = Ledger(BookInThread(book), tend_every_s=0.0)
     ledger.start()
     book.fails_to_tend_after_posting = True
     entry = await ledger.reserve(ACME, WISH)
@@ -179,7 +179,7 @@ async def test_a_failure_to_tend_takes_nothing_back(book: FakeBook) -> None:
 
 
 async def test_closing_posts_what_waits(book: FakeBook) -> None:
-    ledger = Ledger(book)
+    ledger = Ledger(BookInThread(book))
     ledger.start()
     entry = await ledger.reserve(ACME, WISH)
     ledger.settle(entry.id, ACME, None)
@@ -189,7 +189,7 @@ async def test_closing_posts_what_waits(book: FakeBook) -> None:
 
 
 async def test_closing_does_not_wait_for_a_database_that_is_gone(book: FakeBook) -> None:
-    ledger = Ledger(book)
+    ledger = Ledger(BookInThread(book))
     ledger.start()
     entry = await ledger.reserve(ACME, WISH)
     book.may_go_on.clear()

@@ -67,8 +67,8 @@ def test_a_bad_list_is_a_usage_error(value: str) -> None:
 @pytest.mark.parametrize(
     "command",
     (
-        "latency throughput accuracy resources startup cache cache-policy cache-choice routing "
-        "speculation serve ledger suite compare"
+        "latency throughput accuracy resources startup cache cache-policy cache-choice "
+        "cache-faults routing speculation serve ledger suite compare"
     ).split(),
 )
 def test_every_benchmark_has_help(command: str) -> None:

@@ -78,7 +78,10 @@ def test_false_alarms_are_counted_over_all_runs() -> None:
 def test_the_cost_is_judged_by_the_median_round() -> None:
     assert cost_goal([0.98, 0.995, 1.01]).met
     assert not cost_goal([0.98, 0.985, 1.01]).met
-    assert cost_row([0.98, 0.995], [0.004, 0.005]).metrics["busy"].summary.mean == 0.0045
+    found = cost_row([0.98, 0.995, 0.99], [1.01, 1.03, 1.02], [0.004, 0.005, 0.006]).metrics
+    assert found["busy"].summary.mean == 0.005
+    assert found["cpu"].summary.p50 == 1.02
+    assert 0.98 <= found["least"].summary.mean < 0.99 < found["most"].summary.mean <= 0.995
 
 
 def test_cases_are_named_by_what_is_wrong() -> None:

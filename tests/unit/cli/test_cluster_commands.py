@@ -11,7 +11,10 @@ from novacron.cli.api_client import ApiClient
 from novacron.cli.cluster.frame import sparkline
 from novacron.cli.cluster.readings import Reading, pace
 from novacron.cli.cluster.top import View
-from novacron.observability.metrics import EngineSnapshot, Metrics, prometheus_text
+from novacron.observability.call_timer import CallTimer
+from novacron.observability.metrics import Metrics
+from novacron.observability.prometheus import prometheus_text
+from novacron.observability.snapshots import EngineSnapshot
 from novacron.records.output import EngineStats, RequestOutput
 from novacron.records.request import FinishReason
 
@@ -87,7 +90,7 @@ def metrics_after(*first_tokens_s: float) -> str:
     for seconds in first_tokens_s:
         metrics.first_token.observe(seconds)
         end = RequestOutput(request_id="r", finish_reason=FinishReason.STOP)
-        metrics.start_call(0.0, 1).observe(end)
+        CallTimer(metrics, 0.0, 1).observe(end)
     engine = EngineSnapshot(
         state="ready", states=("ready",), stats=EngineStats(), spec=None, num_restarts=0,
         variants=(),

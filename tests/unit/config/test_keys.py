@@ -22,7 +22,7 @@ cache.kv_object_url cache.kv_object_size cache.kv_object_compression cache.kv_ob
 cache.kv_object_refresh cache.kv_tier_order
 cache.kv_prefetch cache.kv_prefetch_bandwidth cache.kv_trace cache.kv_pin_share cache.kv_scope_share
 cache.kv_tier_profile cache.kv_ram_compression cache.kv_ram_max_error cache.kv_disk_compression
-cache.kv_disk_max_error
+cache.kv_disk_max_error cache.encryption_key
 scheduler.max_num_seqs scheduler.max_num_batched_tokens scheduler.scheduling_policy
 scheduler.priority_ageing scheduler.shared_chunk_tokens
 scheduler.enable_chunked_prefill scheduler.max_queued_requests scheduler.preemption_mode

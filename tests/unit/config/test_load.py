@@ -99,6 +99,9 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
         "kv_object_url": st.sampled_from(["s3://bucket/prefix", "file:///folder"]),
         "kv_redis_prefix": st.text("abcXYZ019._-", min_size=1, max_size=9),
         "kv_tier_order": st.permutations(["ram", "disk", "redis", "object"]).map(tuple),
+        "encryption_key": st.sampled_from(
+            ["env:KEY", "file:/run/key", "vault:https://v:8200/v1/secret/data/n#key"]
+        ),
         "guardians": st.sampled_from(
             [
                 ({"kind": "pii"},),

@@ -1,5 +1,7 @@
 """LLM: offline generation, chat and embeddings over a tiny model."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +88,16 @@ def test_variants_are_refused_since_nothing_could_choose_among_them() -> None:
 def test_replicas_are_refused_since_there_is_one_engine() -> None:
     with pytest.raises(ConfigError, match="data_parallel_size is for a server"):
         LLM(data_parallel_size=2)
+
+
+def test_loading_and_a_first_token_take_none_of_torchs_compiler() -> None:
+    """Importing it took a third of a server's start: torch does so by itself now and then."""
+    program = (
+        "import sys\n"
+        "from novacron import LLM, SamplingParams\n"
+        "llm = LLM(num_threads=1)\n"
+        "llm.generate('One', SamplingParams(max_tokens=1))\n"
+        "llm.close()\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from novacron.accounts.accounts import Accounts
 from novacron.accounts.database.store import Store
 from novacron.accounts.key_directory import AccountKeys
-from novacron.accounts.ledger import Ledger
+from novacron.accounts.ledger import BookInThread, Ledger
 from novacron.config.server import ServerConfig
 from novacron.engine.tokenization import Tokenizer
 from novacron.gateway.app import build_app
@@ -72,7 +72,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def accounts(store: Store) -> Accounts:
     return Accounts(
-        ledger=Ledger(store.book()),
+        ledger=Ledger(BookInThread(store.book())),
         administration=store,
         directory=AccountKeys(store),
         hash_key=hash_key,

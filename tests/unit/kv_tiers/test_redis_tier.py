@@ -12,8 +12,10 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from novacron.kv_tiers.packing import Packing, Whole
 from novacron.kv_tiers.redis_tier import RedisTier
-from novacron.kv_tiers.tier import SharedTier
+from novacron.kv_tiers.tier import Bytes, SharedTier
+from novacron.records.block import BlockHash
 from novacron.testing.kv_records import IDENTITY, RECORD_BYTES, held, key_of, make_record, put
 from novacron.testing.redis_server import find_server, running_redis
 
@@ -41,26 +43,73 @@ def open_tier(
     server: Path,
     namespace: str,
     *,
-    num_records: int = 0,
+    num_records: float = 0,
     ttl_s: float = 3600.0,
     identity: bytes = IDENTITY,
+    packing: Packing | None = None,
 ) -> RedisTier:
     return RedisTier(
         f"unix://{server}",
         record_bytes=RECORD_BYTES,
         identity=identity,
-        capacity_bytes=num_records * RECORD_BYTES,
+        capacity_bytes=int(num_records * RECORD_BYTES),
         ttl_s=ttl_s,
         namespace=namespace,
         timeout_s=PATIENCE_S,
+        packing=packing,
     )
+
+
+class Shortened(Whole):
+    """Records of as many bytes as the number of their block."""
+
+    def pack(self, key: BlockHash, record: Bytes) -> bytes:
+        return bytes(int.from_bytes(key, "little"))
 
 
 def num_stored(server: Path, namespace: str) -> int:
     """Records that the server holds, counted by their names."""
     with redis.Redis(unix_socket_path=str(server)) as client:
         names = client.keys(f"{namespace}:*")
-        return sum(not name.endswith(b":used") for name in names)
+        return sum(not name.endswith((b":used", b":sizes")) for name in names)
+
+
+lengths = st.lists(
+    st.lists(st.sampled_from([1, 30, 100, 200, 263]), min_size=1, max_size=3, unique=True).filter(
+        lambda numbers: sum(numbers) <= 1.5 * RECORD_BYTES
+    ),
+    max_size=8,
+)
+
+
+@given(batches=lengths)
+@settings(max_examples=30, deadline=None)
+def test_the_limit_is_of_bytes_that_records_take(server: Path, batches: list[list[int]]) -> None:
+    """Judged by a model: of 396 bytes those used longest ago go first."""
+    namespace, limit = next(namespaces), int(1.5 * RECORD_BYTES)
+    tier = open_tier(server, namespace, num_records=1.5, packing=Shortened())
+    held_bytes: list[int] = []  # used longest ago first
+    for numbers in batches:
+        put(tier, *numbers)
+        held_bytes = [one for one in held_bytes if one not in numbers] + numbers
+        while sum(held_bytes) > limit:
+            held_bytes.pop(0)
+        with redis.Redis(unix_socket_path=str(server)) as client:
+            names = [name for name in client.keys(f"{namespace}:*") if name[-32:].isalnum()]
+            taken = sorted(client.strlen(name) for name in names)
+        assert taken == sorted(held_bytes)
+        assert tier.used_bytes == sum(held_bytes) <= limit
+    tier.close()
+
+
+def test_books_that_the_server_lost_do_not_empty_it(server: Path) -> None:
+    namespace = next(namespaces)
+    tier = open_tier(server, namespace, num_records=3)
+    put(tier, 1, 2, 3)
+    with redis.Redis(unix_socket_path=str(server)) as client:
+        client.delete(f"{namespace}:{IDENTITY.hex()}:used")
+    assert put(tier, 4, 5) == []
+    assert held(tier, [4, 5]) == [4, 5]
 
 
 @given(calls=calls)

@@ -15,13 +15,15 @@ from tests.unit.kv_tiers.test_block_mover import PATIENCE_S, HostMemory
 
 from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.demotion import Demotion, worth_demoting
+from novacron.kv_tiers.disk_demotion import demote_to_far
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.eviction.pressure import LEVELS, SCARCITY, PressureThresholds
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import is_sound
+from novacron.kv_tiers.segment import SegmentShape
 from novacron.kv_tiers.tier import Bytes, Put, Record
-from novacron.kv_tiers.upkeep import Upkeep, Watched
+from novacron.kv_tiers.upkeep import Demoting, Upkeep, Watched
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import NO_ORIGIN, BlockOrders, BlockOrigin, StoreBlock
 from novacron.testing.clock import FakeClock
@@ -39,6 +41,9 @@ class FakeDesk:
 
     def put(self, place: int, records: list[Record]) -> Put:  # type: ignore[override]
         return self.tiers[place].put(records)
+
+    def has(self, place: int, keys: Sequence[BlockHash]) -> Sequence[bool]:
+        return self.tiers[place].contains(keys)
 
     def tell_left(self, place: int, keys: object) -> None:
         if keys:
@@ -75,7 +80,7 @@ def test_what_leaves_is_seen_whole_and_goes_where_it_lacks(
     put(lower, *in_lower)
     demotion = Demotion(RECORD_BYTES, lacking(lower, has_room=True), most=1000)
     upper.leaving = demotion.offer
-    desk, upkeep = FakeDesk(upper, lower), Upkeep((), demotion, 1)
+    desk, upkeep = FakeDesk(upper, lower), Upkeep((), [Demoting(demotion, 1)])
     before: set[int] = set()
     for batch in batches:
         put(upper, *batch)
@@ -122,7 +127,7 @@ def test_a_block_that_the_disk_has_lost_is_there_again_when_it_leaves_ram(tmp_pa
         worth_demoting(is_there=lambda block: block.key in disk, has_room=lambda: disk.has_room),
     )
     upper.leaving = demotion.offer
-    upkeep = Upkeep((Watched(0, "ram", lambda: 0.0, (upper,), (upper,)),), demotion, 1)
+    upkeep = Upkeep((Watched(0, "ram", lambda: 0.0, (upper,), (upper,)),), [Demoting(demotion, 1)])
 
     def store(mover: BlockMover, *numbers: int, tiers: tuple[int, ...]) -> None:
         orders = [StoreBlock(key_of(n), n, tiers, BlockOrigin(None, 0)) for n in numbers]
@@ -240,3 +245,27 @@ def test_a_disk_that_runs_out_gets_no_new_files_and_is_used_further(tmp_path: Pa
         put(tier, number)
     assert len(list(tmp_path.glob("*.kvseg"))) == 1
     assert held(tier, [99]) == [99]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_used_blocks_that_leave_the_disk_go_to_a_far_tier_that_lacks_them(
+    tmp_path: Path, known: bool
+) -> None:
+    limit = 8 * SegmentShape.within(0, RECORD_BYTES, IDENTITY).file_bytes
+    disk, far = DiskTier(tmp_path, limit, RECORD_BYTES, IDENTITY), ram(1000)
+    demotion = demote_to_far([disk], [None], RECORD_BYTES, IDENTITY)
+    desk, upkeep = FakeDesk(ram(1), far), Upkeep((), [Demoting(demotion, 1, asks_first=True)])
+    put(disk, *range(6))
+    disk.contains([key_of(number) for number in (1, 4)])
+    if known:
+        put(far, 1)
+    number = 100
+    while set(held(disk, range(6))) & {1, 4}:
+        put(disk, number)  # of which none is ever used
+        disk.contains([key_of(number)])
+        number += 1
+        assert number < 1000
+    while not upkeep.is_idle:
+        upkeep.work(desk, is_paused=True)
+    assert {1, 4} <= set(held(far, range(6))) <= {1, 4}
+    assert desk.counts["num_demoted"] >= 1

@@ -10,16 +10,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from novacron.errors import EngineDead
-from novacron.observability.metrics import (
-    DEFINITIONS,
-    EngineSnapshot,
-    Histogram,
-    Metrics,
-    VariantSnapshot,
-    hit_rate,
-    kv_cache_usage,
-    prometheus_text,
-)
+from novacron.observability.call_timer import CallTimer
+from novacron.observability.metrics import Histogram, Metrics
+from novacron.observability.prometheus import DEFINITIONS, prometheus_text
+from novacron.observability.ratios import hit_rate, kv_cache_usage
+from novacron.observability.snapshots import EngineSnapshot, VariantSnapshot
 from novacron.records.codec_totals import CodecTotals
 from novacron.records.output import (
     EngineStats,
@@ -120,7 +115,7 @@ def test_ratios_of_nothing() -> None:
 def test_a_call_is_timed_per_request_and_per_token() -> None:
     metrics = Metrics()
     arrival_s = time.monotonic() - 1.0
-    timer = metrics.start_call(arrival_s, 2)
+    timer = CallTimer(metrics, arrival_s, 2)
     timer.observe(
         RequestOutput(
             request_id="a", index=0, token_ids=(1,), first_scheduled_time_s=arrival_s + 0.25
@@ -148,7 +143,7 @@ def test_a_call_is_timed_per_request_and_per_token() -> None:
 
 def test_a_failed_call_is_counted_by_its_error() -> None:
     metrics = Metrics()
-    metrics.start_call(0.0, 1).fail(EngineDead("gone"))
+    CallTimer(metrics, 0.0, 1).fail(EngineDead("gone"))
     assert metrics.errors == {"EngineDead": 1}
 
 

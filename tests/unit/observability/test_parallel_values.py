@@ -6,8 +6,10 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from novacron.observability.metrics import EngineSnapshot, Metrics, prometheus_text
+from novacron.observability.metrics import Metrics
+from novacron.observability.prometheus import prometheus_text
 from novacron.observability.replica_values import ReplicaSnapshot
+from novacron.observability.snapshots import EngineSnapshot
 from novacron.records.output import CanaryStats, EngineStats
 from novacron.records.parallel_stats import LinkStats, RankStats
 

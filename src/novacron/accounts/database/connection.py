@@ -32,6 +32,7 @@ _ANSWER_TIMEOUT_S: Final = 10.0
 _READS: Final = "novacron_reads"
 _INTEGRITY: Final = "23"  # the class of a SQLSTATE
 _OURS: Final = ("22", "42")  # data and statements that can never work
+_FAULTS_OF_OURS: Final = ("ProgrammingError", "IntegrityError", "DataError", "NotSupportedError")
 _HINT: Final = (
     "give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME (pip install novacron[postgres])"
 )
@@ -44,6 +45,7 @@ class Database:
         """Opens nothing yet. Raises ConfigError for a URL that is none of ours."""
         self.shown = mask_url(url)
         self._engine = _engine(url, self.shown)
+        self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
 
     @property
     def is_sqlite(self) -> bool:
@@ -76,10 +78,14 @@ class Database:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
+        """Errors come from SQLAlchemy, or, of a Statement, from the driver."""
         try:
             yield
-        except (DBAPIError, OSError) as error:
-            if isinstance(error, DBAPIError) and _is_fault_of_ours(error):
+        except (DBAPIError, OSError, self._driver_error) as error:
+            name = type(error).__name__
+            if isinstance(error, self._driver_error):
+                name = _kind_of(error) or name
+            if name in _FAULTS_OF_OURS:
                 raise
             raise DatabaseUnavailable(
                 f"The database {self.shown} cannot be used now: {_reason(error)}"
@@ -135,23 +141,23 @@ def _postgresql(url: URL) -> Engine:
 
 
 def _by_its_state(context: ExceptionContext) -> DBAPIError | None:
-    """The driver calls most errors of the server by one name; SQLSTATE tells them apart."""
     original = context.original_exception
-    fields = original.args[0] if original.args and isinstance(original.args[0], dict) else {}
+    kinds = {"OperationalError": OperationalError, "IntegrityError": IntegrityError}
+    kind = kinds.get(_kind_of(original))
+    return None if kind is None else kind(context.statement, context.parameters, original)
+
+
+def _kind_of(error: BaseException) -> str:
+    """PostgreSQL's driver calls most errors of the server by one name; SQLSTATE tells them apart.
+    Empty where its own name says what it is."""
+    fields = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
     state = str(fields.get("C", ""))
     if not state or state.startswith(_OURS):
-        return None
-    kind = IntegrityError if state.startswith(_INTEGRITY) else OperationalError
-    return kind(context.statement, context.parameters, original)
+        return ""
+    return "IntegrityError" if state.startswith(_INTEGRITY) else "OperationalError"
 
 
-def _is_fault_of_ours(error: DBAPIError) -> bool:
-    """Statements that can never work, rather than a server that is gone or busy."""
-    kind = type(error).__name__
-    return kind in ("ProgrammingError", "IntegrityError", "DataError", "NotSupportedError")
-
-
-def _reason(error: DBAPIError | OSError) -> str:
+def _reason(error: BaseException) -> str:
     original = error.orig if isinstance(error, DBAPIError) else error
     if original is not None and original.args and isinstance(original.args[0], dict):
         return str(original.args[0].get("M", original))  # PostgreSQL's own message

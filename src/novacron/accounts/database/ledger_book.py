@@ -9,12 +9,12 @@ had reserved was used.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, Text, cast, delete, select
 
 from novacron.accounts.database import balance_rows, tables
 from novacron.accounts.database.connection import Database
@@ -25,6 +25,7 @@ from novacron.accounts.database.entry_rows import (
     closable,
     open_entries,
 )
+from novacron.accounts.database.statement import Query
 from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, decide
 from novacron.accounts.price import Price
 from novacron.accounts.quota import Quota
@@ -33,11 +34,15 @@ LEASE_MS: Final = 30_000
 KEPT_MS: Final = 35 * 86_400_000  # closed entries; usage is kept for good
 _AT_ONCE: Final = 1000  # entries expired or deleted in one transaction
 
-_QUOTAS: Final = select(tables.quotas).where(
-    tables.quotas.c.subject.in_(bindparam("subjects", expanding=True))
+_QUOTAS: Final = Query(
+    lambda subjects: select(tables.quotas.c.subject, cast(tables.quotas.c.quota, Text)).where(
+        tables.quotas.c.subject.in_(subjects)
+    )
 )
-_PRICES: Final = select(tables.prices).where(
-    tables.prices.c.model.in_(bindparam("models", expanding=True))
+_PRICES: Final = Query(
+    lambda models: select(tables.prices.c.model, cast(tables.prices.c.price, Text)).where(
+        tables.prices.c.model.in_(models)
+    )
 )
 
 
@@ -54,8 +59,10 @@ class LedgerBook:
         *,
         clock_ms: Callable[[], int] = wall_clock_ms,
         lease_ms: int = LEASE_MS,
+        coordinator: str = "",
     ) -> None:
-        self.coordinator = uuid4().hex
+        """`coordinator` is its name, if it goes on for one that has ended."""
+        self.coordinator = coordinator or uuid4().hex
         self._database = database
         self._clock_ms = clock_ms
         self._lease_ms = lease_ms
@@ -92,11 +99,11 @@ class LedgerBook:
     def _post(
         self, connection: Connection, postings: Sequence[Posting], now_ms: int
     ) -> list[Outcome]:
-        subjects = sorted({s for posting in postings for s in posting.account.subjects})
+        subjects = {s for posting in postings for s in posting.account.subjects}
         before = balance_rows.lock(connection, subjects)
         balances = dict(before)
         ends = {posting.id for posting in postings if isinstance(posting, Settle)}
-        rows = closable(connection, ends) if ends else {}
+        rows = closable(connection, ends)
         closer = Closer(balances, _prices(connection, {row.model for row in rows.values()}), now_ms)
         quotas = _quotas(connection, subjects)
         outcomes: list[Outcome] = []
@@ -120,7 +127,9 @@ class LedgerBook:
     def _renew(self, connection: Connection, now_ms: int) -> int:
         until_ms = now_ms + self._lease_ms
         values = {"id": self.coordinator, "lease_until_ms": until_ms}
-        statement = balance_rows.insert_for(connection, tables.coordinators).values(values)
+        statement = balance_rows.insert_for(connection.dialect.name, tables.coordinators).values(
+            values
+        )
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["id"], set_={"lease_until_ms": until_ms}
@@ -177,13 +186,11 @@ def _forget(connection: Connection, now_ms: int) -> None:
     )
 
 
-def _quotas(connection: Connection, subjects: Sequence[str]) -> dict[str, Quota]:
-    rows = connection.execute(_QUOTAS, {"subjects": subjects})
-    return {row.subject: msgspec.convert(row.quota, Quota) for row in rows}
+def _quotas(connection: Connection, subjects: Iterable[str]) -> dict[str, Quota]:
+    rows = _QUOTAS.rows(connection, subjects)
+    return {subject: msgspec.json.decode(text, type=Quota) for subject, text in rows}
 
 
-def _prices(connection: Connection, models: set[str]) -> dict[str, Price]:
-    if not models:
-        return {}
-    rows = connection.execute(_PRICES, {"models": sorted(models)})
-    return {row.model: msgspec.convert(row.price, Price) for row in rows}
+def _prices(connection: Connection, models: Iterable[str]) -> dict[str, Price]:
+    rows = _PRICES.rows(connection, models)
+    return {model: msgspec.json.decode(text, type=Price) for model, text in rows}

@@ -45,7 +45,7 @@ class Quotas:
                 connection.execute(delete(tables.quotas).where(tables.quotas.c.subject == subject))
                 return quota
             values = {"subject": subject, "quota": msgspec.to_builtins(quota)}
-            statement = insert_for(connection, tables.quotas).values(values)
+            statement = insert_for(connection.dialect.name, tables.quotas).values(values)
             connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["subject"], set_={"quota": values["quota"]}

@@ -64,7 +64,8 @@ def model_table(models: list[FoundModel], now_s: float) -> str:
 def _precision_of(label: ModelLabel) -> str:
     """Of the device's blocks, and in what the files keep them."""
     precision = label.kv_identity.partition(" ")[0]
-    return precision if label.level == "raw" else f"{precision}:{label.level}"
+    precision = precision if label.level == "raw" else f"{precision}:{label.level}"
+    return f"{precision} encrypted" if label.is_encrypted else precision
 
 
 def pin_table(pins: Json) -> str:
@@ -101,6 +102,7 @@ def as_record(model: FoundModel) -> dict[str, object]:
         "model_version": None if model.label is None else model.label.model_version,
         "kv_identity": None if model.label is None else model.label.kv_identity,
         "level": None if model.label is None else model.label.level,
+        "encrypted": model.is_encrypted,
         "identity": None if model.identity is None else model.identity.hex(),
         "num_blocks": model.num_blocks,
         "num_files": len(model.segments),

@@ -11,7 +11,7 @@ from typing import Final
 
 import httpx2
 
-from novacron.config.identity import is_safe_url
+from novacron.config.safe_url import is_safe_url
 from novacron.errors import IdentityUnavailable
 from novacron.gateway.identity.public_keys import PublicKey, public_keys
 

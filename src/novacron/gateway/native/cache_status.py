@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from novacron.kv_tiers.eviction.pressure import actions_at, pressure_of
-from novacron.observability.metrics import hit_rate, hit_rates
+from novacron.observability.ratios import hit_rate, hit_rates
 from novacron.records.codec_totals import CodecTotals
 from novacron.records.output import PREFETCH_BUFFER, EngineStats, SessionStats, TierStats
 

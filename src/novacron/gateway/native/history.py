@@ -9,7 +9,8 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from novacron.gateway.service import Service
-from novacron.observability.metrics import Histogram, hit_rate
+from novacron.observability.metrics import Histogram
+from novacron.observability.ratios import hit_rate
 
 SAMPLE_INTERVAL_S = 5.0
 _NUM_SAMPLES = 120

@@ -8,7 +8,7 @@ import psutil
 from msgspec import Struct
 
 from novacron.gateway.service import Service
-from novacron.observability.metrics import kv_cache_usage
+from novacron.observability.ratios import kv_cache_usage
 
 
 class ProcessUsage(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from novacron.engine.client import EngineState, ReplicaStatus
 from novacron.gateway.native.events import ModelInfo
 from novacron.gateway.native.replies import model_info
 from novacron.gateway.service import Service
-from novacron.observability.metrics import hit_rate, kv_cache_usage
+from novacron.observability.ratios import hit_rate, kv_cache_usage
 from novacron.records.output import CanaryStats
 from novacron.records.parallel_stats import LinkStats, RankStats
 from novacron.records.routing import RoutingDecision

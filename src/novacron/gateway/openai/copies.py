@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import uuid4
+from secrets import token_hex
 
 from novacron.gateway.cache_scope import scope_of, session_tag
 from novacron.gateway.calls import CallOrigin
@@ -27,7 +27,7 @@ def copies_of(
     objectives = objectives_of(body.slo_class, body.ttft_slo, body.tpot_slo)
     return tuple(
         Request(
-            request_id=uuid4().hex,
+            request_id=token_hex(16),
             prompt_token_ids=tuple(prompt_token_ids),
             sampling=sampling.for_copy(copy),
             arrival_time_s=origin.arrival_time_s,

@@ -143,6 +143,12 @@ class _Buffers:
 class _NothingButViews(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses what torch would compute by itself."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled; saying so, torch would import all of its compiler first, which
+        is a third of the time that a server takes to start."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not func.is_view:
             raise NotRecordable(f"{func} is computed by PyTorch")

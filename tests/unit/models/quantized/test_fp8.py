@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from novacron.errors import ModelLoadError
@@ -41,6 +43,39 @@ def test_tiles_that_share_a_scale(shape: tuple[int, int], open_packed: Open) -> 
     assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
     part = checkpoint.read("m.weight", (slice(1, 3), slice(2, 4)))
     assert torch.equal(part, packed.weight[1:3, 2:4])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    rows=st.integers(1, 70),
+    columns=st.integers(1, 70),
+    tile=st.tuples(st.sampled_from([1, 8, 16]), st.sampled_from([8, 32, 128])),
+    first=st.tuples(st.integers(0, 69), st.integers(0, 69)),
+)
+def test_tiles_of_any_matrix(
+    rows: int, columns: int, tile: tuple[int, int], first: tuple[int, int], open_packed: Open
+) -> None:
+    packed = fp8_tiles(random_weights(rows, columns), tile)
+    config = {"quant_method": "fp8", "weight_block_size": list(tile)}
+    checkpoint = open_packed(packed.tensors, config)
+    assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
+    place = tuple(
+        slice(min(start, size - 1), None)
+        for start, size in zip(first, (rows, columns), strict=True)
+    )
+    assert torch.equal(checkpoint.read("m.weight", place), packed.weight[place])
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30
+)
+@given(rows=st.integers(1, 70), columns=st.integers(1, 70), whole=st.booleans())
+def test_whole_matrices_and_rows_of_any_size(
+    rows: int, columns: int, whole: bool, open_packed: Open
+) -> None:
+    packed = (fp8_whole if whole else fp8_rows)(random_weights(rows, columns))
+    checkpoint = open_packed(packed.tensors, WHOLE)
+    assert torch.equal(checkpoint.read("m.weight", ALL), packed.weight)
 
 
 def test_one_scale_and_one_a_row(open_packed: Open) -> None:

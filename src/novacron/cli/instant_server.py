@@ -1,17 +1,16 @@
 """`novacron serve` with engines that compute nothing: what `novacron bench gateway` measures.
 
-Run as `python -m novacron.cli.paced_server`, with the settings of `novacron serve`. All but the
+Run as `python -m novacron.cli.instant_server`, with the settings of `novacron serve`. All but the
 engines is what serves: the listener, identity, accounts, quotas, routing.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 import click
 
-from novacron.bench.paced_engine import PacedConfig, PacedEngine
+from novacron.bench.instant_engine import InstantEngine
 from novacron.cli.accounts import open_accounts
 from novacron.cli.listener import bind
 from novacron.cli.options import serving_command
@@ -23,20 +22,18 @@ from novacron.demo import bundled_model_path
 from novacron.engine.recovering_client import RecoveringClient
 from novacron.engine.tokenization import Tokenizer
 
-_NO_TIME: Final = PacedConfig(prefill_s=0.0, row_s=0.0, step_s=0.0, restart_s=1.0, num_blocks=4096)
-
 
 @serving_command()
 @click.pass_context
 def serve(ctx: click.Context, /, settings: Settings) -> None:
     """Serve engines that answer at once, as many as data_parallel_size says."""
-    model = replace(settings.engine.model, served_model_name=("paced",))
+    model = replace(settings.engine.model, served_model_name=("instant",))
     settings = replace(settings, engine=replace(settings.engine, model=model))
     listener = bind(settings.server.host, settings.server.port)
     tokenizer = Tokenizer.load(bundled_model_path())
 
-    def make(name: str, config: EngineConfig) -> PacedEngine:
-        return PacedEngine(_NO_TIME, tokenizer)
+    def make(name: str, config: EngineConfig) -> InstantEngine:
+        return InstantEngine(tokenizer)
 
     client = RecoveringClient(
         ReplicasClient(settings.engine, make),
