@@ -96,7 +96,7 @@ def test_a_killed_rank_and_its_successor_change_no_token(folder: Path) -> None:
         leader, other = executor.rank_stats()
         assert (leader.rank, other.rank) == (0, 1)
         assert leader.num_steps == other.num_steps > 10
-        assert leader.num_meetings > 10 * leader.num_steps
+        assert leader.num_meetings > 2 * leader.num_steps  # tokens, layers, logits
         assert leader.sent_bytes > 0
         assert leader.waited_s > 0
         assert other.num_meetings > 0, "its predecessors' are kept"

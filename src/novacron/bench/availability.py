@@ -93,7 +93,7 @@ class Soak:
         self._injector.begin_round(number)
         draw, truth = (
             random.Random(f"{scenario.seed}-{number}-calls"),
-            Truth(self._client, self._site),
+            Truth(self._client, self._site, self._held.spans),
         )
         looking = asyncio.ensure_future(truth.run())
         begun_s = time.perf_counter()

@@ -100,7 +100,7 @@ class Chaos:
             record = RoundRecord(number=len(self._journal.rounds))
             self._injector.begin_round(record.number)
             first, started_s = len(self._injector.faults), time.perf_counter()
-            truth = Truth(self._client, self._site)
+            truth = Truth(self._client, self._site, self._held.spans)
             await self._until(is_whole=True)
             exchanges = await self._disturbed_round(truth)
             faults = self._injector.faults[first:]

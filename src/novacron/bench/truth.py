@@ -29,7 +29,11 @@ class Truth:
     by what it was; `num_contradictions`: looks, two in a row, at which /ready and the states of
     replicas disagreed; `num_called_dead`: at which /health said that the server is beyond help."""
 
-    def __init__(self, client: HttpClient, site: Site) -> None:
+    def __init__(
+        self, client: HttpClient, site: Site, held: Sequence[tuple[float, float]] = ()
+    ) -> None:
+        """`held`: when this process did not run itself; it may grow."""
+        self._held = held
         self._client = client
         self._site = site
         self._since: dict[str, tuple[float, Condition]] = {}
@@ -65,7 +69,8 @@ class Truth:
                 self._since.setdefault(name, (now_s, condition))
         for name, (since_s, condition) in tuple(self._since.items()):
             if claims.get(name, "works") == "works":
-                self.mistaken_s.setdefault(condition, []).append(now_s - since_s)
+                if not any(begin < now_s and end > since_s for begin, end in self._held):
+                    self.mistaken_s.setdefault(condition, []).append(now_s - since_s)
                 del self._since[name]
 
     def _claims(self, status: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Condition]:

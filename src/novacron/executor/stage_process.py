@@ -80,8 +80,8 @@ class StageWorker:
             case RunStage(place, num_tokens, num_requests, num_blocks):
                 counts = num_tokens, num_requests, num_blocks
                 inputs = self._batch.copied_input(self._steps[place], *counts)
+                self._traffic.see_step()  # first: who has the result has it counted
                 self._own.compute(inputs, place)
-                self._traffic.see_step()
                 self._traffic.see_meetings(*self._link.met(self._group_rank))
             case ComputeStageLogits(rows):
                 self._logits(rows)

@@ -7,40 +7,32 @@ from collections.abc import Sequence
 from novacron.observability.definition import Values, counter, gauge
 from novacron.observability.replica_values import ReplicaSnapshot
 
+_OF_RANK = ("replica", "rank", "stage")
+
 DEFINITIONS = (
     gauge(
         "novacron_rank_up",
         "1 for a rank that computes with the others, 0 while it is replaced.",
-        "replica",
-        "rank",
-        "stage",
+        *_OF_RANK,
     ),
-    counter("novacron_rank_steps", "Steps that a rank has computed.", "replica", "rank", "stage"),
+    counter("novacron_rank_steps", "Steps that a rank has computed.", *_OF_RANK),
     counter(
         "novacron_rank_meetings",
         "Sums and concatenations of a rank with the others of its stage.",
-        "replica",
-        "rank",
-        "stage",
+        *_OF_RANK,
     ),
     counter(
         "novacron_rank_sent_bytes",
         "Bytes that a rank gave other ranks of its stage, and the next stage.",
-        "replica",
-        "rank",
-        "stage",
+        *_OF_RANK,
     ),
     counter(
         "novacron_rank_waited_seconds",
         "Time that a rank waited in a step: for others of its stage, for the stage before.",
-        "replica",
-        "rank",
-        "stage",
+        *_OF_RANK,
     ),
     gauge(
-        "novacron_link_round_trip_seconds",
-        "To a replica's host and back, the newest.",
-        "replica",
+        "novacron_link_round_trip_seconds", "To a replica's host and back, the newest.", "replica"
     ),
     counter("novacron_link_messages", "Messages over a link, by way.", "replica", "way"),
     counter("novacron_link_bytes", "Bytes of these, before encryption.", "replica", "way"),

@@ -32,6 +32,16 @@ def test_a_mistake_lasts_from_when_it_is_one_until_it_is_not_said_any_more() -> 
     assert one.mistaken_s == {"ended": [2.5], "stopped": [2.0]}
 
 
+def test_while_the_harness_was_held_nothing_is_known() -> None:
+    held = [(2.0, 9.0)]
+    one = Truth(HttpClient("http://127.0.0.1:1"), Site(Victims(os.getpid())), held)
+    one.see({"process 7": "ended"}, 1.0)
+    one.see({}, 9.5)
+    one.see({"process 8": "ended"}, 10.0)
+    one.see({}, 10.5)
+    assert one.mistaken_s == {"ended": [0.5]}
+
+
 def test_what_was_stopped_before_it_ended_counts_from_then() -> None:
     one = truth()
     one.see({"replica-0": "stopped"}, 1.0)
