@@ -27,10 +27,10 @@ pytestmark = pytest.mark.slow
 
 BASE = "/api/v1/llm"
 TIMEOUT_S = 2.0
-# about a second of the bundled model, in pieces that depend on the time
+# half a second of the bundled model, in pieces that depend on the time
 LONG = {
     "messages": [{"role": "user", "content": "What is the capital of France?"}],
-    "max_tokens": 600,
+    "max_tokens": 300,
     "ignore_eos": True,
     "temperature": 0.8,
     "seed": 7,
