@@ -138,6 +138,7 @@ class Canary:
 
     def _fail(self, failure: Failure) -> Failure:
         self._request_id = ""
+        self._interval_s = 0.0  # once is enough: this engine ends
         record = self._record
         record.num_failures += 1
         name = f"num_{failure}"

@@ -87,6 +87,7 @@ def test_no_answer_counts_only_while_there_is_nothing_else_to_do() -> None:
     assert all(one.look(num_live=2) is None for _ in range(100))
     found = [one.look(0) for _ in range(7)]
     assert found == [None] * 6 + ["missing"]
+    assert not any(one.is_due(0) for _ in range(100)), "an engine that failed is not tried again"
     assert (record.stats.num_missing, record.stats.is_failing) == (1, True)
     slow = CanaryRecord(first_took_s=5.0)
     one = canary(slow)
