@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from novacron.accounts.book_messages import (
     Failed,
     Post,
-    Tended,
+    Renewed,
     frame,
     outcome_of,
     read_answer,
@@ -160,8 +160,8 @@ def test_postings_and_outcomes_come_as_they_were_sent() -> None:
     postings = (Reserve("a", ACME, WISH), Settle("b", OTHERS, USED), Settle("c", ACME, None))
     [data] = take_frames(bytearray(frame(Post(postings))))
     assert read_question(data) == Post(postings)
-    [data] = take_frames(bytearray(frame(Tended(3))))
-    assert read_answer(data) == Tended(3)
+    [data] = take_frames(bytearray(frame(Renewed())))
+    assert read_answer(data) == Renewed()
     errors: list[NovaCronError] = [
         QuotaExceeded("q", 7.5, {"limit-tokens": "9"}),
         InvalidRequest("i", "max_tokens"),
