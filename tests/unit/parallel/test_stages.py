@@ -97,7 +97,8 @@ def test_a_host_twice_as_quick_gets_twice_as_many_layers() -> None:
 
 def test_no_stage_has_more_than_its_host_has_room_for() -> None:
     found = cut_layers([1] * 12, 3, speeds=[1, 8, 1], most=[12, 5, 12])
-    assert [len(stage.layers) for stage in found] == [4, 5, 3]
+    assert sorted(len(stage.layers) for stage in found) == [3, 4, 5]
+    assert len(found[1].layers) == 5
     with pytest.raises(NoCut):
         cut_layers([1] * 12, 2, most=[5, 6])
     with pytest.raises(NoCut):
