@@ -7,7 +7,7 @@ ARGS ?=
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile  # each process with one thread of torch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-faults test-ray check format-check lint types imports fmt bench bench-peers chaos lock docs \
+.PHONY: help setup serve test test-slow test-faults test-ray check format-check lint types imports bandit audit-packages fmt bench bench-peers chaos lock docs \
 	runtime clean
 
 help:  ## this list
@@ -37,7 +37,7 @@ test-ray: setup  ## a Ray cluster on this machine, its nodes killed and cut off;
 	@$(BIN)/python -c "import ray" 2>/dev/null || $(BIN)/python -m pip install --quiet "ray>=2.60"
 	@$(BIN)/python -m pytest -s -m slow tests/integration/test_ray_cluster.py tests/integration/test_links.py $(ARGS)
 
-check: format-check lint types imports  ## format, lint, types, import directions
+check: format-check lint types imports bandit audit-packages  ## format, lint, types, import directions, known weaknesses
 
 format-check: setup
 	@$(BIN)/ruff format --check
@@ -50,6 +50,12 @@ types: setup
 
 imports: setup
 	@$(BIN)/lint-imports
+
+bandit: setup  ## weaknesses of the code that bandit knows
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src tools
+
+audit-packages: setup  ## known vulnerabilities of the packages in .venv; skipped where the database is out of reach
+	@$(BIN)/python tools/audit_packages.py
 
 fmt: setup  ## format the code and sort imports
 	@$(BIN)/ruff check --fix-only --quiet && $(BIN)/ruff format

@@ -19,7 +19,7 @@
 namespace novacron {
 namespace {
 
-constexpr int32_t kAbiVersion = 13;
+constexpr int32_t kAbiVersion = 14;
 
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -159,6 +159,10 @@ void novacron_give_up(novacron::RankGroup* group) { group->give_up(); }
 void novacron_begin_anew(novacron::RankGroup* group) { group->begin_anew(); }
 
 void novacron_reset(novacron::RankGroup* group) { group->reset(); }
+
+void novacron_traffic(const novacron::RankGroup* group, int32_t rank, novacron::Traffic* traffic) {
+  *traffic = group->traffic(rank);
+}
 
 int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank) {
   *rank = group->lost_rank();

@@ -17,6 +17,7 @@ namespace novacron {
 
 struct Context;  // a level and a thread pool
 class RankGroup;  // processes that compute together: csrc/rank_group.h
+struct Traffic;   // between them: there, too
 
 enum DataType : int32_t { kFloat32 = 0, kBFloat16 = 1, kInt8 = 2, kInt4 = 3, kFloat8 = 4 };
 // How the KV cache holds keys, or values: csrc/kernels/kv_formats.h. Blocks of formats differ in size.
@@ -309,6 +310,8 @@ NOVACRON_API void novacron_leave(novacron::RankGroup* group);
 NOVACRON_API void novacron_give_up(novacron::RankGroup* group);
 NOVACRON_API void novacron_begin_anew(novacron::RankGroup* group);
 NOVACRON_API void novacron_reset(novacron::RankGroup* group);
+NOVACRON_API void novacron_traffic(const novacron::RankGroup* group, int32_t rank,
+                                   novacron::Traffic* traffic);
 // 0 while the group is whole, else a Loss, and the rank that was waited for.
 NOVACRON_API int32_t novacron_loss(const novacron::RankGroup* group, int32_t* rank);
 

@@ -42,6 +42,10 @@ void sleep_on(std::atomic<uint32_t>* word, uint32_t expected) {
   syscall(SYS_futex, word, FUTEX_WAIT, expected, &most, nullptr, 0);
 }
 
+void count(std::atomic<uint64_t>& counter, uint64_t more) {
+  counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+
 void wake(std::atomic<uint32_t>* word) {
   syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
@@ -52,11 +56,15 @@ struct alignas(128) RankGroup::Header {
   std::atomic<uint32_t> is_lost;
 };
 
-// Of a rank: how often it was there, and how many sleep until it is there again.
+// Of a rank: how often it was there, and how many sleep until it is there again. Only the rank itself
+// writes the counters behind that.
 struct alignas(128) RankGroup::Slot {
   std::atomic<uint32_t> turn;
   std::atomic<uint32_t> sleepers;
   std::atomic<int32_t> process;  // 0: has not joined yet
+  std::atomic<uint64_t> meetings;
+  std::atomic<uint64_t> bytes;
+  std::atomic<uint64_t> waited_ns;
 };
 
 int64_t RankGroup::num_bytes(int size) {
@@ -81,7 +89,7 @@ RankGroup::~RankGroup() {
   }
 }
 
-bool RankGroup::wait() {
+bool RankGroup::wait(int64_t bytes) {
   if (loss_ != kNotLost) return false;
   // Turns of a group that was lost may be higher than those of one that begins anew.
   if (header_->is_lost.load(std::memory_order_relaxed) != 0) return lose(kGivenUp, rank_);
@@ -89,10 +97,20 @@ bool RankGroup::wait() {
   const uint32_t turn = ++turn_;
   own.turn.store(turn);
   if (own.sleepers.load() != 0) wake(&own.turn);
+  const auto before = Clock::now();
   for (int rank = 0; rank < size_; ++rank) {
     if (rank != rank_ && !wait_for(rank, turn)) return false;
   }
+  const auto waited = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - before);
+  count(own.waited_ns, waited.count());
+  count(own.meetings, 1);
+  count(own.bytes, bytes);
   return true;
+}
+
+Traffic RankGroup::traffic(int rank) const {
+  const Slot& slot = slots_[rank];
+  return {slot.meetings.load(), slot.bytes.load(), slot.waited_ns.load()};
 }
 
 void RankGroup::give_up() {

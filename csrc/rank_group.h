@@ -11,6 +11,13 @@ namespace novacron {
 // Why a group cannot go on.
 enum Loss : int32_t { kNotLost = 0, kEnded = 1, kLate = 2, kGivenUp = 3 };
 
+// What a rank has exchanged since the group was made, whichever processes were that rank.
+struct Traffic {
+  uint64_t meetings;
+  uint64_t bytes;      // that it gave the others
+  uint64_t waited_ns;  // for the others
+};
+
 // A rank's part in a group. All ranks call `wait` equally often, each from one thread at a time. What
 // a rank wrote before, to memory that they share, all others see afterwards. A group that has lost a
 // rank stays lost until all ranks, one of them perhaps a new process, have begun anew.
@@ -26,15 +33,18 @@ class RankGroup {
 
   int size() const { return size_; }
 
-  // Returns when all ranks are there; false if one has ended, or is not there after the time that
+  // `bytes`: what this rank gives the others to read. Returns when all ranks are there; false if one has ended, or is not there after the time that
   // this process was awake for and has patience for.
-  bool wait();
+  bool wait(int64_t bytes);
   // Has every rank's `wait` return false.
   void give_up();
   // Forgets what this rank knows of meetings and of a loss. Once all ranks have, and none of them
   // waits, `reset` by one of them makes the group whole; before that, `wait` fails.
   void begin_anew();
   void reset();
+
+  // Of any rank, from any thread; the three need not be of one moment.
+  Traffic traffic(int rank) const;
 
   Loss loss() const { return loss_; }
   int lost_rank() const { return lost_rank_; }

@@ -4,7 +4,8 @@
 
 Pins every distribution that pyproject.toml leads to, on any Python we support. The first file holds
 what running and building need, the second what `make test` and `make check` add. torch stands in
-neither: which build of it is right depends on the machine, so tools/bootstrap.py chooses it.
+neither: which build of it is right depends on the machine, so tools/bootstrap.py chooses it. Nor
+does pip, which an environment brings along.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13")
-NOT_LOCKED = {"torch", "novacron"}
+NOT_LOCKED = {"torch", "novacron", "pip"}
 EDITABLE_INSTALL = ["editables"]  # hatchling asks for it while it installs in place
 HEADER = "# Written by `make lock` from pyproject.toml. Holds for Python {pythons}.\n"
 

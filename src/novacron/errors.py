@@ -8,6 +8,7 @@
       ModelNotFound           no such model is served                         not retryable
       RequestNotFound         no such request is known (any more)             not retryable
       EventsLost              events of a stream are not kept any more        not retryable
+      StreamMoved             another coordinator goes on with the stream     retryable
       ModelLoadError          files of a model cannot be served               not retryable
         UnsupportedModel
       Overloaded              the queue is full                               retryable
@@ -109,6 +110,19 @@ class EventsLost(NovaCronError):
             f"{first_kept} on, read faster, or raise replay_buffer_bytes."
         )
         self.first_kept = first_kept
+
+
+class StreamMoved(NovaCronError):
+    """This coordinator does not go on with a stream; whoever attaches again finds who does."""
+
+    retryable = True
+    retry_after_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another coordinator goes on with this stream. Attach again, after the last event that "
+            "was read."
+        )
 
 
 class ModelLoadError(NovaCronError):

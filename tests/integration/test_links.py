@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from novacron.bench.faulty_link import FaultyLink
 from novacron.cluster.replicas_client import ReplicasClient
 from novacron.cluster.same_model import SameModel
 from novacron.config.engine import EngineConfig, ModelConfig
@@ -29,7 +30,6 @@ from novacron.engine.recovering_client import RecoveringClient
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.records import wire
 from novacron.records.request import Request, SamplingParams
-from novacron.testing.faulty_link import FaultyLink
 from novacron.testing.reciting_engine import token_at
 from novacron.testing.tiny_models import write_tiny_tokenizer
 

@@ -93,6 +93,14 @@ def test_a_killed_rank_and_its_successor_change_no_token(folder: Path) -> None:
         assert executor.num_ranks_replaced >= 3
         assert executor.rank_pids != first
         assert not psutil.pid_exists(first[0])
+        leader, other = executor.rank_stats()
+        assert (leader.rank, other.rank) == (0, 1)
+        assert leader.num_steps == other.num_steps > 10
+        assert leader.num_meetings > 2 * leader.num_steps  # tokens, layers, logits
+        assert leader.sent_bytes > 0
+        assert leader.waited_s > 0
+        assert other.num_meetings > 0, "its predecessors' are kept"
+        assert executor.lost_ranks == ()
 
 
 @pytest.mark.slow
@@ -138,7 +146,13 @@ def test_an_idle_rank_is_replaced_before_it_is_needed(folder: Path) -> None:
         executor = executor_of(pair)
         [first] = executor.rank_pids
         os.kill(first, signal.SIGKILL)
+        told: list[tuple[int, ...]] = []
+        executor.tell_losses(lambda: told.append(executor.lost_ranks))
         wait_until(lambda: executor.rank_pids != (first,))
+        assert executor.lost_ranks == (1,), "it has met with nobody yet"
+        executor.restore()
+        assert executor.lost_ranks == ()
+        assert told[-1] == ()
         one = Engine(folder, CPU, max_num_batched_tokens=48)
         assert pair.run(PROMPTS, SEEDED) == one.run(PROMPTS, SEEDED)
 

@@ -58,6 +58,11 @@ def test_two_stages_answer_as_one(pair: Engine, folder: Path) -> None:
     assert pair.executor.spec.num_parameters == one.executor.spec.num_parameters
     assert pair.executor.spec.weight_bytes == one.executor.spec.weight_bytes
     assert pair.executor.spec.kv_cache_bytes == one.executor.spec.kv_cache_bytes
+    assert isinstance(pair.executor, PipelineExecutor)
+    stages = pair.executor.rank_stats()
+    assert [(rank.rank, rank.stage) for rank in stages] == [(0, 0), (1, 1)]
+    assert stages[0].num_steps == stages[1].num_steps > 0
+    assert all(rank.sent_bytes > 0 and rank.waited_s > 0 for rank in stages)
 
 
 def test_prompts_with_a_prefix_in_common_share_its_blocks(pair: Engine) -> None:

@@ -28,8 +28,8 @@ class Post(msgspec.Struct, frozen=True, array_like=True, tag=True):
     postings: tuple[Posting, ...]
 
 
-class Tend(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """See LedgerBook.tend."""
+class Renew(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """See LedgerBook.renew."""
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -46,8 +46,8 @@ class Posted(msgspec.Struct, frozen=True, array_like=True, tag=True):
     outcomes: tuple[Entry | Refusal | None, ...]
 
 
-class Tended(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    num_expired: int
+class Renewed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    pass
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -57,12 +57,12 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
     is_bug: bool
 
 
-ToBook = Open | Post | Tend
-FromBook = Posted | Tended | Failed
+ToBook = Open | Post | Renew
+FromBook = Posted | Renewed | Failed
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_to_book: Final = msgspec.msgpack.Decoder(ToBook)
-_from_book: Final = msgspec.msgpack.Decoder(FromBook)
+_to_book: Final[msgspec.msgpack.Decoder[ToBook]] = msgspec.msgpack.Decoder(ToBook)
+_from_book: Final[msgspec.msgpack.Decoder[FromBook]] = msgspec.msgpack.Decoder(FromBook)
 
 
 def frame(message: ToBook | FromBook) -> bytes:
@@ -71,11 +71,13 @@ def frame(message: ToBook | FromBook) -> bytes:
 
 
 def read_question(data: bytes) -> ToBook:
-    return _to_book.decode(data)
+    message: ToBook = _to_book.decode(data)
+    return message
 
 
 def read_answer(data: bytes) -> FromBook:
-    return _from_book.decode(data)
+    message: FromBook = _from_book.decode(data)
+    return message
 
 
 def take_frames(received: bytearray) -> Iterator[bytes]:

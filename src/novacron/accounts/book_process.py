@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from secrets import token_hex
 from typing import Final, cast
 
 from novacron.accounts.book_messages import (
@@ -23,8 +22,8 @@ from novacron.accounts.book_messages import (
     Open,
     Post,
     Posted,
-    Tend,
-    Tended,
+    Renew,
+    Renewed,
     frame,
     outcome_of,
     read_answer,
@@ -40,8 +39,8 @@ _END_WITHIN_S: Final = 5.0
 class BookProcess:
     """Implements Book. Starts its process at once, so that it is there when it is needed."""
 
-    def __init__(self, url: str, command: Sequence[str] = _COMMAND) -> None:
-        self._open = Open(url, token_hex(16))
+    def __init__(self, url: str, coordinator: str, command: Sequence[str] = _COMMAND) -> None:
+        self._open = Open(url, coordinator)
         self._command = command
         self._process, self._socket = self._spawn()
         self._link: _Link | None = None
@@ -52,10 +51,9 @@ class BookProcess:
         assert isinstance(answer, Posted)
         return [outcome_of(one) for one in answer.outcomes]
 
-    async def tend(self) -> int:
-        answer = await self._ask(Tend())
-        assert isinstance(answer, Tended)
-        return answer.num_expired
+    async def renew(self) -> None:
+        answer = await self._ask(Renew())
+        assert isinstance(answer, Renewed)
 
     async def close(self) -> None:
         if self._link is not None:
@@ -64,7 +62,7 @@ class BookProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._process.wait, _END_WITHIN_S)
 
-    async def _ask(self, question: Post | Tend) -> FromBook:
+    async def _ask(self, question: Post | Renew) -> FromBook:
         link = await self._linked()
         answer = await link.ask(frame(question))
         if isinstance(answer, Failed):
@@ -85,7 +83,7 @@ class BookProcess:
     def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
         with theirs:
-            return subprocess.Popen(self._command, stdin=theirs), ours
+            return subprocess.Popen(self._command, stdin=theirs.fileno()), ours
 
 
 class _Link(asyncio.Protocol):

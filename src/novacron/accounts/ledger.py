@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
+from novacron.coordination.streams import StreamStart
 from novacron.errors import DatabaseUnavailable, NovaCronError
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _PATIENCE_S: Final = 5.0
 _SETTLE_WITHIN_S: Final = 0.05  # ends of calls wait so long for company
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
-_TEND_EVERY_S: Final = 10.0
+_RENEW_EVERY_S: Final = 10.0
 
 Answer = asyncio.Future[Entry]
 Item = tuple[Posting, Answer | None]
@@ -40,7 +41,7 @@ class Book(Protocol):
 
     async def post(self, postings: Sequence[Posting]) -> Sequence[Outcome]: ...
 
-    async def tend(self) -> int: ...
+    async def renew(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -50,7 +51,7 @@ class BlockingBook(Protocol):
 
     def post(self, postings: Sequence[Posting]) -> list[Outcome]: ...
 
-    def tend(self) -> int: ...
+    def renew(self) -> None: ...
 
 
 class BookInThread:
@@ -63,8 +64,8 @@ class BookInThread:
     async def post(self, postings: Sequence[Posting]) -> Sequence[Outcome]:
         return await asyncio.to_thread(self._book.post, postings)
 
-    async def tend(self) -> int:
-        return await asyncio.to_thread(self._book.tend)
+    async def renew(self) -> None:
+        await asyncio.to_thread(self._book.renew)
 
     async def close(self) -> None:
         """The database is somebody else's."""
@@ -78,12 +79,12 @@ class Ledger:
         book: Book,
         *,
         patience_s: float = _PATIENCE_S,
-        tend_every_s: float = _TEND_EVERY_S,
+        renew_every_s: float = _RENEW_EVERY_S,
     ) -> None:
         """A call waits for its reservation for `patience_s`, and is refused then."""
         self._book = book
         self._patience_s = patience_s
-        self._tend_every_s = tend_every_s
+        self._renew_every_s = renew_every_s
         self._beginnings: deque[tuple[Reserve, Answer]] = deque()
         self._ends: deque[Settle] = deque()
         self._is_closing = False
@@ -95,12 +96,15 @@ class Ledger:
     def start(self) -> None:
         self._working = asyncio.get_running_loop().create_task(self._work())
 
-    async def reserve(self, account: Account, wish: Wish) -> Entry:
+    async def reserve(
+        self, account: Account, wish: Wish, stream: StreamStart | None = None
+    ) -> Entry:
         """Raises QuotaExceeded, Forbidden, InvalidRequest, and DatabaseUnavailable in any doubt.
+        The record of `stream` is there as soon as the reservation is.
 
         What is not settled, whoever is cancelled here settles.
         """
-        reserve = Reserve(f"{self._name}{next(self._numbers):010x}", account, wish)
+        reserve = Reserve(f"{self._name}{next(self._numbers):010x}", account, wish, stream)
         answer: Answer = asyncio.get_running_loop().create_future()
         self._beginnings.append((reserve, answer))
         self._tell()
@@ -135,18 +139,18 @@ class Ledger:
 
     async def _work(self) -> None:
         pause_s = 0.0
-        next_tend_s = time.monotonic()
+        next_renewal_s = time.monotonic()
         while True:
-            batch = await self._next_batch(next_tend_s)
+            batch = await self._next_batch(next_renewal_s)
             if not batch and self._is_closing:
                 break
             try:
                 if batch:
                     _resolve(batch, await self._book.post([posting for posting, _ in batch]))
                     batch = []  # whatever fails from here on, these are posted
-                if time.monotonic() >= next_tend_s:
-                    next_tend_s = time.monotonic() + self._tend_every_s
-                    await self._book.tend()
+                if time.monotonic() >= next_renewal_s:
+                    next_renewal_s = time.monotonic() + self._renew_every_s
+                    await self._book.renew()
                 pause_s = 0.0
             except Exception as error:
                 pause_s = min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
@@ -156,7 +160,7 @@ class Ledger:
         await self._book.close()
 
     async def _next_batch(self, until_s: float) -> list[Item]:
-        """What waits: ends of calls first, for they make room; nothing, when it is time to tend or
+        """What waits: ends of calls first, for they make room; nothing, when it is time to renew or
         to close. Whoever is cancelled while he waits was never here."""
         await self._wait_for(self._is_worth_while, until_s - time.monotonic())
         if self._ends and not self._is_urgent():
@@ -205,10 +209,13 @@ class Ledger:
         self._ends.extendleft(reversed(again))
 
     async def _refuse_for(self, pause_s: float) -> None:
-        """Reservations that come meanwhile never reach the database."""
-        until_s = time.monotonic() + pause_s
-        while (left_s := until_s - time.monotonic()) > 0 and not self._is_closing:
-            await self._wait_for(lambda: bool(self._beginnings) or self._is_closing, left_s)
+        """Reservations that come meanwhile never reach the database. Closing ends the pause, once:
+        there is one more try at once, and others as before."""
+        until_s, was_closing = time.monotonic() + pause_s, self._is_closing
+        while (left_s := until_s - time.monotonic()) > 0 and self._is_closing == was_closing:
+            await self._wait_for(
+                lambda: bool(self._beginnings) or self._is_closing != was_closing, left_s
+            )
             error = DatabaseUnavailable("The database of accounts cannot be used now.")
             refused: list[Item] = list(self._beginnings)
             self._beginnings.clear()

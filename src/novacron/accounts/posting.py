@@ -18,15 +18,18 @@ from novacron.accounts.balance import (
 from novacron.accounts.quota import NO_QUOTA, Account, Priority, Quota, highest_priority
 from novacron.accounts.standing import rate_limits
 from novacron.accounts.wish import Wish, allow
+from novacron.coordination.streams import StreamStart
 from novacron.errors import NovaCronError, QuotaExceeded
 
 
 class Reserve(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A call that wants to start. `id` is new."""
+    """A call that wants to start. `id` is new. `stream`: it is put on record with its reservation,
+    so that another coordinator can go on with it."""
 
     id: str
     account: Account
     wish: Wish
+    stream: StreamStart | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

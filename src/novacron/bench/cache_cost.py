@@ -40,7 +40,10 @@ _COMMAND: Final = (sys.executable, "-m", "novacron.bench.tier_speed")
 async def measure(
     engine: LocalEngine, scenario: CacheScenario, progress: Callable[[str], None]
 ) -> tuple[list[Row], list[Goal]]:
-    rows, goals = await _throughput(engine, scenario, progress)
+    rows: list[Row] = []
+    goals: list[Goal] = []
+    if scenario.throughput_rounds:
+        rows, goals = await _throughput(engine, scenario, progress)
     progress("copies to and from RAM and disk")
     more_rows, more_goals = rows_of_copies(await _tier_times())
     return rows + more_rows, goals + more_goals

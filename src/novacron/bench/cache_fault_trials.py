@@ -19,7 +19,7 @@ from novacron.errors import NovaCronError
 from novacron.records.request import SamplingParams
 
 _PAUSE_S = 0.05  # so that blocks are stored
-_PATIENCE_S = 90.0  # longer than a tier that failed is left alone
+_MOST_TRIES = 2000  # longer than a tier that failed is left alone, also if we are stopped meanwhile
 
 Tokens = list[tuple[int, ...] | None]
 
@@ -50,9 +50,8 @@ class Asker:
 
     def ask_until_cached(self) -> int:
         """Until the server is well and has most prefixes. Returns the tokens that came from it."""
-        end_s = time.perf_counter() + _PATIENCE_S
         num_tokens = sum(map(len, self._job.prompts))
-        while time.perf_counter() < end_s:
+        for _ in range(_MOST_TRIES):
             _, _, num_cached = self.ask()
             if num_cached > num_tokens // 2:
                 return num_cached

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -236,7 +237,18 @@ def _run(name: str, work: Callable[[suite.Progress], Coroutine[Any, Any, T]]) ->
         console.status(name) as status,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(work(lambda text: status.update(f"{name}: {text}")))
+        return runner.run(_ended_by_sigterm(work(lambda text: status.update(f"{name}: {text}"))))
+
+
+async def _ended_by_sigterm(work: Coroutine[Any, Any, T]) -> T:
+    """SIGTERM cleans up as Ctrl-C does: servers are ended, file systems unmounted."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
 
 
 def _end(ctx: click.Context, check: bool, results: list[BenchResult]) -> None:

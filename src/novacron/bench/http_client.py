@@ -19,6 +19,7 @@ import httptools
 from novacron.errors import ConfigError, NotReady
 
 _USER_AGENT = "novacron-bench"
+_MOST_IDLE_S = 2.0  # a server that closes idle connections may do so while the next call leaves
 
 
 @dataclass
@@ -53,6 +54,7 @@ class _Connection(asyncio.Protocol):
         self._complete_head = False
         self._ends_with_connection = True
         self.usable = False
+        self.idle_since_s = time.perf_counter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own do not inherit from it
@@ -165,14 +167,17 @@ class HttpClient:
         connection = await self._take()
         exchange = await connection.exchange(data)
         if connection.usable:
+            connection.idle_since_s = time.perf_counter()
             self._idle.append(connection)
         return exchange
 
     async def _take(self) -> _Connection:
+        now_s = time.perf_counter()
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable:
+            if connection.usable and now_s - connection.idle_since_s < _MOST_IDLE_S:
                 return connection
+            connection.close()
         return await self._connect()
 
     async def _connect(self) -> _Connection:

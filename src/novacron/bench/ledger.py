@@ -99,7 +99,7 @@ async def _expire(store: Store, scenario: LedgerScenario) -> None:
     """As any coordinator does while it lives."""
     book = store.book()
     await asyncio.sleep(1.1 * scenario.lease_seconds)
-    while book.tend():
+    while book.sweep():
         pass
 
 

@@ -57,7 +57,7 @@ class _Coordinator:
         self._ledger = Ledger(
             BookInThread(LedgerBook(database, lease_ms=job.lease_ms)),
             patience_s=_PATIENCE_S,
-            tend_every_s=job.lease_ms / 3000,
+            renew_every_s=job.lease_ms / 3000,
         )
         self._journal = EngineJournal(Path(job.journal))
         self._reserve_s: list[float] = []

@@ -16,6 +16,7 @@ from typing import Final
 from novacron.engine.client import (
     DrainOptions,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
     status_of,
@@ -121,6 +122,16 @@ class PacedEngine:
 
     def score(self, answer: Document) -> None:
         """Nothing is watched."""
+
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return ()
+
+    def on_rank_loss(self, callback: Callable[[], None]) -> None:
+        """There are no ranks."""
+
+    def hand_over(self) -> None:
+        """Never asked for: see on_rank_loss."""
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)

@@ -45,7 +45,7 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
     """What a table shows of each row, fractions in so many significant digits."""
 
     metric: str
-    statistic: Literal["mean", "p50", "p90", "p95", "p99", "stddev", "count"] = "p50"
+    statistic: Literal["mean", "min", "p50", "p90", "p95", "p99", "max", "stddev", "count"] = "p50"
     digits: int = 3
 
 

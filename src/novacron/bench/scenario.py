@@ -81,7 +81,9 @@ class CacheScenario(Scenario):
     output_tokens: int = option(16, "output length")
     repeats: int = option(10, "prefixes per length")
     throughput_rounds: int = option(
-        30, "rounds with and without tiers, of 32 new prompts each, where nothing is reused"
+        30,
+        "rounds with and without tiers, of 32 new prompts each, where nothing is reused; 0: none",
+        least=0,
     )
 
 
@@ -156,17 +158,44 @@ class KVCodecsScenario(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChaosScenario(Scenario):
-    num_faults: int = option(50, "faults in all")
-    num_streams: int = option(32, "calls at once, of all kinds in turn")
+class SiteScenario(Scenario):
+    """What is struck, and how it is set up for that."""
+
     max_tokens: int = option(400, "longest answer", least=4)
     faults: tuple[str, ...] = option(
         ("kill", "stop", "kill twice"),
-        "kinds, in turn: kill, stop, kill twice (again while it loads), kill rank, stop rank",
+        "kinds, in turn: kill, stop, kill twice (again while it loads), kill rank, stop rank; with "
+        "--hosts kill host, stop host, cut, partition, slow link; with --small-disk-mib full disk",
     )
+    heartbeat_timeout: float = option(
+        2.0, "the setting, in seconds, and link_timeout with it", least=0
+    )
+    hosts: int = option(0, "engines run on so many hosts, behind links that fail; 0: here", least=0)
+    host_threads: int = option(1, "threads of each host's engine")
+    small_disk_mib: int = option(
+        0,
+        "caches lie on a file system of so many MiB, which takes root; 0: on the usual one",
+        least=0,
+    )
+    journal: str = option("", "file to write to as it goes; one that is there is gone on with")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChaosScenario(SiteScenario):
+    num_faults: int = option(50, "faults in all")
+    num_streams: int = option(32, "calls at once, of all kinds in turn")
     faults_per_round: int = option(3, "most faults while the calls run once")
     longest_delay: float = option(1.5, "seconds from ready to the next fault, at most", least=0)
-    heartbeat_timeout: float = option(2.0, "the setting, in seconds", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvailabilityScenario(SiteScenario):
+    max_tokens: int = option(64, "longest answer", least=4)
+    faults: tuple[str, ...] = option(("kill",), "kinds, in turn; as for chaos")
+    minutes: float = option(60.0, "how long", least=0.05)
+    rate: float = option(2.0, "calls a second, at random moments", least=0.01)
+    every_s: float = option(60.0, "seconds from one fault to the next", least=1)
+    num_calls: int = option(36, "different calls, of all kinds in turn; each comes again and again")
 
 
 @dataclass(frozen=True, kw_only=True)

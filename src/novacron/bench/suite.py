@@ -14,6 +14,7 @@ from typing import Any, Generic
 
 from novacron.bench import (
     accuracy,
+    availability,
     cache,
     cache_choice,
     cache_faults,
@@ -48,6 +49,7 @@ from novacron.bench.result import BenchResult
 from novacron.bench.routing import RoutingScenario
 from novacron.bench.scenario import (
     AccuracyScenario,
+    AvailabilityScenario,
     CacheScenario,
     ChaosScenario,
     FairnessScenario,
@@ -152,6 +154,11 @@ BENCHMARKS: Mapping[str, Benchmark[Any]] = {
 
 # Beside the suite: these take minutes, and the watch needs weights that are rounded.
 BESIDE: Mapping[str, Benchmark[Any]] = {
+    "availability": Benchmark(
+        "Calls for an hour while something is killed each minute: the share that is answered.",
+        AvailabilityScenario,
+        availability.run,
+    ),
     "cache-choice": Benchmark(
         "Fetching a prefix, computing it, and what the choice between them loses.",
         CacheChoiceScenario,
@@ -163,7 +170,7 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         cache_faults.run,
     ),
     "chaos": Benchmark(
-        "Kill and stop engines under 32 streams of all kinds: lost, differing, pauses.",
+        "Faults of all kinds under 32 streams of all kinds: lost, differing, pauses, truth.",
         ChaosScenario,
         chaos.run,
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from novacron.accounts.accounts import Accounts
 from novacron.accounts.key_directory import AccountKeys
 from novacron.accounts.ledger import Ledger
@@ -19,11 +21,14 @@ def open_accounts(server: ServerConfig) -> Accounts | None:
     from novacron.accounts.database.store import Store
     from novacron.gateway.identity.key_hash import hash_key
 
-    url = database_url(server)
+    url, coordinator = database_url(server), uuid4().hex
     store = Store(url)
     return Accounts(
-        ledger=Ledger(BookProcess(url)),
+        ledger=Ledger(BookProcess(url, coordinator)),
         administration=store,
         directory=AccountKeys(store),
         hash_key=hash_key,
+        coordinator=coordinator,
+        shared=store.shared_state(),
+        sweep=store.book(coordinator).sweep,
     )

@@ -57,7 +57,7 @@ def allow_connections(number: int) -> list[str]:
 def url_of(listener: socket.socket, *, scheme: str = "http") -> str:
     """The URL to reach it at from this machine."""
     host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nosec B104 # binds nothing
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from novacron.cluster.replicas_client import ReplicasClient
 from novacron.cluster.same_model import SameModel
 from novacron.config.cluster import ClusterConfig
 from novacron.config.engine import EngineConfig
+from novacron.engine.client import NodeStatus
 from novacron.engine.link.address import EngineAddress
 from novacron.engine.link.keys import KeyPair, read_or_make_key
 from novacron.engine.link.linked_engine import FindHost, LinkedEngine
@@ -65,7 +66,7 @@ def _on_ray(config: EngineConfig, cluster: ClusterConfig, path: Path) -> Replica
     )
     num_replicas = config.model.data_parallel_size
     places = [partial(hosts.find, f"replica-{number}") for number in range(num_replicas)]
-    return linked_replicas(config, cluster, path, keys, places)
+    return linked_replicas(config, cluster, path, keys, places, lambda: hosts.nodes)
 
 
 def linked_replicas(
@@ -74,8 +75,9 @@ def linked_replicas(
     path: Path,
     keys: KeyPair,
     places: Sequence[FindHost],
+    find_nodes: Callable[[], tuple[NodeStatus, ...]] = tuple,
 ) -> ReplicasClient:
-    """`places` tell where each replica is to be found."""
+    """`places` tell where each replica is to be found, `find_nodes` where it may be placed."""
     same = SameModel()
     server = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
     model = replace(
@@ -96,7 +98,7 @@ def linked_replicas(
         return ProcessClient(theirs, path, make_process=make_process, check=same.check)
 
     ours = replace(config, model=replace(config.model, data_parallel_size=len(places)))
-    return ReplicasClient(ours, make, apart=True)
+    return ReplicasClient(ours, make, apart=True, find_nodes=find_nodes)
 
 
 def _at(address: EngineAddress) -> FindHost:

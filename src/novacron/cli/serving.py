@@ -20,6 +20,7 @@ import uvicorn
 
 from novacron.accounts.accounts import Accounts
 from novacron.cli.certificate import Certificate
+from novacron.cli.coordination import coordinate
 from novacron.cli.engine_start import ServedClient
 from novacron.cli.guardian_clients import guarding_maker
 from novacron.cli.http_protocol import BoundedHttpProtocol, HttpLimits
@@ -75,6 +76,7 @@ class Serving:
             authenticator=authenticator,
             audit=audit,
             privacy=privacy,
+            coordination=coordinate(accounts, settings, self.url),
         )
         context = self._certificate.context if self._certificate else None
         self._uvicorn = _Uvicorn(_uvicorn_config(app, settings.server, context))

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from novacron.engine.client import NodeStatus
 from novacron.engine.link.address import EngineAddress
 from novacron.errors import ConfigError, ModelLoadError
 
@@ -42,12 +43,25 @@ class Find(msgspec.Struct, frozen=True):
     replica: str
 
 
-class Found(msgspec.Struct, frozen=True):
+class Found(msgspec.Struct, frozen=True, tag=True):
     """`error`: why there is none; then `address` is empty. Number 0: why there is no cluster."""
 
     number: int
     address: str = ""
     error: str = ""
+
+
+class RayNode(msgspec.Struct, frozen=True):
+    name: str
+    address: str
+    is_alive: bool
+    num_places: float
+
+
+class Nodes(msgspec.Struct, frozen=True, tag=True):
+    """Of the cluster, now and then, unasked."""
+
+    nodes: tuple[RayNode, ...]
 
 
 class _PlatformEnded(Exception):
@@ -66,6 +80,7 @@ class RayHosts:
         self._waiting: dict[int, asyncio.Future[Found]] = {}
         self._finding: dict[str, asyncio.Task[EngineAddress]] = {}
         self._has_connected = False
+        self.nodes: tuple[NodeStatus, ...] = ()  # as the cluster told last
         self._refusal = ""
         self._reading: asyncio.Task[None] | None = None
 
@@ -141,7 +156,18 @@ class RayHosts:
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         while line := await process.stdout.readline():
-            found = msgspec.json.decode(line, type=Found)
+            found = msgspec.json.decode(line, type=Found | Nodes)
+            if isinstance(found, Nodes):
+                self.nodes = tuple(
+                    NodeStatus(
+                        name=one.name,
+                        address=one.address,
+                        is_alive=one.is_alive,
+                        num_places=one.num_places,
+                    )
+                    for one in found.nodes
+                )
+                continue
             if found.number == 0:
                 self._refusal = found.error
                 continue

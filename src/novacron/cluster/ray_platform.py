@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -23,10 +24,11 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from novacron.cluster.ray_hosts import Find, Found, RaySettings
+from novacron.cluster.ray_hosts import Find, Found, Nodes, RayNode, RaySettings
 
 _READY: Final = "ready: "
 _MOST_REPLICAS: Final = 64
+_NODES_EVERY_S: Final = 2.0
 
 
 class EngineNode:
@@ -116,6 +118,22 @@ class _Platform:
             return Found(find.number, error=_last_line(error))
 
 
+def _nodes(resource: str) -> Nodes:
+    """`resource`: what a place for an engine is counted in."""
+    untyped: Any = ray
+    return Nodes(
+        tuple(
+            RayNode(
+                name=str(one.get("NodeManagerHostname", "")),
+                address=str(one.get("NodeManagerAddress", "")),
+                is_alive=bool(one.get("Alive")),
+                num_places=float(one.get("Resources", {}).get(resource, 0.0)),
+            )
+            for one in untyped.nodes()
+        )
+    )
+
+
 def _last_line(error: Exception) -> str:
     """Ray's messages hold the traceback of the other side; it ends with what happened."""
     lines = [line for line in str(error).splitlines() if line.strip()]
@@ -129,7 +147,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what Ray prints is no answer
     lock = threading.Lock()
 
-    def answer(found: Found) -> None:
+    def answer(found: Found | Nodes) -> None:
         with lock:
             answers.write(msgspec.json.encode(found) + b"\n")
 
@@ -143,6 +161,16 @@ def main() -> None:
     def work(find: Find) -> None:
         answer(platform.answer(find))
 
+    def tell_nodes() -> None:
+        resource = next(iter(settings.resources), "CPU")
+        while True:
+            try:
+                answer(_nodes(resource))
+            except Exception as error:  # Ray's are many, and its head may just be away
+                logging.getLogger(__name__).warning("Ray does not tell its nodes: %s", error)
+            time.sleep(_NODES_EVERY_S)
+
+    threading.Thread(target=tell_nodes, daemon=True, name="nodes").start()
     workers = ThreadPoolExecutor(_MOST_REPLICAS, thread_name_prefix="find")
     for line in sys.stdin.buffer:
         workers.submit(work, msgspec.json.decode(line, type=Find))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -29,6 +29,7 @@ from novacron.engine.admission import not_allowed_in, with_seed
 from novacron.engine.client import (
     DrainOptions,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
     status_of,
@@ -58,7 +59,8 @@ class ReplicasClient:
     """Implements EngineClient and MemberClient. `config.model.data_parallel_size` engines, each of
     which knows by the same settings how many share the machine; `make_client` makes the client of
     one by its name, which is started here. `apart`: they are on hosts of their own. `on_decision`
-    gets every decision of where a call goes."""
+    gets every decision of where a call goes. `find_nodes` tells the hosts that replicas may be
+    placed on."""
 
     def __init__(
         self,
@@ -68,8 +70,10 @@ class ReplicasClient:
         apart: bool = False,
         on_decision: Callable[[RoutingDecision], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        find_nodes: Callable[[], tuple[NodeStatus, ...]] = tuple,
     ) -> None:
         self._config = config
+        self._find_nodes = find_nodes
         self._make_client = make_client
         self._router = CallRouter(
             knows_prefixes=config.cache.enable_prefix_caching, on_decision=on_decision
@@ -81,6 +85,7 @@ class ReplicasClient:
         self._callbacks: list[Callable[[EngineState], None]] = []
         self._live_ids: set[str] = set()
         self._seeds = random.Random(config.model.seed)
+        self._impaired: set[str] = set()  # that replace ranks at the moment
         self._pins = GivenPins()
         self._clock = clock
         self._variants: tuple[VariantStatus, ...] = ()
@@ -142,8 +147,19 @@ class ReplicasClient:
             for name in self._group.names
         )
 
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return self._find_nodes()
+
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)
+
+    def on_rank_loss(self, callback: Callable[[], None]) -> None:
+        """Never called: there are others then, or nowhere to go."""
+
+    def hand_over(self) -> None:
+        for one in self._ready():
+            one.client.hand_over()
 
     def spawn(self) -> None:
         """Start the first engine at once. Needs no event loop."""
@@ -258,6 +274,8 @@ class ReplicasClient:
             successor_of=self._replicas.get(name),
         )
         client.on_state_change(lambda state: self._teach_pins(name, state))
+        client.on_rank_loss(lambda: self._see_ranks(name))
+        client.on_state_change(lambda _: self._impaired.discard(name))
         return client
 
     def _replica(self, replica_id: str) -> Replica:
@@ -291,6 +309,23 @@ class ReplicasClient:
             for callback in self._callbacks:
                 callback(state)
 
+    def _see_ranks(self, name: str) -> None:
+        """A replica that waits for a rank to be replaced does not compute. Others go on with what
+        it runs, if there are any."""
+        client = self._replicas[name].client
+        if not client.stats.lost_ranks:
+            self._impaired.discard(name)
+            return
+        self._impaired.add(name)
+        if self._avoided(self._replicas.values()):
+            logger.warning("%s replaces ranks: others go on with its requests", name)
+            client.hand_over()
+
+    def _avoided(self, replicas: Iterable[Replica]) -> set[str]:
+        """Those of `replicas` that new requests had better not go to, because there are others."""
+        ready = {one.replica_id for one in self._ready()} & {one.replica_id for one in replicas}
+        return self._impaired if ready - self._impaired else set()
+
     async def _run(
         self, requests: Sequence[Request], places: Sequence[int]
     ) -> AsyncGenerator[RequestOutput, None]:
@@ -299,7 +334,8 @@ class ReplicasClient:
         mine = tuple(requests[place] for place in places)
         refused: dict[str, NovaCronError] = {}
         while True:
-            routed = self._router.send(self._allowed(mine[0].regions), mine, refused)
+            allowed = self._allowed(mine[0].regions)
+            routed = self._router.send(allowed, mine, refused.keys() | self._avoided(allowed))
             if routed is None:
                 if refused:
                     raise next(iter(refused.values())).with_traceback(None)

@@ -17,6 +17,11 @@ _FACTS: Final = (
 )  # fmt: skip
 
 
+def identity(spec: ModelSpec) -> str:
+    """The same for engines that compute the same."""
+    return " ".join(f"{fact}={getattr(spec, fact)}" for fact in _FACTS)
+
+
 class SameModel:
     """Of the engines of one group: all have to be as the first one that was ready."""
 

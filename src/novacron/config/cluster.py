@@ -56,7 +56,34 @@ class ClusterConfig:
         f"cluster up and join have {ENGINE_SLOT}",
     )
 
+    coordinator_address: str = setting(
+        "",
+        "URL at which other servers with the same database reach this one, such as "
+        "http://10.0.0.1:8080; empty: its host and port, or this machine's name",
+    )
+    coordinator_timeout: float = setting(
+        5.0,
+        "a server that is silent for so long is taken to have ended by others with the same "
+        "database: they take its duties and streams over",
+        unit="s",
+    )
+    stream_journal: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "keep requests and answers of native streams in the database while they run, and "
+        "replay_seconds longer, not encrypted, so that another server can go on with them; auto: "
+        "in PostgreSQL, unless encryption_key is set",
+    )
+
     def __post_init__(self) -> None:
+        require(
+            not self.coordinator_address
+            or self.coordinator_address.startswith(("http://", "https://")),
+            "coordinator_address", self.coordinator_address, "give a URL, such as http://node-1:80",
+        )  # fmt: skip
+        require(
+            0.1 <= self.coordinator_timeout <= 3600, "coordinator_timeout",
+            self.coordinator_timeout, "give 0.1 second or more, such as 5s",
+        )  # fmt: skip
         require(
             1 <= self.link_timeout <= 3600, "link_timeout", self.link_timeout,
             "give 1 second or more, such as 5s",

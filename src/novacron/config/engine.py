@@ -531,6 +531,8 @@ class EngineConfig:
     stream_flush_interval: float = 0.0
     heartbeat_timeout: float = 30.0
     step_timeout: float = 600.0
+    canary_interval: float = 0.0
+    canary_timeout: float = 20.0
     log_level: str = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
 

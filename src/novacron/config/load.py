@@ -99,6 +99,8 @@ def load(*, file: Path | None, env: Mapping[str, str], flags: Mapping[str, objec
         stream_flush_interval=server.stream_flush_interval,
         heartbeat_timeout=server.heartbeat_timeout,
         step_timeout=server.step_timeout,
+        canary_interval=server.canary_interval,
+        canary_timeout=server.canary_timeout,
         log_level=server.log_level,
         log_format=server.log_format,
     )

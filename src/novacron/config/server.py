@@ -101,6 +101,15 @@ class ServerConfig:
     step_timeout: float = setting(
         600.0, "the same for an engine that takes so long for one step; 0: never", unit="s"
     )
+    canary_interval: float = setting(
+        30.0,
+        "an idle engine gets a small request this often, whose answer is known; one that gives "
+        "another, or none, is started again; 0: never",
+        unit="s",
+    )
+    canary_timeout: float = setting(
+        20.0, "an idle engine has so long for that, or ten times what the first one took", unit="s"
+    )
     keep_alive_interval: float = setting(
         15.0, "send a comment on a silent stream this often", unit="s"
     )
@@ -176,7 +185,7 @@ class ServerConfig:
         require(0 <= self.port < 65536, "port", self.port, "give a number from 0 to 65535")
         for key in (
             "shutdown_timeout", "recovery_timeout", "heartbeat_timeout", "step_timeout",
-            "replay_seconds", "stream_flush_interval",
+            "replay_seconds", "stream_flush_interval", "canary_interval",
         ):  # fmt: skip
             require(getattr(self, key) >= 0, key, getattr(self, key), "give 0 or more seconds")
         require(
@@ -184,7 +193,9 @@ class ServerConfig:
             "quality_score", self.quality_score, "give a number from 0 to 1",
         )  # fmt: skip
         require(self.max_connections > 0, "max_connections", self.max_connections, "give 1 or more")
-        for key in ("receive_timeout", "keep_alive_timeout", "keep_alive_interval"):
+        for key in (
+            "receive_timeout", "keep_alive_timeout", "keep_alive_interval", "canary_timeout",
+        ):  # fmt: skip
             require(
                 getattr(self, key) > 0, key, getattr(self, key), "give a positive number of seconds"
             )

@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
 def read_mapping(file: Path) -> dict[object, object]:
     """The mapping a YAML (or JSON) file holds; an empty file holds none. Raises ConfigError."""
     try:
-        content = yaml.load(file.read_bytes(), _Loader)
+        content = yaml.load(file.read_bytes(), _Loader)  # nosec B506 # a SafeLoader
     except OSError as error:
         raise ConfigError(
             f"The configuration file {file} cannot be read: {error.strerror}."

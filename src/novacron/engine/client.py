@@ -83,6 +83,17 @@ def _rank_pids(state: EngineState, spec: ModelSpec | None, stats: EngineStats) -
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeStatus:
+    """A host of the cluster that places replicas, as the cluster sees it. `num_places`: engines
+    that it has room for, those it runs included."""
+
+    name: str
+    address: str
+    is_alive: bool
+    num_places: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class DrainOptions:
     """`restart`: start the replica anew afterwards. `force`: also if it is the last that is
     ready."""
@@ -136,6 +147,11 @@ class EngineClient(Protocol):
     @property
     def replicas(self) -> tuple[ReplicaStatus, ...]:
         """Of all variants."""
+        ...
+
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        """Hosts that replicas may be placed on; none where nobody places them."""
         ...
 
     def generate(self, requests: tuple[Request, ...]) -> AsyncGenerator[RequestOutput, None]:

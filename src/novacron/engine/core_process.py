@@ -297,6 +297,8 @@ class _Loop:
                 self._publish(self._pacer.due(time.monotonic()))
             else:
                 self._publish_all()  # the next step may be a long way off
+            if not self._core.has_work:
+                self._ranks.restore()
             num_scored = self._watch.num_scored
             self._is_scoring = self._watch.work(is_idle=not self._core.has_work)
             has_news = not self._core.has_work and self._core.take_block_news()
@@ -361,8 +363,9 @@ def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
     gc.enable()  # which __main__ had put off
     mailbox.send(wire.Ready(wire.WIRE_VERSION, spec))
     try:
-        pacer = OutputPacer(config.stream_flush_interval)
-        _Loop(core, mailbox, pacer, watch, pulse, RankNews(executor)).run()
+        pacer, ranks = OutputPacer(config.stream_flush_interval), RankNews(executor)
+        ranks.tell_losses(pulse)
+        _Loop(core, mailbox, pacer, watch, pulse, ranks).run()
     finally:
         core.shutdown()
         mailbox.close()

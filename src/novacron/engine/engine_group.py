@@ -30,6 +30,14 @@ class MemberClient(EngineClient, Protocol):
 
     def score(self, answer: Document) -> None: ...
 
+    def on_rank_loss(self, callback: Callable[[], None]) -> None:
+        """Called when ranks are lost, or are whole again: see `stats.lost_ranks`."""
+        ...
+
+    def hand_over(self) -> None:
+        """Have what runs here raise EngineDead, to go on elsewhere, though the engine lives."""
+        ...
+
 
 class EngineGroup:
     """`configs` by name, the first engine first; `make_client` makes the client of one of them,

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from novacron.engine.heart_monitor import VitalSigns
 from novacron.records import wire
+from novacron.records.parallel_stats import LinkStats
 
 
 class EngineHandle(Protocol):
@@ -15,6 +16,11 @@ class EngineHandle(Protocol):
     @property
     def local_pid(self) -> int | None:
         """None if it runs on another host."""
+        ...
+
+    @property
+    def link_stats(self) -> LinkStats | None:
+        """None where there is no link."""
         ...
 
     @property

@@ -28,6 +28,7 @@ from novacron.engine.heart_monitor import VitalSigns
 from novacron.engine.pulse import PulseMemory
 from novacron.engine.socket_reader import SocketReader
 from novacron.records import wire
+from novacron.records.parallel_stats import LinkStats
 
 # Threads of torch's OpenMP that spin at barriers slow a step down tenfold as soon as anything else
 # wants their core, and something does: this process, at every token. The user's environment wins.
@@ -82,6 +83,10 @@ class EngineProcess:
     @property
     def local_pid(self) -> int | None:
         return self.pid
+
+    @property
+    def link_stats(self) -> LinkStats | None:
+        return None
 
     @property
     def closed(self) -> bool:

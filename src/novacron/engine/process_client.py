@@ -15,6 +15,7 @@ import asyncio
 import logging
 import random
 import signal
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,9 +25,11 @@ import msgspec
 from novacron import errors
 from novacron.config.engine import EngineConfig, SchedulerConfig
 from novacron.engine.admission import admit
+from novacron.engine.canary import LEAST_CONTEXT, MOST_FAILURES, Canary, CanaryRecord, Failure
 from novacron.engine.client import (
     DrainOptions,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
     status_of,
@@ -34,6 +37,7 @@ from novacron.engine.client import (
 from novacron.engine.engine_handle import EngineHandle
 from novacron.engine.engine_process import EngineProcess
 from novacron.engine.heart_monitor import HeartMonitor
+from novacron.engine.pulse import ranks_of
 from novacron.engine.questions import Questions, error_named, raise_if_refused
 from novacron.engine.replica_drain import (
     drain_only_replica,
@@ -47,6 +51,7 @@ from novacron.quality.document import Document
 from novacron.records import wire
 from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineStats, ModelSpec, RequestOutput
+from novacron.records.parallel_stats import LinkStats
 from novacron.records.request import Request
 
 _RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)  # deaths in a row before Ready was reached
@@ -54,6 +59,10 @@ _LINK_DELAY_S = 0.5  # between the loss of a link and the next one
 _END_PATIENCE_S = 5.0
 _LOOK_S = 0.5  # between two looks at whether the engine lives
 _LAST_WORDS_S = 0.05  # what a process sent before it died still arrives
+_CANARY_FAILURES: dict[Failure, str] = {
+    "wrong": "it gave another answer to the canary than when it was first asked",
+    "missing": "it had nothing else to do, and gave the canary no answer (canary_timeout)",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +107,11 @@ class ProcessClient:
         self._deaths_in_a_row = 0
         self._num_restarts = 0
         self._engine: EngineHandle | None = None
+        self._earlier_links = LinkStats()
+        self._canary_record = CanaryRecord()
+        self._canary = self._make_canary()
+        self._num_canaries = 0
+        self._loss_callbacks: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -140,8 +154,25 @@ class ProcessClient:
     def replicas(self) -> tuple[ReplicaStatus, ...]:
         return only_replica(self)
 
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return ()
+
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)
+
+    def on_rank_loss(self, callback: Callable[[], None]) -> None:
+        """Called when ranks are lost, or are whole again: see `stats.lost_ranks`."""
+        self._loss_callbacks.append(callback)
+
+    def hand_over(self) -> None:
+        """Have what runs here go on elsewhere: it raises EngineDead, though the engine lives."""
+        self._streams.hand_over(
+            errors.EngineDead(
+                "A rank of the engine is being replaced. The request can be sent again.",
+                was_cut_off=True,
+            )
+        )
 
     def spawn(self) -> None:
         """Start the engine process at once. Needs no event loop."""
@@ -325,6 +356,7 @@ class ProcessClient:
             callback(state)
 
     def _watch(self, engine: EngineHandle) -> None:
+        self._canary = self._make_canary()
         duties: tuple[Coroutine[None, None, None], ...] = (
             self._read(engine),
             self._await_death(engine),
@@ -348,8 +380,11 @@ class ProcessClient:
     def _take(self, engine: EngineHandle, message: wire.FromEngine) -> None:
         match message:
             case wire.Outputs(outputs, stats):
-                self._stats = stats
-                self._abort_in(engine, self._streams.deliver(outputs))
+                others, failure = self._canary.take(outputs, time.monotonic())
+                self._stats = self._with_findings(stats)
+                self._abort_in(engine, self._streams.deliver(others))
+                if failure is not None:
+                    self._see_canary(engine, failure)
             case wire.Answer(number, answer):
                 self._questions.settle(number, answer)
             case wire.Loading(phase, fraction):
@@ -372,7 +407,7 @@ class ProcessClient:
             return
         names = self._config.model.served_model_name
         self._spec = msgspec.structs.replace(spec, name=names[0]) if names else spec
-        self._stats = EngineStats(num_blocks=spec.num_blocks)
+        self._stats = self._with_findings(EngineStats(num_blocks=spec.num_blocks))
         self._config = self._config.after_measuring(spec.device_free_bytes)
         self._progress = ("ready", 1.0)
         self._deaths_in_a_row = 0
@@ -394,6 +429,7 @@ class ProcessClient:
         if was_cut_off:  # it may well live: to be tried for as long as it takes
             cause = "The link to the engine's host was lost."
         self._deaths_in_a_row += not was_cut_off
+        self._see_end_of_link(engine, was_cut_off=was_cut_off)
         logger.error("%s", cause)
         self._fail_all(
             errors.EngineDead(
@@ -430,11 +466,72 @@ class ProcessClient:
                 return
             is_loading = self._state is EngineState.LOADING
             ranks = self._stats.rank_pids  # which replaces them itself where steps need them
-            reason = monitor.look(engine.vital_signs(ranks), is_loading=is_loading)
+            signs = engine.vital_signs(ranks)
+            reason = monitor.look(signs, is_loading=is_loading)
             if reason is not None:
                 logger.error("the engine is given up and killed: %s", reason)
                 engine.kill()
                 return
+            if engine.link_stats is not None:
+                self._stats = self._with_findings(self._stats)
+            if self._state is EngineState.READY:
+                self._see_ranks(ranks_of(signs.pulse.lost_ranks))
+                self._try_canary(engine)
+
+    def _see_ranks(self, lost_ranks: tuple[int, ...]) -> None:
+        if lost_ranks != self._stats.lost_ranks:
+            self._stats = msgspec.structs.replace(self._stats, lost_ranks=lost_ranks)
+            for callback in self._loss_callbacks:
+                callback()
+
+    def _make_canary(self) -> Canary:
+        config = self._config
+        return Canary(
+            self._canary_record,
+            interval_s=config.canary_interval,
+            timeout_s=config.canary_timeout,
+            look_s=_LOOK_S,
+            is_first=self._spec is None,
+        )
+
+    def _try_canary(self, engine: EngineHandle) -> None:
+        """At each look at an engine that is ready."""
+        num_live = len(self._streams)
+        if self.spec.max_model_len >= LEAST_CONTEXT and self._canary.is_due(num_live):
+            self._num_canaries += 1
+            request = self._canary.begin(self._num_canaries, self.spec, time.monotonic())
+            engine.send(wire.Submit((request,)))
+        failure = self._canary.look(num_live)
+        if failure is not None:
+            self._see_canary(engine, failure)
+
+    def _see_canary(self, engine: EngineHandle, failure: Failure) -> None:
+        reason = _CANARY_FAILURES[failure]
+        logger.error("the engine is not well, and is killed: %s", reason)
+        self._stats = self._with_findings(self._stats)
+        if self._canary_record.num_failures >= MOST_FAILURES:
+            self._give_up(
+                errors.EngineDead(
+                    f"The engine is not well, and {MOST_FAILURES} of them were not, one after the "
+                    f"other: {reason}."
+                )
+            )
+        engine.kill()
+
+    def _with_findings(self, stats: EngineStats) -> EngineStats:
+        """With what the engine cannot know of itself."""
+        canary = self._canary_record.stats if self._config.canary_interval else None
+        link = self._engine.link_stats if self._engine is not None else None
+        if link is not None:
+            link = link.after(self._earlier_links)
+        lost_ranks = self._stats.lost_ranks
+        return msgspec.structs.replace(stats, lost_ranks=lost_ranks, canary=canary, link=link)
+
+    def _see_end_of_link(self, engine: EngineHandle, *, was_cut_off: bool) -> None:
+        link = engine.link_stats
+        if link is not None:
+            link = msgspec.structs.replace(link, num_lost=int(was_cut_off))
+            self._earlier_links = link.after(self._earlier_links)
 
     def _fail_all(self, error: errors.NovaCronError) -> None:
         self._streams.fail_all(error)

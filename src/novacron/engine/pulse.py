@@ -11,18 +11,26 @@ import mmap
 import os
 import struct
 import threading
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 BEAT_S: Final = 0.5
 
-_FORMAT: Final = struct.Struct("<QQ")  # beats so far; of these, since the loop last moved
+_FORMAT: Final = struct.Struct("<QQQ")
 
 
 class Reading(NamedTuple):
-    """Beats since the process began, and those since its loop last got on with something."""
+    """Beats since the process began, and those since its loop last got on with something. Of
+    `lost_ranks`, bit N stands for rank N."""
 
     num_beats: int
     num_stuck: int
+    lost_ranks: int = 0
+
+
+def ranks_of(bits: int) -> tuple[int, ...]:
+    """Of Reading.lost_ranks."""
+    return tuple(rank for rank in range(bits.bit_length()) if bits >> rank & 1)
 
 
 class PulseMemory:
@@ -53,7 +61,8 @@ class Pulse:
     """Beats from a thread of its own from when it is made to the end of the process.
 
     The loop that it tells of calls `move` whenever it goes on, and says when it `rests` because
-    there is nothing to do.
+    there is nothing to do. `lost_ranks` tells which do not compute with the others; `look` has that
+    told at once.
     """
 
     def __init__(self, memory: PulseMemory, beat_s: float = BEAT_S) -> None:
@@ -61,6 +70,8 @@ class Pulse:
         self._beat_s = beat_s
         self._num_moves = 0
         self._is_resting = True  # nothing is known of a loop before it first moves
+        self._last = Reading(0, 0)
+        self.lost_ranks: Callable[[], int] = lambda: 0
         self._ended = threading.Event()
         threading.Thread(target=self._run, daemon=True, name="pulse").start()
 
@@ -71,8 +82,15 @@ class Pulse:
     def rest(self) -> None:
         self._is_resting = True
 
+    def look(self) -> None:
+        self._write(self._last)
+
     def end(self) -> None:
         self._ended.set()
+
+    def _write(self, reading: Reading) -> None:
+        self._last = reading
+        self._memory.write(reading._replace(lost_ranks=self.lost_ranks()))
 
     def _run(self) -> None:
         num_beats = num_stuck = num_moves = 0
@@ -81,6 +99,6 @@ class Pulse:
             num_stuck = num_stuck + 1 if is_stuck else 0
             num_moves = self._num_moves
             num_beats += 1
-            self._memory.write(Reading(num_beats, num_stuck))
+            self._write(Reading(num_beats, num_stuck))
             if self._ended.wait(self._beat_s):
                 return

@@ -22,6 +22,7 @@ from novacron.engine.client import (
     DrainOptions,
     EngineClient,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
 )
@@ -124,6 +125,10 @@ class RecoveringClient:
     @property
     def replicas(self) -> tuple[ReplicaStatus, ...]:
         return self._client.replicas
+
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return self._client.nodes
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)

@@ -123,6 +123,12 @@ class RequestStreams:
         self._ending.update(unfinished)
         return unfinished
 
+    def hand_over(self, error: NovaCronError) -> None:
+        """Whoever reads gets what has arrived, and then `error`; the engine still has to be told
+        that nobody waits, as `close` says."""
+        for _, stream in list(self._live.values()):
+            stream.fail(error)
+
     def fail_all(self, error: NovaCronError) -> None:
         for _, stream in list(self._live.values()):
             stream.fail(error)

@@ -18,6 +18,7 @@ from novacron.engine.client import (
     DrainOptions,
     EngineClient,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
     status_of,
@@ -110,6 +111,10 @@ class VariantsClient:
             for name, client in self._clients.items()
             for one in client.replicas
         )
+
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return ()
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._main.on_state_change(callback)

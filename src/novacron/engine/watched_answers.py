@@ -23,7 +23,9 @@ class WatchedAnswers:
         self._running: dict[str, tuple[tuple[int, ...], list[int]]] = {}
 
     def begin(self, request: Request) -> None:
-        if request.pooling is None and is_sampled(request.request_id, self._share):
+        if request.uncounted or request.pooling is not None:
+            return
+        if is_sampled(request.request_id, self._share):
             prompt, earlier = request.prompt_token_ids, request.output_token_ids
             self._running[request.request_id] = (prompt, list(earlier))
 

@@ -45,8 +45,10 @@ from novacron.executor.worker import (
     version_of,
 )
 from novacron.kernels.choice import choose_kernels
+from novacron.parallel.traffic import Traffic
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
+from novacron.records.parallel_stats import RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
 from novacron.runner.draft_runner import DraftRunner
@@ -202,6 +204,28 @@ class MultiprocessExecutor(StepByStep):
     def num_ranks_replaced(self) -> int:
         return self._team.num_replaced
 
+    def rank_stats(self) -> tuple[RankStats, ...]:
+        """Of all ranks, from 0."""
+        num_steps = self._team.num_steps
+        return tuple(
+            rank_stats(rank, 0, Traffic(num_steps, *self._link.met(rank)))
+            for rank in range(len(self._team.pids) + 1)
+        )
+
+    @property
+    def lost_ranks(self) -> tuple[int, ...]:
+        """Those that do not compute with the others, because a new process has just taken their
+        place: it does so from the next step on."""
+        return self._team.lost_ranks
+
+    def restore(self) -> None:
+        """Have all ranks compute together again, between two steps. Raises EngineDead."""
+        self._team.recover()
+
+    def tell_losses(self, on_change: Callable[[], None]) -> None:
+        """Have it called when `lost_ranks` has changed, from any thread."""
+        self._team.on_change = on_change
+
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         assert self._draft_runner is not None, "no draft model was loaded"
         return self._draft_runner.draft(scheduler_output)
@@ -240,6 +264,17 @@ class MultiprocessExecutor(StepByStep):
         self._link.give_up()
         self._team.close()
         self._memory.shared.close_descriptor()
+
+
+def rank_stats(rank: int, stage: int, traffic: Traffic) -> RankStats:
+    return RankStats(
+        rank=rank,
+        stage=stage,
+        num_steps=traffic.num_steps,
+        num_meetings=traffic.num_meetings,
+        sent_bytes=traffic.sent_bytes,
+        waited_s=traffic.waited_ns / 1e9,
+    )
 
 
 def _draft_of(whole: Blueprint, path: Path, model: ModelConfig) -> Blueprint:

@@ -20,7 +20,7 @@ from novacron.errors import EngineDead
 from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.memory_plan import plan_memory
-from novacron.executor.multiprocess import threads_of_rank
+from novacron.executor.multiprocess import rank_stats, threads_of_rank
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.stage_memory import StageMemory
@@ -42,6 +42,7 @@ from novacron.models.decoder import Decoder
 from novacron.parallel.handover import HandoverLost, Receiver, Sender
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
+from novacron.records.parallel_stats import RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.input_batch import InputBatch
 from novacron.runner.model_runner import BegunStep, ModelRunner
@@ -120,6 +121,7 @@ class PipelineExecutor:
             descriptor=memory.shared.descriptor,
             socket=-1,
         )
+        self._traffic, self._dims = memory.traffic, blueprint.dims
         self._team = StageTeam(arguments, self._see_loss)
         try:
             memory.shared.close_descriptor()
@@ -196,7 +198,17 @@ class PipelineExecutor:
             result = self._runner.finish(self._begun.popleft())
             if self._tiers is not None:
                 self._tiers.end_step()
+            self._traffic[0].see_step()
+            if self._link is not None:
+                self._traffic[0].see_meetings(*self._link.met(0))
             return result
+
+    def rank_stats(self) -> tuple[RankStats, ...]:
+        """Of all ranks, from 0."""
+        return tuple(
+            rank_stats(rank, rank // self._dims.tensor, one.read())
+            for rank, one in enumerate(self._traffic)
+        )
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         self.submit(scheduler_output)
@@ -250,9 +262,9 @@ def _pipelined_step(
     rings, pipes = memory.rings_SKTD, team.pipes
     assert pipes.entry is not None
     return PipelinedStep(
-        StageStep(decoder, layers, batch, None, Sender(rings[0], pipes.exits)),
+        StageStep(decoder, layers, batch, None, Sender(rings[0], pipes.exits, memory.traffic[0])),
         logits_of(decoder, rings[-1], batch.max_num_tokens),
         team,
         memory.steps,
-        Receiver(rings[-1], pipes.entry, team.see_delay),
+        Receiver(rings[-1], pipes.entry, team.see_delay, traffic=memory.traffic[0]),
     )

@@ -9,7 +9,7 @@ import torch
 from novacron.config.engine import CacheConfig, SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.kernels.kv_format import choose_kv_formats
-from novacron.kernels.ranks import ExchangeSize, RankLink
+from novacron.kernels.ranks import ExchangeSize, Met, RankLink
 from novacron.parallel.gloo import GlooCommunicator
 from novacron.parallel.shared_memory import Piece, SharedMemory
 from novacron.runner.kv_tensors import shape_of_blocks
@@ -75,6 +75,10 @@ class _GlooLink:
     def __init__(self, communicator: GlooCommunicator) -> None:
         self.communicator = communicator
         self.begin_anew = communicator.begin_anew
+
+    def met(self, rank: int) -> Met:
+        """Gloo does not count."""
+        return Met()
 
     def give_up(self) -> None:
         """They notice it by themselves, if need be when their patience ends."""

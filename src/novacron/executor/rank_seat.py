@@ -51,6 +51,7 @@ class RankSeat:
         self._is_closed = False
         self._loss: str | None = None
         self._num_ends = 0  # since the last step
+        self._has_ended = False  # who holds it
         self._stale: list[RankConnection[ToRank, FromRank]] = []
         self._holder = self._start()
         self._ready: _Holder | None = None
@@ -59,6 +60,11 @@ class RankSeat:
     @property
     def pid(self) -> int:
         return self._holder.process.pid
+
+    @property
+    def is_held(self) -> bool:
+        """By a process that lives, as far as is known, and is ready to compute."""
+        return self._holder is self._ready and not self._has_ended
 
     def wait_until_ready(self, digest: str, patience_s: float) -> None:
         """Until the process that holds the seat has its part of the model. Who takes longer than
@@ -160,6 +166,7 @@ class RankSeat:
             with self._changed:
                 if self._is_closed:
                     return
+                self._has_ended = True
                 self._num_ends += 1
                 message = (
                     f"Rank {self.rank} of the model (process {process.pid}) ended with code {code}"
@@ -177,6 +184,7 @@ class RankSeat:
                 self._stale.append(self._holder.connection)
                 try:
                     self._holder = self._start()
+                    self._has_ended = False
                 except OSError as error:
                     logger.error("Rank %d cannot be started: %s.", self.rank, error)
                     is_lost = True

@@ -47,19 +47,25 @@ class RankTeam:
         self, arguments: RankArguments, link: RankLink, on_loss: Callable[[str], None]
     ) -> None:
         """`arguments` are those of rank 1, but for the socket. `link` is that of rank 0."""
+        self.on_change: Callable[[], None] = lambda: None  # of `lost_ranks`, from any thread
         self._link, self._on_loss = link, on_loss
         self._patience_s = arguments.model.rank_timeout
         self._digest, self._loading_s = "", _LEAST_LOADING_S
-        self._epoch = 0
+        self._epoch = self.num_steps = 0
         self._folder: Path | None = None
         self._seats = [
-            RankSeat(msgspec.structs.replace(arguments, rank=rank), link.give_up, self._see_loss)
+            RankSeat(msgspec.structs.replace(arguments, rank=rank), self._see_end, self._see_loss)
             for rank in range(1, arguments.num_ranks)
         ]
 
     @property
     def pids(self) -> tuple[int, ...]:
         return tuple(seat.pid for seat in self._seats)
+
+    @property
+    def lost_ranks(self) -> tuple[int, ...]:
+        """Whose process does not compute with the others, or not yet."""
+        return tuple(seat.rank for seat in self._seats if not seat.is_held)
 
     @property
     def num_replaced(self) -> int:
@@ -104,6 +110,7 @@ class RankTeam:
 
     def see_step(self) -> None:
         """A step has been computed by all."""
+        self.num_steps += 1
         for seat in self._seats:
             seat.see_step()
         self._forget_folder()
@@ -127,6 +134,7 @@ class RankTeam:
                 break
         self._link.begin_anew(meeting_point)
         self._link.reset()
+        self.on_change()
 
     def _has_begun(self, seat: RankSeat, message: BeginAnew) -> bool:
         """False: another process holds the seat now. Raises EngineDead."""
@@ -147,6 +155,10 @@ class RankTeam:
         """Raises ConnectionError."""
         for seat in self._seats:
             seat.send(message)
+
+    def _see_end(self) -> None:
+        self._link.give_up()
+        self.on_change()
 
     def _see_loss(self, message: str) -> None:
         self._link.give_up()

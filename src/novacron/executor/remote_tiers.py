@@ -31,7 +31,7 @@ from novacron.kv_tiers.tier import KVTier
 from novacron.records.output import TierSpec
 
 _BREAKER: Final = BreakerConfig(failures=2, first_rest_s=1.0, longest_rest_s=60.0)
-_NUM_READY: Final = 32  # buffers: what two threads load at once
+_NUM_READY: Final = 64  # buffers: what two threads load at once
 _LEAST_RECORDS: Final = 16  # a limit below that of one or two batches is a mistake
 
 

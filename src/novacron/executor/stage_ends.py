@@ -13,6 +13,7 @@ from novacron.models.decoder import Decoder
 from novacron.parallel.dims import ParallelDims
 from novacron.parallel.handover import Receiver, Sender
 from novacron.parallel.stages import Stage
+from novacron.parallel.traffic import RankTraffic
 from novacron.runner.input_batch import InputBatch
 from novacron.runner.stage_step import logits_of
 
@@ -56,12 +57,19 @@ class StageEnds:
     its ranks have no entry."""
 
     def __init__(
-        self, memory: StageMemory, stage: Stage, entry: int | None, exits: Sequence[int]
+        self,
+        memory: StageMemory,
+        stage: Stage,
+        entry: int | None,
+        exits: Sequence[int],
+        traffic: RankTraffic,
     ) -> None:
         self._memory, self._stage = memory, stage
         rings = memory.rings_SKTD
-        self.entry = None if entry is None else Receiver(rings[stage.index - 1], entry)
-        self.exits = Sender(rings[stage.index], exits) if exits else None
+        self.entry: Receiver | None = None
+        if entry is not None:
+            self.entry = Receiver(rings[stage.index - 1], entry, traffic=traffic)
+        self.exits = Sender(rings[stage.index], exits, traffic) if exits else None
 
     def logits(self, decoder: Decoder, batch: InputBatch) -> Callable[[Sequence[int]], Tensor]:
         """Only of the first stage."""

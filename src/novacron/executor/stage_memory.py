@@ -11,10 +11,11 @@ from novacron.config.engine import CacheConfig, SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.rank_memory import exchange_size
 from novacron.kernels.kv_format import choose_kv_formats
-from novacron.kernels.ranks import RankLink
+from novacron.kernels.ranks import Met, RankLink
 from novacron.parallel.communicator import LocalCommunicator
 from novacron.parallel.gloo import GlooCommunicator
 from novacron.parallel.shared_memory import Piece, SharedMemory
+from novacron.parallel.traffic import COUNTERS, RankTraffic
 from novacron.runner.kv_tensors import shape_of_blocks
 from novacron.runner.step_arrays import StepArrays
 
@@ -24,7 +25,8 @@ class StageMemory:
     sizes. Without a `descriptor`, new memory.
 
     `steps` are the arrays of each step that may be in flight, and `rings_SKTD` where each stage
-    leaves the hidden states of these. Of `kv_blocks`, a stage touches its layers alone.
+    leaves the hidden states of these. Of `kv_blocks`, a stage touches its layers alone. `traffic`
+    is what each rank counts.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class StageMemory:
         pieces = {
             "kv_blocks": Piece(blocks, torch.uint8),
             "rings": Piece(rings, blueprint.dtype),
+            "traffic": Piece((dims.num_ranks, COUNTERS), torch.int64),
         }
         pieces |= {name: Piece((len(steps), *shape), torch.int64) for name, shape in shapes.items()}
         kernels = blueprint.kernels.ranks
@@ -71,6 +74,7 @@ class StageMemory:
         self.shared = SharedMemory(pieces, descriptor)
         tensors = self.shared.tensors
         self.kv_blocks, self.rings_SKTD = tensors["kv_blocks"], tensors["rings"]
+        self.traffic = tuple(RankTraffic(row) for row in tensors["traffic"].numpy())
         self.steps = tuple(
             StepArrays(**{name: tensors[name][step].numpy() for name in shapes}) for step in steps
         )
@@ -100,6 +104,9 @@ class _NoLink:
 
     def __init__(self, communicator: LocalCommunicator | GlooCommunicator) -> None:
         self.communicator = communicator
+
+    def met(self, rank: int) -> Met:
+        return Met()
 
     def give_up(self) -> None:
         pass

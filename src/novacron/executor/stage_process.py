@@ -65,7 +65,9 @@ class StageWorker:
             blueprint, scheduler, block_size=cache.block_size, max_model_len=rank.max_model_len
         )
         stage = blueprint.stage
-        ends = StageEnds(memory, stage, arguments.entry, arguments.exits)
+        self._link, self._group_rank = link, blueprint.group.rank
+        self._traffic = memory.traffic[rank.rank]
+        ends = StageEnds(memory, stage, arguments.entry, arguments.exits, self._traffic)
         layers = stage.of(kv_tensors.layers)
         self._own = StageStep(decoder, layers, self._batch, ends.entry, ends.exits)
         self._logits = ends.logits(decoder, self._batch)
@@ -78,7 +80,9 @@ class StageWorker:
             case RunStage(place, num_tokens, num_requests, num_blocks):
                 counts = num_tokens, num_requests, num_blocks
                 inputs = self._batch.copied_input(self._steps[place], *counts)
+                self._traffic.see_step()  # first: who has the result has it counted
                 self._own.compute(inputs, place)
+                self._traffic.see_meetings(*self._link.met(self._group_rank))
             case ComputeStageLogits(rows):
                 self._logits(rows)
 

@@ -11,12 +11,14 @@ import psutil
 
 from novacron.executor.local_tiers import OpenedTier
 from novacron.executor.tier_shelves import CodecOf
+from novacron.kv_tiers.codecs.codec import BlockCodec
 from novacron.kv_tiers.compressed_tier import identity_in
 from novacron.kv_tiers.demotion import Demotion, Restore, worth_demoting
-from novacron.kv_tiers.disk_demotion import demote_to_far, restored_by
+from novacron.kv_tiers.disk_demotion import demote_to_far
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.ram_tier import Leaving, RamTier
+from novacron.kv_tiers.record import block_of, is_sound, seal
 from novacron.kv_tiers.tier import Bytes
 from novacron.kv_tiers.upkeep import Demoting, Upkeep, Watched
 from novacron.kv_tiers.warm_start import WarmStart, WarmStartLimits, most_used
@@ -61,16 +63,12 @@ def make_upkeep(
     if disk is None:
         return Upkeep(watched)
     levels = disks[disk]
-    codecs = [
-        None if name == "raw" else (codec_of(name), identity_in(identity, name))
-        for name in tiers[disk].level_names
-    ]
     demotions = []
     far = next((n for n, one in enumerate(tiers) if n > disk and one.spec.kind in _FAR), None)
-    if far is not None:
-        demotions.append(
-            Demoting(demote_to_far(levels, codecs, record_bytes, identity), far, asks_first=True)
-        )
+    if far is not None and tiers[far].spec.region == tiers[disk].spec.region:
+        # Elsewhere not all may go that may lie here.
+        demotion = demote_to_far(tiers[disk].tier, levels, record_bytes, identity)
+        demotions.append(Demoting(demotion, far, asks_first=True))
     if ram is None or disk < ram:
         return Upkeep(watched, demotions)
     demotion = Demotion(
@@ -84,7 +82,7 @@ def make_upkeep(
     for arena, name in zip(arenas[ram], tiers[ram].level_names, strict=True):
         restore = None
         if name != "raw":
-            restore = restored_by(codec_of(name), identity_in(identity, name), identity)
+            restore = _restored_by(codec_of(name), identity_in(identity, name), identity)
         arena.leaving = _offer_to(demotion, restore)
     warm_start = None
     if warm_bytes_per_s:
@@ -107,6 +105,19 @@ def _offer_to(demotion: Demotion, restore: Restore | None) -> Leaving:
         demotion.offer(block, data, restore)
 
     return leaving
+
+
+def _restored_by(codec: BlockCodec, level_identity: bytes, identity: bytes) -> Restore:
+    """Makes the record of a whole block of one in a level."""
+
+    def restore(block: Block, data: Bytes, into: Bytes) -> bool:
+        if not is_sound(data, level_identity, block.key):
+            return False
+        codec.decode(block_of(data), block_of(into))
+        seal(into, identity, block.key)
+        return True
+
+    return restore
 
 
 def _memory_used() -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -99,8 +99,12 @@ def open_tiers(
     if not opened:
         return None
     kinds = [name for kind in tier_order(cache) for name in _TIERS_OF.get(kind, (kind,))]
-    tiers = [opened[kind] for kind in kinds if kind in opened]
-    specs = tuple(_in_region(one.spec, model, cache) for one in tiers)
+    tiers = [
+        replace(opened[kind], spec=_in_region(opened[kind].spec, model, cache))
+        for kind in kinds
+        if kind in opened
+    ]
+    specs = tuple(one.spec for one in tiers)
     logger.info("KV tiers: %s", ", ".join(_describe(spec, compressions) for spec in specs))
     num_cores = psutil.cpu_count() or 1
     can_park = compressions["ram"].level == "raw"  # else it would take a step's time

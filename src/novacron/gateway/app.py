@@ -29,6 +29,8 @@ from novacron.gateway.cache_ticket import CacheHeaders
 from novacron.gateway.calls import Calls, engine_outputs
 from novacron.gateway.console.routes import console_routes
 from novacron.gateway.error_handlers import install_error_handlers
+from novacron.gateway.handover.handover import Handover
+from novacron.gateway.handover.together import Coordination, Together
 from novacron.gateway.host_check import HostCheck
 from novacron.gateway.identity.configured_keys import ConfiguredKeys
 from novacron.gateway.identity.principal import Authenticator
@@ -48,6 +50,7 @@ from novacron.gateway.native.prompt_routes import prompt_routes
 from novacron.gateway.native.response_cache_routes import response_cache_routes
 from novacron.gateway.native.routes import native_routes
 from novacron.gateway.native.status_routes import status_routes
+from novacron.gateway.native.streams import LocalStreams
 from novacron.gateway.native.websocket import websocket_routes
 from novacron.gateway.ollama.routes import ollama_routes
 from novacron.gateway.openai.responses_api.routes import responses_routes
@@ -84,6 +87,7 @@ def build_app(
     response_cache: OpenedCache | None = None,
     audit: OpenedAudit | None = None,
     privacy: Privacy = NO_POLICIES,
+    coordination: Coordination | None = None,
 ) -> FastAPI:
     """The ASGI application. It neither starts nor closes `client`.
 
@@ -95,6 +99,7 @@ def build_app(
     held to quotas, and counted. `make_guarding` makes the guardians and specialists, if there are
     any. `response_cache` is closed with the application; its hits are not counted, since nothing is
     computed. `audit` is closed with it, too. `privacy` says what tenants have agreed to.
+    `coordination`: there may be other coordinators, who share its duties and streams.
     """
     if authenticator is None and config.api_key:
         authenticator = ConfiguredKeys(config.api_key, config.key_shares)
@@ -140,6 +145,11 @@ def build_app(
         response_cache=caching,
         audits_inference=audits_inference,
     )
+    generations = Generations(service)
+    handover = None
+    if coordination is not None and coordination.handover is not None:
+        handover = Handover(coordination.handover, coordination.seat, service, generations)
+    streams = LocalStreams(generations) if handover is None else handover
     history = History(service)
     cache_history = CacheHistory(lambda: client.stats)
     our_version = version("novacron")
@@ -159,25 +169,25 @@ def build_app(
             response_cache,
             audit,
             privacy,
+            Together(coordination, handover),
             history.sample,
             cache_history.sample,
         ),
     )
     schemas = AnswerSchemas()
-    generations = Generations(service)
     for router in (
         openai_routes(service, schemas),
         responses_routes(service, schemas),
         anthropic_routes(service, schemas),
         ollama_routes(service, schemas, our_version),
         scoring_routes(service, schemas),
-        native_routes(service, generations, schemas),
+        native_routes(service, generations, streams, schemas),
         model_routes(service, schemas),
-        status_routes(service, history, schemas),
+        status_routes(service, history, schemas, coordination),
         cluster_routes(service, schemas),
         cache_routes(service, cache_history, schemas),
         response_cache_routes(service, schemas),
-        websocket_routes(service, generations),
+        websocket_routes(service, generations, streams),
         system_routes(service, schemas, our_version),
         console_routes(),
     ):
@@ -207,6 +217,7 @@ def _lifespan(
     response_cache: OpenedCache | None,
     audit: OpenedAudit | None,
     privacy: Privacy,
+    together: Together,
     *samplers: Callable[[], None],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Look at the metrics regularly while the application runs, and keep the ledger."""
@@ -223,6 +234,7 @@ def _lifespan(
             audit.log.start()
         if accounts is not None:
             accounts.ledger.start()
+        together.start()
         task = asyncio.create_task(sample_for_ever())
         async with privacy.running(response_cache.answers if response_cache else None):
             yield
@@ -230,6 +242,7 @@ def _lifespan(
         await asyncio.gather(task, return_exceptions=True)
         if guarding is not None:
             await guarding.close()
+        await together.close()
         if accounts is not None:
             await accounts.ledger.close(_LAST_POSTINGS_S)
         if response_cache is not None:

@@ -8,6 +8,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from novacron.errors import NovaCronError, Unauthenticated
+from novacron.gateway import socket_protocol
 from novacron.gateway.console.pages import FILES
 from novacron.gateway.error_handlers import error_response
 from novacron.gateway.identity.principal import Authenticator, set_principal
@@ -20,7 +21,8 @@ class Authentication:
     """Lets requests pass that bring a credential which `authenticator` knows, and notes whose it
     is; probes of health and version always pass, and so do the files of the console.
 
-    The credential comes as `Authorization: Bearer TOKEN` or `x-api-key: TOKEN`.
+    The credential comes as `Authorization: Bearer TOKEN` or `x-api-key: TOKEN`; of WebSockets from
+    browsers as a subprotocol (socket_protocol.py).
     """
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
@@ -30,7 +32,7 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _is_open(scope):
             try:
-                token = sent_token(scope["headers"])
+                token = sent_token(scope["headers"], is_socket=scope["type"] == "websocket")
                 principal = await self._authenticator.authenticate(token)
                 if principal is None:
                     raise Unauthenticated("The API key or token is not valid.", was_sent=True)
@@ -45,12 +47,13 @@ def _is_open(scope: Scope) -> bool:
     return scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS or scope["path"] in FILES
 
 
-def sent_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def sent_token(headers: Iterable[tuple[bytes, bytes]], *, is_socket: bool = False) -> bytes:
     """The one credential in `headers`, not empty. Raises Unauthenticated.
 
     Two that differ are refused: a proxy in front may have looked at the other one.
     """
-    tokens: set[bytes] = set()
+    headers = tuple(headers)
+    tokens = _tokens_of_socket(headers) if is_socket else set()
     for name, value in headers:
         if name == b"x-api-key":
             tokens.add(value.strip())
@@ -74,3 +77,12 @@ def sent_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
             f"The token has more than {MOST_TOKEN_BYTES} bytes, the most accepted.", was_sent=True
         )
     return token
+
+
+def _tokens_of_socket(headers: tuple[tuple[bytes, bytes], ...]) -> set[bytes]:
+    try:
+        return {token.strip() for token in socket_protocol.tokens_in(headers)}
+    except ValueError:
+        raise Unauthenticated(
+            "The subprotocol novacron.bearer. must go on with the key in base64url.", was_sent=True
+        ) from None

@@ -18,6 +18,7 @@ from novacron.gateway.auditing.access import Access
 from novacron.gateway.cache_scope import EVERYONE, Caller
 from novacron.gateway.cache_ticket import CacheTicket
 from novacron.gateway.question import Question
+from novacron.gateway.recording import UNRECORDED, Recording
 from novacron.observability.call_timer import CallTimer
 from novacron.observability.metrics import Metrics
 from novacron.records.output import RequestOutput, TextLogprobs
@@ -54,6 +55,7 @@ class CallOrigin:
     fallbacks: tuple[Fallback, ...] = ()
     access: Access | None = None  # where inference is audited: by which route it came
     cache: CacheTicket | None = None  # what it wants of the response cache; None: nothing
+    record: Recording = UNRECORDED  # where other coordinators can go on with it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -33,6 +33,7 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.ModelNotFound: HttpError(404, _INVALID, "model_not_found"),
     errors.RequestNotFound: HttpError(404, _INVALID, "request_not_found"),
     errors.EventsLost: HttpError(410, _INVALID, "events_lost"),
+    errors.StreamMoved: HttpError(503, "service_unavailable_error", "stream_moved"),
     errors.ModelLoadError: HttpError(500, "server_error", "model_load_error"),
     errors.UnsupportedModel: HttpError(500, "server_error", "unsupported_model"),
     errors.Overloaded: HttpError(503, "overloaded_error", "overloaded"),

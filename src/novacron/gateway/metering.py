@@ -18,6 +18,7 @@ from novacron.accounts.posting import Entry, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
 from novacron.config.key_shares import PRIORITIES
+from novacron.coordination.streams import StreamStart
 from novacron.engine.client import EngineClient
 from novacron.errors import NovaCronError
 from novacron.gateway.answer_headers import set_headers
@@ -34,7 +35,9 @@ _LIMITS_KEY = "novacron.rate_limits"
 class Reservations(Protocol):
     """The ledger, as calls see it: accounts.ledger.Ledger."""
 
-    async def reserve(self, account: Account, wish: Wish) -> Entry: ...
+    async def reserve(
+        self, account: Account, wish: Wish, stream: StreamStart | None = None
+    ) -> Entry: ...
 
     def settle(self, id: str, account: Account, usage: Usage | None) -> None: ...
 
@@ -50,11 +53,15 @@ class Metering:
     async def generate(self, call: Call) -> AsyncGenerator[RequestOutput, None]:
         """Raises what EngineClient.generate and Ledger.reserve raise."""
         origin = call.origin
-        entry = await self._ledger.reserve(origin.account, self._wish(call))
+        record = origin.record
+        entry = record.entry or await self._ledger.reserve(
+            origin.account, self._wish(call), record.start_of(call)
+        )
+        record.begin()
         origin.rate_limits.update(entry.rate_limits)
         count = CallCount(call)
         try:
-            async with aclosing(self._client.generate(_limited(call, entry))) as outputs:
+            async with aclosing(record.outputs(self._client, _limited(call, entry))) as outputs:
                 async for output in outputs:
                     count.see(output)
                     yield output

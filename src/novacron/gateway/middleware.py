@@ -19,6 +19,7 @@ REQUEST_ID_HEADER = "x-request-id"
 _HEADER = REQUEST_ID_HEADER.encode()
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SCOPE_KEY = "novacron.request_id"
+_MADE_KEY = "novacron.made_request_id"  # empty: the client has chosen it
 
 access_logger = logging.getLogger("novacron.access")
 
@@ -26,6 +27,18 @@ access_logger = logging.getLogger("novacron.access")
 def request_id_of(scope: Scope) -> str:
     request_id: str = scope[_SCOPE_KEY]
     return request_id
+
+
+def made_id_of(scope: Scope) -> str:
+    """The request's id if the server has made it; else empty."""
+    made: str = scope.get(_MADE_KEY, "")
+    return made
+
+
+def audited_id(request_id: str, made: str) -> str:
+    """An id as the audit log has it: those that clients have chosen say so, for nobody may pass one
+    off as the server's."""
+    return request_id if made and request_id == made else f"client:{request_id}"
 
 
 class RequestId:
@@ -43,8 +56,10 @@ class RequestId:
         sent = next((value for name, value in scope["headers"] if name == _HEADER), b"").decode(
             "latin-1"
         )
-        request_id = sent if REQUEST_ID_PATTERN.fullmatch(sent) else token_hex(16)
+        made = token_hex(16)
+        request_id = sent if REQUEST_ID_PATTERN.fullmatch(sent) else made
         scope[_SCOPE_KEY] = request_id
+        scope[_MADE_KEY] = "" if request_id == sent else made
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from novacron.errors import EventsLost, InvalidRequest, RequestNotFound
+from novacron.errors import EventsLost, InvalidRequest, NovaCronError, RequestNotFound
 
 _OVERHEAD_BYTES = 200  # of the objects around the bytes of an event
 
@@ -45,6 +45,7 @@ class EventLog:
         self._events: dict[int, Event] = {}
         self._next_number = 0
         self._news = asyncio.Event()
+        self._failure: NovaCronError | None = None
         self.closed = False
         self.num_bytes = 0
 
@@ -60,7 +61,8 @@ class EventLog:
     async def read(self, start: int = 0) -> AsyncGenerator[Event, None]:
         """Events from number `start` on, as they come, until the stream is closed.
 
-        Raises EventsLost when the next event is not kept any more.
+        Raises EventsLost when the next event is not kept any more, and at the end why the stream
+        does not go on here, if that is so.
         """
         number = start
         while True:
@@ -69,6 +71,8 @@ class EventLog:
                     raise EventsLost(number, self.first_kept)
                 yield self._events[number]
                 number += 1
+            if self._failure is not None:
+                raise self._failure
             if self.closed:
                 return
             await self._news.wait()
@@ -94,6 +98,11 @@ class EventLog:
     def close(self) -> None:
         self.closed = True
         self._tell_readers()
+
+    def fail(self, error: NovaCronError) -> None:
+        """The stream is not at its end, but nothing more of it will come here."""
+        self._failure = error
+        self.close()
 
     def _tell_readers(self) -> None:
         self._news.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,15 @@ class ExchangeSize:
     dtype: torch.dtype
 
 
+class Met(NamedTuple):
+    """Totals of what a rank did with the others: sums and concatenations, bytes that it gave them,
+    and how long it waited for them."""
+
+    num_meetings: int = 0
+    sent_bytes: int = 0
+    waited_ns: int = 0
+
+
 class RankLink(Protocol):
     """A rank's connection to the others. What they do together raises a ConnectionError once one of
     them is lost, on every rank, until all have begun anew."""
@@ -37,6 +46,10 @@ class RankLink(Protocol):
     @property
     def late_rank(self) -> int | None:
         """Who is to blame, if it is known to be a rank that hangs."""
+        ...
+
+    def met(self, rank: int) -> Met:
+        """What any rank has exchanged; zero where nothing counts."""
         ...
 
     def give_up(self) -> None:

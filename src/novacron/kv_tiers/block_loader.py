@@ -29,6 +29,7 @@ from novacron.records.block_moves import BlockNews, LoadBlock, LoadBlocks, Loade
 logger = logging.getLogger(__name__)
 
 _BLOCKS_AT_ONCE: Final = 16
+_FAR_BLOCKS_AT_ONCE: Final = 32  # a trip for each
 _FAR_THREADS: Final = 2  # while one checks what has come, the other has more sent
 
 
@@ -97,7 +98,7 @@ class BlockLoader:
 
     def order(self, orders: Sequence[LoadBlocks]) -> None:
         """Have these loaded. Waits for none of them."""
-        parts = [part for order in orders for part in _cut(order)]
+        parts = [part for order in orders for part in _cut(order, self._far.is_far)]
         with self._has_parts:
             for part in parts:
                 is_far = self._far.is_far(part.tier)
@@ -113,7 +114,7 @@ class BlockLoader:
             thread.join(patience_s)
 
     def _run(self, parts: deque[_Part]) -> None:
-        shape = (_BLOCKS_AT_ONCE, record_bytes(self._memory.block_bytes))
+        shape = (_FAR_BLOCKS_AT_ONCE, record_bytes(self._memory.block_bytes))
         records = np.empty(shape, np.uint8)  # takes memory only where it is written to
         while True:
             with self._has_parts:
@@ -240,13 +241,12 @@ class BlockLoader:
                 target[:] = 0  # numbers of nobody may be NaN
 
 
-def _cut(order: LoadBlocks) -> Iterator[_Part]:
-    pieces = [
-        (tier, places[start : start + _BLOCKS_AT_ONCE])
-        for tier in sorted({block.tier for block in order.blocks})
-        for places in [[i for i, block in enumerate(order.blocks) if block.tier == tier]]
-        for start in range(0, len(places), _BLOCKS_AT_ONCE)
-    ]
+def _cut(order: LoadBlocks, is_far: Callable[[int], bool]) -> Iterator[_Part]:
+    pieces: list[tuple[int, Sequence[int]]] = []
+    for tier in sorted({block.tier for block in order.blocks}):
+        of_tier = [place for place, block in enumerate(order.blocks) if block.tier == tier]
+        at_once = _FAR_BLOCKS_AT_ONCE if is_far(tier) else _BLOCKS_AT_ONCE
+        pieces += [(tier, of_tier[n : n + at_once]) for n in range(0, len(of_tier), at_once)]
     load = _Load(order, len(pieces), [False] * len(order.blocks))
     for tier, places in pieces:
         yield _Part(load, tier, places)

@@ -32,7 +32,7 @@ def read_values(
     connection: Any = pool.get_connection()
     try:
         connection.send_command("MGET", *names)
-        with _socket_of(connection).makefile("rb", buffering=_BUFFER_BYTES) as answer:
+        with io.BufferedReader(_raw_of(connection), _BUFFER_BYTES) as answer:
             return _read_array(answer, into)
     except BaseException:
         connection.disconnect()
@@ -41,19 +41,20 @@ def read_values(
         pool.release(connection)
 
 
-def _socket_of(connection: Any) -> socket.socket:
-    """That of a connection on which a command was just sent."""
-    found: socket.socket = connection._sock  # there is no public way to it
-    return found
+def _raw_of(connection: Any) -> socket.SocketIO:
+    """The socket of a connection on which a command was just sent, as a file, which does not close
+    it."""
+    own: socket.socket = connection._sock  # there is no public way to it
+    return own.makefile("rb", buffering=0)
 
 
-def _read_array(answer: io.BufferedReader, into: Sequence[Bytes]) -> list[bool]:
+def _read_array(answer: io.BufferedReader[socket.SocketIO], into: Sequence[Bytes]) -> list[bool]:
     if _count(answer, b"*") != len(into):
         raise redis.InvalidResponse("an answer of another length than was asked for")
     return [_read_value(answer, buffer) for buffer in into]
 
 
-def _read_value(answer: io.BufferedReader, buffer: Bytes) -> bool:
+def _read_value(answer: io.BufferedReader[socket.SocketIO], buffer: Bytes) -> bool:
     num_bytes = _count(answer, b"$")
     if num_bytes < 0:
         return False
@@ -68,7 +69,7 @@ def _read_value(answer: io.BufferedReader, buffer: Bytes) -> bool:
     return num_bytes == len(buffer)
 
 
-def _skip(answer: io.BufferedReader, num_bytes: int) -> None:
+def _skip(answer: io.BufferedReader[socket.SocketIO], num_bytes: int) -> None:
     while num_bytes > 0:
         data = answer.read(min(num_bytes, _BUFFER_BYTES))
         if not data:
@@ -76,7 +77,7 @@ def _skip(answer: io.BufferedReader, num_bytes: int) -> None:
         num_bytes -= len(data)
 
 
-def _count(answer: io.BufferedReader, mark: bytes) -> int:
+def _count(answer: io.BufferedReader[socket.SocketIO], mark: bytes) -> int:
     """The number on a line that begins with this mark. An error of the server is raised."""
     line = answer.readline(_BUFFER_BYTES)
     if not line:

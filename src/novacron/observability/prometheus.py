@@ -23,6 +23,7 @@ from novacron.observability import (
     engine_values,
     guardian_values,
     metrics,
+    parallel_values,
     replica_values,
     response_cache_counts,
     share_values,
@@ -40,6 +41,7 @@ _MODULES = (
     tier_values,
     variant_values,
     replica_values,
+    parallel_values,
     guardian_values,
     response_cache_counts,
     audit_counts,
@@ -84,6 +86,7 @@ class _Scrape(Collector):
             **tier_values.tier_values(engine.stats),
             **variant_values.variant_values(engine, of_calls.quality_score),
             **replica_values.replica_values(engine.replicas, engine.states),
+            **parallel_values.parallel_values(engine.replicas),
         }
 
     def _histogram(self, definition: Definition) -> Metric:

@@ -18,6 +18,8 @@ from typing import Final, Protocol
 
 from torch import Tensor
 
+from novacron.parallel.traffic import RankTraffic
+
 _MOST_COUNTED_S: Final = 1.5  # of a wait: longer, and this process was stopped itself
 _THERE: Final = b"."
 
@@ -49,12 +51,16 @@ class Sender:
     """Implements Exit. Writes into `ring_KTD`, and says so in each of the pipes, which whoever laid
     them closes."""
 
-    def __init__(self, ring_KTD: Tensor, pipes: Sequence[int]) -> None:
+    def __init__(
+        self, ring_KTD: Tensor, pipes: Sequence[int], traffic: RankTraffic | None = None
+    ) -> None:
         self.ring_KTD = ring_KTD
+        self._traffic = traffic or RankTraffic()
         self._pipes = tuple(pipes)
 
     def hand_over(self, place: int, x_TD: Tensor) -> None:
         self.ring_KTD[place, : x_TD.shape[0]].copy_(x_TD)
+        self._traffic.see_sent(x_TD.nbytes)
         try:
             for pipe in self._pipes:
                 os.write(pipe, _THERE)
@@ -73,19 +79,22 @@ class Receiver:
         see_delay: Callable[[float], None] = lambda seconds: None,
         *,
         told_every_s: float = 1.0,
+        traffic: RankTraffic | None = None,
     ) -> None:
         self.ring_KTD = ring_KTD
+        self._traffic = traffic or RankTraffic()
         self._pipe = pipe
         self._poll = select.poll()
         self._poll.register(pipe, select.POLLIN)
         self._see_delay, self._told_every_s = see_delay, told_every_s
 
     def take(self, place: int, num_tokens: int) -> Tensor:
-        before_s = time.monotonic()
+        began_ns, before_s = time.monotonic_ns(), time.monotonic()
         while not self._poll.poll(self._told_every_s * 1000):
             now_s = time.monotonic()
             self._see_delay(min(now_s - before_s, _MOST_COUNTED_S))
             before_s = now_s
+        self._traffic.see_wait(time.monotonic_ns() - began_ns)
         if os.read(self._pipe, len(_THERE)) != _THERE:
             raise HandoverLost("the stage before has ended")
         return self.ring_KTD[place, :num_tokens]

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from novacron.records.codec_totals import CodecTotals, sum_of_codecs
+from novacron.records.parallel_stats import LinkStats, RankStats
 from novacron.records.request import FinishReason
 from novacron.records.share_stats import ShareStats, sum_of_shares
 from novacron.records.step import PositionLogprobs
@@ -105,6 +106,18 @@ class SessionStats(msgspec.Struct, frozen=True, kw_only=True):
     return_hit_tokens: int = 0
 
 
+class CanaryStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of the small requests by which an engine is tried: see engine/canary.py.
+    `last_passed_s` is time.monotonic() here; 0: none has."""
+
+    num_passed: int = 0
+    num_wrong: int = 0
+    num_missing: int = 0  # that had no answer in time
+    last_passed_s: float = 0.0
+    last_took_s: float = 0.0
+    is_failing: bool = False  # the last one
+
+
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """State and totals of the engine after a step. Totals only grow while the engine lives."""
 
@@ -140,6 +153,10 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     num_pinned_blocks: int = 0  # that tiers keep whatever comes
     rank_pids: tuple[int, ...] = ()  # processes beside the engine's own that compute its steps
     num_ranks_replaced: int = 0  # by new processes, because they had ended or hung
+    lost_ranks: tuple[int, ...] = ()  # whose processes do not compute with the others yet, or again
+    canary: CanaryStats | None = None  # where there is one
+    ranks: tuple[RankStats, ...] = ()  # where there are several
+    link: LinkStats | None = None  # where the engine is on another host
 
     def after_the_end(self) -> EngineStats:
         """Those of an engine that is gone: its totals, and nothing that runs or is held."""
@@ -153,17 +170,19 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
             num_loading=0,
             num_pinned_blocks=0,
             rank_pids=(),
+            lost_ranks=(),
         )
 
 
 _NO_NUMBERS: Final = (
-    "watch", "speculative_method", "kv_tiers", "sessions", "shares", "rank_pids",
+    "watch", "speculative_method", "kv_tiers", "sessions", "shares", "rank_pids", "lost_ranks",
+    "canary", "ranks", "link",
 )  # fmt: skip
 
 
 def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
     """The figures of several engines as if they were one, the watches left out: their figures do
-    not add up."""
+    not add up. What is of single ranks, links and canaries is that of the first."""
     if len(stats) == 1:
         return stats[0]
     numbers = {
@@ -180,6 +199,10 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
         sessions=_sum_of_sessions([one.sessions for one in stats]),
         shares=sum_of_shares([one.shares for one in stats]),
         rank_pids=tuple(pid for one in stats for pid in one.rank_pids),
+        lost_ranks=stats[0].lost_ranks,
+        canary=stats[0].canary,
+        ranks=stats[0].ranks,
+        link=stats[0].link,
         **numbers,
     )
 

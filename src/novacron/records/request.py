@@ -91,7 +91,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `output_token_ids` are tokens generated before (a continued stream): they count as output for
     penalties, random numbers and limits, and are computed like a prompt. `variant`: which of the
     loaded precisions of the model computes it; empty: the one that new requests go to. `regions`:
-    where it and its blocks may be; none: anywhere.
+    where it and its blocks may be; none: anywhere. `uncounted`: it is nobody's, and no total tells
+    of it.
     """
 
     request_id: str
@@ -110,3 +111,4 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_token_ids: tuple[int, ...] = ()
     variant: str = ""
     regions: tuple[str, ...] = ()
+    uncounted: bool = False

@@ -14,7 +14,7 @@ from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineOutput, EngineStats, ModelSpec
 from novacron.records.request import Request
 
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -90,9 +90,10 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 class Alive(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A sign of life of the client. `rank_pids`: processes of the host to look after, as the engine
-    has told them."""
+    has told them. `sent_s` is told back."""
 
     rank_pids: tuple[int, ...] = ()
+    sent_s: float = 0.0
 
 
 class Kill(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -123,11 +124,15 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class VitalSigns(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A sign of life of the host, and what it sees of the engine: see engine/heart_monitor."""
+    """A sign of life of the host, and what it sees of the engine: see engine/heart_monitor.
+    `heard_s` is the `sent_s` of the newest Alive, which came `held_s` ago."""
 
     num_beats: int
     num_stuck: int
     stopped_pids: tuple[int, ...] = ()
+    lost_ranks: int = 0
+    heard_s: float = 0.0
+    held_s: float = 0.0
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag=True):

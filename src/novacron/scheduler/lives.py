@@ -74,8 +74,8 @@ class Lives:
             return
         now_s = state.first_scheduled_time_s = self._clock()
         state.num_cached_tokens = hit.num_tokens
-        self._totals.prefix_queries_tokens += len(state.token_ids)
-        self._totals.prefix_hits_tokens += hit.num_tokens
+        state.engine_totals.prefix_queries_tokens += len(state.token_ids)
+        state.engine_totals.prefix_hits_tokens += hit.num_tokens
         state.totals.cached_tokens += hit.num_tokens
         if state.request.session:
             self._sessions.start(state.request.session, len(state.token_ids), hit.num_tokens, now_s)

@@ -8,7 +8,7 @@ from enum import Enum, auto
 from novacron.kv_cache.kv_cache_manager import BlockTable
 from novacron.records.request import Request
 from novacron.scheduler.guesser import DraftProgress, Guesser
-from novacron.scheduler.scheduler_totals import ClassTotals
+from novacron.scheduler.scheduler_totals import ClassTotals, SchedulerTotals
 from novacron.scheduler.share_account import Account
 from novacron.scheduler.stopping import StopConditions
 
@@ -52,6 +52,7 @@ class RequestState:
     draft_progress: DraftProgress | None = None  # the same, with a draft model
     level: int = 0  # with fair shares: the priority that it runs with; lower is more urgent
     totals: ClassTotals = field(default_factory=ClassTotals)  # of its priority
+    engine_totals: SchedulerTotals = field(default_factory=SchedulerTotals)  # that it counts in
     account: Account = field(default_factory=Account)  # with fair shares: its tenant's
     num_given_tokens: int = 0  # with fair shares: those that it came with
     num_charged_tokens: int = 0  # of these, that its tenant has paid for

@@ -37,7 +37,7 @@ from novacron.scheduler.micro_batches import most_requests, most_tokens
 from novacron.scheduler.queue_choice import build_queue
 from novacron.scheduler.request_checks import QUEUE_IS_FULL, check_request, why_too_big
 from novacron.scheduler.request_state import RequestState, RequestStatus
-from novacron.scheduler.scheduler_totals import SchedulerTotals, SharesTotals
+from novacron.scheduler.scheduler_totals import ClassTotals, SchedulerTotals, SharesTotals
 from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation import NoSpeculation, Speculation, with_drafts
 from novacron.scheduler.step_plan import StepPlan
@@ -183,7 +183,8 @@ class Scheduler:
                 request.cache_salt, token_ids, self._tiers.public_keys
             ),
             stop_conditions=conditions,
-            totals=self._shares.of(request.priority),
+            totals=ClassTotals() if request.uncounted else self._shares.of(request.priority),
+            engine_totals=SchedulerTotals() if request.uncounted else self._totals,
         )
         self._num_added += 1
         self._lives.add(state)
@@ -484,7 +485,7 @@ class Scheduler:
             self._tiers.offer(state)
         if part.start < state.num_prompt_tokens:
             num_tokens = min(end, state.num_prompt_tokens) - part.start
-            self._totals.prompt_tokens += num_tokens
+            state.engine_totals.prompt_tokens += num_tokens
             state.totals.prompt_tokens += num_tokens
         prompt_logprobs = new_prompt_logprobs(state, part, result.prompt_logprobs)
         if end < len(state.token_ids):
@@ -507,7 +508,7 @@ class Scheduler:
             stop = Stop(FinishReason.LENGTH)
             return self._tell(state, prompt_logprobs=prompt_logprobs, stop=stop)
         num_taken, ending = take_tokens(state, result.token_ids)
-        self._totals.generation_tokens += num_taken
+        state.engine_totals.generation_tokens += num_taken
         state.totals.generation_tokens += num_taken
         self._waiting.see_output(state, num_taken)
         return self._tell(

@@ -18,6 +18,7 @@ from novacron.engine.admission import admit
 from novacron.engine.client import (
     DrainOptions,
     EngineState,
+    NodeStatus,
     ReplicaStatus,
     VariantStatus,
     status_of,
@@ -163,6 +164,8 @@ class FakeEngineClient:
         self._steps: asyncio.Task[None] | None = None
         self._seeds = random.Random(0)
         self._callbacks: list[Callable[[EngineState], None]] = []
+        self._loss_callbacks: list[Callable[[], None]] = []
+        self._lost_ranks: tuple[int, ...] = ()
         self.enter(state)
         self._num_steps = 0
         self._num_prompt_tokens = 0
@@ -212,6 +215,7 @@ class FakeEngineClient:
             prompt_tokens=self._num_prompt_tokens,
             generation_tokens=self._num_generated_tokens,
             watch=self.watch,
+            lost_ranks=self._lost_ranks,
         )
 
     @property
@@ -221,6 +225,10 @@ class FakeEngineClient:
     @property
     def replicas(self) -> tuple[ReplicaStatus, ...]:
         return only_replica(self)
+
+    @property
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return ()
 
     def spawn(self) -> None:
         """There is no process."""
@@ -251,6 +259,18 @@ class FakeEngineClient:
         if live:
             self._give_up((request_id,))
         return live
+
+    def lose_ranks(self, *ranks: int) -> None:
+        """None: they are whole again. Meanwhile nothing is computed."""
+        self._lost_ranks = ranks
+        for callback in self._loss_callbacks:
+            callback()
+
+    def on_rank_loss(self, callback: Callable[[], None]) -> None:
+        self._loss_callbacks.append(callback)
+
+    def hand_over(self) -> None:
+        self._streams.hand_over(errors.EngineDead("A rank is being replaced.", was_cut_off=True))
 
     def on_state_change(self, callback: Callable[[EngineState], None]) -> None:
         self._callbacks.append(callback)

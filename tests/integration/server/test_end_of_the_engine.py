@@ -10,8 +10,10 @@ import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
-from novacron.bench.chaos import Chaos
-from novacron.bench.chaos_calls import KINDS, count, with_tools
+from novacron.bench.chaos_calls import KINDS, with_tools
+from novacron.bench.chaos_findings import total
+from novacron.bench.chaos_rounds import Chaos
+from novacron.bench.faults import Site, Victims
 from novacron.bench.http_client import HttpClient
 from novacron.bench.scenario import ChaosScenario
 from novacron.testing.server_process import (
@@ -55,14 +57,15 @@ async def test_calls_of_all_kinds_go_on_exactly_when_engines_are_killed_and_stop
     )  # fmt: skip
     client = HttpClient(server.url)
     try:
-        chaos = Chaos(client, "novacron-demo", server.process.pid, scenario)
+        chaos = Chaos(client, "novacron-demo", Site(Victims(server.process.pid)), scenario)
         found = await chaos.run()
     finally:
         client.close()
     assert chaos.kinds == KINDS
     assert found.unexpected == []
     assert [fault.kind for fault in found.faults] == ["kill", "stop"]
-    assert count(found.outcomes)["same"] == len(found.outcomes) >= len(KINDS)
+    outcomes = total(found.rounds, "outcomes")
+    assert outcomes["same"] == sum(outcomes.values()) >= len(KINDS)
     await asyncio.to_thread(server.wait_ready)
     assert server.metric("novacron_engine_restarts_total") == 2
     assert server.metric("novacron_recovery_pause_seconds_count") > 0

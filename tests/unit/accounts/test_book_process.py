@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from novacron.accounts.book_messages import (
     Failed,
     Post,
-    Tended,
+    Renewed,
     frame,
     outcome_of,
     read_answer,
@@ -29,6 +29,7 @@ from novacron.accounts.database.store import Store
 from novacron.accounts.ledger import Ledger
 from novacron.accounts.posting import Entry, Reserve, Settle, Usage
 from novacron.accounts.quota import Account, Quota
+from novacron.accounts.usage import UsageQuestion
 from novacron.accounts.wish import Wish
 from novacron.errors import (
     DatabaseUnavailable,
@@ -57,7 +58,7 @@ def store(sqlite_template: Path, tmp_path: Path) -> Store:
 
 @pytest.fixture
 async def book(store: Store, tmp_path: Path) -> AsyncIterator[BookProcess]:
-    book = BookProcess(f"sqlite:///{tmp_path}/accounts.db")
+    book = BookProcess(f"sqlite:///{tmp_path}/accounts.db", "coordinator")
     yield book
     await book.close()
     store.close()
@@ -104,7 +105,7 @@ async def test_a_process_decides_as_the_book_itself_does_and_survives_its_death(
 
 async def until_it_fails(book: BookProcess) -> None:
     for _ in range(1000):
-        await book.tend()
+        await book.renew()
 
 
 def fields(wish: Wish) -> dict[str, object]:
@@ -122,20 +123,21 @@ async def test_a_ledger_goes_on_with_another_process(book: BookProcess, store: S
 
 
 def spent(store: Store) -> int:
-    from novacron.accounts.usage import UsageQuestion
-
     [row] = store.usage(UsageQuestion(by=())) or [None]
     return 0 if row is None else row.prompt_tokens + row.output_tokens
 
 
 async def test_a_process_that_cannot_start_lets_nothing_in() -> None:
-    book = BookProcess("sqlite:////nowhere", (sys.executable, "-c", "raise SystemExit(1)"))
+    book = BookProcess(
+        "sqlite:////nowhere", "coordinator", (sys.executable, "-c", "raise SystemExit(1)")
+    )
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
             await book.post([Reserve("a", ACME, WISH)])
     await book.close()
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.text(max_size=40), max_size=5),
     st.lists(st.integers(min_value=1, max_value=7), min_size=1),
@@ -158,8 +160,8 @@ def test_postings_and_outcomes_come_as_they_were_sent() -> None:
     postings = (Reserve("a", ACME, WISH), Settle("b", OTHERS, USED), Settle("c", ACME, None))
     [data] = take_frames(bytearray(frame(Post(postings))))
     assert read_question(data) == Post(postings)
-    [data] = take_frames(bytearray(frame(Tended(3))))
-    assert read_answer(data) == Tended(3)
+    [data] = take_frames(bytearray(frame(Renewed())))
+    assert read_answer(data) == Renewed()
     errors: list[NovaCronError] = [
         QuotaExceeded("q", 7.5, {"limit-tokens": "9"}),
         InvalidRequest("i", "max_tokens"),

@@ -31,9 +31,9 @@ class FakeBook:
         self.outcome: Outcome = None
         self.may_go_on = threading.Event()
         self.may_go_on.set()
-        self.num_tended = 0
-        self.fails_to_tend_after_posting = False
-        self.has_failed_to_tend = False
+        self.num_renewed = 0
+        self.fails_to_renew_after_posting = False
+        self.has_failed_to_renew = False
 
     def post(self, postings: Sequence[Posting]) -> list[Outcome]:
         self.num_asked += 1
@@ -50,13 +50,12 @@ class FakeBook:
             for one in postings
         ]
 
-    def tend(self) -> int:
-        self.num_tended += 1
-        if self.fails_to_tend_after_posting and self.posted:
-            self.fails_to_tend_after_posting = False
-            self.has_failed_to_tend = True
+    def renew(self) -> None:
+        self.num_renewed += 1
+        if self.fails_to_renew_after_posting and self.posted:
+            self.fails_to_renew_after_posting = False
+            self.has_failed_to_renew = True
             raise DatabaseUnavailable("gone")
-        return 0
 
     def open_ids(self) -> set[str]:
         ended = {one.id for one in self.posted if isinstance(one, Settle)}
@@ -167,13 +166,13 @@ async def test_a_bug_lets_nothing_in_either(book: FakeBook, ledger: Ledger) -> N
     book.post = post  # type: ignore[method-assign]
 
 
-async def test_a_failure_to_tend_takes_nothing_back(book: FakeBook) -> None:
+async def test_a_failure_to_renew_takes_nothing_back(book: FakeBook) -> None:
     """What was posted just before stays as it is."""
-    ledger = Ledger(BookInThread(book), tend_every_s=0.0)
+    ledger = Ledger(BookInThread(book), renew_every_s=0.0)
     ledger.start()
-    book.fails_to_tend_after_posting = True
+    book.fails_to_renew_after_posting = True
     entry = await ledger.reserve(ACME, WISH)
-    await until(lambda: book.has_failed_to_tend)
+    await until(lambda: book.has_failed_to_renew)
     assert await ledger.close(10.0)
     assert book.open_ids() == {entry.id}
 
@@ -185,7 +184,7 @@ async def test_closing_posts_what_waits(book: FakeBook) -> None:
     ledger.settle(entry.id, ACME, None)
     assert await ledger.close(10.0)
     assert not book.open_ids()
-    assert book.num_tended >= 1
+    assert book.num_renewed >= 1
 
 
 async def test_closing_does_not_wait_for_a_database_that_is_gone(book: FakeBook) -> None:

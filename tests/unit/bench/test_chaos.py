@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from novacron.bench import chaos as chaos_module
 from novacron.bench import faults
-from novacron.bench.chaos import Chaos
 from novacron.bench.chaos_calls import KINDS, Answer, compare, count, make_calls, read_answer
-from novacron.bench.faults import Injector, Kind
+from novacron.bench.chaos_findings import Journal, RoundRecord, note_pauses, total
+from novacron.bench.chaos_rounds import Chaos, Found
+from novacron.bench.faults import Injector, Kind, Site
 from novacron.bench.http_client import Exchange, HttpClient
 from novacron.bench.scenario import ChaosScenario
+from novacron.bench.small_disk import small_disk
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.engine.recovering_client import RecoveringClient
@@ -101,14 +102,17 @@ def test_a_pause_is_the_silence_after_a_fault_though_last_words_still_arrive() -
     def stream(*arrivals_s: float) -> Exchange:
         return Exchange(0.0, arrivals_s[-1], 200, [(at_s, b"data: {}") for at_s in arrivals_s])
 
-    found = chaos_module.Found([])
+    found = RoundRecord(number=0)
     kill, stop = faults.Fault("kill", 2.0), faults.Fault("stop", 10.0)
     early, whole = stream(0.5, 1.0, 1.5), Exchange(0.0, 9.0, 200, [(9.0, b"{}")])
     streams = [stream(1.0, 1.9, 2.1, 6.1, 9.9, 10.2, 13.2), stream(1.0, 14.0), early, whole]
-    chaos_module.note_pauses(found, [kill, stop], streams)
+    note_pauses(found, [kill, stop], streams)
     assert {kind: [round(s, 6) for s in pauses] for kind, pauses in found.pauses_s.items()} == {
         "kill": [4.0], "stop": [3.0], "several": [12.0],
     }  # fmt: skip
+    note_pauses(found, [kill], [streams[0]], held=[(5.0, 7.0)])
+    assert found.num_left_out == 1, "nobody looked when it went on"
+    assert len(found.pauses_s["kill"]) == 1
 
 
 class Process:
@@ -140,7 +144,7 @@ async def test_each_kind_of_fault_strikes_as_it_says() -> None:
         waited.append(len(victims.engine.signals))
 
     kinds: tuple[Kind, ...] = ("kill", "stop", "kill twice", "kill rank", "stop rank")
-    injector = Injector(victims, kinds, 0, until_loading)
+    injector = Injector(Site(victims), kinds, 0, until_loading)
     injector.check()
     for _ in kinds:
         await injector.strike()
@@ -150,12 +154,83 @@ async def test_each_kind_of_fault_strikes_as_it_says() -> None:
     assert victims.rank_processes[0].signals == [kill, stop]
     assert [fault.kind for fault in injector.faults] == list(kinds)
     with pytest.raises(ConfigError, match="tensor_parallel_size"):
-        Injector(Victims(0), kinds, 0, until_loading).check()
+        Injector(Site(Victims(0)), kinds, 0, until_loading).check()
+    with pytest.raises(ConfigError, match="--hosts"):
+        Injector(Site(victims), ("cut",), 0, until_loading).check()
+    with pytest.raises(ConfigError, match="--small-disk"):
+        Injector(Site(victims), ("full disk",), 0, until_loading).check()
+
+
+class Link:
+    def __init__(self) -> None:
+        self.is_silent, self.delay_s, self.num_cuts = False, 0.0, 0
+
+    def cut(self) -> None:
+        self.num_cuts += 1
+
+
+class Host:
+    """An engine's host that notes what became of it."""
+
+    def __init__(self) -> None:
+        self.link, self.signals, self.num_starts = Link(), list[signal.Signals](), 0
+        self.has_ended = False
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+        self.has_ended = number is signal.SIGKILL
+
+    async def start(self) -> None:
+        self.has_ended = False
+        self.num_starts += 1
+
+
+async def test_what_befalls_hosts_and_links_is_undone_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faults, "_HOLD_S", (0.0, 0.001))
+    host: Any = Host()
+    kinds: tuple[Kind, ...] = ("kill host", "stop host", "cut", "partition", "slow link")
+
+    async def never() -> None:
+        raise AssertionError
+
+    injector = Injector(Site(Victims(0), hosts=[host], patience_s=0.0), kinds, 3, never)
+    seen = []
+    for _ in kinds:
+        assert await injector.strike() is not None
+        link = host.link
+        seen.append((host.has_ended, link.num_cuts, link.is_silent, link.delay_s > 0))
+        await injector.wait_healed()
+    assert seen == [
+        (True, 0, False, False),
+        (False, 0, False, False),
+        (False, 1, False, False),
+        (False, 1, True, False),
+        (False, 1, False, True),
+    ]
+    assert host.signals == [signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT]
+    assert (host.num_starts, host.link.is_silent, host.link.delay_s) == (1, False, 0.0)
+
+
+def test_a_disk_is_filled_to_the_last_byte_and_emptied(tmp_path: Path) -> None:
+    try:
+        with small_disk(tmp_path / "disk", 2**20) as disk:
+            (disk.folder / "kept").write_bytes(b"before")
+            disk.fill()
+            with pytest.raises(OSError, match="No space left"):
+                (disk.folder / "more").write_bytes(bytes(8192))
+            disk.empty()
+            (disk.folder / "more").write_bytes(bytes(8192))
+            assert (disk.folder / "kept").read_bytes() == b"before"
+    except ConfigError:
+        pytest.skip("no file system can be mounted here")
+    assert not list((tmp_path / "disk").iterdir())
 
 
 def test_a_fault_that_there_is_not_is_refused() -> None:
     with pytest.raises(ConfigError, match="earthquake"):
-        Chaos(HttpClient("x"), "m", 1, ChaosScenario(faults=("earthquake",)))
+        Chaos(HttpClient("x"), "m", Site(Victims(0)), ChaosScenario(faults=("earthquake",)))
 
 
 SCENARIO = ChaosScenario(num_faults=2, num_streams=6, max_tokens=60, longest_delay=0.0)
@@ -183,15 +258,14 @@ async def engine(tmp_path: Path) -> AsyncIterator[FakeEngineClient]:
 
 async def run_chaos(
     engine: FakeEngineClient, recovery_timeout: float, monkeypatch: pytest.MonkeyPatch
-) -> chaos_module.Found:
+) -> Found:
     monkeypatch.setattr(Victims, "engines", lambda self: [Engine(engine)])
-    monkeypatch.setattr(chaos_module, "Victims", lambda pid: Victims(0))
     client = RecoveringClient(engine, timeout_s=recovery_timeout, most_waiting=32)
     app = build_app(client, ServerConfig(), model_names=("fake",))
     async with serving(app) as url:
         http = HttpClient(url)
         try:
-            return await Chaos(http, "fake", 0, SCENARIO).run()
+            return await Chaos(http, "fake", Site(Victims(0)), SCENARIO).run()
         finally:
             http.close()
 
@@ -201,16 +275,18 @@ async def test_a_server_that_recovers_passes(
 ) -> None:
     found = await run_chaos(engine, 60.0, monkeypatch)
     assert found.unexpected == []
-    assert count(found.outcomes)["same"] == len(found.outcomes) >= SCENARIO.num_streams
+    outcomes = total(found.rounds, "outcomes")
+    assert outcomes["same"] == sum(outcomes.values()) >= SCENARIO.num_streams
     assert [fault.kind for fault in found.faults] == ["kill", "stop"]
-    assert sum(map(len, found.pauses_s.values())) > 0
+    assert sum(map(len, total(found.rounds, "pauses_s").values())) > 0
+    assert all(record.num_looks for record in found.rounds)
 
 
 async def test_a_server_that_does_not_recover_fails(
     engine: FakeEngineClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = await run_chaos(engine, 0.0, monkeypatch)
-    assert count(found.outcomes)["lost"] > 0
+    assert total(found.rounds, "outcomes")["lost"] > 0
     assert all("lost" in line for line in found.unexpected)
 
 
@@ -220,3 +296,22 @@ async def test_a_server_that_fails_by_itself_is_not_blamed_on_faults(
     engine.fail_with = "no"
     with pytest.raises(RequestFailed, match="Without faults"):
         await run_chaos(engine, 60.0, monkeypatch)
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    path, scenario = tmp_path / "journal", {"seed": 3}
+    first = Journal(path, scenario, ("a=1",))
+    records = [
+        RoundRecord(number=n, faults=["kill"], pauses_s={"kill": [0.5]}, outcomes={"same": 2})
+        for n in range(2)
+    ]
+    for record in records:
+        first.add(record)
+    with path.open("ab") as file:
+        file.write(b'{"number":2,"faults":["ki')  # as a power cut leaves it
+    again = Journal(path, scenario, ("a=1",))
+    assert again.rounds == records
+    assert total(again.rounds, "pauses_s") == {"kill": [0.5, 0.5]}
+    assert total(again.rounds, "outcomes") == {"same": 4}
+    with pytest.raises(ConfigError, match="other settings"):
+        Journal(path, {"seed": 4}, ("a=1",))

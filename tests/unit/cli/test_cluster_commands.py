@@ -140,6 +140,33 @@ def test_the_picture_goes_on_while_the_server_does_not_answer(api) -> None:
         assert "gone for now" in third
 
 
+def test_ranks_and_links_stand_below_the_replicas(api) -> None:
+    def at(steps: int) -> dict[str, Any]:
+        rank = {
+            "rank": 1, "stage": 0, "steps": steps, "meetings": steps * 44,
+            "sent_bytes": steps * 2048, "waited_s": steps * 0.025,
+        }  # fmt: skip
+        link = {
+            "place": "node-1:9091", "round_trip_s": 0.0021, "sent_bytes": 5000,
+            "received_bytes": 3 * 2**20, "resent": 4, "dropped": 0, "lost": 2,
+        }  # fmt: skip
+        return status(replica(0, ranks=[rank]), replica(1, link=link, ranks=[]))
+
+    api.routes[STATUS] = at(10)
+    clock = iter(range(100))
+    with ApiClient(api.url, None) as client:
+        client.text = lambda path: metrics_after(0.02)  # type: ignore[method-assign]
+        view = View(client, 10.0, lambda: float(next(clock)))
+        view.look()
+        api.routes[STATUS] = at(30)
+        lines = shown(view.look()).splitlines()
+    [rank] = [line.split() for line in lines if "rank 1" in line]
+    assert rank[3:] == ["0", "20.0", "44", "40", "KiB", "50%"]
+    [link] = [line.split() for line in lines if "node-1:9091" in line]
+    assert link[2:4] == ["2.1", "ms"]
+    assert link[-3:] == ["4", "0", "2"]
+
+
 def shown(picture: Any) -> str:
     stream = io.StringIO()
     Console(file=stream, width=160).print(picture)

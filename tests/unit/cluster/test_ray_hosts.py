@@ -20,10 +20,12 @@ import json, os, sys
 told = json.loads(sys.stdin.readline())
 assert told["resources"] == {{"novacron_engine": 1.0}}
 def say(**found):
-    print(json.dumps(found), flush=True)
+    print(json.dumps({{"type": "Found"}} | found), flush=True)
 if told["address"] == "nowhere:1":
     say(number=0, error="no cluster there")
     sys.exit(1)
+node = dict(name="node-1", address="10.0.0.2", is_alive=True, num_places=1.0)
+say(type="Nodes", nodes=[node, node | dict(name="node-2", is_alive=False)])
 for line in sys.stdin:
     find = json.loads(line)
     if find["replica"] == "refused":
@@ -48,6 +50,10 @@ async def test_each_replica_is_found_and_the_process_asked_again_when_it_ends(tm
     found = await asyncio.gather(hosts.find("a"), hosts.find("bb"))
     assert [address.port for address in found] == [9101, 9102]
     assert found[0].public_key == KEY
+    assert [(one.name, one.is_alive) for one in hosts.nodes] == [
+        ("node-1", True),
+        ("node-2", False),
+    ]
     assert (await hosts.find("ends")).port == 9104
     with pytest.raises(ModelLoadError, match="no such module"):
         await hosts.find("refused")

@@ -405,3 +405,31 @@ async def test_a_call_goes_only_to_regions_that_it_may_be_in(
     with pytest.raises(Forbidden, match=r"may be in asia only"):
         await answers(client, elsewhere)
     assert engines.num_submitted == [0, 12, 0]
+
+
+async def test_others_go_on_with_the_requests_of_one_that_replaces_a_rank(
+    client: ReplicasClient, engines: Engines
+) -> None:
+    streams = [client.generate((request(str(n), prompt(n)),)) for n in range(3)]
+    for stream in streams:
+        await anext(stream)
+    lost = engines.made[1]
+    lost_id = lost.submitted[0].request_id
+    lost.lose_ranks(1)
+    for n, stream in enumerate(streams):
+        if str(n) == lost_id:
+            with pytest.raises(EngineDead) as caught:
+                [output async for output in stream]
+            assert caught.value.was_cut_off
+        else:
+            assert [output async for output in stream][-1].finished
+    await asyncio.gather(*(answers(client, request(f"n{n}")) for n in range(6)))
+    assert len(lost.submitted) == 1, "as long as others are whole"
+    assert client.num_restarts == 0
+    for one in engines.made:
+        one.lose_ranks(1)
+    await answers(client, request("all the same"))
+    for one in engines.made:
+        one.lose_ranks()
+    await asyncio.gather(*(answers(client, request(f"m{n}", prompt(n))) for n in range(6)))
+    assert len(lost.submitted) > 1

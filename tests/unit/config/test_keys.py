@@ -34,11 +34,13 @@ watch.quality_watch watch.quality_floor
 guard.guardians guard.guardian_deadline guard.guardian_cache_entries guard.specialists
 cluster.executor cluster.engine_hosts cluster.rank_hosts cluster.activation_compression
 cluster.link_key cluster.link_timeout cluster.ray_address cluster.ray_resources
+cluster.coordinator_address cluster.coordinator_timeout cluster.stream_journal
 server.host server.port server.api_key server.api_key_shares server.tls_cert server.tls_key
 server.tls_client_ca server.cors_allow_origins server.allowed_hosts server.state_dir
 server.database server.audit_log server.audit_inference
 server.max_connections server.receive_timeout server.keep_alive_timeout server.shutdown_timeout
 server.recovery_timeout server.heartbeat_timeout server.step_timeout
+server.canary_interval server.canary_timeout
 server.keep_alive_interval server.stream_flush_interval
 server.response_cache server.response_cache_threshold server.response_cache_thresholds
 server.response_cache_embedding server.response_cache_url server.response_cache_region

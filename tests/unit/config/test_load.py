@@ -78,6 +78,8 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
             st.sampled_from(["*.0.*=int8", "*down*=bf16"]), min_size=1
         ).map(tuple),
         "link_timeout": st.integers(1, 3600).map(float),
+        "coordinator_address": st.sampled_from(["http://node-1:8080", "https://a.b"]),
+        "coordinator_timeout": st.integers(1, 3600).map(float),
         "ray_resources": st.lists(st.sampled_from(["CPU=8", "GPU=0.5"]), min_size=1).map(tuple),
         "port": st.integers(0, 65535),
         "jwt_secret": st.text("abcXYZ019/._-", min_size=32, max_size=40),

@@ -73,6 +73,8 @@ class ScriptedEngine(EngineProcess):
     def pid(self) -> int:
         return 4711
 
+    link_stats = None
+
     @property
     def closed(self) -> bool:
         return self._closed

@@ -126,7 +126,7 @@ async def test_a_call_has_its_tokens_and_nothing_of_what_was_said(
     assert first.prompt_tokens == answer["usage"]["prompt_tokens"]
     assert first.output_tokens == answer["usage"]["completion_tokens"] == second.output_tokens
     assert (first.method, first.route, first.model) == ("POST", url, "fake")
-    assert (first.request_id, first.outcome, first.status) == ("call-7", "ok", 200)
+    assert (first.request_id, first.outcome, first.status) == ("client:call-7", "ok", 200)
     assert first.tenant
     assert first.key_id
     everything = all_bytes(folder)
@@ -168,6 +168,7 @@ async def test_wrong_keys_do_not_fill_the_disk() -> None:
     for number in range(321):
         now[0] = 1.0 if number < 320 else 2.0
         scope = {"type": "http", "method": "GET", "novacron.request_id": str(number)}
+        scope["novacron.made_request_id"] = str(number)
         await app(scope, nothing, nothing)
     assert [one.request_id for one in noted.records[:100]] == [str(n) for n in range(100)]
     assert [one.count for one in noted.records[100:]] == [220, 0]

@@ -253,7 +253,7 @@ def test_used_blocks_that_leave_the_disk_go_to_a_far_tier_that_lacks_them(
 ) -> None:
     limit = 8 * SegmentShape.within(0, RECORD_BYTES, IDENTITY).file_bytes
     disk, far = DiskTier(tmp_path, limit, RECORD_BYTES, IDENTITY), ram(1000)
-    demotion = demote_to_far([disk], [None], RECORD_BYTES, IDENTITY)
+    demotion = demote_to_far(disk, [disk], RECORD_BYTES, IDENTITY)
     desk, upkeep = FakeDesk(ram(1), far), Upkeep((), [Demoting(demotion, 1, asks_first=True)])
     put(disk, *range(6))
     disk.contains([key_of(number) for number in (1, 4)])

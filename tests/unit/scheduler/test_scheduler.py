@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from novacron.config.engine import SchedulerConfig
@@ -293,6 +294,22 @@ def test_without_chunking_a_prompt_above_the_whole_budget_is_served_in_parts() -
     assert parts(driver.step()) == {"a": (0, 12)}
     driver.run()
     check_tokens(driver, *requests)
+
+
+def test_what_is_nobodys_is_computed_and_not_counted() -> None:
+    driver = drive(max_num_batched_tokens=64)
+    counted = request("counted", 12)
+    add(driver, counted)
+    driver.run()
+    before = driver.scheduler.stats()
+    canary = msgspec.structs.replace(request("canary", 9), uncounted=True)
+    add(driver, canary)
+    driver.run()
+    check_tokens(driver, counted, canary)
+    after = driver.scheduler.stats()
+    assert after.num_steps > before.num_steps
+    for name in ("prompt_tokens", "generation_tokens", "prefix_queries_tokens", "shares"):
+        assert getattr(after, name) == getattr(before, name) != 0
 
 
 # Shared prefixes

@@ -21,11 +21,13 @@ from sqlalchemy import Connection, select
 
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.schema import HEAD
-from novacron.accounts.database.tables import metadata
+from novacron.accounts.database.tables import TRANSIENT, metadata
 from novacron.errors import AccountConflict, ConfigError
 
 _FORMAT: Final = "novacron accounts 1"
 _ROWS_AT_ONCE: Final = 1000
+_READABLE: Final = ("0001", HEAD)  # versions of the schema with the same lasting tables
+_LASTING: Final = tuple(table for table in metadata.sorted_tables if table.info != TRANSIENT)
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -75,7 +77,7 @@ def restore(database: Database, file: Path) -> int:
         pass  # all of it must be sound before the first row is written
     num_rows = 0
     with database.writing() as connection:
-        for table in metadata.sorted_tables:
+        for table in _LASTING:
             if connection.execute(select(table).limit(1)).first() is not None:
                 raise AccountConflict(
                     f"The database {database.shown} is not empty: its table {table.name} has rows. "
@@ -87,7 +89,7 @@ def restore(database: Database, file: Path) -> int:
             num_rows += 1
             if len(waiting[line.table]) >= _ROWS_AT_ONCE:
                 connection.execute(metadata.tables[line.table].insert(), waiting.pop(line.table))
-        for table in metadata.sorted_tables:
+        for table in _LASTING:
             if table.name in waiting:
                 connection.execute(table.insert(), waiting[table.name])
     return num_rows
@@ -95,7 +97,7 @@ def restore(database: Database, file: Path) -> int:
 
 def _rows(connection: Connection) -> Iterator[_Line]:
     """Tables in an order in which what others refer to comes first."""
-    for table in metadata.sorted_tables:
+    for table in _LASTING:
         rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(select(table))
         for row in rows:
             yield _Line(str(table.name), {str(name): value for name, value in row._mapping.items()})
@@ -106,7 +108,7 @@ def _lines_of(file: Path) -> Iterator[_Line]:
     try:
         with gzip.open(file, "rb") as lines:
             header = msgspec.json.decode(next(lines, b""), type=_Header)
-            if (header.format, header.schema) != (_FORMAT, HEAD):
+            if header.format != _FORMAT or header.schema not in _READABLE:
                 raise ConfigError(
                     f"The backup {file} is of version {header.schema} ('{header.format}'); this "
                     f"NovaCron reads version {HEAD}."
@@ -117,7 +119,7 @@ def _lines_of(file: Path) -> Iterator[_Line]:
                     end = msgspec.json.decode(text, type=_End)
                     continue
                 line = msgspec.json.decode(text, type=_Line)
-                if line.table not in metadata.tables:
+                if all(line.table != table.name for table in _LASTING):
                     raise ConfigError(f"The backup {file} has an unknown table '{line.table}'.")
                 num_rows += 1
                 yield line

@@ -11,6 +11,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 
 from novacron.accounts.book_messages import (
     Failed,
@@ -18,7 +19,7 @@ from novacron.accounts.book_messages import (
     Open,
     Post,
     Posted,
-    Tended,
+    Renewed,
     ToBook,
     frame,
     read_question,
@@ -35,8 +36,8 @@ _READ_BYTES = 65536
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with socket.socket(fileno=sys.stdin.fileno()) as link:
-        serve(link)
+    with socket.socket(fileno=sys.stdin.fileno()) as link, suppress(ConnectionError):
+        serve(link)  # until the other side is gone, or was killed
 
 
 def serve(link: socket.socket) -> None:
@@ -52,23 +53,17 @@ def serve(link: socket.socket) -> None:
 
 def _questions(link: socket.socket) -> Iterator[ToBook]:
     received = bytearray()
-    while data := _received(link):
+    while data := link.recv(_READ_BYTES):
         received += data
         yield from map(read_question, take_frames(received))
-
-
-def _received(link: socket.socket) -> bytes:
-    try:
-        return link.recv(_READ_BYTES)
-    except ConnectionResetError:  # the server was killed
-        return b""
 
 
 def _answer(book: LedgerBook, question: ToBook) -> FromBook:
     try:
         if isinstance(question, Post):
             return Posted(tuple(map(told, book.post(question.postings))))
-        return Tended(book.tend())
+        book.renew()
+        return Renewed()
     except DatabaseUnavailable as error:
         return Failed(str(error), is_bug=False)
     except Exception:

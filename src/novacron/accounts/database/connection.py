@@ -29,6 +29,12 @@ from novacron.errors import ConfigError, DatabaseUnavailable
 _DIALECTS: Final = ("sqlite", "postgresql")
 _BUSY_TIMEOUT_S: Final = 10.0
 _ANSWER_TIMEOUT_S: Final = 10.0
+_PRAGMAS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "wal_autocheckpoint = 10000",  # pages, 40 MB: everybody waits for one
+)
 _READS: Final = "novacron_reads"
 _INTEGRITY: Final = "23"  # the class of a SQLSTATE
 _OURS: Final = ("22", "42")  # data and statements that can never work
@@ -112,7 +118,7 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -133,7 +139,11 @@ def _postgresql(url: URL) -> Engine:
         pool_size=4,
         connect_args={
             "timeout": _ANSWER_TIMEOUT_S,
-            "startup_params": {"lock_timeout": str(lock_timeout_ms)},
+            "startup_params": {
+                "lock_timeout": str(lock_timeout_ms),
+                # a coordinator that is stopped in a transaction keeps its locks no longer
+                "idle_in_transaction_session_timeout": str(lock_timeout_ms),
+            },
         },
     )
     event.listen(engine, "handle_error", _by_its_state)

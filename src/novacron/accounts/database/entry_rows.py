@@ -35,6 +35,7 @@ class EntryRow(NamedTuple):
     """What an entry of the ledger says that its end needs."""
 
     id: str
+    coordinator: str
     state: str
     tenant_id: str
     user_id: str

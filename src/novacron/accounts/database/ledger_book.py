@@ -16,11 +16,13 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import Connection, Text, cast, delete, select
 
-from novacron.accounts.database import balance_rows, tables
+from novacron.accounts.database import balance_rows, lease_rows, stream_rows, tables
+from novacron.accounts.database.clock import database_ms
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.entry_rows import (
     OPEN,
     Closer,
+    EntryRow,
     account_of,
     closable,
     open_entries,
@@ -29,6 +31,9 @@ from novacron.accounts.database.statement import Query
 from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, decide
 from novacron.accounts.price import Price
 from novacron.accounts.quota import Quota
+from novacron.coordination.lease import Fence
+from novacron.coordination.streams import StreamStart
+from novacron.errors import InvalidRequest
 
 LEASE_MS: Final = 30_000
 KEPT_MS: Final = 35 * 86_400_000  # closed entries; usage is kept for good
@@ -51,7 +56,7 @@ def wall_clock_ms() -> int:
 
 
 class LedgerBook:
-    """One coordinator's way to the ledger. Blocks; one call at a time."""
+    """One coordinator's way to the ledger. Blocks; one call at a time, but for `sweep`."""
 
     def __init__(
         self,
@@ -61,7 +66,7 @@ class LedgerBook:
         lease_ms: int = LEASE_MS,
         coordinator: str = "",
     ) -> None:
-        """`coordinator` is its name, if it goes on for one that has ended."""
+        """`coordinator`: its id, or that of one that this goes on for; drawn, if it has none."""
         self.coordinator = coordinator or uuid4().hex
         self._database = database
         self._clock_ms = clock_ms
@@ -76,23 +81,35 @@ class LedgerBook:
         """
         now_ms = self._clock_ms()
         lease_until_ms = max(self._lease_until_ms, 0)
-        with self._database.writing() as connection:
-            if lease_until_ms - now_ms < self._lease_ms // 2:
-                lease_until_ms = self._renew(connection, now_ms)
-            outcomes = self._post(connection, postings, now_ms)
-        self._lease_until_ms = lease_until_ms
-        return outcomes
+        while True:
+            try:
+                with self._database.writing() as connection:
+                    if lease_until_ms - now_ms < self._lease_ms // 2:
+                        lease_until_ms = self._renew(connection, now_ms)
+                    outcomes = self._post(connection, postings, now_ms)
+            except _TakenMeanwhile:
+                continue
+            self._lease_until_ms = lease_until_ms
+            return outcomes
 
-    def tend(self) -> int:
-        """Renew our lease, close what vanished coordinators left, forget what is old. How many
-        entries were closed; call again if it is many. Raises DatabaseUnavailable."""
+    def renew(self) -> None:
+        """Our lease: what we have left open stays so. Raises DatabaseUnavailable."""
+        with self._database.writing() as connection:
+            lease_until_ms = self._renew(connection, self._clock_ms())
+        self._lease_until_ms = lease_until_ms
+
+    def sweep(self, fence: Fence | None = None) -> int:
+        """Close what vanished coordinators left, forget what is old. How many entries were closed;
+        call again if it is many. A duty of one coordinator: `fence` is its lease, if there are
+        several. Raises DatabaseUnavailable and LeaseLost."""
         now_ms = self._clock_ms()
         with self._database.writing() as connection:
-            lease_until_ms = self._renew(connection, now_ms)
-        self._lease_until_ms = lease_until_ms
-        with self._database.writing() as connection:
+            if fence is not None:
+                lease_rows.check(connection, fence)
             num_expired = self._expire(connection, now_ms)
         with self._database.writing() as connection:
+            if fence is not None:
+                lease_rows.check(connection, fence)
             _forget(connection, now_ms)
         return num_expired
 
@@ -103,9 +120,10 @@ class LedgerBook:
         before = balance_rows.lock(connection, subjects)
         balances = dict(before)
         ends = {posting.id for posting in postings if isinstance(posting, Settle)}
-        rows = closable(connection, ends)
+        rows = self._ours(closable(connection, ends))
         closer = Closer(balances, _prices(connection, {row.model for row in rows.values()}), now_ms)
         quotas = _quotas(connection, subjects)
+        in_use = _keys_in_use(connection, postings)
         outcomes: list[Outcome] = []
         granted: list[tuple[Reserve, Entry]] = []
         for posting in postings:
@@ -114,15 +132,40 @@ class LedgerBook:
                 if (row := rows.pop(posting.id, None)) is not None:
                     closer.settle(row, posting.usage)
                 continue
-            outcome = decide(posting, balances, quotas, now_ms)
+            stream = posting.stream
+            outcome: Outcome
+            if stream is not None and stream.key in in_use:
+                outcome = _in_use(stream)
+            else:
+                outcome = decide(posting, balances, quotas, now_ms)
             outcomes.append(outcome)
             if isinstance(outcome, Entry):
                 granted.append((posting, outcome))
+                in_use |= {stream.key} if stream is not None else set()
         changed = {s: b for s, b in balances.items() if b is not before[s]}
         balance_rows.write(connection, changed)
         open_entries(connection, self.coordinator, granted, now_ms)
+        self._begin_streams(connection, granted)
         closer.write(connection)
         return outcomes
+
+    def _ours(self, rows: dict[str, EntryRow]) -> dict[str, EntryRow]:
+        """The others belong to streams that another coordinator has gone on with: it settles
+        them."""
+        return {id: row for id, row in rows.items() if row.coordinator == self.coordinator}
+
+    def _begin_streams(
+        self, connection: Connection, granted: Sequence[tuple[Reserve, Entry]]
+    ) -> None:
+        starts = [
+            (reserve.stream, msgspec.msgpack.encode(entry))
+            for reserve, entry in granted
+            if reserve.stream is not None
+        ]
+        if starts and stream_rows.begin(
+            connection, self.coordinator, starts, database_ms(connection)
+        ):
+            raise _TakenMeanwhile
 
     def _renew(self, connection: Connection, now_ms: int) -> int:
         until_ms = now_ms + self._lease_ms
@@ -152,6 +195,24 @@ class LedgerBook:
         balance_rows.write(connection, balances)
         closer.write(connection)
         return len(still_open)
+
+
+class _TakenMeanwhile(Exception):
+    """Another coordinator has begun a stream of the same key since we looked."""
+
+
+def _keys_in_use(connection: Connection, postings: Sequence[Posting]) -> set[str]:
+    streams = (posting.stream for posting in postings if isinstance(posting, Reserve))
+    return stream_rows.taken_keys(connection, [s.key for s in streams if s is not None])
+
+
+def _in_use(stream: StreamStart) -> InvalidRequest:
+    request_id = stream.key.partition("/")[0]
+    return InvalidRequest(
+        f"request_id '{request_id}' is in use: its stream can still be read. Choose another, or "
+        "leave it out.",
+        param="request_id",
+    )
 
 
 def _left_open(connection: Connection, now_ms: int) -> list[Any]:

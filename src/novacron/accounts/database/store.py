@@ -9,6 +9,7 @@ from novacron.accounts.database.ledger_book import LedgerBook
 from novacron.accounts.database.limits import Prices, Quotas
 from novacron.accounts.database.people import Keys, Roles, Tenants, Users
 from novacron.accounts.database.schema import open_database
+from novacron.accounts.database.shared_state import DatabaseState
 from novacron.accounts.usage import UsageQuestion, UsageRow
 
 
@@ -25,9 +26,13 @@ class Store:
         self.quotas = Quotas(self.database)
         self.prices = Prices(self.database)
 
-    def book(self) -> LedgerBook:
+    def book(self, coordinator: str = "") -> LedgerBook:
         """For a coordinator that starts."""
-        return LedgerBook(self.database)
+        return LedgerBook(self.database, coordinator=coordinator)
+
+    def shared_state(self) -> DatabaseState:
+        """For coordinators beside each other."""
+        return DatabaseState(self.database)
 
     def usage(self, question: UsageQuestion) -> list[UsageRow]:
         return usage_rows.ask(self.database, question)

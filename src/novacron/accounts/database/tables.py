@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -154,4 +155,57 @@ usage: Final = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("expired_tokens", BigInteger, nullable=False),
     Column("cost_pico", BigInteger, nullable=False),
+)
+
+# What coordinators share while they run. Nothing of it belongs into a backup.
+
+TRANSIENT: Final = {"transient": True}
+
+members: Final = Table(
+    "members",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("alive_until_ms", BigInteger, nullable=False),
+    info=TRANSIENT,
+)
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("duty", _Id, primary_key=True),
+    Column("holder", _Id, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    info=TRANSIENT,
+)
+
+streams: Final = Table(
+    "streams",
+    metadata,
+    Column("key", String(400), primary_key=True),
+    Column("owner", _Id, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("state", String(8), nullable=False),  # running, ended, failed
+    Column("is_background", Boolean(create_constraint=False), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("prompt", LargeBinary, nullable=False),
+    Column("request", LargeBinary, nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("touched_at_ms", BigInteger, nullable=False),
+    Index("ix_streams_touched_at_ms", "touched_at_ms"),
+    info=TRANSIENT,
+)
+
+stream_chunks: Final = Table(
+    "stream_chunks",
+    metadata,
+    Column("key", String(400), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+    info=TRANSIENT,
 )

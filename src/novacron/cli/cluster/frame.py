@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from novacron.cli.api_client import Json
+from novacron.cli.cluster.parallel_tables import links_table, milliseconds, ranks_table
 from novacron.cli.cluster.readings import Pace, Reading
 from novacron.cli.cluster.status import share
 
@@ -20,8 +21,14 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def frame(url: str, now: Reading, speed: Pace | None, history: Sequence[float]) -> RenderableType:
-    """`history` are tokens a second, the oldest first."""
+def frame(
+    url: str,
+    now: Reading,
+    speed: Pace | None,
+    history: Sequence[float],
+    earlier: Reading | None = None,
+) -> RenderableType:
+    """`history` are tokens a second, the oldest first; `earlier` is the reading before."""
     cluster = now.status["cluster"]
     num_ready = sum(one["state"] == "ready" for one in now.replicas)
     head = Text.assemble(
@@ -29,7 +36,10 @@ def frame(url: str, now: Reading, speed: Pace | None, history: Sequence[float]) 
         (cluster["status"], "green" if cluster["status"] == "healthy" else "yellow"),
         f"  {num_ready} of {len(now.replicas)} replicas ready, {cluster['num_restarts']} restarts",
     )
-    return Group(head, "", _table(now, speed), "", *_figures(now, speed, history))
+    parts = (ranks_table(now, earlier), links_table(now))
+    tables = [part for part in parts if part.row_count]
+    below = [piece for table in tables for piece in (table, "")]
+    return Group(head, "", _table(now, speed), "", *below, *_figures(now, speed, history))
 
 
 def _table(now: Reading, speed: Pace | None) -> Table:
@@ -75,8 +85,9 @@ def _figures(now: Reading, speed: Pace | None, history: Sequence[float]) -> list
     lines = [
         f"{running} running, {waiting} waiting, {speed.requests_per_s:.1f} requests/s"
         + (f", {speed.errors_per_s:.1f} errors/s" if speed.errors_per_s else ""),
-        f"first token {_ms(speed.first_token_s)}, p95 {_ms(speed.first_token_p95_s)}; "
-        f"between tokens {_ms(speed.inter_token_s)}",
+        f"first token {milliseconds(speed.first_token_s)}, "
+        f"p95 {milliseconds(speed.first_token_p95_s)}; "
+        f"between tokens {milliseconds(speed.inter_token_s)}",
         f"{speed.all_tokens_per_s:,.0f} tokens/s  {sparkline(history)}",
     ]
     return [Text(line) for line in lines]
@@ -88,9 +99,3 @@ def sparkline(values: Sequence[float]) -> str:
     if most <= 0:
         return ""
     return "".join(_BARS[round(value / most * (len(_BARS) - 1))] for value in values)
-
-
-def _ms(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

@@ -1,4 +1,4 @@
-"""novacron cluster status: the replicas of a server, at this moment."""
+"""novacron cluster status: the replicas of a server, and who coordinates, at this moment."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from novacron.cli.cluster.server import STATUS, client_of, server_options
 _TITLES = (
     "REPLICA", "STATE", "EPOCH", "HOST", "PID", "RUNNING", "WAITING", "QUEUED TOKENS", "KV", "HITS",
 )  # fmt: skip
+_COORDINATOR_TITLES = ("COORDINATOR", "NAME", "ADDRESS", "STATE", "DUTIES", "VERSION")
+_NODE_TITLES = ("NODE", "ADDRESS", "STATE", "PLACES")
+_SHORT_ID = 8
 
 
 @click.command()
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def status(url: str, client_key: str | None, *, as_json: bool) -> None:
-    """List the replicas of the server at URL: state, how often each was started anew, and load."""
+    """List the replicas of the server at URL: state, how often each was started anew, and load.
+
+    Where it has a database, the coordinators that share it, too: who lives (* is the one that
+    answers), and who has which duty, with the epoch of its lease.
+    """
     with client_of(url, client_key) as client:
         answer = client.get(STATUS)
     click.echo(json.dumps(answer, indent=1) if as_json else status_text(answer))
@@ -32,7 +39,19 @@ def status_text(answer: Json) -> str:
         f"{cluster['status']}: {num_ready} of {len(replicas)} replicas are ready, "
         f"{cluster['num_restarts']} restarts"
     )
-    return f"{head}\n{table(_TITLES, [_row(one) for one in replicas])}"
+    text = f"{head}\n{table(_TITLES, [_row(one) for one in replicas])}"
+    nodes = answer.get("nodes") or ()
+    if nodes:
+        text += f"\n\n{table(_NODE_TITLES, [_node_row(one) for one in nodes])}"
+    coordinators = answer.get("coordinators") or ()
+    if coordinators:
+        rows = [_coordinator_row(one, answer["duties"]) for one in coordinators]
+        text += f"\n\n{table(_COORDINATOR_TITLES, rows)}"
+    return text
+
+
+def _node_row(one: Json) -> tuple[str, ...]:
+    return one["name"], one["address"], "alive" if one["alive"] else "gone", f"{one['places']:g}"
 
 
 def _row(one: Json) -> tuple[str, ...]:
@@ -47,6 +66,22 @@ def _row(one: Json) -> tuple[str, ...]:
         f"{one['queued_tokens']:,}",
         f"{one['kv_usage']:.0%}",
         share(one["hit_rate"]),
+    )
+
+
+def _coordinator_row(one: Json, duties: list[Json]) -> tuple[str, ...]:
+    held = [
+        f"{duty['duty']} ({duty['epoch']})"
+        for duty in duties
+        if duty["holder"] == one["coordinator_id"]
+    ]
+    return (
+        one["coordinator_id"][:_SHORT_ID] + (" *" if one["is_this"] else ""),
+        one["name"],
+        one["address"],
+        "alive" if one["is_alive"] else "ended",
+        ", ".join(held) or "-",
+        one["version"],
     )
 
 

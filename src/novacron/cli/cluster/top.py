@@ -87,7 +87,8 @@ class View:
         if last is not None:
             self._history.append(pace(last, now).all_tokens_per_s)
         speed = None if last is None else pace(self._readings[0], now)
-        self._picture = frame(self._client.url, now, speed, self._history)
+        earlier = None if last is None else self._readings[0]
+        self._picture = frame(self._client.url, now, speed, self._history, earlier)
         return self._picture
 
     def look_again(self) -> RenderableType:

@@ -56,6 +56,7 @@ class Connection:
         self._reader = SocketReader(socket)
         self._events = SocketReader(self._monitor)
         self.stands = False
+        self.descriptor: int | None = None  # of the socket below, which is ZeroMQ's
         self._num_broken = 0
         self.failure: Exception | None = None
         self._listening = asyncio.get_running_loop().create_task(self._listen())
@@ -84,6 +85,8 @@ class Connection:
     async def _listen(self) -> None:
         async for message in self._events.messages():
             event = parse_monitor_message([frame.bytes for frame in message])
+            if event["event"] == zmq.Event.CONNECTED:
+                self.descriptor = int(event["value"])
             failure = self._judge(zmq.Event(event["event"]))
             if failure is not None:
                 self.failure = failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,7 @@ class HostedEngine:
         self._process: EngineProcess | None = None
         self._num_beats = 0
         self._rank_pids: tuple[int, ...] = ()
+        self._heard = (0.0, 0.0)  # what the newest sign of life told, and when it came
         self._is_over = False  # nothing more is sent or taken
         self._gone = asyncio.Event()  # no process is left
         self._gone.set()
@@ -88,8 +90,9 @@ class HostedEngine:
                 self._process.send_encoded(envelope.body)
             return
         match wire.decode_to_host(envelope.body):
-            case wire.Alive(rank_pids):
+            case wire.Alive(rank_pids, sent_s):
                 self._rank_pids = rank_pids
+                self._heard = (sent_s, time.monotonic())
             case wire.Kill():
                 self._kill()
             case wire.Bye():
@@ -102,8 +105,10 @@ class HostedEngine:
         """Tell how it is, and say whether the client has been silent for too long."""
         self._num_beats += 1
         process = self._process
+        sent_s, came_s = self._heard
+        held_s = time.monotonic() - came_s
         if process is None or process.closed:  # the model is being fetched, say
-            self.tell(wire.VitalSigns(self._num_beats, 0))
+            self.tell(wire.VitalSigns(self._num_beats, 0, (), 0, sent_s, held_s))
         else:
             signs = process.vital_signs(self._rank_pids)
             self.tell(
@@ -111,6 +116,9 @@ class HostedEngine:
                     self._num_beats + signs.pulse.num_beats,
                     signs.pulse.num_stuck,
                     signs.stopped_pids,
+                    signs.pulse.lost_ranks,
+                    sent_s,
+                    held_s,
                 )
             )
         return self._silence.look()

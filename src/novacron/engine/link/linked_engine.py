@@ -29,11 +29,13 @@ from novacron.engine.link.envelope import (
     open_envelope,
 )
 from novacron.engine.link.keys import KeyPair
+from novacron.engine.link.link_counts import LinkCounts
 from novacron.engine.link.other_clock import OtherClock
 from novacron.engine.link.silence import LOOK_S, Silence
 from novacron.engine.pulse import Reading
 from novacron.errors import ConfigError, NovaCronError
 from novacron.records import wire
+from novacron.records.parallel_stats import LinkStats
 
 _BUSY_RETRY_S: Final = 1.0
 _EXIT_FAILED: Final = 3
@@ -65,6 +67,7 @@ class LinkedEngine:
         self._connection: Connection | None = None
         self._outgoing = Outgoing(NO_EPOCH)
         self._incoming = Incoming(NO_EPOCH)
+        self._counts = LinkCounts()
         self._clock = OtherClock(0.0)
         self._asked_s = 0.0  # when the Hello left
         self._welcome: wire.Welcome | None = None
@@ -79,6 +82,10 @@ class LinkedEngine:
     @property
     def local_pid(self) -> int | None:
         return None
+
+    @property
+    def link_stats(self) -> LinkStats:
+        return self._counts.stats()
 
     @property
     def closed(self) -> bool:
@@ -104,6 +111,7 @@ class LinkedEngine:
         try:
             yield wire.Loading("connect", 0.0)
             address = await self._find()
+            self._counts.place = address.place
             if self._closed:
                 return
             connection = self._connection = Connection(address, self._keys)
@@ -165,7 +173,9 @@ class LinkedEngine:
 
     def _post(self, channel: Channel, body: bytes) -> None:
         assert self._connection is not None
-        self._connection.send(self._outgoing.seal(channel, body))
+        frame = self._outgoing.seal(channel, body)
+        self._counts.see_sent(len(frame))
+        self._connection.send(frame)
 
     def _say_hello(self) -> None:
         self._asked_s = time.monotonic()
@@ -177,17 +187,20 @@ class LinkedEngine:
         """Raises LinkBroken."""
         envelope = open_envelope(frame)
         self._silence.hear()
+        self._counts.see_received(len(frame))
         if envelope.channel is Channel.LINK and self._welcome is None:
             return self._greet(wire.decode_from_host(envelope.body), envelope.epoch, address)
         if envelope.epoch == NO_EPOCH:  # all that a host says so is that we are not its client
             raise LinkBroken("the host has given this server up meanwhile")
         if not self._incoming.take(envelope):
+            self._counts.see_dropped()
             return []
         if envelope.channel is Channel.ENGINE:
             return [self._as_here(wire.decode_from_engine(envelope.body))]
         match wire.decode_from_host(envelope.body):
-            case wire.VitalSigns(num_beats, num_stuck, stopped_pids):
-                self._reading = Reading(num_beats, num_stuck)
+            case wire.VitalSigns(num_beats, num_stuck, stopped_pids, lost_ranks, heard_s, held_s):
+                self._counts.see_echo(heard_s, held_s, time.monotonic())
+                self._reading = Reading(num_beats, num_stuck, lost_ranks)
                 self._stopped_pids = stopped_pids
             case wire.Ended(exit_code):
                 self._end(exit_code)
@@ -246,7 +259,9 @@ class LinkedEngine:
                 )
                 return
             if self._welcome is not None:
-                self._post(Channel.LINK, wire.encode(wire.Alive(self._rank_pids)))
+                alive = wire.Alive(self._rank_pids, time.monotonic())
+                self._post(Channel.LINK, wire.encode(alive))
+                self._counts.see_resent(self._connection.descriptor)
 
     def _lose(self, reason: str) -> None:
         if self._closed or self._has_ended.is_set():

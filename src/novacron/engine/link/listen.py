@@ -41,5 +41,6 @@ def bind_first_free(socket: zmq.Socket[bytes], listen: str) -> tuple[str, int]:
     else:
         raise ConfigError(f"listen is {listen!r}: there is no port between {first} and {last}.")
     bound = socket.getsockopt_string(zmq.LAST_ENDPOINT)
-    known_as = sockets.gethostname() if host in ("0.0.0.0", "::", "*") else host
+    is_any = host in ("0.0.0.0", "::", "*")  # nosec B104 # binds nothing
+    known_as = sockets.gethostname() if is_any else host
     return known_as, int(bound.rpartition(":")[2])

@@ -11,7 +11,7 @@ from starlette.types import Scope
 from novacron.audit.record import AuditRecord, Kind
 from novacron.gateway.identity import permissions as p
 from novacron.gateway.identity.principal import principal_of
-from novacron.gateway.middleware import request_id_of
+from novacron.gateway.middleware import audited_id, made_id_of, request_id_of
 
 _READS: Final = frozenset(
     {p.ACCOUNTS_READ, p.KEYS_READ, p.AUDIT_READ, p.CONFIG_READ, p.PROMPTS_READ}
@@ -35,16 +35,23 @@ class Access(NamedTuple):
     tenant: str
     user: str
     key_id: str
+    made_id: str = ""  # of the request, if the server has made it
 
 
 def access_of(scope: Scope) -> Access:
     """Of a request whose route is found."""
     principal = principal_of(scope)
+    made_id = made_id_of(scope)
     method = scope["method"] if scope["type"] == "http" else "WEBSOCKET"
     if principal is None:
-        return Access(method, _template(scope), "", "", "")
+        return Access(method, _template(scope), "", "", "", made_id)
     return Access(
-        method, _template(scope), principal.tenant_id, principal.user_id, principal.key_id
+        method,
+        _template(scope),
+        principal.tenant_id,
+        principal.user_id,
+        principal.key_id,
+        made_id,
     )
 
 
@@ -61,7 +68,7 @@ def record_of(
         route=access.route,
         target=target,
         status=status,
-        request_id=request_id_of(scope),
+        request_id=audited_id(request_id_of(scope), made_id_of(scope)),
         outcome=outcome,
     )
 

@@ -13,6 +13,7 @@ from novacron.gateway.auditing.access import now
 from novacron.gateway.calls import Call, Generate
 from novacron.gateway.error_mapping import http_error
 from novacron.gateway.metering import CallCount
+from novacron.gateway.middleware import audited_id
 from novacron.records.output import RequestOutput
 from novacron.records.request import FinishReason
 
@@ -67,7 +68,7 @@ def _record(call: Call, count: CallCount, outcome: str, status: int) -> AuditRec
         method=access.method if access else "",
         route=access.route if access else "",
         status=status,
-        request_id=origin.request_id,
+        request_id=audited_id(origin.request_id, access.made_id if access else ""),
         model=origin.model,
         prompt_tokens=call.num_prompt_tokens,
         cached_tokens=usage.cached_tokens if usage else 0,

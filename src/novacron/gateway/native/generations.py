@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
 
-from novacron.errors import NovaCronError, RequestFailed
+from novacron.errors import NovaCronError, RequestFailed, StreamMoved
 from novacron.gateway.calls import Choice
 from novacron.gateway.error_mapping import error_detail
 from novacron.gateway.native.events import (
@@ -23,6 +23,7 @@ from novacron.gateway.native.events import (
     encode,
 )
 from novacron.gateway.native.replies import NativeCall, Stopwatch
+from novacron.gateway.recording import Recording
 from novacron.gateway.replay import Event, EventLog, ReplayBuffer, StreamId
 from novacron.gateway.service import Service
 
@@ -33,7 +34,7 @@ class Generation:
     """One native call while it runs.
 
     `settled` is set once the engine has brought something or the call is over. `refusal` is why the
-    call was over before that.
+    call was over before that. `has_moved`: it is not over, but goes on at another coordinator.
     """
 
     def __init__(self, native_call: NativeCall, log: EventLog) -> None:
@@ -41,7 +42,12 @@ class Generation:
         self.log = log
         self.settled = asyncio.Event()
         self.refusal: NovaCronError | None = None
+        self.has_moved = False
         self.num_readers = 0
+
+    @property
+    def record(self) -> Recording:
+        return self.native_call.call.origin.record
 
 
 class Generations:
@@ -65,6 +71,31 @@ class Generations:
         task.add_done_callback(_retrieve)
         self._tasks[stream] = task
         return generation
+
+    async def accepted(self, native_call: NativeCall) -> None:
+        """Run the call in the background. Return when it would outlive this process, if it is to.
+
+        Raises why it was refused, if that is known by then.
+        """
+        generation = self.start(native_call)
+        waiting = [
+            asyncio.ensure_future(generation.record.until_begun()),
+            asyncio.ensure_future(generation.settled.wait()),
+        ]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        if generation.refusal is not None:
+            raise generation.refusal
+
+    def move(self, stream: StreamId) -> None:
+        """Another coordinator goes on with a call that runs here."""
+        generation = self._running.get(stream)
+        if generation is not None:
+            generation.has_moved = True
+            self._tasks[stream].cancel()
 
     async def whole(self, native_call: NativeCall) -> InferenceResponse:
         """Run the call as its reader, and return its response."""
@@ -147,20 +178,29 @@ class Generations:
         except NovaCronError as error:
             if not generation.settled.is_set():
                 generation.refusal = error
-            self._append(stream, "error", error_detail(error))
+            if generation.record.fail(error):
+                generation.has_moved = True
+                generation.log.fail(error)
+            else:
+                self._append(stream, "error", error_detail(error))
             raise
         except asyncio.CancelledError:
+            if generation.has_moved:
+                generation.log.fail(StreamMoved())
+                raise
+            generation.record.leave()
             left = RequestFailed("The request was ended because its last client went away.")
             self._append(stream, "error", error_detail(left))
             raise
         except Exception:  # a bug of ours; whoever reads the events must learn of the end
             logger.exception("request %s failed in an unexpected way", stream.request_id)
             failed = RequestFailed("The server failed in an unexpected way; its log says how.")
+            generation.record.fail(failed)
             self._append(stream, "error", error_detail(failed))
             raise
         finally:
             del self._running[stream], self._tasks[stream]
-            if generation.refusal is None:
+            if generation.refusal is None and not generation.has_moved:
                 self._replay.close(stream)
             else:
                 self._replay.forget(stream)  # so that the id can be used again
@@ -176,12 +216,14 @@ class Generations:
             async for output in outputs:
                 generation.settled.set()
                 stopwatch.see(output)
+                await generation.record.tell(output)
                 choices[output.index].add(output)
                 for piece in native_call.tokens(output):
                     self._append(stream, "token", piece)
         performance = stopwatch.performance()
         complete = native_call.complete(choices, performance)
         self._append(stream, "complete", complete)
+        generation.record.end()
         return native_call.response(choices, performance, spec)
 
     def _append(self, stream: StreamId, type: EventType, data: EventData) -> None:

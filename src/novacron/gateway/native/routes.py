@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from novacron.errors import InvalidRequest, NovaCronError, RequestNotFound
+from novacron.gateway.handover.forwarding import credentials_of, was_forwarded
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.middleware import request_id_of
 from novacron.gateway.native.batch import run_batch
@@ -18,6 +19,7 @@ from novacron.gateway.native.events import Accepted, BatchResponse, Cancelled, I
 from novacron.gateway.native.generations import Generations, stream_of
 from novacron.gateway.native.replies import NativeBody, NativeCall, native_call
 from novacron.gateway.native.schema import BatchBody, NativeChatBody, NativeCompletionBody
+from novacron.gateway.native.streams import Streams
 from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.openapi import AnswerSchemas, Responses
 from novacron.gateway.replay import Event, StreamId
@@ -28,7 +30,9 @@ _ACCEPTED = 202
 _NOTHING_MORE = 204
 
 
-def native_routes(service: Service, generations: Generations, schemas: AnswerSchemas) -> APIRouter:
+def native_routes(
+    service: Service, generations: Generations, streams: Streams, schemas: AnswerSchemas
+) -> APIRouter:
     router = APIRouter(prefix="/api/v1/llm", tags=["Native"], route_class=StrictJsonRoute)
     answers = schemas.answers(InferenceResponse, streams=True)
     accepted: Responses = {_ACCEPTED: schemas.answers(Accepted, status=_ACCEPTED)[_ACCEPTED]}
@@ -44,11 +48,18 @@ def native_routes(service: Service, generations: Generations, schemas: AnswerSch
             request_id = uuid4().hex  # a proxy repeats its x-request-id when it tries again
         origin = service.origin(prefix, request, body.model, request_id, wish_of(body))
         origin, body = await service.admitted(request, origin, body, native_call)
+        if body.stream or body.background:
+            origin = streams.recorded(origin, body, is_background=bool(body.background))
         parsed = await parse(request, native_call, body, origin, service.client.tokenizer)
         if body.stream:
-            return _event_stream(service, generations, parsed)
+            events = streams.follow(
+                generations.stream(parsed),
+                stream_of(parsed),
+                credentials_of(request.headers.items()),
+            )
+            return _respond(service, generations, stream_of(parsed), events)
         if body.background:
-            generations.start(parsed)
+            await generations.accepted(parsed)
             return JsonResponse(_accepted(parsed), _ACCEPTED)
         return JsonResponse(await unless_disconnected(request, generations.whole(parsed)))
 
@@ -89,9 +100,15 @@ def native_routes(service: Service, generations: Generations, schemas: AnswerSch
         """Attach to a call that runs or ran. Start at event `from`, or after `Last-Event-ID`."""
         first = _first_wanted(start, last_event_id)
         stream = stream_id(request, request_id)
-        if not generations.has_more(stream, first):
+        events = await streams.attach(
+            stream,
+            first,
+            credentials_of(request.headers.items()),
+            is_forwarded=was_forwarded(request.headers),
+        )
+        if events is None:
             return Response(status_code=_NOTHING_MORE)  # EventSource stops reconnecting
-        return _respond(service, generations, stream, generations.events(stream, first))
+        return _respond(service, generations, stream, events)
 
     @router.delete(
         "/requests/{request_id}", response_class=Response, responses=schemas.answers(Cancelled)
@@ -103,6 +120,9 @@ def native_routes(service: Service, generations: Generations, schemas: AnswerSch
         num_cancelled = await service.calls.cancel(request_id, caller.tenant)
         if not num_cancelled and caller.is_operator:
             num_cancelled = await service.calls.cancel(request_id)
+        if not num_cancelled and not was_forwarded(request.headers):
+            stream = stream_id(request, request_id)
+            num_cancelled = await streams.cancel(stream, credentials_of(request.headers.items()))
         if not num_cancelled:
             raise RequestNotFound(f"No request '{request_id}' is running.")
         return JsonResponse(Cancelled(request_id))
@@ -112,13 +132,6 @@ def native_routes(service: Service, generations: Generations, schemas: AnswerSch
 
 def _accepted(parsed: NativeCall) -> Accepted:
     return Accepted(parsed.request_id, f"/api/v1/llm/stream/{parsed.request_id}")
-
-
-def _event_stream(
-    service: Service, generations: Generations, parsed: NativeCall
-) -> EventStreamResponse:
-    events = generations.stream(parsed)
-    return _respond(service, generations, stream_of(parsed), events)
 
 
 def _respond(

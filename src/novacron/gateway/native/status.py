@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from typing import Literal
+
 from msgspec import Struct
 
+from novacron.coordination.seat import Seat
 from novacron.engine.client import EngineState, ReplicaStatus
 from novacron.gateway.native.events import ModelInfo
 from novacron.gateway.native.replies import model_info
 from novacron.gateway.service import Service
 from novacron.observability.ratios import hit_rate, kv_cache_usage
+from novacron.records.output import CanaryStats
+from novacron.records.parallel_stats import LinkStats, RankStats
 from novacron.records.routing import RoutingDecision
 
 _WORKER_STATUS = {
@@ -57,6 +63,44 @@ class Worker(Struct, frozen=True, kw_only=True):
     epoch: int
 
 
+class Rank(Struct, frozen=True, kw_only=True):
+    """What a rank has done since its engine's start. A meeting is a sum or a concatenation over the
+    ranks of its stage; it waits for these, and for the stage before."""
+
+    rank: int
+    stage: int
+    steps: int
+    meetings: int
+    sent_bytes: int
+    waited_s: float
+
+
+class Link(Struct, frozen=True, kw_only=True):
+    """The link to a replica's host, since the server's start. `resent` are TCP segments, `dropped`
+    messages of an epoch that was over, `lost` links that ended without being told to."""
+
+    place: str
+    round_trip_s: float | None
+    sent: int
+    received: int
+    sent_bytes: int
+    received_bytes: int
+    resent: int
+    dropped: int
+    lost: int
+
+
+class Canary(Struct, frozen=True, kw_only=True):
+    """The small requests by which a replica is tried while it is idle. `seconds_ago`: since one has
+    passed, null before the first."""
+
+    status: Literal["untried", "passed", "failed"]
+    passed: int
+    wrong: int
+    missing: int
+    seconds_ago: float | None
+
+
 class Replica(Struct, frozen=True, kw_only=True):
     """A whole engine, which may be several workers. `epoch` counts its starts from 0. `host` is
     empty where it is the server's own; `pid` is told only then. Of prompts
@@ -79,6 +123,9 @@ class Replica(Struct, frozen=True, kw_only=True):
     hit_rate: float | None
     routed: dict[str, int]
     last_decision: RoutingDecision | None
+    ranks: tuple[Rank, ...] = ()
+    link: Link | None = None
+    canary: Canary | None = None
 
 
 class Cluster(Struct, frozen=True):
@@ -88,12 +135,48 @@ class Cluster(Struct, frozen=True):
     num_restarts: int
 
 
-class ClusterStatus(Struct, frozen=True):
-    """All workers of this server."""
+class Node(Struct, frozen=True, kw_only=True):
+    """A host of the cluster that places replicas. `places`: engines that it has room for."""
+
+    name: str
+    address: str
+    alive: bool
+    places: float
+
+
+class Coordinator(Struct, frozen=True, kw_only=True):
+    """An API process with the same database. `is_this`: the one that answers. `seconds_left`: until
+    it is taken to have ended, if nothing is heard of it; negative: since then."""
+
+    coordinator_id: str
+    name: str
+    address: str
+    version: str
+    is_alive: bool
+    is_this: bool
+    started_at: float
+    seconds_left: float
+
+
+class HeldDuty(Struct, frozen=True, kw_only=True):
+    """What one coordinator does for all. `holder` is empty while nobody does."""
+
+    duty: str
+    holder: str
+    epoch: int
+    seconds_left: float
+
+
+class ClusterStatus(Struct, frozen=True, kw_only=True):
+    """All workers of this server; the nodes that replicas may be placed on, if somebody places
+    them; and the coordinators and their duties, where it has a database."""
 
     cluster: Cluster
     workers: tuple[Worker, ...]
     replicas: tuple[Replica, ...]
+    nodes: tuple[Node, ...] = ()
+    coordinators: tuple[Coordinator, ...] = ()
+    duties: tuple[HeldDuty, ...] = ()
 
 
 class WorkerList(Struct, frozen=True):
@@ -144,7 +227,7 @@ def workers(service: Service) -> tuple[Worker, ...]:
 def _worker(one: ReplicaStatus, rank: int, pid: int | None) -> Worker:
     return Worker(
         worker_id=f"{one.replica_id}-rank-{rank}",
-        status=_WORKER_STATUS[one.state],
+        status="starting" if rank in one.stats.lost_ranks else _WORKER_STATUS[one.state],
         pid=pid,
         rank=rank,
         device=None if one.spec is None else one.spec.device,
@@ -172,21 +255,97 @@ def replica(one: ReplicaStatus) -> Replica:
         hit_rate=hit_rate(stats),
         routed=dict(one.num_routed),
         last_decision=one.last_decision,
+        ranks=tuple(map(_rank, stats.ranks)),
+        link=None if stats.link is None else _link(stats.link),
+        canary=None if stats.canary is None else _canary(stats.canary),
     )
 
 
-def cluster_status(service: Service) -> ClusterStatus:
+def _rank(one: RankStats) -> Rank:
+    return Rank(
+        rank=one.rank,
+        stage=one.stage,
+        steps=one.num_steps,
+        meetings=one.num_meetings,
+        sent_bytes=one.sent_bytes,
+        waited_s=round(one.waited_s, 6),
+    )
+
+
+def _link(one: LinkStats) -> Link:
+    return Link(
+        place=one.place,
+        round_trip_s=None if one.round_trip_s is None else round(one.round_trip_s, 6),
+        sent=one.num_sent,
+        received=one.num_received,
+        sent_bytes=one.sent_bytes,
+        received_bytes=one.received_bytes,
+        resent=one.num_resent,
+        dropped=one.num_dropped,
+        lost=one.num_lost,
+    )
+
+
+def _canary(one: CanaryStats) -> Canary:
+    ago_s = time.monotonic() - one.last_passed_s if one.last_passed_s else None
+    return Canary(
+        status="failed" if one.is_failing else "passed" if one.num_passed else "untried",
+        passed=one.num_passed,
+        wrong=one.num_wrong,
+        missing=one.num_missing,
+        seconds_ago=None if ago_s is None else round(ago_s, 1),
+    )
+
+
+def coordinators(seat: Seat) -> tuple[Coordinator, ...]:
+    """As they were at our last sign of life."""
+    picture = seat.picture
+    return tuple(
+        Coordinator(
+            coordinator_id=one.id,
+            name=one.name,
+            address=one.address,
+            version=one.version,
+            is_alive=one.is_alive(picture.now_ms),
+            is_this=one.id == seat.member_id,
+            started_at=one.started_at_ms / 1000,
+            seconds_left=(one.alive_until_ms - picture.now_ms) / 1000,
+        )
+        for one in sorted(picture.members.values(), key=lambda one: (one.started_at_ms, one.id))
+    )
+
+
+def duties(seat: Seat) -> tuple[HeldDuty, ...]:
+    now_ms = seat.picture.now_ms
+    return tuple(
+        HeldDuty(
+            duty=lease.duty,
+            holder=lease.holder if lease.is_held(now_ms) else "",
+            epoch=lease.epoch,
+            seconds_left=max(0, lease.expires_ms - now_ms) / 1000,
+        )
+        for lease in seat.picture.leases
+    )
+
+
+def cluster_status(service: Service, seat: Seat | None = None) -> ClusterStatus:
     all_workers = workers(service)
     num_active = sum(worker.status == "active" for worker in all_workers)
     return ClusterStatus(
-        Cluster(
+        cluster=Cluster(
             status="healthy" if num_active == len(all_workers) else "degraded",
             total_workers=len(all_workers),
             active_workers=num_active,
             num_restarts=service.client.num_restarts,
         ),
-        all_workers,
-        tuple(map(replica, service.client.replicas)),
+        workers=all_workers,
+        replicas=tuple(map(replica, service.client.replicas)),
+        nodes=tuple(
+            Node(name=one.name, address=one.address, alive=one.is_alive, places=one.num_places)
+            for one in service.client.nodes
+        ),
+        coordinators=() if seat is None else coordinators(seat),
+        duties=() if seat is None else duties(seat),
     )
 
 
@@ -212,6 +371,14 @@ def health_report(service: Service) -> HealthReport:
         for one in replicas:
             if one.state is not EngineState.READY:
                 warnings.append(f"{one.replica_id} is {one.state.value}; others do its work.")
+    for one in replicas:
+        if one.stats.lost_ranks:
+            engine = "degraded"
+            ranks = ", ".join(map(str, one.stats.lost_ranks))
+            warnings.append(f"{one.replica_id} replaces rank {ranks}; its requests wait for that.")
+        if one.stats.canary is not None and one.stats.canary.is_failing:
+            engine = "degraded" if engine == "healthy" else engine
+            warnings.append(f"{one.replica_id} failed when it was tried, and is started anew.")
     if stats.num_waiting > stats.num_running:
         queue = "degraded"
         warnings.append(f"{stats.num_waiting} requests wait while {stats.num_running} run.")

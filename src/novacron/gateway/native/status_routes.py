@@ -7,6 +7,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from novacron.errors import Unsupported
+from novacron.gateway.handover.together import Coordination
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.native import status
 from novacron.gateway.native.history import History, InferenceMetrics
@@ -25,16 +26,22 @@ class AllMetrics(Struct, frozen=True, kw_only=True):
     resource_metrics: ResourceMetrics
 
 
-def status_routes(service: Service, history: History, schemas: AnswerSchemas) -> APIRouter:
+def status_routes(
+    service: Service,
+    history: History,
+    schemas: AnswerSchemas,
+    coordination: Coordination | None = None,
+) -> APIRouter:
     router = APIRouter(prefix="/api/v1/llm", tags=["Native"], route_class=StrictJsonRoute)
     probe = ResourceProbe(service)
+    seat = None if coordination is None else coordination.seat
 
     @router.get(
         "/cluster/status", response_class=Response, responses=schemas.answers(status.ClusterStatus)
     )
     async def cluster_status() -> Response:
-        """How many workers there are and how many work."""
-        return JsonResponse(status.cluster_status(service))
+        """How many workers there are and how many work; who coordinates, and has which duty."""
+        return JsonResponse(status.cluster_status(service, seat))
 
     @router.get(
         "/cluster/workers", response_class=Response, responses=schemas.answers(status.WorkerList)

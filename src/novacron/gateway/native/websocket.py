@@ -17,25 +17,28 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from novacron.errors import InvalidRequest, NovaCronError, ReceiveTimeout
+from novacron.gateway.handover.forwarding import credentials_of
 from novacron.gateway.middleware import REQUEST_ID_PATTERN
 from novacron.gateway.native.batch import parse_native_body
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.replies import native_call
 from novacron.gateway.native.schema import NativeChatBody
+from novacron.gateway.native.streams import Streams
 from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.replay import Event, StreamId
 from novacron.gateway.service import Service, parse
+from novacron.gateway.socket_protocol import chosen
 
 _NORMAL, _REFUSED = 1000, 1008
 
 
-def websocket_routes(service: Service, generations: Generations) -> APIRouter:
+def websocket_routes(service: Service, generations: Generations, streams: Streams) -> APIRouter:
     router = APIRouter()
 
     @router.websocket("/ws/llm/stream/{request_id}")
     async def stream(websocket: WebSocket, request_id: str) -> None:
-        await websocket.accept()
-        await _Conversation(service, generations, websocket, request_id).run()
+        await websocket.accept(subprotocol=chosen(websocket.scope["headers"]))
+        await _Conversation(service, generations, streams, websocket, request_id).run()
 
     return router
 
@@ -44,10 +47,17 @@ class _Conversation:
     """One connection, for the events of one call."""
 
     def __init__(
-        self, service: Service, generations: Generations, websocket: WebSocket, request_id: str
+        self,
+        service: Service,
+        generations: Generations,
+        streams: Streams,
+        websocket: WebSocket,
+        request_id: str,
     ) -> None:
         self._service = service
         self._generations = generations
+        self._streams = streams
+        self._credentials = credentials_of(websocket.headers.items())
         self._websocket = websocket
         self._stream = StreamId(request_id, service.caller(websocket).tenant)
         self._silent = True
@@ -69,9 +79,19 @@ class _Conversation:
             raise InvalidRequest(
                 "The request id must be 1 to 128 letters, digits or any of . _ : -", "request_id"
             )
+        first = self._first_wanted()
         if self._generations.knows(self._stream):
-            return self._generations.events(self._stream, self._first_wanted())
-        return await self._start(await self._first_message())
+            return self._generations.events(self._stream, first)
+        receiving = asyncio.ensure_future(self._first_message())
+        looking = asyncio.ensure_future(self._streams.is_known(self._stream))
+        try:
+            await asyncio.wait((receiving, looking), return_when=asyncio.FIRST_COMPLETED)
+            if looking.done() and looking.result():
+                events = await self._streams.attach(self._stream, first, self._credentials)
+                return _no_events() if events is None else events
+            return await self._start(await receiving)
+        finally:
+            await _end(receiving, looking)
 
     async def _first_message(self) -> dict[str, Any]:
         timeout_s = self._service.config.receive_timeout
@@ -88,8 +108,10 @@ class _Conversation:
             prefix, self._websocket, body.model, self._stream.request_id, wish_of(body)
         )
         origin, body = await service.admitted(self._websocket, origin, body, native_call)
+        origin = self._streams.recorded(origin, body, is_background=bool(body.background))
         parsed = await parse(self._websocket, native_call, body, origin, service.client.tokenizer)
-        return self._generations.stream(parsed)
+        events = self._generations.stream(parsed)
+        return self._streams.follow(events, self._stream, self._credentials)
 
     def _first_wanted(self) -> int:
         start = self._websocket.query_params.get("from", "0")
@@ -135,7 +157,8 @@ class _Conversation:
                     'Only {"type": "cancel"} can be sent while a call runs; open another '
                     "connection for another call."
                 )
-            await self._generations.cancel(self._stream)
+            if not await self._generations.cancel(self._stream):
+                await self._streams.cancel(self._stream, self._credentials)
 
     async def _receive(self) -> dict[str, Any]:
         message = await self._websocket.receive()
@@ -149,6 +172,17 @@ class _Conversation:
     async def _close(self, code: int) -> None:
         if self._websocket.application_state is WebSocketState.CONNECTED:
             await self._websocket.close(code)
+
+
+async def _no_events() -> AsyncGenerator[Event, None]:
+    return
+    yield
+
+
+async def _end(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _as_object(text: str | bytes) -> dict[str, Any]:

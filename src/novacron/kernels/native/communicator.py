@@ -27,7 +27,7 @@ from novacron.kernels.native.library import (
 )
 from novacron.kernels.native.linear import NativeLinear, NativeTable
 from novacron.kernels.native.rank_group import RankGroup, group_bytes
-from novacron.kernels.ranks import ExchangeSize
+from novacron.kernels.ranks import ExchangeSize, Met
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,9 @@ class NativeRankLink:
     @property
     def late_rank(self) -> int | None:
         return self._group.late_rank
+
+    def met(self, rank: int) -> Met:
+        return self._group.met(rank)
 
     def begin_anew(self, meeting_point: Path) -> None:
         self._group.begin_anew()

@@ -17,6 +17,7 @@ from ctypes import (
     c_float,
     c_int32,
     c_int64,
+    c_uint64,
     c_void_p,
 )
 from functools import cache
@@ -31,7 +32,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 13
+_ABI_VERSION = 14
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -227,6 +228,10 @@ class Sizing(Structure):
     _fields_ = (("offset", c_int64), ("size", c_int64))
 
 
+class TrafficStruct(Structure):
+    _fields_ = tuple((name, c_uint64) for name in ("meetings", "bytes", "waited_ns"))
+
+
 class ProgramStruct(Structure):
     _fields_ = (
         ("calls", c_void_p),
@@ -269,6 +274,7 @@ _FUNCTIONS = {
     "novacron_give_up": (None, (c_void_p,)),
     "novacron_begin_anew": (None, (c_void_p,)),
     "novacron_reset": (None, (c_void_p,)),
+    "novacron_traffic": (None, (c_void_p, c_int32, POINTER(TrafficStruct))),
     "novacron_loss": (c_int32, (c_void_p, POINTER(c_int32))),
     **{
         name: (c_int32 if call in _CAN_FAIL else None, (c_void_p, POINTER(call)))

@@ -7,7 +7,8 @@ from typing import Final
 
 from torch import Tensor
 
-from novacron.kernels.native.library import NativeContext
+from novacron.kernels.native.library import NativeContext, TrafficStruct
+from novacron.kernels.ranks import Met
 
 _LATE: Final = 2
 _REASONS: Final = {
@@ -55,6 +56,12 @@ class RankGroup:
         rank = c_int32()
         reason: int = self._library.novacron_loss(self.pointer, byref(rank))
         return rank.value if reason == _LATE else None
+
+    def met(self, rank: int) -> Met:
+        """What any of the ranks has exchanged since the memory was made."""
+        found = TrafficStruct()
+        self._library.novacron_traffic(self.pointer, rank, byref(found))
+        return Met(found.meetings, found.bytes, found.waited_ns)
 
     def begin_anew(self) -> None:
         """Forget this rank's part in the group. Meetings fail until it is whole again."""

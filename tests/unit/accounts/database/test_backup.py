@@ -12,7 +12,7 @@ from novacron.accounts.database.ledger_book import LedgerBook
 from novacron.accounts.database.limits import Prices, Quotas
 from novacron.accounts.database.people import Keys, Roles, Tenants, Users
 from novacron.accounts.database.schema import open_database
-from novacron.accounts.database.tables import metadata
+from novacron.accounts.database.tables import TRANSIENT, leases, metadata
 from novacron.accounts.posting import Reserve, Settle, Usage
 from novacron.accounts.price import Price
 from novacron.accounts.quota import Account, Quota
@@ -22,7 +22,7 @@ from novacron.errors import AccountConflict, ConfigError
 
 @pytest.fixture
 def full(database: Database) -> Database:
-    """With something in every table."""
+    """With something in every table that a backup takes, and in one that it leaves out."""
     Tenants(database).create("acme", name='Äcme "&" Co')
     Users(database).create("ann", tenant_id="acme", roles=("admin",))
     Roles(database).create("auditor", permissions=("audit:read",))
@@ -36,6 +36,10 @@ def full(database: Database) -> Database:
     )
     book.post([Reserve("1", account, wish), Reserve("2", account, wish)])
     book.post([Settle("1", account, Usage(prompt_tokens=10, output_tokens=3))])
+    with database.writing() as connection:
+        connection.execute(
+            leases.insert(), {"duty": "d", "holder": "h", "epoch": 1, "expires_ms": 1}
+        )
     return database
 
 
@@ -44,6 +48,7 @@ def contents(database: Database) -> dict[str, list[tuple[object, ...]]]:
         return {
             table.name: sorted(tuple(map(str, row)) for row in connection.execute(select(table)))
             for table in metadata.sorted_tables
+            if table.info != TRANSIENT
         }
 
 
@@ -58,6 +63,7 @@ def test_everything_comes_back_on_an_empty_server(
     before = contents(full)
     assert all(before.values())
     num_rows = backup(full, tmp_path / "all.backup")
+    assert num_rows == sum(map(len, before.values()))
     assert restore(empty, tmp_path / "all.backup") == num_rows
     assert contents(empty) == before
     assert (tmp_path / "all.backup").stat().st_mode & 0o077 == 0
@@ -70,7 +76,9 @@ def test_the_restored_ledger_goes_on_where_the_old_one_was(
     backup(full, tmp_path / "all.backup")
     restore(empty, tmp_path / "all.backup")
     account = Account("acme", "ann")
-    book = LedgerBook(empty)
+    with empty.reading() as connection:
+        before = connection.execute(select(metadata.tables["ledger"].c.coordinator)).scalars()
+        book = LedgerBook(empty, coordinator=before.all()[0])
     book.post([Settle("2", account, Usage(prompt_tokens=10, output_tokens=1))])
     table = metadata.tables["balances"]
     with empty.reading() as connection:
@@ -101,7 +109,7 @@ def test_a_file_that_is_cut_off_or_changed_writes_nothing(
         b"",
         gzip.compress(b"".join(lines[:-1])),
         gzip.compress(b"".join(lines[:3] + lines[4:])),
-        gzip.compress(lines[0].replace(b"0001", b"0002") + b"".join(lines[1:])),
+        gzip.compress(lines[0].replace(b"0002", b"0003") + b"".join(lines[1:])),
         gzip.compress(lines[0] + b'{"table":"strangers","row":{}}\n' + b'{"num_rows":1}'),
     ]
     for data in broken:

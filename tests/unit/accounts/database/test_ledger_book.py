@@ -118,10 +118,10 @@ def test_what_a_vanished_coordinator_left_counts_in_full(
     vanished, other = make_book(), make_book()
     reserve(vanished, "1")
     clock.advance(LEASE_MS - 1)
-    assert other.tend() == 0
+    assert other.sweep() == 0
     clock.advance(2)
-    assert other.tend() == 1
-    assert other.tend() == 0
+    assert other.sweep() == 1
+    assert other.sweep() == 0
     assert balance(database) == (30, 1, 0)
     assert usage(database) == [(1, 0, 0, 0, 30, 0)]
 
@@ -133,7 +133,7 @@ def test_a_coordinator_that_turns_up_after_all_corrects_it(
     reserve(paused, "1")
     reserve(paused, "2")
     clock.advance(LEASE_MS + 1)
-    assert other.tend() == 2
+    assert other.sweep() == 2
     paused.post([Settle("1", ANN, USED), Settle("2", ANN, None)])
     assert balance(database) == (15, 1, 0)
     assert usage(database) == [(1, 10, 4, 5, 0, 0)]
@@ -147,7 +147,7 @@ def test_a_lease_is_renewed_by_work(
     for i in range(10):
         clock.advance(LEASE_MS * 0.4)
         busy.post([Settle(f"unknown {i}", ANN, None)])
-        assert other.tend() == 0
+        assert other.sweep() == 0
 
 
 def test_a_call_over_midnight_belongs_to_the_day_it_began_in(
@@ -172,7 +172,9 @@ def test_old_entries_go_and_usage_stays(
     reserve(book, "1")
     book.post([Settle("1", ANN, USED)])
     clock.advance(KEPT_MS + 1)
-    make_book().tend()
+    alive = make_book()
+    alive.renew()
+    alive.sweep()
     with database.reading() as connection:
         assert connection.execute(select(func.count()).select_from(tables.ledger)).scalar() == 0
         assert connection.execute(select(func.count(tables.coordinators.c.id))).scalar() == 1
@@ -211,4 +213,4 @@ def test_an_entry_is_not_lost_with_its_coordinator_s_row(
     reserve(book, "1")
     with database.writing() as connection:
         connection.execute(update(tables.coordinators).values(id="somebody else"))
-    assert make_book().tend() == 1
+    assert make_book().sweep() == 1

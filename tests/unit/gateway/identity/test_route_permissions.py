@@ -31,6 +31,8 @@ from novacron.gateway.identity.route_permissions import (
     guard,
     names_of,
 )
+from novacron.gateway.privacy import Privacy
+from novacron.prompt_records.log import PromptLog
 from novacron.testing.fake_engine_client import FakeEngineClient
 
 
@@ -62,7 +64,18 @@ def app(client: FakeEngineClient, accounts: Accounts, tmp_path: Path) -> FastAPI
         authenticator=Known(),
         accounts=accounts,
         audit=audit,
+        privacy=Privacy(prompts=PromptLog(tmp_path / "prompts", NoCipher())),
     )
+
+
+class NoCipher:
+    """Nothing is sealed here."""
+
+    def seal(self, data: object, purpose: bytes) -> bytes:
+        raise OSError("there is no key")
+
+    def open(self, sealed: object, purpose: bytes) -> bytes | None:
+        return None
 
 
 @pytest.fixture
@@ -75,7 +88,10 @@ def all_names() -> Iterator[tuple[str, str, str]]:
         method, _, path = name.partition(" ")
         yield (
             method,
-            path.replace("{model_id:path}", "fake").replace("{", "").replace("}", ""),
+            path.replace("{model_id:path}", "fake")
+            .replace("{tenant}", "default")
+            .replace("{", "")
+            .replace("}", ""),
             permission,
         )
 

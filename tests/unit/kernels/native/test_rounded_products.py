@@ -23,7 +23,7 @@ SHARED = [
     (Quantization(4, 64, sharing=2), 70, 1536),
 ]
 # One tile of rows and parts of it, several tiles, more than a block.
-ROWS = [1, 2, 3, 4, 5, 6, 7, 13, 48, 61]
+ROWS = [1, 2, 3, 4, 5, 6, 7, 13, 48, 100]
 
 
 def make(outputs: int, inputs: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

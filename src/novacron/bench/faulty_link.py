@@ -1,4 +1,4 @@
-"""FaultyLink: a network between two hosts, on which tests do what networks do.
+"""FaultyLink: a network between two hosts that does what networks do on a bad day.
 
 A TCP proxy on a free loopback port. `is_silent`: nothing passes either way, and no connection ends,
 as behind a firewall that drops everything. `delay_s`: each piece takes so much longer.

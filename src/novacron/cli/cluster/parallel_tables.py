@@ -1,0 +1,73 @@
+"""What `novacron cluster top` shows of ranks and links: tables, empty if there are none. Pure."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from novacron.cli.api_client import Json
+from novacron.cli.cluster.readings import Reading
+
+
+def ranks_table(now: Reading, earlier: Reading | None) -> Table:
+    """Since the reading before, or else since the engine's start."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("rank", "stage", "steps/s", "meetings/step", "sent/s", "waited"):
+        table.add_column(name, justify="left" if name == "rank" else "right")
+    before = {} if earlier is None else ranks_of(earlier)
+    elapsed_s = 0.0 if earlier is None else now.time_s - earlier.time_s
+    for (replica, number), rank in ranks_of(now).items():
+        last = before.get((replica, number))
+        is_same = last is not None and last["steps"] <= rank["steps"]
+        done = {
+            name: rank[name] - (last[name] if last is not None and is_same else 0)
+            for name in ("steps", "meetings", "sent_bytes", "waited_s")
+        }
+        per_s = 1 / elapsed_s if is_same and elapsed_s > 0 else None
+        table.add_row(
+            f"{replica} rank {number}",
+            str(rank["stage"]),
+            "-" if per_s is None else f"{done['steps'] * per_s:.1f}",
+            f"{done['meetings'] / done['steps']:.0f}" if done["steps"] else "-",
+            "-" if per_s is None else f"{_size(done['sent_bytes'] * per_s)}",
+            "-" if per_s is None else f"{done['waited_s'] * per_s:.0%}",
+        )
+    return table
+
+
+def links_table(now: Reading) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("link", "round trip", "sent", "received", "resent", "dropped", "lost"):
+        table.add_column(name, justify="left" if name == "link" else "right")
+    for one in now.replicas:
+        link = one.get("link")
+        if link:
+            table.add_row(
+                f"{one['replica_id']} {link['place']}",
+                milliseconds(link["round_trip_s"]),
+                _size(link["sent_bytes"]),
+                _size(link["received_bytes"]),
+                *(str(link[name]) for name in ("resent", "dropped", "lost")),
+            )
+    return table
+
+
+def ranks_of(reading: Reading) -> dict[tuple[str, int], Json]:
+    return {
+        (one["replica_id"], rank["rank"]): rank
+        for one in reading.replicas
+        for rank in one.get("ranks") or ()
+    }
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} GiB"
+
+
+def milliseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
