@@ -14,8 +14,8 @@ import pytest
 from tests.integration.test_engine_hosts import texts_while
 from tests.integration.test_replicas import of_one_engine
 
+from novacron.bench.faulty_link import FaultyLink
 from novacron.engine.link.keys import KeyPair, write_key
-from novacron.testing.faulty_link import FaultyLink
 from novacron.testing.rank_hosts import LEADER, RankHost
 from novacron.testing.server_process import ServerProcess, wait_until
 

@@ -13,13 +13,12 @@ from novacron.encryption.key_sources import open_master_keys
 from novacron.encryption.master_keys import (
     KeysUnavailable,
     MasterKeys,
-    new_master_key,
     parse_master_keys,
 )
 from novacron.errors import ConfigError
 from novacron.testing.fake_vault import FakeVault, running_vault
 
-OLD, NEW = new_master_key(), new_master_key()
+OLD, NEW = (base64.b64encode(bytes(range(first, first + 32))).decode() for first in (0, 32))
 
 
 def id_of(text: str) -> str:
