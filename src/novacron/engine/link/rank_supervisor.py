@@ -60,6 +60,7 @@ class RankSupervisor:
         while not self._asked_to_end.is_set():
             if not self._is_over():
                 continue
+            _close_pipes(self._process)
             logger.info("the rank has ended with code %d; the next one", self._process.returncode)
             if time.monotonic() - started_s < _SHORT_LIFE_S:
                 self._asked_to_end.wait(_REST_S)
@@ -72,6 +73,7 @@ class RankSupervisor:
                 logger.error("%s", error)
         self._process.kill()
         self._process.wait()
+        _close_pipes(self._process)
 
     def end(self) -> None:
         self._asked_to_end.set()
@@ -124,8 +126,16 @@ class RankSupervisor:
         if "@" not in said:
             process.kill()
             process.wait()
+            _close_pipes(process)
             raise ConfigError(said.removeprefix("error: ") or "The rank's process does not start.")
         return process, said
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    """Of one that has ended. Harmless when called again."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def _is_stopped(pid: int) -> bool:
