@@ -21,7 +21,7 @@ from novacron.accounts.database.audit import differences, entries
 from novacron.accounts.database.shared_state import DatabaseState
 from novacron.accounts.database.store import Store
 from novacron.accounts.key_directory import AccountKeys
-from novacron.accounts.ledger import Ledger
+from novacron.accounts.ledger import BookInThread, Ledger
 from novacron.config.server import ServerConfig
 from novacron.coordination.member import Member
 from novacron.coordination.seat import Duty, Seat
@@ -72,7 +72,7 @@ class Node:
         self.seat = Seat(self.rows, Member(id=name), TIMEOUT_S)
         self.book = store.book(name)
         self.seat.add(Duty(name="ledger", every_s=3600, run=self.book.sweep))
-        self.ledger = Ledger(self.book)
+        self.ledger = Ledger(BookInThread(self.book))
         self.journal = StreamJournal(self.rows, name, flush_every_s=0.02)
         self.store = store
         self.url = ""

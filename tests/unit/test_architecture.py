@@ -28,6 +28,7 @@ HAND_THE_ENVIRONMENT_ON = {
     "cli/options.py",  # to config/load.py
     "cli/target.py",  # to config/load.py
     "bench/cli.py",  # to config/load.py, and to the servers it starts
+    "bench/engine_hosts.py",  # its PATH, to the hosts it starts
     "engine/engine_process.py",  # to the engine process
     "cli/remote_engines.py",  # to the process that speaks to Ray, which reads much from it
     "cli/cluster/ray_node.py",  # to Ray

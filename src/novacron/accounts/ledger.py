@@ -128,13 +128,16 @@ class Ledger:
         """Post what waits, if the database lets us. False if some is left: it will expire."""
         self._is_closing = True
         self._tell()
-        if self._working is None:
-            return True
-        await asyncio.wait((self._working,), timeout=timeout_s)
-        if self._working.done():
+        is_posted = self._working is None or await self._ends_within(self._working, timeout_s)
+        await self._book.close()
+        return is_posted
+
+    async def _ends_within(self, working: asyncio.Task[None], timeout_s: float) -> bool:
+        await asyncio.wait((working,), timeout=timeout_s)
+        if working.done():
             return True
         logger.error("%d ends of calls could not be posted; they expire", len(self._ends))
-        self._working.cancel()
+        working.cancel()
         return False
 
     async def _work(self) -> None:
@@ -157,7 +160,6 @@ class Ledger:
                 self._report(error)
                 self._put_back(batch)
                 await self._refuse_for(pause_s)
-        await self._book.close()
 
     async def _next_batch(self, until_s: float) -> list[Item]:
         """What waits: ends of calls first, for they make room; nothing, when it is time to renew or

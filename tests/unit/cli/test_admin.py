@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -129,3 +130,4 @@ def test_a_server_opens_what_admin_has_made_and_nothing_else(tmp_path: Path) -> 
     accounts = open_accounts(server)
     assert accounts is not None
     assert [tenant.id for tenant in accounts.administration.tenants.list()] == ["acme"]
+    assert asyncio.run(accounts.ledger.close(10.0))

@@ -119,7 +119,7 @@ def test_verify_checks_blocks_of_all_levels(novacron: Novacron, compressed: Path
     }
     content = bytearray(path.read_bytes())
     content[-1] ^= 1  # in the last place, which is empty
-    start = content.index(b"NCKVREC1")
+    start = content.index(b"NCKVREC2")
     content[start + 100] ^= 1
     path.write_bytes(content)
     assert novacron("cache", "verify", *at(compressed)).exit_code == 1

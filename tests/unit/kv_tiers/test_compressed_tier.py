@@ -177,7 +177,7 @@ def test_a_damaged_record_does_not_check(tmp_path: Path) -> None:
     tier.put([make_record(1)])
     [path] = tmp_path.glob("*.kvseg")
     data = bytearray(path.read_bytes())
-    data[data.index(b"NCKVREC1") + 100] ^= 1
+    data[data.index(b"NCKVREC2") + 100] ^= 1
     path.write_bytes(data)
     buffer = np.empty(SIZE, np.uint8)
     [is_there] = tier.get([key_of(1)], [buffer])
