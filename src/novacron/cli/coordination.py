@@ -67,7 +67,7 @@ def _address(settings: Settings, url: str) -> str:
     named = settings.cluster.coordinator_address
     if named:
         return named.rstrip("/")
-    if settings.server.host in ("0.0.0.0", "::", ""):  # the URL is for this machine
+    if settings.server.host in ("0.0.0.0", "::", ""):  # nosec B104: the URL is for this machine
         scheme, _, rest = url.partition("://")
         return f"{scheme}://{socket.gethostname()}:{rest.rpartition(':')[2]}"
     return url
