@@ -72,9 +72,10 @@ def ask_until_cached(llm: LLM, expected: Tokens) -> None:
     raise AssertionError("nothing ever came back")
 
 
-rounds = pytest.mark.parametrize("rounds", [3, pytest.param(60, marks=pytest.mark.slow)], ids=str)
+rounds = pytest.mark.parametrize("rounds", [3, 60], ids=str)
 
 
+@pytest.mark.slow
 @rounds
 def test_whatever_happens_on_the_way_tokens_are_right_and_no_request_fails(
     proxy: FlakyProxy, expected: Tokens, rounds: int
@@ -96,6 +97,7 @@ def test_whatever_happens_on_the_way_tokens_are_right_and_no_request_fails(
         llm.close()
 
 
+@pytest.mark.slow
 def test_an_engine_starts_and_answers_without_its_server(
     proxy: FlakyProxy, expected: Tokens
 ) -> None:
@@ -109,6 +111,7 @@ def test_an_engine_starts_and_answers_without_its_server(
         llm.close()
 
 
+@pytest.mark.slow
 def test_wrong_bytes_in_every_answer_are_never_taken_for_a_block(
     proxy: FlakyProxy, expected: Tokens
 ) -> None:

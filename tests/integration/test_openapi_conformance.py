@@ -42,8 +42,9 @@ CHECKS = [
 ]
 
 
+@pytest.mark.parametrize("num_examples", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_answers_are_what_the_document_says(
-    tokenizer: Tokenizer, subtests: pytest.Subtests
+    tokenizer: Tokenizer, subtests: pytest.Subtests, num_examples: int
 ) -> None:
     engine = FakeEngineClient(tokenizer, max_model_len=64)
     config = ServerConfig(allowed_hosts=("testserver",))
@@ -55,7 +56,7 @@ def test_answers_are_what_the_document_says(
     for result in schema.get_all_operations():
         operation = result.ok()
         with subtests.test(operation.label):
-            _check(operation)
+            _check(operation, num_examples)
 
 
 def _known(case: schemathesis.Case) -> dict[str, str]:
@@ -66,9 +67,9 @@ def _known(case: schemathesis.Case) -> dict[str, str]:
     return {name: known[name] for name in case.path_parameters if name in known}
 
 
-def _check(operation: schemathesis.schemas.APIOperation) -> None:
+def _check(operation: schemathesis.schemas.APIOperation, num_examples: int) -> None:
     @settings(
-        max_examples=8,
+        max_examples=num_examples,
         deadline=None,
         derandomize=True,
         database=None,

@@ -26,6 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_ours_and_transformers_continue_a_prompt_alike(folder: Path) -> None:
     llm = LLM(str(folder), dtype="float32", kv_cache_memory=8 * 2**20)
     sampling = SamplingParams(temperature=0.0, max_tokens=NUM_TOKENS, ignore_eos=True)
@@ -34,6 +35,7 @@ def test_ours_and_transformers_continue_a_prompt_alike(folder: Path) -> None:
     assert list(output.token_ids) == Judge(folder).greedy(PROMPT, NUM_TOKENS)
 
 
+@pytest.mark.slow
 def test_logits_are_finite_and_greedy_output_is_no_loop(folder: Path) -> None:
     judge = Judge(folder)
     assert 0.5 < float(judge.logits(PROMPT).std()) < 2
