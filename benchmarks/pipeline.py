@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -135,12 +135,12 @@ def measure_links(
         key = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "link.key"
         write_key(key, LEADER)
 
-        def apart(compression: str = "none") -> RanksApart:
+        def apart(compression: Literal["none", "int8"] = "none") -> RanksApart:
             ranks = [stack.enter_context(RankHost(threads)) for _ in range(stages - 1)]
             return RanksApart(
                 hosts=tuple(rank.address for rank in ranks),
                 link_key=str(key),
-                compression=compression,  # type: ignore[arg-type]
+                compression=compression,
             )
 
         contestants = [

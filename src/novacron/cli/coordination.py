@@ -1,4 +1,4 @@
-"""This server beside others with the same database. Nothing of it is imported for the rest."""
+"""This server beside others with the same database."""
 
 from __future__ import annotations
 

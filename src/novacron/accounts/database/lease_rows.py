@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Select, select, update
@@ -56,11 +56,8 @@ def _locked(connection: Connection, duty: str) -> Lease:
     return found[0] if found else Lease(duty)
 
 
-def _leases(connection: Connection, statement: Select[tuple[object, ...]]) -> list[Lease]:
-    return [
-        Lease(**dict(zip(_FIELDS, row, strict=True)))  # type: ignore[arg-type]
-        for row in connection.execute(statement)
-    ]
+def _leases(connection: Connection, statement: Select[Any]) -> list[Lease]:
+    return [Lease(*row) for row in connection.execute(statement)]
 
 
 def _write(connection: Connection, lease: Lease) -> None:

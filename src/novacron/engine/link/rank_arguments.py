@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from novacron.observability.logs import LogFormat
+
 
 class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
     """What a RankSupervisor tells the process it starts. `given`: settings of this host."""
@@ -15,4 +17,4 @@ class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...]
     given: dict[str, Any]
     log_level: str = "info"
-    log_format: str = "auto"
+    log_format: LogFormat = "auto"

@@ -144,7 +144,7 @@ def run(arguments: RankArguments) -> None:
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the supervisor
     arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=RankArguments)
-    configure_logging(arguments.log_level, arguments.log_format)  # type: ignore[arg-type]
+    configure_logging(arguments.log_level, arguments.log_format)
     threading.Thread(target=_end_with_supervisor, daemon=True, name="end-with-supervisor").start()
     try:
         run(arguments)

@@ -20,6 +20,7 @@ import psutil
 from novacron.engine.link.keys import KeyPair
 from novacron.engine.link.rank_arguments import RankArguments
 from novacron.errors import ConfigError
+from novacron.observability.logs import LogFormat
 
 _MODULE: Final = "novacron.engine.link.rank_process"
 _LOOK_S: Final = 0.5
@@ -37,7 +38,7 @@ class SupervisorConfig:
     allowed: tuple[str, ...]
     given: dict[str, object]
     log_level: str
-    log_format: str
+    log_format: LogFormat
 
 
 class RankSupervisor:
