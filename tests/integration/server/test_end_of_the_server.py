@@ -23,6 +23,7 @@ from novacron.testing.server_process import (
 )
 
 CHAT = "/v1/chat/completions"
+LONG = 1000  # tokens: still computing when the engine is paused, however late that is
 
 
 def chat(max_tokens: int) -> dict[str, object]:
@@ -68,8 +69,8 @@ async def test_the_first_signal_finishes_what_runs_and_refuses_the_rest(
     server = start_server(TMPDIR=str(tmp_path)).wait_ready()
     engine = server.engine
     async with client_of(server) as http:
-        whole = (await http.post(CHAT, json=chat(100))).json()["choices"][0]["message"]["content"]
-        async with streaming(http, 100) as events:
+        whole = (await http.post(CHAT, json=chat(LONG))).json()["choices"][0]["message"]["content"]
+        async with streaming(http, LONG) as events:
             server.pause_engine()
             await begin_to_end(server)
             refused = await http.post(CHAT, json=chat(1))
