@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from novacron.cli.listener import bind
@@ -21,6 +23,7 @@ def serve(ctx: click.Context, /, settings: Settings) -> None:
     Exit codes: 0 after a clean end, 1 if the engine failed or requests were cut off, 2 for wrong
     settings, 130 (Ctrl-C) or 143 (SIGTERM) when ended at once.
     """
+    gc.disable()  # while we import: nothing of it is garbage, and looking for some takes a tenth
     listener = bind(settings.server.host, settings.server.port)
 
     from novacron.cli.accounts import open_accounts
@@ -33,4 +36,5 @@ def serve(ctx: click.Context, /, settings: Settings) -> None:
 
     from novacron.cli.serve_loop import run
 
+    gc.enable()
     ctx.exit(run(client, settings, listener, accounts))
