@@ -78,6 +78,7 @@ def set_up(torch: str, with_dev: bool) -> None:
         install(pip, "tools for tests and checks", dev)
     in_place = ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
     install(pip, "NovaCron", in_place)
+    compile_sources()
     run("checking versions", [*pip, "check"], "Delete .venv and try again.")
     write_stamp(torch, with_dev)
     if not KERNELS.exists():
@@ -270,6 +271,13 @@ PIP_INSTALL = ["install", "--quiet", "--no-input", "--disable-pip-version-check"
 def install(pip: Command, what: str, arguments: Command) -> None:
     remedy = "Look whether pip reaches its package index (PIP_INDEX_URL, proxy), then try again."
     run(what, [*pip, *PIP_INSTALL, *arguments], remedy)
+
+
+def compile_sources() -> None:
+    """As pip does with a wheel: where Python is told to write no bytecode (PYTHONDONTWRITEBYTECODE,
+    usual in containers), every start would compile what it imports, a fifth of its time."""
+    command = [str(VENV_PYTHON), "-m", "compileall", "-q", str(ROOT / "src")]
+    succeeds("bytecode", command, otherwise="not written")
 
 
 def run(label: str, command: Command, remedy: str) -> None:
