@@ -17,7 +17,6 @@ import random
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -36,6 +35,7 @@ from novacron.engine.client import (
 )
 from novacron.engine.engine_handle import EngineHandle
 from novacron.engine.engine_process import EngineProcess
+from novacron.engine.grammar_check import GrammarCheck
 from novacron.engine.heart_monitor import HeartMonitor
 from novacron.engine.pulse import ranks_of
 from novacron.engine.questions import Questions, error_named, raise_if_refused
@@ -45,7 +45,6 @@ from novacron.engine.replica_drain import (
     resume_only_replica,
 )
 from novacron.engine.request_streams import RequestStreams
-from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.quality.document import Document
 from novacron.records import wire
@@ -91,12 +90,10 @@ class ProcessClient:
         self._progress = ("start", 0.0)
         self._spec: ModelSpec | None = None
         self._tokenizer: Tokenizer | None = None
-        self._grammars: GrammarCompiler | None = None
-        self._grammar_thread = ThreadPoolExecutor(1, thread_name_prefix="grammar")
+        self._grammars = GrammarCheck()
         self._stats = EngineStats()
         self._streams = RequestStreams()
         self._questions = Questions()
-        self._num_compiling = 0  # requests whose grammar is being checked
         self._seeds = random.Random(config.model.seed)
         self._max_live = most_live(config.scheduler)
         self._callbacks: list[Callable[[EngineState], None]] = []
@@ -200,7 +197,7 @@ class ProcessClient:
             raise self._refusal()
         admitted = tuple(admit(request, self.spec, self._seeds) for request in requests)
         self._refuse_if_full(len(admitted))
-        await self._check_grammars(admitted)
+        await self._grammars.check(admitted, self.tokenizer, self.spec)
         engine = self._engine
         if engine is None or self._state is not EngineState.READY:  # it ended while we compiled
             raise self._refusal()
@@ -280,39 +277,15 @@ class ProcessClient:
         was_loading = self._state is EngineState.LOADING
         self._enter(EngineState.DEAD)  # first, so that nothing starts another engine
         await self._end_engine(at_once=was_loading)
-        self._grammar_thread.shutdown(wait=False)
+        self._grammars.close()
 
     def _load_tokenizer(self) -> Tokenizer:
         model = self._config.model
         template = Path(model.chat_template) if model.chat_template else None
         return Tokenizer.load(Path(model.tokenizer or self._model_path), template)
 
-    async def _check_grammars(self, requests: tuple[Request, ...]) -> None:
-        """Compile, beside the event loop, what the engine will compile: errors are for the client
-        to mend, so they must come before anything runs. Meanwhile the requests keep their places
-        in the queue."""
-        wanted = {request.sampling.structured_output for request in requests}
-        specs = [spec for spec in wanted if spec is not None]
-        if not specs:
-            return
-        compiler, loop = self._grammar_compiler(), asyncio.get_running_loop()
-        self._num_compiling += len(requests)
-        try:
-            for spec in specs:
-                await loop.run_in_executor(self._grammar_thread, compiler.compile, spec)
-        finally:
-            self._num_compiling -= len(requests)
-
-    def _grammar_compiler(self) -> GrammarCompiler:
-        if self._grammars is None:
-            spec = self.spec
-            self._grammars = GrammarCompiler(
-                self.tokenizer.json_text, spec.vocab_size, spec.eos_token_ids
-            )
-        return self._grammars
-
     def _refuse_if_full(self, num_new: int) -> None:
-        num_live = len(self._streams) + self._num_compiling
+        num_live = len(self._streams) + self._grammars.num_pending
         if num_live + num_new > self._max_live:
             raise errors.Overloaded(
                 f"The queue is full: {num_live} requests are running or waiting, and at most "
