@@ -56,6 +56,7 @@ async def compare(
                 prompts = make_prompts(maker, hash((seed, users, turn)), users, PROMPT_TOKENS)
                 batch = {}
                 for name in turn_order((OURS, THEIRS), turn):
+                    targets[name].client.close()  # llama-server ends some after an answer, unsaid
                     cpu_s = time.process_time()
                     transcripts = await OverHttp(targets[name]).run_batch(prompts, OUTPUT_TOKENS)
                     batch[name] = Batch(transcripts, time.process_time() - cpu_s)
