@@ -14,9 +14,10 @@ from pathlib import Path
 
 import msgspec
 
+from novacron.accounts.book import BookInThread
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.ledger_book import LedgerBook
-from novacron.accounts.ledger import BookInThread, Ledger
+from novacron.accounts.ledger import Ledger
 from novacron.accounts.posting import Entry, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
