@@ -62,6 +62,7 @@ class Ledger:
         self._name = token_hex(12)  # of this ledger: no other makes the same ids
         self._numbers = count()  # in order, so that entries of a time lie together
         self._ahead = ReservationsAhead(self._new_id, kept_ahead_s)
+        self.num_from_ahead = 0  # calls that waited for nothing
         self._news: asyncio.Future[None] | None = None  # while nothing is posted
         self._working: asyncio.Task[None] | None = None
 
@@ -81,6 +82,7 @@ class Ledger:
             if self._ahead.begins_to_want:
                 self._tell()
             if entry is not None:
+                self.num_from_ahead += 1
                 return entry
         try:
             return await self._reserve(account, wish, stream)
