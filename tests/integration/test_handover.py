@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from novacron.accounts.accounts import Accounts
 from novacron.accounts.book import BookInThread
+from novacron.accounts.data_policy import StoredPolicies
 from novacron.accounts.database.audit import differences, entries
 from novacron.accounts.database.shared_state import DatabaseState
 from novacron.accounts.database.store import Store
@@ -84,6 +85,7 @@ class Node:
             ledger=self.ledger,
             administration=self.store,
             directory=AccountKeys(self.store),
+            policies=StoredPolicies(self.store.policies),
             hash_key=hash_key,
         )
         handover = OpenedHandover(

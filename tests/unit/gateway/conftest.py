@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from novacron.accounts.accounts import Accounts
 from novacron.accounts.book import BookInThread
+from novacron.accounts.data_policy import StoredPolicies
 from novacron.accounts.database.store import Store
 from novacron.accounts.key_directory import AccountKeys
 from novacron.accounts.ledger import Ledger
@@ -76,5 +77,6 @@ def accounts(store: Store) -> Accounts:
         ledger=Ledger(BookInThread(store.book())),
         administration=store,
         directory=AccountKeys(store),
+        policies=StoredPolicies(store.policies),
         hash_key=hash_key,
     )
