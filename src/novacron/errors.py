@@ -311,17 +311,23 @@ class LastReplica(NovaCronError):
 class QuotaExceeded(NovaCronError):
     """A quota or rate limit of the caller has no room for this call until `retry_after_s`.
 
-    `rate_limits` tell where the caller stands, as accounts/standing.py words it.
+    `rate_limits` tell where the caller stands, as accounts/standing.py words it. `subject` is whose
+    quota it is, as `kind:id`.
     """
 
     retryable = True
 
     def __init__(
-        self, message: str, retry_after_s: float, rate_limits: dict[str, str] | None = None
+        self,
+        message: str,
+        retry_after_s: float,
+        rate_limits: dict[str, str] | None = None,
+        subject: str = "",
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.rate_limits = rate_limits or {}
+        self.subject = subject
 
 
 class DatabaseUnavailable(NovaCronError):

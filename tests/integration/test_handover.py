@@ -17,11 +17,13 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from novacron.accounts.accounts import Accounts
+from novacron.accounts.book import BookInThread
+from novacron.accounts.data_policy import StoredPolicies
 from novacron.accounts.database.audit import differences, entries
 from novacron.accounts.database.shared_state import DatabaseState
 from novacron.accounts.database.store import Store
 from novacron.accounts.key_directory import AccountKeys
-from novacron.accounts.ledger import BookInThread, Ledger
+from novacron.accounts.ledger import Ledger
 from novacron.config.server import ServerConfig
 from novacron.coordination.member import Member
 from novacron.coordination.seat import Duty, Seat
@@ -83,6 +85,7 @@ class Node:
             ledger=self.ledger,
             administration=self.store,
             directory=AccountKeys(self.store),
+            policies=StoredPolicies(self.store.policies),
             hash_key=hash_key,
         )
         handover = OpenedHandover(

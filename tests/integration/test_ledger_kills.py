@@ -14,9 +14,14 @@ from novacron.testing.postgres_server import find_programs, new_database, runnin
 pytestmark = pytest.mark.slow
 
 
-async def kill_some(url: str) -> None:
+async def kill_some(url: str, arrivals: float = 0.0) -> None:
     scenario = LedgerScenario(
-        database=url, num_requests=800, num_kills=4, lease_seconds=0.5, seconds=0
+        database=url,
+        num_requests=800,
+        arrivals=arrivals,
+        num_kills=4,
+        lease_seconds=0.5,
+        seconds=0,
     )
     result = await run(TargetOptions(environment={}), scenario, lambda text: None)
     assert [goal.name for goal in result.goals if not goal.met] == []
@@ -26,6 +31,11 @@ async def kill_some(url: str) -> None:
 
 async def test_on_sqlite(tmp_path: Path) -> None:
     await kill_some(f"sqlite:///{tmp_path}/accounts.db")
+
+
+async def test_with_reservations_ahead(tmp_path: Path) -> None:
+    """At a steady rate there are some all the time."""
+    await kill_some(f"sqlite:///{tmp_path}/accounts.db", arrivals=300.0)
 
 
 async def test_on_postgresql() -> None:

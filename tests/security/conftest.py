@@ -16,8 +16,10 @@ from fastapi import FastAPI
 
 from novacron.cli.serving import _Uvicorn, _uvicorn_config
 from novacron.config.server import ServerConfig
+from novacron.engine.client import EngineClient
 from novacron.engine.tokenization import Tokenizer
 from novacron.gateway.app import build_app
+from novacron.gateway.response_caching import OpenedCache
 from novacron.testing.fake_engine_client import FakeEngineClient, fake_tokenizer
 
 ADMIN, MINE, OTHER = "first-key", "second-key", "third-key"
@@ -42,10 +44,17 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 @pytest.fixture
 def serve(tokenizer: Tokenizer) -> Serve:
     @contextlib.asynccontextmanager
-    async def serve(**settings: object) -> AsyncIterator[Target]:
+    async def serve(
+        client: EngineClient | None = None,
+        response_cache: OpenedCache | None = None,
+        **settings: object,
+    ) -> AsyncIterator[Target]:
+        """Over `client`, or else the target's engine."""
         config = ServerConfig(**{"api_key": (ADMIN, MINE, OTHER), **settings})  # type: ignore[arg-type]
         engine = FakeEngineClient(tokenizer)
-        app = build_app(engine, config, model_names=("fake",))
+        app = build_app(
+            client or engine, config, model_names=("fake",), response_cache=response_cache
+        )
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen(512)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
+from novacron.accounts.data_policy import DataPolicy
 from novacron.accounts.price import Price
 from novacron.accounts.quota import Quota, SubjectKind
 from novacron.accounts.records import Role, StoredKey, Tenant, User
@@ -85,6 +86,16 @@ class PriceRecords(Protocol):
     def set(self, model: str, price: Price) -> Price: ...
 
 
+class PolicyRecords(Protocol):
+    def list(self) -> dict[str, DataPolicy]: ...
+
+    def get(self, tenant: str) -> DataPolicy: ...
+
+    def set(self, tenant: str, policy: DataPolicy) -> DataPolicy: ...
+
+    def remove(self, tenant: str) -> None: ...
+
+
 class Administration(Protocol):
     """Everything that can be administered."""
 
@@ -105,6 +116,9 @@ class Administration(Protocol):
 
     @property
     def prices(self) -> PriceRecords: ...
+
+    @property
+    def policies(self) -> PolicyRecords: ...
 
     def usage(self, question: UsageQuestion) -> list[UsageRow]: ...
 

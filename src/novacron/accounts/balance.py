@@ -63,25 +63,27 @@ def rolled(balance: Balance, day: int, hour: int) -> Balance:
     )
 
 
-def shortages(balance: Balance, quota: Quota, tokens: int, now_ms: int) -> list[Shortage]:
-    """Every limit that has no room for a call that may take `tokens`."""
+def shortages(
+    balance: Balance, quota: Quota, call_tokens: int, now_ms: int, num_calls: int = 1
+) -> list[Shortage]:
+    """Every limit that has no room for `num_calls` that may take `call_tokens` each."""
+    tokens = num_calls * call_tokens
     found = []
     if quota.tokens_per_day is not None and balance.day_tokens + tokens > quota.tokens_per_day:
         found.append(
             Shortage((balance.day + 1) * DAY_MS - now_ms, f"{quota.tokens_per_day} tokens a day")
         )
-    if quota.requests_per_hour is not None and balance.hour_requests >= quota.requests_per_hour:
+    most_an_hour = quota.requests_per_hour
+    if most_an_hour is not None and balance.hour_requests + num_calls > most_an_hour:
         found.append(
-            Shortage(
-                (balance.hour + 1) * HOUR_MS - now_ms, f"{quota.requests_per_hour} requests an hour"
-            )
+            Shortage((balance.hour + 1) * HOUR_MS - now_ms, f"{most_an_hour} requests an hour")
         )
     most_active = quota.concurrent_requests
-    if most_active is not None and balance.active_requests >= most_active:
+    if most_active is not None and balance.active_requests + num_calls > most_active:
         found.append(Shortage(_ANOTHER_CALL_MS, f"{most_active} requests at a time"))
     debts = (
         (quota.tokens_per_minute, tokens, token_debt(balance, quota, now_ms), "tokens"),
-        (quota.requests_per_minute, 1, request_debt(balance, quota, now_ms), "requests"),
+        (quota.requests_per_minute, num_calls, request_debt(balance, quota, now_ms), "requests"),
     )
     for rate, wanted, debt, name in debts:
         if rate is None:

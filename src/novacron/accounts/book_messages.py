@@ -40,6 +40,7 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=True):
     param: str | None = None
     retry_after_s: float = 0.0
     rate_limits: dict[str, str] = {}
+    subject: str = ""
 
 
 class Posted(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -96,8 +97,8 @@ def told(outcome: Outcome) -> Entry | Refusal | None:
     match outcome:
         case None | Entry():
             return outcome
-        case QuotaExceeded(retry_after_s=wait_s, rate_limits=limits):
-            return Refusal("quota", str(outcome), None, wait_s or 0.0, limits)
+        case QuotaExceeded(retry_after_s=wait_s, rate_limits=limits, subject=subject):
+            return Refusal("quota", str(outcome), None, wait_s or 0.0, limits, subject)
         case Forbidden():
             return Refusal("forbidden", str(outcome))
         case InvalidRequest(param=param):
@@ -111,7 +112,7 @@ def outcome_of(told: Entry | Refusal | None) -> Outcome:
     error: NovaCronError
     match told.kind:
         case "quota":
-            error = QuotaExceeded(told.message, told.retry_after_s, told.rate_limits)
+            error = QuotaExceeded(told.message, told.retry_after_s, told.rate_limits, told.subject)
         case "forbidden":
             error = Forbidden(told.message)
         case _:

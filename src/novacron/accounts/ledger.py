@@ -3,25 +3,29 @@
 All that waits while a batch is posted is the next one, in one transaction, so that calls beside
 each other share the cost of a commit. A reservation is granted only once it is committed. When the
 database does not answer, reservations are refused, and ends of calls wait until it does; where it
-is not known whether a reservation got through, its end is posted after it.
+is not known whether a reservation got through, its end is posted after it. For callers that call
+again and again, reservations are made ahead (ahead.py), so that most calls wait for no batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from secrets import token_hex
-from typing import Final, Protocol
+from typing import Final
 
+from novacron.accounts.ahead import KEPT_S, ReservationsAhead
+from novacron.accounts.book import Book
 from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
 from novacron.coordination.streams import StreamStart
-from novacron.errors import DatabaseUnavailable, NovaCronError
+from novacron.errors import DatabaseUnavailable, NovaCronError, QuotaExceeded
 
 logger = logging.getLogger(__name__)
 
@@ -36,41 +40,6 @@ Answer = asyncio.Future[Entry]
 Item = tuple[Posting, Answer | None]
 
 
-class Book(Protocol):
-    """Where postings go, one call at a time: BookProcess, or BookInThread over one that blocks."""
-
-    async def post(self, postings: Sequence[Posting]) -> Sequence[Outcome]: ...
-
-    async def renew(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-class BlockingBook(Protocol):
-    """LedgerBook, or one that fails for a test."""
-
-    def post(self, postings: Sequence[Posting]) -> list[Outcome]: ...
-
-    def renew(self) -> None: ...
-
-
-class BookInThread:
-    """A Book over one that blocks, in this process. It takes the interpreter from the event loop
-    at each of its statements: for tests and tools."""
-
-    def __init__(self, book: BlockingBook) -> None:
-        self._book = book
-
-    async def post(self, postings: Sequence[Posting]) -> Sequence[Outcome]:
-        return await asyncio.to_thread(self._book.post, postings)
-
-    async def renew(self) -> None:
-        await asyncio.to_thread(self._book.renew)
-
-    async def close(self) -> None:
-        """The database is somebody else's."""
-
-
 class Ledger:
     """Belongs to one event loop. Closes its book."""
 
@@ -80,8 +49,10 @@ class Ledger:
         *,
         patience_s: float = _PATIENCE_S,
         renew_every_s: float = _RENEW_EVERY_S,
+        kept_ahead_s: float = KEPT_S,
     ) -> None:
-        """A call waits for its reservation for `patience_s`, and is refused then."""
+        """A call waits for its reservation for `patience_s`, and is refused then. What is reserved
+        ahead is used within `kept_ahead_s`."""
         self._book = book
         self._patience_s = patience_s
         self._renew_every_s = renew_every_s
@@ -90,6 +61,8 @@ class Ledger:
         self._is_closing = False
         self._name = token_hex(12)  # of this ledger: no other makes the same ids
         self._numbers = count()  # in order, so that entries of a time lie together
+        self._ahead = ReservationsAhead(self._new_id, kept_ahead_s)
+        self.num_from_ahead = 0  # calls that waited for nothing
         self._news: asyncio.Future[None] | None = None  # while nothing is posted
         self._working: asyncio.Task[None] | None = None
 
@@ -104,7 +77,24 @@ class Ledger:
 
         What is not settled, whoever is cancelled here settles.
         """
-        reserve = Reserve(f"{self._name}{next(self._numbers):010x}", account, wish, stream)
+        if stream is None:
+            entry = self._ahead.take(account, wish, time.monotonic())
+            if self._ahead.begins_to_want:
+                self._tell()
+            if entry is not None:
+                self.num_from_ahead += 1
+                return entry
+        try:
+            return await self._reserve(account, wish, stream)
+        except QuotaExceeded as error:
+            unused = self._ahead.give_back(error.subject)
+            if not unused:
+                raise
+            self._ends.extend(unused)  # they make room before the call is posted again
+            return await self._reserve(account, wish, stream)
+
+    async def _reserve(self, account: Account, wish: Wish, stream: StreamStart | None) -> Entry:
+        reserve = Reserve(self._new_id(), account, wish, stream)
         answer: Answer = asyncio.get_running_loop().create_future()
         self._beginnings.append((reserve, answer))
         self._tell()
@@ -117,6 +107,9 @@ class Ledger:
         except asyncio.CancelledError:
             self.settle(reserve.id, account, None)
             raise
+
+    def _new_id(self) -> str:
+        return f"{self._name}{next(self._numbers):010x}"
 
     def settle(self, id: str, account: Account, usage: Usage | None) -> None:
         """A call has ended; None: it never ran. Returns at once; it is posted as soon as may be."""
@@ -149,7 +142,10 @@ class Ledger:
                 break
             try:
                 if batch:
-                    _resolve(batch, await self._book.post([posting for posting, _ in batch]))
+                    postings, posted_s = [posting for posting, _ in batch], time.monotonic()
+                    outcomes = await self._book.post(postings)
+                    _resolve(batch, outcomes)
+                    self._ahead.put(postings, outcomes, posted_s)
                     batch = []  # whatever fails from here on, these are posted
                 if time.monotonic() >= next_renewal_s:
                     next_renewal_s = time.monotonic() + self._renew_every_s
@@ -163,10 +159,14 @@ class Ledger:
 
     async def _next_batch(self, until_s: float) -> list[Item]:
         """What waits: ends of calls first, for they make room; nothing, when it is time to renew or
-        to close. Whoever is cancelled while he waits was never here."""
+        to close. Whoever is cancelled while he waits was never here. Reservations ahead come last,
+        so that they take nothing from calls that wait."""
+        until_s = min(until_s, self._ahead.look_again_s)
         await self._wait_for(self._is_worth_while, until_s - time.monotonic())
-        if self._ends and not self._is_urgent():
+        if (self._ends or self._ahead.wants) and not self._is_urgent():
             await self._wait_for(self._is_urgent, _SETTLE_WITHIN_S)
+        now_s = math.inf if self._is_closing else time.monotonic()
+        self._ends.extend(self._ahead.too_old(now_s))
         batch: list[Item] = []
         while self._ends and len(batch) < _MOST_AT_ONCE:
             batch.append((self._ends.popleft(), None))
@@ -174,10 +174,13 @@ class Ledger:
             reserve, answer = self._beginnings.popleft()
             if not answer.cancelled():
                 batch.append((reserve, answer))
+        if not self._is_closing:
+            more = self._ahead.to_post(_MOST_AT_ONCE - len(batch))
+            batch += [(reserve, None) for reserve in more]
         return batch
 
     def _is_worth_while(self) -> bool:
-        return bool(self._ends or self._beginnings) or self._is_closing
+        return bool(self._ends or self._beginnings) or self._ahead.wants or self._is_closing
 
     def _is_urgent(self) -> bool:
         """Somebody waits, or there is enough for a batch."""
@@ -208,6 +211,7 @@ class Ledger:
             for posting, _ in batch
         ]
         _resolve(batch, [error] * len(batch))
+        self._ahead.put([posting for posting, _ in batch], [error] * len(batch), time.monotonic())
         self._ends.extendleft(reversed(again))
 
     async def _refuse_for(self, pause_s: float) -> None:

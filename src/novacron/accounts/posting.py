@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -21,15 +22,19 @@ from novacron.accounts.wish import Wish, allow
 from novacron.coordination.streams import StreamStart
 from novacron.errors import NovaCronError, QuotaExceeded
 
+ROOM_AHEAD: Final = 64  # calls for which there has to be room, where one is reserved ahead
+
 
 class Reserve(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A call that wants to start. `id` is new. `stream`: it is put on record with its reservation,
-    so that another coordinator can go on with it."""
+    so that another coordinator can go on with it. `is_ahead`: there is no call yet; it is granted
+    only where there is room for many like it."""
 
     id: str
     account: Account
     wish: Wish
     stream: StreamStart | None = None
+    is_ahead: bool = False
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +65,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     `answers` are the longest ones that the call may have, `tokens` all that it may take;
     `rate_limits` are those of standing.py. `priority` is the most urgent level; None: any.
+    `limits` are what it was decided by, where it was made ahead.
     """
 
     id: str
@@ -69,6 +75,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag=True):
     hour: int
     rate_limits: dict[str, str]
     priority: Priority | None = None
+    limits: tuple[tuple[str, Quota], ...] = ()
 
 
 Posting = Reserve | Settle
@@ -87,7 +94,7 @@ def decide(
     coordinators differ, and time does not go back.
     """
     subjects = reserve.account.subjects
-    limits = [(subject, quotas.get(subject, NO_QUOTA)) for subject in subjects]
+    limits = tuple((subject, quotas.get(subject, NO_QUOTA)) for subject in subjects)
     try:
         allowed = allow(reserve.wish, limits)
     except NovaCronError as error:
@@ -96,10 +103,11 @@ def decide(
     hour = max(now_ms // HOUR_MS, *(balances[subject].hour for subject in subjects))
     now = {subject: rolled(balances[subject], day, hour) for subject in subjects}
     tokens = allowed.tokens
+    num_calls = ROOM_AHEAD if reserve.is_ahead else 1
     missing = [
         (subject, shortage)
         for subject, quota in limits
-        for shortage in shortages(now[subject], quota, tokens, now_ms)
+        for shortage in shortages(now[subject], quota, tokens, now_ms, num_calls)
     ]
     if missing:
         return _refusal(missing, rate_limits([(now[s], quota) for s, quota in limits], now_ms))
@@ -107,7 +115,8 @@ def decide(
         balances[subject] = taken(now[subject], quota, tokens, now_ms)
     told = rate_limits([(balances[subject], quota) for subject, quota in limits], now_ms)
     priority = highest_priority(quota for _, quota in limits)
-    return Entry(reserve.id, tokens, allowed.answers, day, hour, told, priority)
+    told_limits = limits if reserve.is_ahead else ()
+    return Entry(reserve.id, tokens, allowed.answers, day, hour, told, priority, told_limits)
 
 
 def _refusal(missing: list[tuple[str, Shortage]], told: dict[str, str]) -> QuotaExceeded:
@@ -119,4 +128,5 @@ def _refusal(missing: list[tuple[str, Shortage]], told: dict[str, str]) -> Quota
         f"in {max(1, round(wait_s))} s, or ask for less (max_tokens).",
         retry_after_s=wait_s,
         rate_limits=told,
+        subject=subject,
     )

@@ -32,7 +32,7 @@ from novacron.errors import ConfigError
 
 _COLUMNS: Final = (
     Column("reserve", "p50"), Column("reserve", "p95"), Column("reserve", "p99"),
-    Column("requests", "mean"), Column("cpu", "mean"),
+    Column("requests", "mean"), Column("cpu", "mean"), Column("ahead", "mean"),
 )  # fmt: skip
 
 
@@ -68,7 +68,10 @@ async def run(
             progress("waiting for the leases of the killed")
             await _expire(store, scenario)
             found = _compare(store, folder, quota)
-            rows = [_row("all at once, with kills", reports)]
+            crowded = (
+                f"{scenario.arrivals:g} a second for each" if scenario.arrivals else "all at once"
+            )
+            rows = [_row(f"{crowded}, with kills", reports)]
             if scenario.seconds:
                 progress(f"{scenario.rate:g} requests a second")
                 rows.append(_row(f"{scenario.rate:g} a second", [await crowd.run_paced()]))
@@ -85,7 +88,7 @@ def _quota(store: Store, scenario: LedgerScenario) -> int:
         store.tenants.create("acme")
     except Exception as error:
         raise ConfigError("The database is not empty: give one that is.") from error
-    mean_tokens = scenario.most_tokens * 0.75  # prompts a half of it, answers a quarter
+    mean_tokens = scenario.most_tokens * 0.79  # prompts a half of it, answers half of 7/12
     limit = int(scenario.num_requests * mean_tokens * scenario.share)
     store.quotas.set(
         "tenant",
@@ -153,10 +156,14 @@ def _facts(found: _Accounts, crowd: Crowd) -> dict[str, object]:
 def _row(part: str, reports: Sequence[LedgerJobReport]) -> Row:
     reserve_s = [sample for report in reports for sample in report.reserve_s]
     rates = [len(report.reserve_s) / report.seconds for report in reports if report.reserve_s]
+    ahead = [
+        report.num_from_ahead / len(report.reserve_s) for report in reports if report.reserve_s
+    ]
     cpu_ms = [1000 * report.cpu_s / len(report.reserve_s) for report in reports if report.reserve_s]
     return row(
         {"part": part},
         reserve=milliseconds(reserve_s or [0.0]),
         requests=metric("1/s", "higher", rates or [0.0]),
         cpu=metric("ms of processor time a request", "lower", cpu_ms or [0.0]),
+        ahead=metric("reserved ahead, of 1", "neither", ahead or [0.0]),
     )

@@ -27,6 +27,9 @@ _LONGEST_LINE: Final = 256 * 2**20
 class LedgerScenario(Scenario):
     database: str = option("", "URL of an empty database; without: a new SQLite file")
     num_requests: int = option(10_000, "requests, all at once")
+    arrivals: float = option(
+        0.0, "requests a second of each coordinator in the first part; 0: all at once", least=0
+    )
     num_coordinators: int = option(2, "processes that share the database")
     num_kills: int = option(10, "times that one of them is killed", least=0)
     most_tokens: int = option(200, "longest prompt, and longest answer")
@@ -78,7 +81,7 @@ class Crowd:
         told = []
         while left := self._unanswered(place, journal):
             self.num_sent += len(left)
-            process = await self._start(self._job(left, journal))
+            process = await self._start(self._job(left, journal, self._scenario.arrivals))
             reading = asyncio.create_task(self._report(process))
             if num_kills > 0:
                 num_kills -= 1

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import msgspec
 
+from novacron.accounts.book import BookInThread
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.ledger_book import LedgerBook
-from novacron.accounts.ledger import BookInThread, Ledger
+from novacron.accounts.ledger import Ledger
 from novacron.accounts.posting import Entry, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
@@ -46,6 +47,7 @@ class LedgerJobReport(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from asking for a reservation to having it or being refused."""
 
     reserve_s: tuple[float, ...]
+    num_from_ahead: int
     seconds: float
     cpu_s: float
 
@@ -74,14 +76,20 @@ class _Coordinator:
         seconds = time.perf_counter() - started_s
         cpu_s = time.process_time() - cpu_s
         await self._ledger.close(_CLOSE_S)
-        return LedgerJobReport(reserve_s=tuple(self._reserve_s), seconds=seconds, cpu_s=cpu_s)
+        return LedgerJobReport(
+            reserve_s=tuple(self._reserve_s),
+            num_from_ahead=self._ledger.num_from_ahead,
+            seconds=seconds,
+            cpu_s=cpu_s,
+        )
 
     async def _request(self, number: int) -> None:
         """The same request whoever runs it."""
         rng = random.Random(f"{self._job.seed} {number}")
-        prompt, longest = (rng.randint(1, self._job.most_tokens) for _ in range(2))
+        prompt = rng.randint(1, self._job.most_tokens)
+        longest = rng.choice((1, 2, 4)) * self._job.most_tokens // 4  # as clients have them: a few
         wish = Wish(prompts=(prompt,), answers=(longest,), model="m", model_len=10**6)
-        account = Account("acme", f"user{number % 7}", f"key{number % 50}")
+        account = Account("acme", f"user{number // 2 % 4}", f"key{number // 2 % 8}")
         try:
             entry = await self._reserve(account, wish)
         except QuotaExceeded:

@@ -30,8 +30,11 @@ class SpawnedClient(StartedClient, Protocol):
     def spawn(self) -> None: ...
 
 
-def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
+def spawn_engine(
+    settings: Settings, policies: TenantPolicies | None = None
+) -> tuple[ServedClient, Settings]:
     """A client whose engine process has been started, and the settings with the model's name.
+    `policies` of tenants are those of the settings, unless there are more.
 
     Raises ModelLoadError if there is no such model, and ConfigError for variants that contradict.
     """
@@ -46,12 +49,13 @@ def spawn_engine(settings: Settings) -> tuple[ServedClient, Settings]:
         timeout_s=settings.server.recovery_timeout,
         most_waiting=scheduler.max_num_seqs + scheduler.max_queued_requests,
         seed=settings.engine.model.seed,
-        regions_of=_regions_of(settings.tenants.policies),
+        regions_of=_regions_of(policies or settings.tenants.policies),
     ), settings
 
 
 def _regions_of(policies: TenantPolicies) -> Callable[[str], tuple[str, ...]] | None:
-    if not any(policy.regions for policy in policies.by_name.values()):
+    has_regions = any(policy.regions for policy in policies.by_name.values())
+    if not has_regions and policies.stored is None:
         return None
     return lambda tenant: policies.of(tenant).regions
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from novacron.accounts.accounts import Accounts
+from novacron.cli.accounts import policies_of
 from novacron.config.folders import prompt_folder
 from novacron.config.load import Settings
-from novacron.config.tenants import NOBODY
+from novacron.config.tenants import NOBODY, TenantPolicies
 from novacron.errors import ConfigError
 from novacron.gateway.privacy import Privacy
 
@@ -22,15 +23,22 @@ def open_privacy(
     settings: Settings, accounts: Accounts | None, audit: OpenedAudit | None
 ) -> Privacy:
     """Raises ConfigError if prompts are to be kept that could not be, or could be read unseen."""
-    policies = settings.tenants.policies
-    prompts = _prompts(settings, audit) if policies.record_prompts else None
-    retention = _retention(settings, accounts, audit) if policies.retains else None
+    policies = policies_of(settings, accounts)
+    is_wanted = policies.record_prompts or (
+        policies.stored is not None  # some may want it later
+        and audit is not None
+        and bool(settings.engine.cache.encryption_key)
+    )
+    prompts = _prompts(settings, audit) if is_wanted else None
+    retention = _retention(policies, settings, accounts, audit) if policies.retains else None
     return Privacy(
         policies=policies,
         region=settings.engine.model.region,
         prompts=prompts,
         retention=retention,
         purge_interval_s=settings.tenants.purge_interval,
+        in_settings=frozenset(settings.tenants.policies.by_name),
+        refresh=None if accounts is None else accounts.policies.refresh,
     )
 
 
@@ -55,7 +63,10 @@ def _prompts(settings: Settings, audit: OpenedAudit | None) -> PromptLog:
 
 
 def _retention(
-    settings: Settings, accounts: Accounts | None, audit: OpenedAudit | None
+    policies: TenantPolicies,
+    settings: Settings,
+    accounts: Accounts | None,
+    audit: OpenedAudit | None,
 ) -> Retention:
     from novacron.audit.purge import purge as purge_audit
     from novacron.gateway.retention import Retention
@@ -71,14 +82,14 @@ def _retention(
             purge_audit(log, name, before_s).num_purged for name in _names_of(tenant)
         )
     if accounts is None:
-        return Retention(settings.tenants.policies, purgers)
+        return Retention(policies, purgers)
     administration = accounts.administration
     purgers["usage"] = administration.purge_usage
 
     def tenants() -> Iterable[str]:
         return [tenant.id for tenant in administration.tenants.list()]
 
-    return Retention(settings.tenants.policies, purgers, tenants)
+    return Retention(policies, purgers, tenants)
 
 
 def _names_of(tenant: str) -> tuple[str, ...]:

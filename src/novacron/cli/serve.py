@@ -26,13 +26,14 @@ def serve(ctx: click.Context, /, settings: Settings) -> None:
     gc.disable()  # while we import: nothing of it is garbage, and looking for some takes a tenth
     listener = bind(settings.server.host, settings.server.port)
 
-    from novacron.cli.accounts import open_accounts
+    from novacron.cli.accounts import open_accounts, policies_of
 
     accounts = open_accounts(settings.server)
 
     from novacron.cli.engine_start import spawn_engine
 
-    client, settings = spawn_engine(settings)  # it imports torch and loads, while we go on here
+    # it imports torch and loads, while we go on here
+    client, settings = spawn_engine(settings, policies_of(settings, accounts))
 
     from novacron.cli.serve_loop import run
 

@@ -42,24 +42,35 @@ class TenantPolicy:
 
 @dataclass(frozen=True)
 class TenantPolicies:
-    """Policies by the tenant's id. One that has none has that of everyone else."""
+    """Policies by the tenant's id. One that has none has that of everyone else. `stored` are
+    those of a database, if there is one: they change while a server runs, and those of the settings
+    go first."""
 
     by_name: Mapping[str, TenantPolicy] = field(default_factory=dict)
+    stored: Mapping[str, TenantPolicy] | None = None
 
     def of(self, tenant: str) -> TenantPolicy:
         """An empty `tenant` is that of servers that do not tell callers apart."""
         found = self.by_name.get(tenant or NOBODY)
+        if found is None and self.stored is not None:
+            found = self.stored.get(tenant or NOBODY)
         return found or self.by_name.get(EVERYONE_ELSE) or (_NONE if tenant else _OWN)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Everybody who has a policy of his own."""
+        stored = () if self.stored is None else tuple(self.stored)
+        return tuple(name for name in (*self.by_name, *stored) if name != EVERYONE_ELSE)
 
     @property
     def record_prompts(self) -> bool:
         """Whether anybody wants prompts kept."""
-        return any(policy.record_prompts for policy in self.by_name.values())
+        return any(self.of(name).record_prompts for name in (*self.by_name, *self.named))
 
     @property
     def retains(self) -> bool:
-        """Whether anything is to be purged by itself."""
-        return any(policy.retain_s for policy in self.by_name.values())
+        """Whether anything is to be purged by itself, or may be one day."""
+        return self.stored is not None or any(policy.retain_s for policy in self.by_name.values())
 
 
 _NONE: Final = TenantPolicy()

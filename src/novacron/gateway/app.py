@@ -38,6 +38,7 @@ from novacron.gateway.identity.route_permissions import guard
 from novacron.gateway.kept_prompts import KeptCalls
 from novacron.gateway.metering import Metering, RateLimitHeaders
 from novacron.gateway.middleware import REQUEST_ID_HEADER, AccessLog, BodyLimit, RequestId
+from novacron.gateway.native.admin_policies import PolicyRules
 from novacron.gateway.native.admin_routes import admin_routes
 from novacron.gateway.native.audit_routes import audit_routes
 from novacron.gateway.native.cache_report import CacheHistory
@@ -194,7 +195,8 @@ def build_app(
         app.router.routes += router.routes  # themselves, so that the table below gets at them
     if accounts is not None:
         forget = _nothing_to_forget if authenticator is None else authenticator.forget
-        app.router.routes += admin_routes(accounts, schemas, forget).routes
+        rules = PolicyRules(privacy.in_settings, can_keep_prompts=privacy.prompts is not None)
+        app.router.routes += admin_routes(accounts, schemas, forget, rules).routes
     if privacy.prompts is not None:
         app.router.routes += prompt_routes(privacy.prompts, schemas).routes
     if audit is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from novacron.config.tenants import EVERYONE_ELSE, NOBODY, TenantPolicies
+from novacron.config.tenants import NOBODY, TenantPolicies
 
 logger = logging.getLogger(__name__)
 
@@ -68,5 +68,4 @@ class Retention:
             await asyncio.sleep(interval_s)
 
     def _all_tenants(self) -> set[str]:
-        named = set(self.policies.by_name) - {EVERYONE_ELSE}
-        return named | set(self.tenants()) | {NOBODY}
+        return {*self.policies.named, *self.tenants(), NOBODY}

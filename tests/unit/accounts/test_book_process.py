@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from novacron.accounts.book_messages import (
     Failed,
     Post,
+    Posted,
     Renewed,
     frame,
     outcome_of,
@@ -162,8 +163,11 @@ def test_postings_and_outcomes_come_as_they_were_sent() -> None:
     assert read_question(data) == Post(postings)
     [data] = take_frames(bytearray(frame(Renewed())))
     assert read_answer(data) == Renewed()
+    ahead = Entry("a", 30, (20,), 7, 9, {}, "low", (("tenant:acme", Quota(answer_tokens=20)),))
+    [data] = take_frames(bytearray(frame(Posted((ahead, None)))))
+    assert read_answer(data) == Posted((ahead, None))
     errors: list[NovaCronError] = [
-        QuotaExceeded("q", 7.5, {"limit-tokens": "9"}),
+        QuotaExceeded("q", 7.5, {"limit-tokens": "9"}, "tenant:acme"),
         InvalidRequest("i", "max_tokens"),
         Forbidden("f"),
     ]

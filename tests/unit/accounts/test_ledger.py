@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from novacron.accounts.ledger import BookInThread, Ledger
+from novacron.accounts.book import BookInThread
+from novacron.accounts.ledger import Ledger
 from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, Usage
-from novacron.accounts.quota import Account
+from novacron.accounts.quota import NO_QUOTA, Account
 from novacron.accounts.wish import Wish
 from novacron.errors import DatabaseUnavailable, QuotaExceeded
 from novacron.testing.waiting import until
@@ -29,6 +30,8 @@ class FakeBook:
         self.fails = False
         self.fails_after_posting = False
         self.outcome: Outcome = None
+        self.grants_ahead = False
+        self.num_places: int | None = None  # so many calls are let in at a time
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.num_renewed = 0
@@ -41,14 +44,22 @@ class FakeBook:
         self.num_batches += 1
         if self.fails:
             raise DatabaseUnavailable("gone")
-        self.posted += postings
+        outcomes = [self._outcome(one) for one in postings]
         if self.fails_after_posting:
             self.fails_after_posting = False
             raise DatabaseUnavailable("gone in the middle of a commit")
-        return [
-            (self.outcome or Entry(one.id, 3, (2,), 0, 0, {})) if isinstance(one, Reserve) else None
-            for one in postings
-        ]
+        return outcomes
+
+    def _outcome(self, one: Posting) -> Outcome:
+        if isinstance(one, Reserve):
+            has_place = self.num_places is None or len(self.open_ids()) < self.num_places
+            if not has_place or (one.is_ahead and not self.grants_ahead):
+                return QuotaExceeded("no room", 1.0, subject="tenant:acme")
+        self.posted.append(one)
+        if isinstance(one, Settle):
+            return None
+        limits = (("tenant:acme", NO_QUOTA),) if one.is_ahead else ()
+        return self.outcome or Entry(one.id, 300, (2,), 0, 0, {}, None, limits)
 
     def renew(self) -> None:
         self.num_renewed += 1
@@ -69,7 +80,7 @@ def book() -> FakeBook:
 
 @pytest.fixture
 async def ledger(book: FakeBook) -> AsyncIterator[Ledger]:
-    ledger = Ledger(BookInThread(book))
+    ledger = Ledger(BookInThread(book), kept_ahead_s=3600.0)
     ledger.start()
     yield ledger
     book.may_go_on.set()
@@ -195,3 +206,40 @@ async def test_closing_does_not_wait_for_a_database_that_is_gone(book: FakeBook)
     ledger.settle(entry.id, ACME, None)
     assert not await ledger.close(0.01)
     book.may_go_on.set()
+
+
+async def test_a_busy_caller_waits_for_no_batch(book: FakeBook, ledger: Ledger) -> None:
+    book.grants_ahead = True
+    entries = [await ledger.reserve(ACME, WISH) for _ in range(2)]
+    await until(lambda: len(book.open_ids()) > 2)
+    await asyncio.sleep(0)  # and the ledger has heard of it
+    book.may_go_on.clear()
+    entries.append(await ledger.reserve(ACME, WISH))  # hangs, if it has to be posted
+    assert len({entry.id for entry in entries}) == 3
+    assert entries[-1].answers == (2,)
+    assert entries[-1].id in book.open_ids()
+
+
+async def test_what_is_reserved_ahead_keeps_no_call_out(book: FakeBook, ledger: Ledger) -> None:
+    book.grants_ahead = True
+    book.num_places = 6
+    ann, bob = Account("acme", "ann"), Account("acme", "bob")
+    for _ in range(2):
+        await ledger.reserve(ann, WISH)
+    await until(lambda: len(book.open_ids()) > 2)
+    for _ in range(4):
+        await ledger.reserve(bob, WISH)
+    with pytest.raises(QuotaExceeded):
+        await ledger.reserve(bob, WISH)
+
+
+async def test_closing_gives_back_what_was_reserved_ahead(book: FakeBook) -> None:
+    book.grants_ahead = True
+    ledger = Ledger(BookInThread(book))
+    ledger.start()
+    for _ in range(2):
+        entry = await ledger.reserve(ACME, WISH)
+        ledger.settle(entry.id, ACME, None)
+    await until(lambda: any(isinstance(one, Reserve) and one.is_ahead for one in book.posted))
+    assert await ledger.close(10.0)
+    assert not book.open_ids()

@@ -44,6 +44,18 @@ def admin(tmp_path: Path) -> Admin:
     return admin
 
 
+def test_policies(admin: Admin) -> None:
+    admin("policy", "set", "nobody", exit_code=1)
+    admin("policy", "set", "acme", "--retain", "prompts", exit_code=2)
+    admin("policy", "set", "acme", "--retain", "letters=7d", exit_code=1)
+    admin("policy", "set", "acme", "--record-prompts", "--retain", "prompts=7d", "--region", "eu")
+    said = "acme: response_cache=exact, record_prompts, regions=eu, retain prompts=7d\n"
+    assert admin("policy", "ls").stdout == said
+    assert admin.json("policy", "ls")["acme"]["retain"] == {"prompts": "7d"}  # type: ignore[call-overload]
+    admin("policy", "rm", "acme")
+    assert admin("policy", "ls").stdout == "None.\n"
+
+
 def test_people(admin: Admin) -> None:
     [user] = admin.json("user", "ls", "--tenant", "acme")
     assert (user["id"], user["roles"]) == ("ann", ["admin", "auditor"])

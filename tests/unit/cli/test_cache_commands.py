@@ -267,3 +267,32 @@ def test_a_running_server_is_cleared_and_listed(novacron: Novacron, api) -> None
         ("DELETE", f"{path}?level=ram&unpin=true&dry_run=false"),
         ("GET", f"{path}/pins"),
     ]
+
+
+def test_kept_answers_are_counted_and_dropped(novacron: Novacron, api) -> None:
+    seen: list[tuple[str, str]] = []
+    told: dict[str, object] = {
+        "store": "memory", "entries": 1200, "bytes": 2048, "hits": 7, "semantic_hits": 0,
+        "misses": 3, "bypassed": 1, "saved_tokens": 99, "store_errors": 0,
+    }  # fmt: skip
+
+    def answer(method: str, path: str, body: object) -> tuple[int, object]:
+        seen.append((method, path))
+        if method == "DELETE":
+            return 200, {"entries": 3, "bytes": 1024, "dry_run": True}
+        return 200, told
+
+    api.answer = answer
+    lines = novacron("cache", "answers", "--url", api.url).output.splitlines()
+    assert lines[:2] == ["1,200 answers in memory, 2.0 KiB.", "hits: 7"]
+    told["store"] = None
+    assert "keeps no answers" in novacron("cache", "answers", "--url", api.url).output
+    flushed = novacron("cache", "answers", "--flush", "--dry-run", "--url", api.url)
+    assert flushed.output == "3 answers, 1.0 KiB, would be dropped.\n"
+    assert novacron("cache", "answers", "--dry-run", "--url", api.url).exit_code == 2
+    path = "/api/v1/llm/response-cache"
+    assert seen == [
+        ("GET", path),
+        ("GET", path),
+        ("DELETE", f"{path}?all_tenants=false&dry_run=true"),
+    ]

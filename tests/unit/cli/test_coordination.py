@@ -23,6 +23,7 @@ def accounts() -> Accounts:
         ledger=nothing,  # type: ignore[arg-type]
         administration=nothing,  # type: ignore[arg-type]
         directory=nothing,  # type: ignore[arg-type]
+        policies=nothing,  # type: ignore[arg-type]
         hash_key=str,
         coordinator="me",
         shared=NoState(),  # type: ignore[arg-type]

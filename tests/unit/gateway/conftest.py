@@ -8,9 +8,11 @@ import pytest
 from fastapi import FastAPI
 
 from novacron.accounts.accounts import Accounts
+from novacron.accounts.book import BookInThread
+from novacron.accounts.data_policy import StoredPolicies
 from novacron.accounts.database.store import Store
 from novacron.accounts.key_directory import AccountKeys
-from novacron.accounts.ledger import BookInThread, Ledger
+from novacron.accounts.ledger import Ledger
 from novacron.config.server import ServerConfig
 from novacron.engine.tokenization import Tokenizer
 from novacron.gateway.app import build_app
@@ -75,5 +77,6 @@ def accounts(store: Store) -> Accounts:
         ledger=Ledger(BookInThread(store.book())),
         administration=store,
         directory=AccountKeys(store),
+        policies=StoredPolicies(store.policies),
         hash_key=hash_key,
     )

@@ -26,7 +26,7 @@ from novacron.errors import AccountConflict, ConfigError
 
 _FORMAT: Final = "novacron accounts 1"
 _ROWS_AT_ONCE: Final = 1000
-_READABLE: Final = ("0001", HEAD)  # versions of the schema with the same lasting tables
+_READABLE: Final = ("0001", "0002", HEAD)  # versions of the schema without lasting tables that went
 _LASTING: Final = tuple(table for table in metadata.sorted_tables if table.info != TRANSIENT)
 
 

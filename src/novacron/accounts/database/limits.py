@@ -14,7 +14,7 @@ from novacron.errors import AccountNotFound
 
 
 class Quotas:
-    """What each subject may use. A change holds for the next call."""
+    """What each subject may use. A change holds within a second (accounts/ahead.py)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -8,6 +8,7 @@ from novacron.accounts.database import audit, backup, usage_rows
 from novacron.accounts.database.ledger_book import LedgerBook
 from novacron.accounts.database.limits import Prices, Quotas
 from novacron.accounts.database.people import Keys, Roles, Tenants, Users
+from novacron.accounts.database.policies import Policies
 from novacron.accounts.database.schema import open_database
 from novacron.accounts.database.shared_state import DatabaseState
 from novacron.accounts.usage import UsageQuestion, UsageRow
@@ -25,6 +26,7 @@ class Store:
         self.keys = Keys(self.database)
         self.quotas = Quotas(self.database)
         self.prices = Prices(self.database)
+        self.policies = Policies(self.database)
 
     def book(self, coordinator: str = "") -> LedgerBook:
         """For a coordinator that starts."""

@@ -95,6 +95,13 @@ prices: Final = Table(
     Column("price", JSON, nullable=False),
 )
 
+tenant_policies: Final = Table(
+    "tenant_policies",
+    metadata,
+    Column("tenant_id", _Id, primary_key=True),
+    Column("policy", JSON, nullable=False),
+)
+
 balances: Final = Table(
     "balances",
     metadata,

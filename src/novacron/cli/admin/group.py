@@ -15,6 +15,7 @@ _COMMANDS: Mapping[str, Entry] = {
     "key": Entry("novacron.cli.admin.keys:key", "API keys."),
     "quota": Entry("novacron.cli.admin.quotas:quota", "What tenants, users and keys may use."),
     "price": Entry("novacron.cli.admin.prices:price", "What tokens of models cost."),
+    "policy": Entry("novacron.cli.admin.policies:policy", "What may become of tenants' data."),
     "usage": Entry("novacron.cli.admin.usage:usage", "What was used, and its cost."),
     "verify": Entry("novacron.cli.admin.files:verify", "Does the ledger agree with itself?"),
     "backup": Entry("novacron.cli.admin.files:backup", "All of it to one file."),
@@ -28,7 +29,7 @@ class _AdminGroup(LazyGroup):
 
 @click.group(cls=_AdminGroup)
 def admin() -> None:
-    """Administer tenants, users, keys, roles, quotas and usage.
+    """Administer tenants, users, keys, roles, quotas, policies and usage.
 
     The first command makes the database: accounts.db in the state folder, unless --database or
     NOVACRON_DATABASE names another. Servers that run see each change at their next request.

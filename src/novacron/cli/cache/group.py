@@ -13,6 +13,7 @@ _COMMANDS: Mapping[str, Entry] = {
     "stat": Entry("novacron.cli.cache.stat:stat", "How full it is, and what it was good for."),
     "verify": Entry("novacron.cli.cache.verify:verify", "Check what is on disk."),
     "clear": Entry("novacron.cli.cache.clear:clear", "Drop blocks."),
+    "answers": Entry("novacron.cli.cache.answers:answers", "Kept answers of a server, or none."),
     "warm": Entry("novacron.cli.cache.prefixes:warm", "Compute a prefix ahead of its use."),
     "pin": Entry("novacron.cli.cache.prefixes:pin", "Keep a prefix."),
     "trace": Entry("novacron.cli.cache_trace:trace", "Make up a trace of requests."),

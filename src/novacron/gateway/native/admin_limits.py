@@ -30,7 +30,7 @@ def add_limit_routes(router: APIRouter, accounts: Administration, schemas: Answe
 
     @router.put("/quotas/{kind}/{id}", response_class=Response, responses=one)
     async def set_quota(kind: SubjectKind, id: str, body: QuotaBody) -> Response:
-        """Set the quota of a tenant, user or key. It holds for the next call."""
+        """Set the quota of a tenant, user or key. It holds within a second."""
         return JsonResponse(await to_thread(accounts.quotas.set, kind, id, body.quota()))
 
     @router.get("/prices", response_class=Response, responses=schemas.answers(PriceList))

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from novacron.accounts.data_policy import DataPolicy
 from novacron.accounts.database.backup import backup, restore
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.ledger_book import LedgerBook
 from novacron.accounts.database.limits import Prices, Quotas
 from novacron.accounts.database.people import Keys, Roles, Tenants, Users
-from novacron.accounts.database.schema import open_database
+from novacron.accounts.database.policies import Policies
+from novacron.accounts.database.schema import HEAD, open_database
 from novacron.accounts.database.tables import TRANSIENT, leases, metadata
 from novacron.accounts.posting import Reserve, Settle, Usage
 from novacron.accounts.price import Price
@@ -28,6 +30,7 @@ def full(database: Database) -> Database:
     Roles(database).create("auditor", permissions=("audit:read",))
     Keys(database).create(prefix="nk_1", hash="h", tenant_id="acme", user_id="ann")
     Quotas(database).set("tenant", "acme", Quota(tokens_per_day=1000, models=("m",)))
+    Policies(database).set("acme", DataPolicy(regions=("eu-central",), retain={"prompts": "7d"}))
     Prices(database).set("m", Price(prompt_micro=150_000))
     book = LedgerBook(database)
     account, wish = (
@@ -109,7 +112,7 @@ def test_a_file_that_is_cut_off_or_changed_writes_nothing(
         b"",
         gzip.compress(b"".join(lines[:-1])),
         gzip.compress(b"".join(lines[:3] + lines[4:])),
-        gzip.compress(lines[0].replace(b"0002", b"0003") + b"".join(lines[1:])),
+        gzip.compress(lines[0].replace(HEAD.encode(), b"9999") + b"".join(lines[1:])),
         gzip.compress(lines[0] + b'{"table":"strangers","row":{}}\n' + b'{"num_rows":1}'),
     ]
     for data in broken:

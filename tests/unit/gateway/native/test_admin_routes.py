@@ -12,14 +12,17 @@ import httpx2
 import pytest
 
 from novacron.accounts.accounts import Accounts
+from novacron.accounts.data_policy import DataPolicy
 from novacron.accounts.database.store import Store
 from novacron.config.server import ServerConfig
+from novacron.errors import AccountConflict
 from novacron.gateway.app import build_app
 from novacron.gateway.identity.configured_keys import ConfiguredKeys
 from novacron.gateway.identity.key_hash import is_key_of
 from novacron.gateway.identity.permissions import BUILT_IN
 from novacron.gateway.identity.principal import AnyOf
 from novacron.gateway.identity.stored_keys import StoredKeys
+from novacron.gateway.native.admin_policies import PolicyRules
 from novacron.testing.fake_engine_client import FakeEngineClient
 
 ADMIN = "/api/v1/llm/admin"
@@ -178,3 +181,35 @@ def test_the_endpoints_are_named_in_the_documentation(
         if path.startswith(ADMIN)
     }
     assert set(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) [^`]+)`", page, re.M)) == served
+
+
+async def test_the_policy_of_a_tenant_s_data(
+    http: httpx2.AsyncClient, accounts: Accounts, store: Store
+) -> None:
+    await send(http, "POST", "/tenants", {"id": "acme"})
+    await send(http, "GET", "/tenants/acme/policy", status=404)
+    asked = {"retain": {"audit": "90d"}, "regions": ["eu-central"], "response_cache": "off"}
+    made = await send(http, "PUT", "/tenants/acme/policy", asked)
+    assert made == {"record_prompts": False, **asked}
+    assert accounts.policies["acme"].regions == ("eu-central",), "it holds at once"
+    assert await send(http, "GET", "/tenants/acme/policy") == made
+    assert (await send(http, "GET", "/policies"))["policies"] == {"acme": made}
+    wrong = {"retain": {"audit": "soon"}}
+    assert (
+        "audit"
+        in (await send(http, "PUT", "/tenants/acme/policy", wrong, status=400))["error"]["message"]
+    )
+    keep = {"record_prompts": True}
+    refused = await send(http, "PUT", "/tenants/acme/policy", keep, status=400)
+    assert "encryption_key" in refused["error"]["message"]
+    await send(http, "PUT", "/tenants/nobody/policy", {}, status=404)
+    await send(http, "DELETE", "/tenants/acme/policy")
+    assert "acme" not in accounts.policies
+    assert store.policies.list() == {}
+
+
+def test_a_policy_of_the_settings_is_not_changed_over_http() -> None:
+    rules = PolicyRules(frozenset({"acme"}), can_keep_prompts=True)
+    rules.check("other", DataPolicy(record_prompts=True))
+    with pytest.raises(AccountConflict, match="tenant_policies"):
+        rules.check("acme", DataPolicy())
