@@ -26,7 +26,7 @@ COLUMNS = (
 _DIGITS = 6
 _LEAST_AGREEMENT = 0.99
 _MOST_LOST = 0.01  # of the questions
-_GOALS_ARE_FOR = "int8"
+_GOALS_ARE_FOR = ("int8", "int4")
 
 Verdicts = Mapping[str, Sequence[bool]]  # by task
 
@@ -79,18 +79,19 @@ def accuracy_row(level: str, exact: Verdicts, answers: TieredAnswers) -> Row:
 
 
 def goals_of(rows: Sequence[Row]) -> list[Goal]:
-    """int8 has to be as good as exact blocks; the others are told of as they are."""
+    """int8 and int4 have to be as good as exact blocks; the others are told of as they are."""
     goals = []
     for one in rows:
-        if one.labels["level"] != _GOALS_ARE_FOR:
+        level = one.labels["level"]
+        if level not in _GOALS_ARE_FOR:
             continue
         if "top1" in one.metrics:
             value = one.metrics["top1"].summary.mean
-            name = "likeliest tokens that stay after int8 blocks"
+            name = f"likeliest tokens that stay after {level} blocks"
             goals.append(Goal(name=name, limit=_LEAST_AGREEMENT, better="higher", value=value))
         else:
             value = 0.0 - one.metrics["difference"].summary.mean
-            name = "accuracy lost by prompts from an int8 tier"
+            name = f"accuracy lost by prompts from an {level} tier"
             goals.append(Goal(name=name, limit=_MOST_LOST, better="lower", value=value))
     return goals
 

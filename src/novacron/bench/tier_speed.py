@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -43,9 +43,12 @@ from novacron.records.block_moves import (
 
 _BLOCK_BYTES: Final = 96 * 1024  # of the bundled model
 _NUM_BLOCKS: Final = 128  # 2,048 tokens
+_NUM_SETS: Final = 16  # of so many blocks, 192 MiB: more than processors have caches
 _ROUNDS: Final = 9
 _LOOKUPS: Final = 50
 _IDENTITY: Final = identity_of(model_version="tier_speed", kv_identity="bytes", block_size=16)
+
+Copy = Callable[[int], object]  # of all blocks of a set, by its number
 
 
 class _Blocks:
@@ -53,15 +56,19 @@ class _Blocks:
 
     block_bytes, block_size = _BLOCK_BYTES, 16
 
-    def __init__(self) -> None:
-        shape = (_NUM_BLOCKS, _BLOCK_BYTES)
+    def __init__(self, num_sets: int) -> None:
+        shape = (num_sets * _NUM_BLOCKS, _BLOCK_BYTES)
         self.data: Bytes = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
-    def host_block(self, block_id: int) -> Bytes | None:
-        block: Bytes = self.data[block_id]
-        return block
+    def of_set(self, number: int) -> Bytes:
+        blocks: Bytes = self.data[number * _NUM_BLOCKS : (number + 1) * _NUM_BLOCKS]
+        return blocks
 
-    def see_filled(self, block_id: int) -> None:
+    @property
+    def host_blocks(self) -> Bytes | None:
+        return self.data
+
+    def see_filled(self, block_ids: Iterable[int]) -> None:
         pass
 
     def read_block(self, block_id: int, into: Bytes) -> None:
@@ -87,66 +94,84 @@ def _wait(mover: BlockMover, is_done: Callable[[BlockNews], int], count: int) ->
         count -= is_done(news) if news else 0
 
 
-def _measure(
-    tier: KVTier, plain_store: Callable[[Bytes], None], plain_load: Callable[[Bytes], None]
-) -> MediumTimes:
-    blocks = _Blocks()
+def _measure(tier: KVTier, blocks: _Blocks, plain_store: Copy, plain_load: Copy) -> MediumTimes:
+    """Each round takes the next set of blocks, and has loaded what was stored half of all sets ago,
+    so with many of them nothing is in the processor's caches. First all sets are stored once."""
+    num_sets = len(blocks.data) // _NUM_BLOCKS
     num_loaders = min(4, os.cpu_count() or 1)
     mover = BlockMover(
         blocks, [tier], _IDENTITY, share=1.0, copies=open_copies(), num_loaders=num_loaders
     )
     times: dict[str, list[float]] = {name: [] for name in MediumTimes.__struct_fields__}
 
-    def store(keys: list[BlockHash]) -> None:
-        orders = tuple(StoreBlock(key, block_id, (0,)) for block_id, key in enumerate(keys))
+    def store(turn: int) -> None:
+        first = turn % num_sets * _NUM_BLOCKS
+        orders = tuple(
+            StoreBlock(key, block_id, (0,)) for block_id, key in enumerate(_keys(turn), first)
+        )
         mover.order(BlockOrders(stores=orders))
-        _wait(mover, lambda news: len(news.settled), len(keys))
+        _wait(mover, lambda news: len(news.settled), len(orders))
 
-    def load(keys: list[BlockHash]) -> None:
-        order = tuple(LoadBlock(key, block_id, 0) for block_id, key in enumerate(keys))
+    def load(turn: int, number: int) -> None:
+        order = tuple(
+            LoadBlock(key, block_id, 0)
+            for block_id, key in enumerate(_keys(turn), number * _NUM_BLOCKS)
+        )
         mover.order(BlockOrders(loads=(LoadBlocks(0, order),)))
         _wait(mover, lambda news: sum(all(one.ok) for one in news.loaded), 1)
 
-    for turn in range(-1, _ROUNDS):
-        keys = _keys(turn + 1)
+    for turn in range(num_sets):
+        store(turn)
+        plain_store(turn % num_sets)
+    for turn in range(num_sets, num_sets + _ROUNDS):
+        number, earlier = turn % num_sets, (turn - num_sets // 2) % num_sets
         round_s = (
-            _timed(partial(store, keys)),
-            _timed(partial(plain_store, blocks.data)),
-            _timed(partial(load, keys)),
-            _timed(partial(plain_load, blocks.data)),
+            _timed(partial(store, turn)),
+            _timed(partial(plain_store, number)),
+            _timed(partial(load, turn - num_sets // 2, number)),
+            _timed(partial(plain_load, earlier)),
         )
-        for samples, seconds in zip(times.values() if turn >= 0 else (), round_s, strict=False):
+        for samples, seconds in zip(times.values(), round_s, strict=True):
             samples.append(seconds)
     mover.close()
     return MediumTimes(**{name: tuple(samples) for name, samples in times.items()})
 
 
-def _ram() -> MediumTimes:
+def _ram(num_sets: int) -> MediumTimes:
     size = record_bytes(_BLOCK_BYTES)
-    elsewhere: Bytes = np.zeros((_NUM_BLOCKS, _BLOCK_BYTES), np.uint8)
+    blocks = _Blocks(num_sets)
+    elsewhere = np.zeros_like(blocks.data).reshape(num_sets, _NUM_BLOCKS, -1)
     return _measure(
-        RamTier(_NUM_BLOCKS * size, size, copies=open_copies()),
-        lambda data: np.copyto(elsewhere, data),
-        lambda data: np.copyto(data, elsewhere),
+        RamTier(num_sets * _NUM_BLOCKS * size, size, copies=open_copies()),
+        blocks,
+        lambda number: np.copyto(elsewhere[number], blocks.of_set(number)),
+        lambda number: np.copyto(blocks.of_set(number), elsewhere[number]),
     )
 
 
-def _disk(folder: Path, cipher: Sealing | None = None) -> MediumTimes:
-    """Both leave it to the system when bytes reach the medium, and read what was just written."""
+def _disk(
+    folder: Path, num_sets: int, *, is_full: bool = True, cipher: Sealing | None = None
+) -> MediumTimes:
+    """Both leave it to the system when bytes reach the medium, whose files it has in memory. A full
+    tier writes where others lay, and so does the plain copy; else both write to new files."""
     folder.mkdir()
-    path = folder / "plain"
+    blocks = _Blocks(num_sets)
+    flags = os.O_CREAT | os.O_RDWR | (0 if is_full else os.O_TRUNC)
 
-    def write(data: Bytes) -> None:
-        path.unlink(missing_ok=True)
-        path.write_bytes(data.data)
+    def write(number: int) -> None:
+        fd = os.open(folder / f"plain{number}", flags)
+        os.pwrite(fd, blocks.of_set(number).data, 0)
+        os.close(fd)
 
-    def read(data: Bytes) -> None:
-        with path.open("rb", buffering=0) as file:
-            file.readinto(data.reshape(-1).data)
+    def read(number: int) -> None:
+        fd = os.open(folder / f"plain{number}", os.O_RDONLY)
+        os.preadv(fd, [blocks.of_set(number).reshape(-1).data], 0)
+        os.close(fd)
 
     size = record_bytes(_BLOCK_BYTES) + (0 if cipher is None else cipher.overhead_bytes)
-    tier = DiskTier(folder / "tier", 2**30, size, _IDENTITY)
-    return _measure(tier if cipher is None else EncryptedTier(tier, cipher), write, read)
+    most_bytes = (num_sets + 1) * _NUM_BLOCKS * size if is_full else 2**30
+    tier = DiskTier(folder / "tier", most_bytes, size, _IDENTITY)
+    return _measure(tier if cipher is None else EncryptedTier(tier, cipher), blocks, write, read)
 
 
 def _cipher(folder: Path) -> Sealing:
@@ -165,9 +190,11 @@ def main() -> None:
     folder = Path(sys.argv[1])
     speed = TierTimes(
         num_bytes=_NUM_BLOCKS * _BLOCK_BYTES,
-        ram=_ram(),
-        disk=_disk(folder / "disk"),
-        encrypted_disk=_disk(folder / "encrypted", _cipher(folder / "keys")),
+        ram=_ram(_NUM_SETS),
+        cached_ram=_ram(1),
+        disk=_disk(folder / "disk", _NUM_SETS),
+        new_files=_disk(folder / "new", _NUM_SETS, is_full=False),
+        encrypted_disk=_disk(folder / "encrypted", _NUM_SETS, cipher=_cipher(folder / "keys")),
         lookup_s=_lookups(),
     )
     sys.stdout.buffer.write(msgspec.json.encode(speed) + b"\n")

@@ -17,6 +17,8 @@ class MediumTimes(msgspec.Struct, frozen=True, kw_only=True):
 class TierTimes(msgspec.Struct, frozen=True, kw_only=True):
     num_bytes: int  # of all blocks
     ram: MediumTimes
+    cached_ram: MediumTimes  # where all lies in the processor's caches
     disk: MediumTimes
+    new_files: MediumTimes  # of the disk, which the system has to find memory for
     encrypted_disk: MediumTimes
     lookup_s: tuple[float, ...]  # of the tiers of all blocks, in the index

@@ -87,7 +87,12 @@ class LocalTiers:
             )
 
         tier, levels = open_levels(
-            compression, self.identity, self.codec_of, open_level, is_one_place=False
+            compression,
+            self.identity,
+            self.codec_of,
+            open_level,
+            is_one_place=False,
+            pinned=self.pinned,
         )
         yield OpenedTier(
             TierSpec(kind="ram", capacity_bytes=capacity - ahead),
@@ -128,6 +133,7 @@ class LocalTiers:
                 self.codec_of,
                 open_level,
                 is_one_place=True,
+                pinned=self.pinned,
                 cipher=cipher,
             )
         except OSError as error:

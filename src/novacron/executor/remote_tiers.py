@@ -21,6 +21,7 @@ from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text
 from novacron.executor.tier_encryption import OpenCipher, no_cipher
 from novacron.executor.tier_shelves import CodecOf
+from novacron.kv_tiers.block_loader import FAR_BLOCKS_AT_ONCE
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.compressed_tier import identity_in
 from novacron.kv_tiers.encrypted_tier import Encrypted, encrypted_identity
@@ -31,7 +32,7 @@ from novacron.kv_tiers.tier import KVTier
 from novacron.records.output import TierSpec
 
 _BREAKER: Final = BreakerConfig(failures=2, first_rest_s=1.0, longest_rest_s=60.0)
-_NUM_READY: Final = 64  # buffers: what two threads load at once
+_NUM_READY: Final = 2  # calls that buffers are made ready for: of two threads
 _LEAST_RECORDS: Final = 16  # a limit below that of one or two batches is a mistake
 
 
@@ -56,6 +57,7 @@ class RemoteTiers:
                 f"redis {mask_url(cache.kv_redis_url)}",
                 record_bytes=self.record_bytes,
                 num_ready=_NUM_READY,
+                at_once=FAR_BLOCKS_AT_ONCE,
                 deadline_s=cache.kv_redis_deadline,
                 breaker=_BREAKER,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final, TypeVar
 
 from novacron.config.kv_compression import KVLevel, TierCompression, levels_from
@@ -11,6 +11,7 @@ from novacron.kv_tiers.compressed_tier import CompressedTier, Shelf, identity_in
 from novacron.kv_tiers.encrypted_tier import BlockCipher, EncryptedTier, encrypted_identity
 from novacron.kv_tiers.record import record_bytes
 from novacron.kv_tiers.tier import KVTier
+from novacron.records.block import BlockHash
 
 T = TypeVar("T", bound=KVTier)
 CodecOf = Callable[[KVLevel], BlockCodec]
@@ -39,6 +40,7 @@ def open_levels(
     open_tier: Callable[[int, int, bytes], T],
     *,
     is_one_place: bool,
+    pinned: Container[BlockHash],
     cipher: BlockCipher | None = None,
 ) -> tuple[KVTier, Sequence[T]]:
     """The tier, and the tiers of its levels. `open_tier` makes one of the level's place among all
@@ -58,7 +60,9 @@ def open_levels(
     if len(whole) == 1:
         return whole[0], tiers
     shelves = [Shelf(codec, tier) for codec, tier in zip(codecs, whole, strict=True)]
-    tier = CompressedTier(shelves, identity, compression.max_error, is_one_place=is_one_place)
+    tier = CompressedTier(
+        shelves, identity, compression.max_error, is_one_place=is_one_place, pinned=pinned
+    )
     return tier, tiers
 
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from novacron.kv_tiers.record import checksum_of
-from novacron.kv_tiers.tier import Bytes
+from novacron.kv_tiers.tier import Bytes, Rows
 
 SUM_BYTES: Final = 16
 
@@ -22,9 +22,7 @@ class BlockCopies(Protocol):
 
     def copy(self, sources: Sequence[Bytes], targets: Sequence[Bytes]) -> None: ...
 
-    def copy_and_sum(
-        self, sources: Sequence[Bytes], targets: Sequence[Bytes], heads: Bytes
-    ) -> Bytes:
+    def copy_and_sum(self, sources: Rows, targets: Rows, heads: Bytes) -> Bytes:
         """Copy each source to its target, which may be the same memory. Returns the checksum
         (record.py) of each of `heads` ([blocks][any]) and its copy: [blocks][SUM_BYTES]."""
         ...
@@ -37,11 +35,10 @@ class PlainCopies:
         for source, target in zip(sources, targets, strict=True):
             np.copyto(target, source)
 
-    def copy_and_sum(
-        self, sources: Sequence[Bytes], targets: Sequence[Bytes], heads: Bytes
-    ) -> Bytes:
-        self.copy(sources, targets)
-        sums = np.empty((len(targets), SUM_BYTES), np.uint8)
-        for place, (head, block) in enumerate(zip(heads, targets, strict=True)):
+    def copy_and_sum(self, sources: Rows, targets: Rows, heads: Bytes) -> Bytes:
+        blocks = [targets.table[number] for number in targets.numbers]
+        self.copy([sources.table[number] for number in sources.numbers], blocks)
+        sums = np.empty((len(blocks), SUM_BYTES), np.uint8)
+        for place, (head, block) in enumerate(zip(heads, blocks, strict=True)):
             sums[place] = np.frombuffer(checksum_of(head.tobytes(), block), np.uint8)
         return sums

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Final
 
 import numpy as np
@@ -22,14 +23,16 @@ from novacron.kv_tiers.block_copies import BlockCopies
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, sound_ones
-from novacron.kv_tiers.tier import Bytes, LendsBlocks, ReadsParts
+from novacron.kv_tiers.tier import Bytes, LendsBlocks, ReadsParts, Rows
 from novacron.kv_tiers.tier_desk import TierDesk
+from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockNews, LoadBlock, LoadBlocks, LoadedBlocks, TierKeys
 
 logger = logging.getLogger(__name__)
 
-_BLOCKS_AT_ONCE: Final = 16
-_FAR_BLOCKS_AT_ONCE: Final = 32  # a trip for each
+_FEWEST_AT_ONCE: Final = 16  # by each thread: a part costs as much as copying some blocks
+_MOST_AT_ONCE: Final = 128
+FAR_BLOCKS_AT_ONCE: Final = 32  # a trip for each
 _FAR_THREADS: Final = 2  # while one checks what has come, the other has more sent
 
 
@@ -77,6 +80,7 @@ class BlockLoader:
         self._identity = identity
         self._copies = copies
         self._clock = clock
+        self._num_threads = num_threads
         self._near_parts: deque[_Part] = deque()
         self._far_parts: deque[_Part] = deque()
         self._has_parts = threading.Condition()
@@ -98,7 +102,9 @@ class BlockLoader:
 
     def order(self, orders: Sequence[LoadBlocks]) -> None:
         """Have these loaded. Waits for none of them."""
-        parts = [part for order in orders for part in _cut(order, self._far.is_far)]
+        parts = [
+            part for order in orders for part in _cut(order, self._far.is_far, self._num_threads)
+        ]
         with self._has_parts:
             for part in parts:
                 is_far = self._far.is_far(part.tier)
@@ -114,7 +120,7 @@ class BlockLoader:
             thread.join(patience_s)
 
     def _run(self, parts: deque[_Part]) -> None:
-        shape = (_FAR_BLOCKS_AT_ONCE, record_bytes(self._memory.block_bytes))
+        shape = (_MOST_AT_ONCE, record_bytes(self._memory.block_bytes))
         records = np.empty(shape, np.uint8)  # takes memory only where it is written to
         while True:
             with self._has_parts:
@@ -161,33 +167,31 @@ class BlockLoader:
         started_s = self._clock()
         blocks, tier = part.blocks, self._desk.tiers[part.tier]
         keys = [block.key for block in blocks]
-        targets = [
-            record[HEADER_BYTES:] if own is None else own
-            for record, own in zip(
-                records, (self._memory.host_block(block.block_id) for block in blocks), strict=False
-            )
-        ]
-        headers, loan = np.empty((len(blocks), HEADER_BYTES), np.uint8), None
-        sources: Sequence[Bytes] = targets
+        own = self._memory.host_blocks
+        if own is None:
+            targets = Rows.first(records[:, HEADER_BYTES:], len(blocks))
+        else:
+            targets = Rows(own, np.array([block.block_id for block in blocks]))
+        loan = None
         try:
             if isinstance(tier, LendsBlocks):
-                loan = tier.lend(keys, headers)
-                found = [lent is not None for lent in loan.blocks]
-                sources = [
-                    target if lent is None else lent
-                    for lent, target in zip(loan.blocks, targets, strict=True)
-                ]
+                loan = tier.lend(keys)
+                found: Sequence[bool] = (loan.records.numbers >= 0).tolist()
+                lent = loan.records
+                headers = lent.table[lent.numbers, :HEADER_BYTES]
+                sources = Rows(lent.table[:, HEADER_BYTES:], lent.numbers)
             elif isinstance(tier, ReadsParts):
-                found = tier.get_parts(keys, headers, targets)
+                headers, sources = np.empty((len(blocks), HEADER_BYTES), np.uint8), targets
+                found = tier.get_parts(keys, headers, [targets.table[n] for n in targets.numbers])
             else:
                 headers = records[: len(blocks), :HEADER_BYTES]
+                sources = Rows.first(records[:, HEADER_BYTES:], len(blocks))
                 found = tier.get(keys, list(records[: len(blocks)]))
-                sources = [record[HEADER_BYTES:] for record in records[: len(blocks)]]
         except Exception as error:
             self._desk.see_error(part.tier, error)
             self._finish(blocks, targets, [False] * len(blocks))
             return None
-        ok = self._check(blocks, found, headers, sources, targets)
+        ok = self._check(keys, found, headers, sources, targets)
         if loan is not None:
             found = loan.is_intact()
             ok = [good and there for good, there in zip(ok, found, strict=True)]
@@ -209,43 +213,43 @@ class BlockLoader:
 
     def _check(
         self,
-        blocks: Sequence[LoadBlock],
+        keys: Sequence[BlockHash],
         found: Sequence[bool],
         headers: Bytes,
-        sources: Sequence[Bytes],
-        targets: Sequence[Bytes],
+        sources: Rows,
+        targets: Rows,
     ) -> list[bool]:
         """Which of the blocks are what they should be, in their targets now."""
         rows = [row for row, is_there in enumerate(found) if is_there]
-        ok = [False] * len(blocks)
+        ok = [False] * len(keys)
         if rows:
-            keys = [blocks[row].key for row in rows]
-            heads = heads_of(self._memory.block_bytes, self._identity, keys)
-            sums = self._copies.copy_and_sum(
-                [sources[row] for row in rows], [targets[row] for row in rows], heads
-            )
+            heads = heads_of(self._memory.block_bytes, self._identity, [keys[row] for row in rows])
+            sums = self._copies.copy_and_sum(sources.at(rows), targets.at(rows), heads)
             for row, is_sound in zip(rows, sound_ones(headers[rows], heads, sums), strict=True):
                 ok[row] = is_sound
         return ok
 
-    def _finish(
-        self, blocks: Sequence[LoadBlock], targets: Sequence[Bytes], ok: Sequence[bool]
-    ) -> None:
-        for block, target, is_sound in zip(blocks, targets, ok, strict=True):
-            is_own = self._memory.host_block(block.block_id) is not None
-            if is_sound and is_own:
-                self._memory.see_filled(block.block_id)
-            elif is_sound:
-                self._memory.write_block(block.block_id, target)
-            elif is_own:
-                target[:] = 0  # numbers of nobody may be NaN
+    def _finish(self, blocks: Sequence[LoadBlock], targets: Rows, ok: Sequence[bool]) -> None:
+        if self._memory.host_blocks is not None:
+            ids = [block.block_id for block in blocks]
+            self._memory.see_filled(compress(ids, ok))
+            bad = [block_id for block_id, is_sound in zip(ids, ok, strict=True) if not is_sound]
+            if bad:
+                targets.table[bad] = 0  # numbers of nobody may be NaN
+            return
+        for block, row, is_sound in zip(blocks, targets.numbers, ok, strict=True):
+            if is_sound:
+                self._memory.write_block(block.block_id, targets.table[row])
 
 
-def _cut(order: LoadBlocks, is_far: Callable[[int], bool]) -> Iterator[_Part]:
+def _cut(order: LoadBlocks, is_far: Callable[[int], bool], num_threads: int) -> Iterator[_Part]:
     pieces: list[tuple[int, Sequence[int]]] = []
     for tier in sorted({block.tier for block in order.blocks}):
         of_tier = [place for place, block in enumerate(order.blocks) if block.tier == tier]
-        at_once = _FAR_BLOCKS_AT_ONCE if is_far(tier) else _BLOCKS_AT_ONCE
+        at_once = FAR_BLOCKS_AT_ONCE
+        if not is_far(tier):
+            share = -(-len(of_tier) // num_threads)
+            at_once = min(max(share, _FEWEST_AT_ONCE), _MOST_AT_ONCE)
         pieces += [(tier, of_tier[n : n + at_once]) for n in range(0, len(of_tier), at_once)]
     load = _Load(order, len(pieces), [False] * len(order.blocks))
     for tier, places in pieces:

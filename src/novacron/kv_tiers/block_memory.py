@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from novacron.kv_tiers.tier import Bytes
@@ -18,8 +19,9 @@ class BlockMemory(Protocol):
         """Tokens."""
         ...
 
-    def host_block(self, block_id: int) -> Bytes | None:
-        """The block's own memory, if the host can read and write it; None: copies are needed."""
+    @property
+    def host_blocks(self) -> Bytes | None:
+        """[blocks][block_bytes], if the host can read and write there; None: copies are needed."""
         ...
 
     def read_block(self, block_id: int, into: Bytes) -> None:
@@ -30,6 +32,6 @@ class BlockMemory(Protocol):
         """Replace all that the block holds."""
         ...
 
-    def see_filled(self, block_id: int) -> None:
-        """Its `host_block` has been filled with what a block may hold."""
+    def see_filled(self, block_ids: Iterable[int]) -> None:
+        """These of the `host_blocks` have been filled with what a block may hold."""
         ...

@@ -23,7 +23,7 @@ from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.pending_stores import Note, PendingStores
 from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, write_headers
 from novacron.kv_tiers.store_pace import StorePace
-from novacron.kv_tiers.tier import Bytes, Put, Record
+from novacron.kv_tiers.tier import Bytes, Put, Record, Rows
 from novacron.kv_tiers.tier_desk import TierDesk
 from novacron.kv_tiers.upkeep import Upkeep
 from novacron.records.block import BlockHash
@@ -248,14 +248,15 @@ class BlockStorer:
         heads = heads_of(
             self._memory.block_bytes, self._identity, [note.order.key for note in notes]
         )
-        copies = [record[HEADER_BYTES:] for record in records]
-        sources = list(self._sources((note.order.block_id for note in notes), copies))
+        copies = Rows.first(records[:, HEADER_BYTES:], len(notes))
+        sources = self._sources([note.order.block_id for note in notes], copies)
         write_headers(records, heads, self._copies.copy_and_sum(sources, copies, heads))
 
-    def _sources(self, block_ids: Iterable[int], copies: Iterable[Bytes]) -> Iterable[Bytes]:
-        """The memory to copy from: the block's own, or the copy itself, filled by the device."""
-        for block_id, copy in zip(block_ids, copies, strict=True):
-            own = self._memory.host_block(block_id)
-            if own is None:
-                self._memory.read_block(block_id, copy)
-            yield copy if own is None else own
+    def _sources(self, block_ids: Sequence[int], copies: Rows) -> Rows:
+        """The memory to copy from: the blocks' own, or the copies, filled by the device."""
+        own = self._memory.host_blocks
+        if own is not None:
+            return Rows(own, np.array(block_ids, np.int64))
+        for block_id, row in zip(block_ids, copies.numbers, strict=True):
+            self._memory.read_block(block_id, copies.table[row])
+        return copies

@@ -8,9 +8,10 @@ knows of levels.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from novacron.kv_tiers.codecs.codec import BlockCodec
 from novacron.kv_tiers.guarded_tier import GuardedTier
+from novacron.kv_tiers.protection import NO_PINS
 from novacron.kv_tiers.record import HEADER_BYTES, block_of, is_sound, record_bytes, seal
 from novacron.kv_tiers.tier import Bytes, KVTier, Put, Record
 from novacron.records.block import BlockHash
@@ -44,7 +46,8 @@ class Shelf:
 class CompressedTier:
     """`shelves` from the coarsest level to "raw". A block lies on one of them. Implements KVTier.
 
-    With `is_one_place` all shelves share their bytes, as folders do, and each tells of the whole.
+    `pinned` blocks are kept a level finer than others, as far as there is room for that. With
+    `is_one_place` all shelves share their bytes, as folders do, and each tells of the whole.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class CompressedTier:
         max_error: float,
         *,
         is_one_place: bool,
+        pinned: Container[BlockHash] = NO_PINS,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         assert shelves[-1].codec.level == "raw"
@@ -62,6 +66,7 @@ class CompressedTier:
         self._identities = [identity_in(identity, shelf.codec.level) for shelf in shelves]
         self._max_error = max_error
         self._is_one_place = is_one_place
+        self._pinned = pinned
         self._clock = clock
         self._lock = threading.Lock()
         self._totals = CodecTotals(level=shelves[0].codec.level)
@@ -77,9 +82,23 @@ class CompressedTier:
 
     def put(self, records: Sequence[Record]) -> Put:
         """Raises OSError if none could be kept."""
+        finer = [record for record in records if record.key in self._pinned]
+        if not finer:
+            return self._put(records, 0)
+        first = Put()
+        with contextlib.suppress(OSError):  # then they are kept as others are
+            first = self._put(finer, 1)
+        kept = set(first.stored)
+        rest = [record for record in records if record.key not in kept]
+        second = self._put(rest, 0) if rest else Put()
+        stored = first.stored + second.stored
+        gone = tuple(key for key in first.dropped + second.dropped if key not in set(stored))
+        return Put(stored, gone, first.num_regretted + second.num_regretted)
+
+    def _put(self, records: Sequence[Record], coarsest: int) -> Put:
         placed: list[list[Record]] = [[] for _ in self._shelves]
         for record in records:
-            place, data = self._encode(record)
+            place, data = self._encode(record, coarsest)
             placed[place].append(Record(record.key, data, record.origin))
         stored: list[BlockHash] = []
         dropped: list[BlockHash] = []
@@ -127,11 +146,11 @@ class CompressedTier:
         for shelf in self._shelves:
             shelf.tier.close()
 
-    def _encode(self, record: Record) -> tuple[int, Bytes]:
-        """The first shelf whose level loses little enough, and the record for it."""
+    def _encode(self, record: Record, coarsest: int) -> tuple[int, Bytes]:
+        """The first shelf from there on whose level loses little enough, and the record for it."""
         started_s = self._clock()
         block = block_of(record.data)
-        for place, shelf in enumerate(self._shelves):
+        for place, shelf in enumerate(self._shelves[coarsest:], coarsest):
             codec = shelf.codec
             if codec.level == "raw":
                 self._count_encoded(place, len(block), 0.0, started_s)

@@ -22,8 +22,7 @@ from novacron.kv_tiers.block_copies import BlockCopies, PlainCopies
 from novacron.kv_tiers.eviction.choice import LRU, PolicyConfig, make_policy
 from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.protection import NO_PINS, Protection
-from novacron.kv_tiers.record import HEADER_BYTES
-from novacron.kv_tiers.tier import Bytes, Loan, Put, Record
+from novacron.kv_tiers.tier import Bytes, Loan, Put, Record, Rows
 from novacron.records.block import BlockHash
 
 Leaving = Callable[[Block, Bytes], None]
@@ -203,14 +202,9 @@ class RamTier:
         self._copies.copy([self._arena[slot] for slot, _ in pairs], [buffer for _, buffer in pairs])
         return self._unchanged(keys, slots)
 
-    def lend(self, keys: Sequence[BlockHash], headers: Bytes) -> Loan:
+    def lend(self, keys: Sequence[BlockHash]) -> Loan:
         slots = self._slots_of(keys)
-        records = [None if slot < 0 else self._arena[slot] for slot in slots]
-        for row, record in enumerate(records):
-            if record is not None:
-                headers[row] = record[:HEADER_BYTES]
-        blocks = [None if record is None else record[HEADER_BYTES:] for record in records]
-        return Loan(blocks, lambda: self._unchanged(keys, slots))
+        return Loan(Rows(self._arena, np.array(slots)), lambda: self._unchanged(keys, slots))
 
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
         found = []

@@ -15,6 +15,21 @@ from novacron.records.block_moves import NO_ORIGIN, BlockOrigin
 Bytes = NDArray[np.uint8]
 
 
+class Rows(NamedTuple):
+    """Some rows of a table of bytes, by number: many pieces of memory without an object of each."""
+
+    table: Bytes  # [rows][bytes], no gaps within a row
+    numbers: NDArray[np.int64]
+
+    @classmethod
+    def first(cls, table: Bytes, count: int) -> Self:
+        return cls(table, np.arange(count))
+
+    def at(self, places: Sequence[int]) -> Rows:
+        """Those of the numbers that stand at these places."""
+        return Rows(self.table, self.numbers[places])
+
+
 class Record(NamedTuple):
     """A sealed record (record.py) on its way to a tier, which copies what it keeps."""
 
@@ -90,10 +105,10 @@ class ReadsParts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loan:
-    """The memory of blocks in a tier, None for each that is not there. Whoever has copied them asks
-    `is_intact` which of them were there until then."""
+    """Where records lie in a tier's memory, -1 for each that is not there. Whoever has copied them
+    asks `is_intact` which of them were there until then."""
 
-    blocks: Sequence[Bytes | None]
+    records: Rows
     is_intact: Callable[[], list[bool]]
 
 
@@ -102,9 +117,7 @@ class LendsBlocks(Protocol):
     """A tier whose records lie in the host's memory, so that a block is copied once on its way to
     the device."""
 
-    def lend(self, keys: Sequence[BlockHash], headers: Bytes) -> Loan:
-        """Headers are copied to [records][HEADER_BYTES]."""
-        ...
+    def lend(self, keys: Sequence[BlockHash]) -> Loan: ...
 
 
 @runtime_checkable

@@ -87,9 +87,10 @@ class KVTensors:
     def block_bytes(self) -> int:
         return self._blocks.shape[1]
 
-    def host_block(self, block_id: int) -> NDArray[np.uint8] | None:
-        """The block's own memory on CPU. Who has filled it calls `see_filled`."""
-        return None if self._host_blocks is None else self._host_blocks[block_id]
+    @property
+    def host_blocks(self) -> NDArray[np.uint8] | None:
+        """[blocks][block_bytes], on CPU. Who has filled some calls `see_filled`."""
+        return self._host_blocks
 
     def read_block(self, block_id: int, into: NDArray[np.uint8]) -> None:
         """Copy all that a block holds, from any thread."""
@@ -98,11 +99,11 @@ class KVTensors:
     def write_block(self, block_id: int, data: NDArray[np.uint8]) -> None:
         """Replace all that a block holds, from any thread. Nobody may read it meanwhile."""
         self._blocks[block_id].copy_(torch.from_numpy(data))
-        self.see_filled(block_id)
+        self.see_filled((block_id,))
 
-    def see_filled(self, block_id: int) -> None:
-        """The `host_block` holds values again that are finite."""
-        self._tainted.discard(block_id)
+    def see_filled(self, block_ids: Iterable[int]) -> None:
+        """These of the `host_blocks` hold values again that are finite."""
+        self._tainted.difference_update(block_ids)
 
     def taint(self, block_ids: Iterable[int]) -> None:
         """Remember that these blocks may hold NaN."""

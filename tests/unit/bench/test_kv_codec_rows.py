@@ -50,15 +50,17 @@ def test_answers_are_compared_question_by_question() -> None:
     assert found.metrics["from_tier"].samples == (0.9,)
 
 
-def test_goals_are_those_of_int8() -> None:
+def test_goals_are_those_of_int8_and_int4() -> None:
     answers = TieredAnswers({"a": [False] * 4}, 1.0, 10)
     rows = [
         level_row(measured("int8", AGREEING, DIFFERENT)),
-        level_row(measured("int4", DIFFERENT)),
+        level_row(measured("fp8", DIFFERENT)),
         accuracy_row("int8", {"a": [True] * 4}, answers),
-        accuracy_row("int4", {"a": [True] * 4}, answers),
+        accuracy_row("fp8", {"a": [True] * 4}, answers),
     ]
     agreement, lost = goals_of(rows)
     assert (agreement.value, agreement.limit, agreement.met) == (0.75, 0.99, False)
     assert (lost.value, lost.limit, lost.met) == (1.0, 0.01, False)
-    assert all(goal.met for goal in goals_of([level_row(measured("int8", AGREEING))]))
+    levels: tuple[KVLevel, ...] = ("int8", "int4")
+    for level in levels:
+        assert all(goal.met for goal in goals_of([level_row(measured(level, AGREEING))]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,10 +58,11 @@ class Memory:
     def fill(self, block_id: int, number: int) -> None:
         self.blocks[block_id] = block_content(number)
 
-    def host_block(self, block_id: int) -> Bytes | None:
+    @property
+    def host_blocks(self) -> Bytes | None:
         return None
 
-    def see_filled(self, block_id: int) -> None:
+    def see_filled(self, block_ids: Iterable[int]) -> None:
         raise AssertionError("nobody reaches these blocks")
 
     def read_block(self, block_id: int, into: Bytes) -> None:
@@ -81,12 +82,12 @@ class HostMemory(Memory):
         super().__init__(num_blocks)
         self.filled: list[int] = []
 
-    def host_block(self, block_id: int) -> Bytes | None:
-        block: Bytes = self.blocks[block_id]
-        return block
+    @property
+    def host_blocks(self) -> Bytes | None:
+        return self.blocks
 
-    def see_filled(self, block_id: int) -> None:
-        self.filled.append(block_id)
+    def see_filled(self, block_ids: Iterable[int]) -> None:
+        self.filled += block_ids
 
     def read_block(self, block_id: int, into: Bytes) -> None:
         raise AssertionError("a copy that is not needed")
@@ -402,7 +403,11 @@ def test_an_order_does_not_wait_for_a_slow_copy() -> None:
     go_on = threading.Event()
     for number in range(3):
         memory.fill(number, number)
-    memory.in_the_middle = lambda block_id: go_on.wait(PATIENCE_S) and None
+
+    def wait(block_id: int) -> None:
+        go_on.wait(PATIENCE_S)
+
+    memory.in_the_middle = wait
     with moving(memory, tier) as mover:
         mover.order(store(0, 1))
         mover.order(store(2))

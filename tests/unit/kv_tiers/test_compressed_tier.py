@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from novacron.config.kv_compression import KVLevel, levels_from
 from novacron.kv_tiers.codecs.codec import make_codec
 from novacron.kv_tiers.compressed_tier import CompressedTier, Shelf, codec_totals, identity_in
 from novacron.kv_tiers.disk_tier import DiskTier
+from novacron.kv_tiers.protection import Protection
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import block_of, is_sound, record_bytes, seal
 from novacron.kv_tiers.segment import SegmentShape
@@ -48,19 +50,21 @@ def make_tier(
     *,
     num_records: int = 4,
     max_error: float = 0.3,
+    pinned: Iterable[int] = (),
 ) -> CompressedTier:
     """Of RAM, room for so many records of each level."""
+    keys = frozenset(map(key_of, pinned))
     shelves = []
     for one in levels_from(level):
         codec = make_codec(one, LAYOUT)
         size, identity = record_bytes(codec.encoded_bytes), identity_in(IDENTITY, one)
         tier: KVTier = (
-            RamTier(num_records * size, size)
+            RamTier(num_records * size, size, protection=Protection(keys, num_records))
             if kind == "ram"
             else DiskTier(folder, FOLDER_BYTES, size, identity)
         )
         shelves.append(Shelf(codec, tier))
-    return CompressedTier(shelves, IDENTITY, max_error, is_one_place=kind == "disk")
+    return CompressedTier(shelves, IDENTITY, max_error, is_one_place=kind == "disk", pinned=keys)
 
 
 def held(tier: KVTier) -> dict[int, Bytes]:
@@ -94,14 +98,15 @@ def expected_content(number: int, level: KVLevel) -> Bytes:
             st.lists(st.sampled_from(NUMBERS), max_size=4, unique=True),
         ),
         max_size=20,
-    )
+    ),
+    pinned=st.sets(st.sampled_from(NUMBERS), max_size=3),
 )
 @settings(max_examples=25, deadline=None)
 def test_what_was_put_and_not_dropped_is_there(
-    kind: str, calls: list[tuple[str, list[int]]]
+    kind: str, calls: list[tuple[str, list[int]]], pinned: set[int]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        tier = make_tier(kind, Path(folder))
+        tier = make_tier(kind, Path(folder), pinned=pinned)
         expected: set[int] = set()
         for call, numbers in calls:
             keys = [key_of(number) for number in numbers]
@@ -118,7 +123,8 @@ def test_what_was_put_and_not_dropped_is_there(
             blocks = held(tier)
             assert set(blocks) == expected
             for number, block in blocks.items():
-                assert (block == expected_content(number, "int8")).all()
+                level: KVLevel = "raw" if number in pinned else "int8"
+                assert (block == expected_content(number, level)).all()
         if kind == "disk":
             used = sum(path.stat().st_size for path in Path(folder).glob("*.kvseg"))
             assert used <= FOLDER_BYTES
@@ -138,6 +144,16 @@ def test_a_block_falls_back_to_the_first_level_that_loses_little_enough(tmp_path
         assert totals.encoded_bytes == make_codec(level, LAYOUT).encoded_bytes  # type: ignore[arg-type]
         assert totals.error == totals.worst_error <= max_error
         assert (totals.error == 0) == (level == "raw")
+
+
+def test_pinned_blocks_are_kept_finer_as_far_as_there_is_room(tmp_path: Path) -> None:
+    tier = make_tier("ram", tmp_path, "int4", num_records=1, pinned=(1, 2))
+    tier.put([make_record(1)])
+    assert (held(tier)[1] == expected_content(1, "int8/int4")).all()
+    assert tier.put([make_record(2), make_record(4)]).stored == (key_of(2),)
+    blocks = held(tier)
+    assert (blocks[1] == expected_content(1, "int8/int4")).all()
+    assert (blocks[2] == expected_content(2, "int4")).all(), "the other one has the place"
 
 
 def test_a_block_lies_in_one_level_only(tmp_path: Path) -> None:

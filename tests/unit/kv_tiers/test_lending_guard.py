@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 
-import numpy as np
 import pytest
 
 from novacron.kv_tiers.circuit_breaker import BreakerConfig
 from novacron.kv_tiers.lending_guard import LendingGuard
 from novacron.kv_tiers.ram_tier import RamTier
-from novacron.kv_tiers.record import HEADER_BYTES
-from novacron.kv_tiers.tier import Bytes, LendsBlocks
+from novacron.kv_tiers.record import HEADER_BYTES, block_of
+from novacron.kv_tiers.tier import LendsBlocks, Loan
 from novacron.records.block import BlockHash
 from novacron.testing.kv_records import RECORD_BYTES, block_content, key_of, make_record, put
 
@@ -40,6 +39,7 @@ def guard(tier: RamTier, deadline_s: float = PATIENCE_S, num_ready: int = 0) -> 
         "test",
         record_bytes=RECORD_BYTES,
         num_ready=num_ready,
+        at_once=2,
         deadline_s=deadline_s,
         breaker=BreakerConfig(failures=100),
     )
@@ -49,24 +49,20 @@ def keys(*numbers: int) -> list[BlockHash]:
     return [key_of(number) for number in numbers]
 
 
-def empty_headers(count: int) -> Bytes:
-    return np.zeros((count, HEADER_BYTES), np.uint8)
+def contents(loan: Loan) -> list[list[int] | None]:
+    table, rows = loan.records
+    return [None if row < 0 else block_of(table[row]).tolist() for row in rows]
 
 
 def test_what_is_there_is_lent_with_its_header() -> None:
     tier = SlowTier()
     put(tier, 1, 2)
-    guarded, headers = guard(tier, num_ready=2), empty_headers(3)
+    guarded = guard(tier, num_ready=1)
     assert isinstance(guarded, LendsBlocks)
-    loan = guarded.lend(keys(1, 9, 2), headers)
-    first, none, second = loan.blocks
-    assert none is None
-    assert first is not None
-    assert second is not None
-    assert (first == block_content(1)).all()
-    assert (second == block_content(2)).all()
-    assert headers[0].tobytes() == make_record(1).data[:HEADER_BYTES].tobytes()
-    assert not headers[1].any()
+    loan = guarded.lend(keys(1, 9, 2))  # more than was made ready
+    assert contents(loan) == [block_content(1).tolist(), None, block_content(2).tolist()]
+    header = loan.records.table[loan.records.numbers[2]][:HEADER_BYTES]
+    assert header.tobytes() == make_record(2).data[:HEADER_BYTES].tobytes()
     assert loan.is_intact() == [True, False, True]
     guarded.close()
 
@@ -75,31 +71,31 @@ def test_buffers_are_lent_to_one_at_a_time_and_used_again() -> None:
     tier = SlowTier()
     put(tier, *range(8))
     guarded = guard(tier, num_ready=4)
-    loans = [guarded.lend(keys(2 * n, 2 * n + 1), empty_headers(2)) for n in range(4)]
+    loans = [guarded.lend(keys(2 * n, 2 * n + 1)) for n in range(4)]
     for turn, loan in enumerate(loans):
-        for place, block in enumerate(loan.blocks):
-            assert block is not None
-            assert (block == block_content(2 * turn + place)).all()
-    before = {block.ctypes.data for loan in loans for block in loan.blocks if block is not None}
+        expected = [block_content(2 * turn + place).tolist() for place in range(2)]
+        assert contents(loan) == expected
+    tables = {id(loan.records.table) for loan in loans}
+    assert len(tables) == 4
     for loan in loans:
         loan.is_intact()
-    after = guarded.lend(keys(*range(8)), empty_headers(8)).blocks
-    assert {block.ctypes.data for block in after if block is not None} == before
+    assert {id(guarded.lend(keys(n)).records.table) for n in range(4)} == tables
     guarded.close()
 
 
 def test_a_late_call_writes_to_nothing_that_is_lent_later() -> None:
     tier = SlowTier()
     put(tier, 1, 2)
-    guarded = guard(tier, deadline_s=0.02)
+    guarded = guard(tier, deadline_s=0.02, num_ready=1)
+    late = list(guarded._tables)
     tier.may_read.clear()
     tier.has_read.clear()
     with pytest.raises(TimeoutError):
-        guarded.lend(keys(1), empty_headers(1))
-    buffers = guarded.take_scratch(4, RECORD_BYTES)
-    for buffer in buffers:
-        buffer[:] = 7
+        guarded.lend(keys(1))
     tier.may_read.set()
     assert tier.has_read.wait(PATIENCE_S)
-    assert all((buffer == 7).all() for buffer in buffers)
+    loans = [guarded.lend(keys(2)) for _ in range(2)]
+    for loan in loans:  # neither in the buffer of the late call
+        assert contents(loan) == [block_content(2).tolist()]
+        assert loan.records.table is not late[0]
     guarded.close()

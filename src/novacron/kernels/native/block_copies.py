@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from novacron.kernels.native.library import CopyCall, NativeContext
 
 Bytes = NDArray[np.uint8]
+Rows = tuple[Bytes, NDArray[np.int64]]  # a table of bytes, and the numbers of some of its rows
 
 _SUM_BYTES = 16
 _MOST_HEAD_BYTES = 1024
@@ -23,37 +24,48 @@ class NativeCopies:
         self.context = context
 
     def copy(self, sources: Sequence[Bytes], targets: Sequence[Bytes]) -> None:
-        self._call(sources, targets, 0, 0, 0)
+        assert len(sources) == len(targets)
+        if targets:
+            size = targets[0].nbytes
+            self._call(_addresses(sources, size), _addresses(targets, size), size)
 
-    def copy_and_sum(
-        self, sources: Sequence[Bytes], targets: Sequence[Bytes], heads: Bytes
-    ) -> Bytes:
-        assert len(heads) == len(targets)
+    def copy_and_sum(self, sources: Rows, targets: Rows, heads: Bytes) -> Bytes:
+        count, block_bytes = len(targets[1]), targets[0].shape[1]
+        assert sources[0].shape[1] == block_bytes
+        assert len(sources[1]) == len(heads) == count
         assert heads.shape[1] <= _MOST_HEAD_BYTES
         assert heads.flags.c_contiguous
-        sums = np.empty((len(targets), _SUM_BYTES), np.uint8)
-        self._call(sources, targets, heads.ctypes.data, sums.ctypes.data, heads.shape[1])
+        sums = np.empty((count, _SUM_BYTES), np.uint8)
+        self._call(
+            _addresses_of_rows(sources), _addresses_of_rows(targets), block_bytes,
+            heads.ctypes.data, sums.ctypes.data, heads.shape[1],
+        )  # fmt: skip
         return sums
 
     def _call(
         self,
-        sources: Sequence[Bytes],
-        targets: Sequence[Bytes],
-        heads: int,
-        sums: int,
-        head_bytes: int,
+        sources: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        block_bytes: int,
+        heads: int = 0,
+        sums: int = 0,
+        head_bytes: int = 0,
     ) -> None:
-        if not targets:
-            return
-        places = _addresses((*sources, *targets), targets[0].nbytes)
-        assert len(places) == 2 * len(targets)
         call = CopyCall(
-            places.ctypes.data, places[len(targets) :].ctypes.data, heads, sums,
-            len(targets), targets[0].nbytes, head_bytes,
+            sources.ctypes.data, targets.ctypes.data, heads, sums,
+            len(targets), block_bytes, head_bytes,
         )  # fmt: skip
         self.context.library.novacron_copy_blocks(self.context.pointer, byref(call))
 
 
-def _addresses(blocks: Sequence[Bytes], num_bytes: int) -> NDArray[np.uintp]:
+def _addresses_of_rows(rows: Rows) -> NDArray[np.int64]:
+    table, numbers = rows
+    assert table.strides[1] == 1
+    assert len(numbers) == 0 or 0 <= numbers.min() <= numbers.max() < len(table)
+    places: NDArray[np.int64] = numbers * table.strides[0] + table.__array_interface__["data"][0]
+    return places
+
+
+def _addresses(blocks: Sequence[Bytes], num_bytes: int) -> NDArray[np.int64]:
     assert all(block.nbytes == num_bytes and block.flags.c_contiguous for block in blocks)
-    return np.array([block.__array_interface__["data"][0] for block in blocks], np.uintp)
+    return np.array([block.__array_interface__["data"][0] for block in blocks], np.int64)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from novacron.kernels.native.block_copies import NativeCopies
 from novacron.kernels.native.library import NativeContext, NativeUnavailable, native_levels
 from novacron.kv_tiers.block_copies import PlainCopies
-from novacron.kv_tiers.tier import Bytes
+from novacron.kv_tiers.tier import Bytes, Rows
 
 
 def _levels() -> tuple[str, ...]:
@@ -40,8 +40,11 @@ def test_checksums_are_those_of_xxh3(
 ) -> None:
     blocks, heads = draw(seed, count, num_bytes), draw(seed + 1, count, head_bytes)
     targets = np.zeros_like(blocks)
-    sums = NativeCopies(NativeContext(1, level)).copy_and_sum(list(blocks), list(targets), heads)
-    assert (targets == blocks).all()
+    turned = Rows(targets, np.arange(count)[::-1])
+    sums = NativeCopies(NativeContext(1, level)).copy_and_sum(
+        Rows.first(blocks, count), turned, heads
+    )
+    assert (targets[::-1] == blocks).all()
     for head, block, found in zip(heads, blocks, sums, strict=True):
         message = head.tobytes().ljust(1024, b"\0") + block.tobytes()
         assert found.tobytes() == xxhash.xxh3_128(message).digest()
@@ -52,7 +55,7 @@ def test_what_lies_in_place_is_summed_and_nothing_else_is_touched(level: str) ->
     rows = draw(1, 8, 5000)
     before, heads = rows.copy(), draw(2, 3, 48)
     copies = NativeCopies(NativeContext(1, level))
-    picked = [rows[place] for place in (5, 0, 2)]
+    picked = Rows(rows[:, 100:], np.array([5, 0, 2]))
     assert (
         copies.copy_and_sum(picked, picked, heads)
         == PlainCopies().copy_and_sum(picked, picked, heads)
