@@ -232,7 +232,8 @@ class Engine:
         make_executor: Callable[..., Executor]
         make_executor = InlineExecutor if tensor_parallel_size == 1 else MultiprocessExecutor
         if pipeline_parallel_size > 1:
-            make_executor = executor or PipelineExecutor
+            make_executor = PipelineExecutor
+        make_executor = executor or make_executor
         self.executor = make_executor(
             ModelConfig(
                 dtype=dtype,  # type: ignore[arg-type]
