@@ -111,6 +111,14 @@ class ModelConfig:
         "rank_hosts; on CPU only so far",
         flags=("-tp",),
     )
+    context_parallel_size: int = setting(
+        1,
+        "processes that share the tokens of long prompts out: each has all weights, and computes "
+        "some rows of every chunk, on KV blocks that all share; what is short, such as the next "
+        "token of each request, the first one computes alone, with all of num_threads: 1 to 8; on "
+        "CPU with native kernels only so far",
+        flags=("-cp", "--prefill-context-parallel-size"),
+    )
     pipeline_parallel_size: int = setting(
         1,
         "stages, each with some of the layers and their KV cache, that compute several steps at "
@@ -157,6 +165,10 @@ class ModelConfig:
         require(
             self.tensor_parallel_size in (1, 2, 4), "tensor_parallel_size",
             self.tensor_parallel_size, "choose 1, 2 or 4",
+        )  # fmt: skip
+        require(
+            1 <= self.context_parallel_size <= 8, "context_parallel_size",
+            self.context_parallel_size, "choose 1 to 8",
         )  # fmt: skip
         require(
             1 <= self.pipeline_parallel_size <= 16, "pipeline_parallel_size",

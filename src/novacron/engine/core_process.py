@@ -102,7 +102,7 @@ def load_executor(
             speculative=config.speculative,
             on_loss=on_loss,
         )
-    if config.model.tensor_parallel_size > 1:
+    if config.model.tensor_parallel_size > 1 or config.model.context_parallel_size > 1:
         return MultiprocessExecutor(
             config.model,
             config.cache,

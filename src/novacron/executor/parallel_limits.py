@@ -17,12 +17,20 @@ def refuse_with_ranks(config: EngineConfig) -> None:
     """Raises ConfigError for settings that several ranks cannot follow."""
     model, cache = config.model, config.cache
     _refuse_with_hosts(config)
-    if dims_of(model).num_ranks == 1:
+    num_ranks = dims_of(model).num_ranks
+    if num_ranks == 1 and model.context_parallel_size == 1:
         return
     sizes = {
         "tensor_parallel_size": model.tensor_parallel_size,
         "pipeline_parallel_size": model.pipeline_parallel_size,
+        "context_parallel_size": model.context_parallel_size,
     }
+    if num_ranks > 1 and model.context_parallel_size > 1:
+        raise ConfigError(
+            f"context_parallel_size is {model.context_parallel_size}, which does not go together "
+            "with tensor_parallel_size and pipeline_parallel_size yet: its ranks have the whole "
+            "model each. Leave one of them out."
+        )
     asked_for = {
         "quality_watch": config.watch.quality_watch > 0,
         "compilation": model.compilation != "off",

@@ -15,6 +15,7 @@ import msgspec
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import ConfigError, EngineDead, ModelLoadError
 from novacron.executor.hosts.balance import HostsPlan
+from novacron.executor.hosts.host_loads import loads_of
 from novacron.executor.hosts.orders import (
     Attach,
     Busy,
@@ -22,7 +23,6 @@ from novacron.executor.hosts.orders import (
     FromRank,
     Join,
     Leave,
-    Load,
     Loading,
     Offer,
     PartFailed,
@@ -104,23 +104,8 @@ class HostTeam:
 
     def load(self, plan: HostsPlan) -> None:
         """Tell each its part."""
-        addresses = dict(enumerate(self._hosts.addresses, 1))
-        for rank in addresses:
-            near = {rank - 1, rank + 1} if plan.stages else addresses.keys()
-            self._tell(
-                rank - 1,
-                Load(
-                    stops=tuple(stage.layers.stop for stage in plan.stages),
-                    num_blocks=plan.num_blocks,
-                    max_model_len=plan.max_model_len,
-                    hosts={one: addresses[one] for one in addresses if one > rank and one in near},
-                    keys={
-                        one: addresses[one].partition("@")[0]
-                        for one in addresses
-                        if one < rank and one in near
-                    },
-                ),
-            )
+        for index, order in enumerate(loads_of(plan, self._hosts.addresses)):
+            self._tell(index, order)
 
     def wait_until_ready(self, digest: str) -> None:
         """Raises what kept a rank from loading: ConfigError, ModelLoadError or EngineDead, also if
