@@ -19,7 +19,7 @@
 namespace novacron {
 namespace {
 
-constexpr int32_t kAbiVersion = 14;
+constexpr int32_t kAbiVersion = 15;
 
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -142,8 +142,8 @@ int32_t novacron_add_partials(Context* context, const novacron::AddPartialsCall*
   return novacron::add_partials(*context, *call) ? 0 : 1;
 }
 
-int32_t novacron_meet(Context*, const novacron::MeetCall* call) {
-  return novacron::meet(*call) ? 0 : 1;
+int32_t novacron_meet(Context* context, const novacron::MeetCall* call) {
+  return novacron::meet(*context, *call) ? 0 : 1;
 }
 
 int64_t novacron_group_bytes(int32_t size) { return novacron::RankGroup::num_bytes(size); }

@@ -31,6 +31,7 @@ enum KVFormat : int32_t {
 };
 enum Activation : int32_t { kSilu = 0, kGeluTanh = 1, kGelu = 2 };
 enum Function : int32_t { kScale = 0, kSoftcap = 1 };
+enum AttentionPart : int32_t { kStore = 1, kAttend = 2 };
 enum OperationKind : int32_t {
   kLinear = 0,
   kNorm = 1,
@@ -135,12 +136,18 @@ struct KVCache {
   int32_t format;
 };
 
+// What ranks that share no memory do instead of meeting in a group: the caller's own way of exchanging
+// what belongs to so many rows. 0, or 1 if another rank is lost.
+using Exchange = int32_t (*)(int64_t rows);
+
 // When all ranks of `group` have got here, the sum over ranks of what each of them has written to
 // `partials`, [ranks][rows][size] with rows that follow each other without gaps: the rest of LinearCall
 // for a product whose inputs are spread over 1, 2 or 4 ranks, each with its share of the segments.
-// bias, residual and out are of `type`.
+// bias, residual and out are of `type`. Where `exchange` is given, it has made `partials` the sum over
+// ranks of other hosts when it returns, as of 1 rank, and there is no group.
 struct AddPartialsCall {
   RankGroup* group;
+  Exchange exchange;  // or null
   const float* partials;
   const void* bias;      // or null
   const void* residual;  // or null
@@ -150,9 +157,11 @@ struct AddPartialsCall {
   int32_t type, ranks;
 };
 
-// Returns when all ranks of `group` have got here, and has copied rows then, if `to` is not null.
+// Returns when all ranks of `group` have got here, or `exchange` has returned, and has copied rows then,
+// if `to` is not null.
 struct MeetCall {
   RankGroup* group;
+  Exchange exchange;  // or null
   const void* from;
   void* to;
   int64_t rows, row_bytes;
@@ -182,8 +191,9 @@ struct ExpertsCall {
   int32_t type, activation, renormalize;
 };
 
-// Stores the step's keys and values in the cache, then attends. A row is a request's part of the
-// step: {first token, position of that token, number of tokens}.
+// Stores the step's keys and values in the cache, then attends; or one of the two, where ranks that
+// have some tokens of the step each meet in between. A row is a request's part of the step: {first
+// token, position of that token, number of tokens}.
 struct AttentionCall {
   const void* query;
   const void* key;
@@ -201,6 +211,7 @@ struct AttentionCall {
   int64_t window;  // tokens that a token sees, itself included; 0: all
   float scale, softcap;  // softcap 0: none
   int32_t type;          // of query, key, value and out
+  int32_t parts;         // AttentionPart: one of them, or both
 };
 
 // How a token is chosen from a row of logits, as in SamplingParams; temperature 0: the largest.

@@ -8,6 +8,6 @@
 namespace novacron {
 
 bool add_partials(Context& context, const AddPartialsCall& call);
-bool meet(const MeetCall& call);
+bool meet(Context& context, const MeetCall& call);
 
 }  // namespace novacron

@@ -28,7 +28,7 @@ bool compute(Context& context, int64_t kind, const void* call) {
     case kMap: level.map(pool, as<MapCall>(call)); break;
     case kExperts: return mix_experts(context, as<ExpertsCall>(call));
     case kAddPartials: return add_partials(context, as<AddPartialsCall>(call));
-    case kMeet: return meet(as<MeetCall>(call));
+    case kMeet: return meet(context, as<MeetCall>(call));
   }
   return true;
 }

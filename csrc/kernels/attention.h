@@ -210,7 +210,8 @@ void store_step(ThreadPool& pool, const AttentionCall& call, const Formats& form
 
 void attend(ThreadPool& pool, const AttentionCall& call) {
   const Formats formats(call);
-  store_step(pool, call, formats);
+  if ((call.parts & kStore) != 0) store_step(pool, call, formats);
+  if ((call.parts & kAttend) == 0) return;
 
   const int64_t tile_tokens = larger(1, kQueriesPerTask / (call.num_heads / call.num_kv_heads));
   Scratch<int64_t> first_tiles(call.num_rows + 1);  // of each row, in the numbering of tiles

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from novacron.errors import ConfigError, ModelLoadError
+from novacron.errors import ConfigError, EngineDead, ModelLoadError
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
+from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
 from novacron.kernels.native.library import NativeUnavailable, native_levels
 from novacron.parallel.messages.tensor_message import Compression
 from novacron.records.request import SamplingParams
@@ -100,6 +101,92 @@ def test_int8_between_hosts_tells_its_error(folder: Path) -> None:
     executor.shutdown()
     rank.join()
     assert [len(one.token_ids) for one in found] == [8] * 4
+
+
+def sliced(
+    folder: Path,
+    ranks: list[RankThread],
+    compression: Compression = Compression.NONE,
+    **settings: object,
+) -> Engine:
+    hosts = hosts_at(*(rank.address for rank in ranks), compression=compression)
+    return Engine(
+        folder,
+        CPU,
+        tensor_parallel_size=len(ranks) + 1,
+        executor=partial(LinkedSlicesExecutor, hosts=hosts),
+        model=str(folder),
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def end(engine: Engine, ranks: list[RankThread]) -> None:
+    engine.executor.shutdown()
+    for rank in ranks:
+        rank.join()
+        assert "has ended it" in rank.reason
+
+
+def test_slices_on_two_hosts_answer_as_one_process(folder: Path) -> None:
+    ranks = [RankThread(folder)]
+    pair = sliced(folder, ranks, max_num_batched_tokens=48)
+    one = Engine(folder, CPU, max_num_batched_tokens=48)
+    assert pair.run(PROMPTS, SEEDED) == one.run(PROMPTS, SEEDED)
+    for fact in ("model_version", "num_parameters", "kv_cache_bytes", "num_blocks", "kv_identity"):
+        assert getattr(pair.executor.spec, fact) == getattr(one.executor.spec, fact), fact
+    end(pair, ranks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("qwen3_moe", {"quantization": "int8", "quantization_group_size": 32}),
+        ("gemma2", {"dtype": "bfloat16"}),
+        ("qwen2_moe", {}),
+        ("phi3", {}),
+    ],
+)
+def test_slices_on_four_hosts_answer_as_one_process(
+    tmp_path: Path, family: str, settings: dict[str, str]
+) -> None:
+    """Each rank then has a link to every other."""
+    sizes = {"hidden_size": 128, "moe_intermediate_size": 128} if "moe" in family else {}
+    folder = make_tiny_model(family, tmp_path, **sizes)
+    ranks = [RankThread(folder) for _ in range(3)]
+    four = sliced(folder, ranks, **settings)
+    assert four.run(PROMPTS[:2], SEEDED) == Engine(folder, CPU, **settings).run(PROMPTS[:2], SEEDED)
+    end(four, ranks)
+
+
+@pytest.mark.slow
+def test_slices_that_torch_computes_answer_nearly_as_one(folder: Path) -> None:
+    ranks = [RankThread(folder, kernels="torch")]
+    pair = sliced(folder, ranks, kernels="torch")
+    assert pair.greedy(PROMPTS, 8) == Engine(folder, CPU, kernels="torch").greedy(PROMPTS, 8)
+    end(pair, ranks)
+
+
+def test_sums_in_int8_tell_their_error(folder: Path) -> None:
+    ranks = [RankThread(folder)]
+    pair = sliced(folder, ranks, Compression.INT8)
+    assert [len(one.token_ids) for one in pair.greedy(PROMPTS, 8)] == [8] * 4
+    executor = pair.executor
+    assert isinstance(executor, LinkedSlicesExecutor)
+    assert 0.0005 < executor.worst_compression_error < 0.03
+    assert executor.spec.kv_identity != Engine(folder, CPU).executor.spec.kv_identity
+    end(pair, ranks)
+
+
+def test_a_host_that_leaves_ends_the_step(folder: Path) -> None:
+    rank = RankThread(folder)
+    pair = sliced(folder, [rank])
+    rank.fault = ConnectionError("its memory has gone bad")
+    with pytest.raises(EngineDead, match=r"connection to 127.0.0.1:\d+ has ended"):
+        pair.greedy(PROMPTS, 8)
+    rank.join()
+    assert rank.reason == "its memory has gone bad"
+    pair.executor.shutdown()
 
 
 def test_a_host_with_other_files_is_not_served_with(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""`novacron rank` on "another host", and a server with the first stage: the tokens of one engine,
-though the rank is killed, frozen or cut off while it computes."""
+"""`novacron rank` on "another host", and a server with the first stage, or slice: the tokens of one
+engine, though the rank is killed, frozen or cut off while it computes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def pid_of(rank: RankHost) -> int:
     return rank.supervisor.pid
 
 
-def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost) -> None:
+@pytest.mark.parametrize("parallel", ["-pp", "-tp"])
+def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost, parallel: str) -> None:
     expected = of_one_engine()
     key = tmp_path / "server.key"
     write_key(key, LEADER)
@@ -40,7 +41,7 @@ def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost) -> None:
     with (
         FaultyLink(int(place.rpartition(":")[2])) as network,
         ServerProcess(
-            "-pp", "2", "--rank-hosts", f"{public}@127.0.0.1:{network.port}",
+            parallel, "2", "--rank-hosts", f"{public}@127.0.0.1:{network.port}",
             "--link-key", str(key), "--dtype", "float32", "--num-threads", "1",
             "--link-timeout", "1s", log_file=tmp_path / "log",
         ) as server,

@@ -228,6 +228,20 @@ class GuardsScenario(Scenario):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RanksScenario(Scenario):
+    ranks: int = option(2, "processes that compute together", least=2)
+    ways: tuple[str, ...] = option(
+        ("rows", "slices", "linked slices"),
+        "what to compare with one process: rows (context_parallel_size), slices "
+        "(tensor_parallel_size), stages (pipeline_parallel_size), and linked slices and linked "
+        "stages, whose ranks are reached over encrypted links on loopback, as on other hosts",
+    )
+    prompt_tokens: tuple[int, ...] = option((1024, 4096), "prompt lengths")
+    output_tokens: int = option(17, "output length", least=2)
+    repeats: int = option(8, "rounds; each asks all engines once")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartupScenario(Scenario):
     repeats: int = option(5, "starts that count; one more comes first to warm the page cache")
 

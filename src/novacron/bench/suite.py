@@ -27,6 +27,7 @@ from novacron.bench import (
     latency,
     ledger,
     load,
+    ranks,
     resources,
     response_cache,
     result,
@@ -57,6 +58,7 @@ from novacron.bench.scenario import (
     KVCodecsScenario,
     LatencyScenario,
     LoadScenario,
+    RanksScenario,
     ResourcesScenario,
     S,
     ServeScenario,
@@ -193,6 +195,11 @@ BESIDE: Mapping[str, Benchmark[Any]] = {
         "Memory that loading takes at its peak, in each precision. No server.",
         LoadScenario,
         load.run,
+    ),
+    "ranks": Benchmark(
+        "Several ranks beside one process with as many threads: first tokens, and further ones.",
+        RanksScenario,
+        ranks.run,
     ),
     "guards": Benchmark(
         "What guardians add to a chat, what observers add, and leaks over random chunkings.",

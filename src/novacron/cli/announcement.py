@@ -87,6 +87,8 @@ Try it:
 def _ranks(spec: ModelSpec) -> str:
     slices, stages = spec.tensor_parallel_size, spec.pipeline_parallel_size
     each = "" if slices == 1 else f", {slices} processes for each layer"
+    if spec.context_parallel_size > 1:
+        each = f", {spec.context_parallel_size} processes for long prompts"
     return each if stages == 1 else f"{each}, {stages} stages"
 
 

@@ -36,17 +36,17 @@ def plan(settings: Settings, *, as_json: bool) -> None:
     from novacron.executor.neighbours import draw_neighbours
     from novacron.executor.parallel_limits import refuse_with_ranks
     from novacron.executor.rank_plan import plan_ranks
+    from novacron.executor.rank_sharing import shape_of_ranks
 
     path = resolve_model_path(engine.model.model)
     dims = dims_of(engine.model)
-    if dims.num_ranks > 1:
-        refuse_with_ranks(engine)
+    refuse_with_ranks(engine)
     blueprint = draw_blueprint(engine.model, path, 1).of_rank(0, dims)
     draft_path = find_draft_model(engine, path)
     draft = None if draft_path is None else blueprint.of_draft(draft_path)
     shared = SharedDevice(others=parse_variants(engine.model.variants))
     found = plan_memory(
-        blueprint.shape(),
+        shape_of_ranks(blueprint, engine.model),
         measure_device_memory(blueprint.device, engine.cache),
         engine.cache,
         engine.scheduler,

@@ -26,15 +26,16 @@ class ClusterConfig:
     )
     rank_hosts: tuple[str, ...] = setting(
         (),
-        "hosts of the second and following stages of one model that is spread over hosts, as "
-        "KEY@HOST:PORT, which novacron rank prints there; the first stage runs here, and "
-        "pipeline_parallel_size is one more than hosts are named; empty: all stages run here",
+        "further hosts of one model that is spread over hosts, as KEY@HOST:PORT, which novacron "
+        "rank prints there; each has a stage of it, or a slice of every layer, and this one the "
+        "first: pipeline_parallel_size, or tensor_parallel_size, is one more than hosts are named; "
+        "empty: all of it runs here",
     )
     activation_compression: Literal["none", "int8"] = setting(
         "none",
-        "with rank_hosts: what hidden states are sent in between hosts; int8: half to a quarter of "
-        "the bytes, for slow networks; answers are then those of one host no more, and the error "
-        "is measured and logged",
+        "with rank_hosts: what hidden states, or parts of sums, are sent in between hosts; int8: "
+        "half to a quarter of the bytes, for slow networks; answers are then those of one host no "
+        "more, and the error is measured and logged",
     )
     link_key: str = setting(
         "",

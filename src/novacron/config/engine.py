@@ -107,8 +107,17 @@ class ModelConfig:
     tensor_parallel_size: int = setting(
         1,
         "processes that compute each step together, every one with its slice of the weights and of "
-        "the KV cache, and its share of num_threads: 1, 2 or 4; on CPU only so far",
+        "the KV cache: 1, 2 or 4, on this host, where they share num_threads, or one on each of "
+        "rank_hosts; on CPU only so far",
         flags=("-tp",),
+    )
+    context_parallel_size: int = setting(
+        1,
+        "processes that share the tokens of long prompts out: each has all weights, and computes "
+        "some rows of every chunk, on KV blocks that all share; what is short, such as the next "
+        "token of each request, the first one computes alone, with all of num_threads: 1 to 8; on "
+        "CPU with native kernels only so far",
+        flags=("-cp", "--prefill-context-parallel-size"),
     )
     pipeline_parallel_size: int = setting(
         1,
@@ -156,6 +165,10 @@ class ModelConfig:
         require(
             self.tensor_parallel_size in (1, 2, 4), "tensor_parallel_size",
             self.tensor_parallel_size, "choose 1, 2 or 4",
+        )  # fmt: skip
+        require(
+            1 <= self.context_parallel_size <= 8, "context_parallel_size",
+            self.context_parallel_size, "choose 1 to 8",
         )  # fmt: skip
         require(
             1 <= self.pipeline_parallel_size <= 16, "pipeline_parallel_size",

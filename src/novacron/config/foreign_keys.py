@@ -75,7 +75,6 @@ def _is_rate(value: object) -> None:
     parse_bits_per_s(str(value))
 
 
-_WHOLE_PROMPTS = OnlyOff((1,), "this version shares out no prompt over processes")
 _DEPLOYED = "what it runs on is decided where it is deployed"
 _SINGLE_MACHINE = "on one machine there is no network to set up"
 
@@ -105,7 +104,7 @@ LLM_ENGINE: Mapping[str, Treatment] = {
     "model.quantization": Sets("quantization"),
     "model.sharding.tensor_parallel": Sets("tensor_parallel_size"),
     "model.sharding.pipeline_parallel": Sets("pipeline_parallel_size"),
-    "model.sharding.sequence_parallel": _WHOLE_PROMPTS,
+    "model.sharding.sequence_parallel": Sets("context_parallel_size"),
     "performance.max_batch_size": Sets("max_num_seqs"),
     "performance.target_latency": NoEffect(_is_duration, "a goal for scaling out, not a limit"),
     "performance.cache_size": Sets("kv_cache_memory"),

@@ -27,7 +27,7 @@ from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
 from novacron.engine.kv_trace import KVTrace
-from novacron.engine.link.linked_ranks import load_linked_pipeline, parent_name
+from novacron.engine.link.linked_ranks import load_linked_model, parent_name
 from novacron.engine.output_pacer import OutputPacer
 from novacron.engine.pulse import Pulse, PulseMemory
 from novacron.engine.rank_news import RankNews
@@ -38,6 +38,7 @@ from novacron.errors import NovaCronError
 from novacron.executor.blueprint import steps_in_flight
 from novacron.executor.executor import Executor
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
+from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
@@ -60,6 +61,14 @@ _WATCH_POLL_MS = 50
 _NEWS_POLL_MS = 50
 _RANKS_POLL_MS = 250
 
+AnyExecutor = (
+    InlineExecutor
+    | MultiprocessExecutor
+    | PipelineExecutor
+    | LinkedPipelineExecutor
+    | LinkedSlicesExecutor
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -73,14 +82,14 @@ def load_executor(
     progress: Callable[[str, float], None],
     on_loss: Callable[[str], None] = _ignore,
     owner: str = "",
-) -> InlineExecutor | MultiprocessExecutor | PipelineExecutor | LinkedPipelineExecutor:
+) -> AnyExecutor:
     """The executor of an engine, its models loaded. `on_loss` is that of MultiprocessExecutor;
     `owner` names who starts the engine anew to ranks on other hosts, if it is not this process.
     Raises ConfigError and ModelLoadError."""
     refuse_with_ranks(config)
     if config.apart.hosts:
         find_draft_model(config, model_path)  # refuses settings that contradict each other
-        return load_linked_pipeline(config, model_path, progress, on_loss, owner)
+        return load_linked_model(config, model_path, progress, on_loss, owner)
     if config.model.pipeline_parallel_size > 1:
         find_draft_model(config, model_path)  # refuses settings that contradict each other
         one_at_a_time = steps_in_flight(config.model) == 1
@@ -93,7 +102,7 @@ def load_executor(
             speculative=config.speculative,
             on_loss=on_loss,
         )
-    if config.model.tensor_parallel_size > 1:
+    if config.model.tensor_parallel_size > 1 or config.model.context_parallel_size > 1:
         return MultiprocessExecutor(
             config.model,
             config.cache,

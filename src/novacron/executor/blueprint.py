@@ -19,6 +19,7 @@ from novacron.models.decoder import Decoder, build_decoder
 from novacron.models.decoder_config import DecoderConfig, LayerConfig
 from novacron.models.gguf_checkpoint import GGUFCheckpoint
 from novacron.models.layer_costs import stages_of
+from novacron.models.layers.attention import num_local_kv_heads
 from novacron.models.model_files import read_model_files
 from novacron.models.precision_report import report_precision
 from novacron.models.rank_shares import (
@@ -161,14 +162,17 @@ class Blueprint:
             stages=(),
         )
 
-    def shape_of_stage(self) -> ModelShape:
-        """Of this rank's stage alone, on a host of its own."""
-        stage = self.stage
+    def shape_of_part(self) -> ModelShape:
+        """Of this rank's part alone, on a host of its own."""
+        stage, group, whole = self.stage, self.group, self.shape()
         return replace(
-            self.shape(),
-            weight_bytes=self.build(META).weight_bytes * self.group.size,
+            whole,
+            weight_bytes=self.build(META).weight_bytes,
             layers=stage.layers,
-            vocab_size=self.config.vocab_size if stage.is_first else 0,
+            vocab_size=whole.vocab_size if stage.is_first else 0,
+            num_heads=whole.num_heads // group.size,
+            num_kv_heads=num_local_kv_heads(whole.num_kv_heads, group),
+            ffn_width=-(-whole.ffn_width // group.size),
         )
 
     def shape(self) -> ModelShape:

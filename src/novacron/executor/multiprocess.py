@@ -1,4 +1,5 @@
-"""MultiprocessExecutor: several ranks of one host, each a process with a slice of the model.
+"""MultiprocessExecutor: several ranks of one host, each a process with a slice of the model, or
+with some rows of each long step.
 
 Rank 0 is this process: it alone knows requests and chooses tokens. The others compute what it tells
 them, on tensors that all of them share.
@@ -7,7 +8,6 @@ them, on tensors that all of them share.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ from novacron.config.engine import (
     SpeculativeConfig,
 )
 from novacron.config.remote_tiers import require_extras
-from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint, steps_in_flight
+from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
 from novacron.executor.executor import StepByStep
@@ -32,7 +32,9 @@ from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
+from novacron.executor.rank_sharing import join_ranks, part_of, shape_of_ranks
 from novacron.executor.rank_team import RankTeam
+from novacron.executor.rank_threads import threads_of_leader, threads_of_rank
 from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import (
@@ -50,9 +52,7 @@ from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.parallel_stats import RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
-from novacron.runner.captured_step import capture_step
 from novacron.runner.draft_runner import DraftRunner
-from novacron.runner.led_step import LedStep
 from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
@@ -66,9 +66,9 @@ def _ignore(message: str) -> None:
 
 
 class MultiprocessExecutor(StepByStep):
-    """Loads the model in `model_path` when made, `tensor_parallel_size` ranks at once, and computes
-    steps. Implements Executor. A draft model is rank 0's alone, with the threads of all ranks: they
-    have nothing else to do while it guesses.
+    """Loads the model in `model_path` when made, `tensor_parallel_size` or `context_parallel_size`
+    ranks at once, and computes steps. Implements Executor. A draft model is rank 0's alone, with
+    the threads of all ranks: they have nothing else to do while it guesses.
 
     A rank that ends, or is late by more than `rank_timeout`, is replaced; the step that runs, or
     the next one, takes as long as that lasts. Raises ModelLoadError and ConfigError, and EngineDead
@@ -91,13 +91,14 @@ class MultiprocessExecutor(StepByStep):
         phases = Phases(progress)
         with phases.timed("config"):
             require_extras(cache)
-            num_threads = threads_of_rank(model)
+            num_threads = threads_of_leader(model)
             whole = draw_blueprint(model, model_path, num_threads)
-            blueprint = whole.of_rank(0, dims_of(model))
+            blueprint = part_of(whole, model, 0)
             draft = None if draft_path is None else _draft_of(whole, draft_path, model)
             torch.set_num_threads(num_threads)
             keep_freed_memory()
-            shape, measured = blueprint.shape(), measure_device_memory(blueprint.device, cache)
+            shape = shape_of_ranks(blueprint, model)
+            measured = measure_device_memory(blueprint.device, cache)
             plan = plan_memory(
                 shape,
                 before_all(measured, shared.free_bytes, shape),
@@ -110,20 +111,21 @@ class MultiprocessExecutor(StepByStep):
                 num_replicas=model.data_parallel_size,
             )
             logger.info("memory: %s", plan.summary)
-            memory = RankMemory(
+            joined = join_ranks(
                 blueprint,
+                model,
                 cache,
                 scheduler,
+                rank=0,
                 num_blocks=plan.num_blocks,
                 max_model_len=plan.max_model_len,
             )
         self._tiers: TieredBlocks | None = None  # a first step knows none
         self._draft_runner: DraftRunner | None = None
-        self._memory = memory
-        self._link = memory.join(Path(), model.rank_timeout)
-        blueprint = blueprint.joined_by(self._link.communicator)
+        self._memory = memory = joined.memory
+        self._link, blueprint = joined.link, joined.blueprint
         self._team = RankTeam(
-            _arguments(model, cache, scheduler, model_path, num_threads, plan, memory),
+            _arguments(model, cache, scheduler, model_path, plan, memory),
             self._link,
             on_loss,
         )
@@ -150,9 +152,8 @@ class MultiprocessExecutor(StepByStep):
                 max_model_len=plan.max_model_len,
                 arrays=memory.arrays,
             )
-            own = capture_step(decoder, kv_tensors.layers, batch)
             self._runner = ModelRunner(
-                LedStep(own, self._team),
+                joined.leading_step(decoder, kv_tensors.layers, batch, self._team),
                 kv_tensors,
                 batch,
                 eos_token_ids=blueprint.eos_token_ids,
@@ -282,25 +283,11 @@ def _draft_of(whole: Blueprint, path: Path, model: ModelConfig) -> Blueprint:
     return replace(whole.of_draft(path), kernels=kernels)
 
 
-def threads_of_rank(model: ModelConfig) -> int:
-    """Its share of those of all ranks that compute at the same time: they compete for cores if
-    there are more of them."""
-    dims, num_threads = dims_of(model), threads_of_replica(model)
-    num_ranks = dims.tensor * min(dims.pipeline, steps_in_flight(model))
-    if num_threads < num_ranks and len(os.sched_getaffinity(0)) < num_ranks:
-        logger.warning(
-            "%d ranks compute at once, but there are %d cores: ranks wait for each other.",
-            num_ranks, len(os.sched_getaffinity(0)),
-        )  # fmt: skip
-    return max(1, num_threads // num_ranks)
-
-
 def _arguments(
     model: ModelConfig,
     cache: CacheConfig,
     scheduler: SchedulerConfig,
     model_path: Path,
-    num_threads: int,
     plan: MemoryPlan,
     memory: RankMemory,
 ) -> RankArguments:
@@ -310,8 +297,8 @@ def _arguments(
         scheduler=scheduler,
         model_path=str(model_path),
         rank=1,
-        num_ranks=model.tensor_parallel_size,
-        num_threads=num_threads,
+        num_ranks=model.tensor_parallel_size * model.context_parallel_size,
+        num_threads=threads_of_rank(model),
         num_blocks=plan.num_blocks,
         max_model_len=plan.max_model_len,
         descriptor=memory.shared.descriptor,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from novacron.config.engine import CacheConfig, EngineConfig
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import dims_of, steps_in_flight
+from novacron.parallel.dims import ParallelDims
 
 logger = logging.getLogger(__name__)
 
@@ -16,18 +17,26 @@ def refuse_with_ranks(config: EngineConfig) -> None:
     """Raises ConfigError for settings that several ranks cannot follow."""
     model, cache = config.model, config.cache
     _refuse_with_hosts(config)
-    if dims_of(model).num_ranks == 1:
+    num_ranks = dims_of(model).num_ranks
+    if num_ranks == 1 and model.context_parallel_size == 1:
         return
     sizes = {
         "tensor_parallel_size": model.tensor_parallel_size,
         "pipeline_parallel_size": model.pipeline_parallel_size,
+        "context_parallel_size": model.context_parallel_size,
     }
+    if num_ranks > 1 and model.context_parallel_size > 1:
+        raise ConfigError(
+            f"context_parallel_size is {model.context_parallel_size}, which does not go together "
+            "with tensor_parallel_size and pipeline_parallel_size yet: its ranks have the whole "
+            "model each. Leave one of them out."
+        )
     asked_for = {
         "quality_watch": config.watch.quality_watch > 0,
         "compilation": model.compilation != "off",
         "device cuda": model.device == "cuda",
     }
-    if model.pipeline_parallel_size > 1:
+    if model.pipeline_parallel_size > 1 or config.apart.hosts:
         asked_for |= {
             "variants": bool(model.variants or config.shared.others),
             "speculative_method draft": config.speculative.speculative_method == "draft",
@@ -35,7 +44,6 @@ def refuse_with_ranks(config: EngineConfig) -> None:
     if config.apart.hosts:
         sizes["hosts of its ranks"] = 1 + len(config.apart.hosts)
         asked_for |= {
-            "tensor_parallel_size": model.tensor_parallel_size > 1,
             "data_parallel_size": model.data_parallel_size > 1,
             **_asked_for_tiers(cache),
         }
@@ -52,12 +60,15 @@ def refuse_with_ranks(config: EngineConfig) -> None:
 
 
 def _refuse_with_hosts(config: EngineConfig) -> None:
-    num_stages, num_hosts = config.model.pipeline_parallel_size, len(config.apart.hosts)
-    if num_hosts and num_stages != num_hosts + 1:
-        raise ConfigError(
-            f"pipeline_parallel_size is {num_stages}, but rank_hosts names {num_hosts}: each host "
-            f"has a stage, and this one the first. Set pipeline_parallel_size to {num_hosts + 1}."
-        )
+    num_hosts, dims = len(config.apart.hosts), dims_of(config.model)
+    if not num_hosts or dims in (ParallelDims(num_hosts + 1), ParallelDims(1, num_hosts + 1)):
+        return
+    raise ConfigError(
+        f"rank_hosts names {num_hosts}, but pipeline_parallel_size is {dims.pipeline} and "
+        f"tensor_parallel_size {dims.tensor}: each host has a stage of the model, or a slice of "
+        f"every layer, and this one the first. Set one of the two to {num_hosts + 1}, and leave "
+        "the other out."
+    )
 
 
 def _asked_for_tiers(cache: CacheConfig) -> dict[str, bool]:

@@ -20,9 +20,10 @@ from novacron.errors import EngineDead
 from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.memory_plan import plan_memory
-from novacron.executor.multiprocess import rank_stats, threads_of_rank
+from novacron.executor.multiprocess import rank_stats
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_messages import RankArguments
+from novacron.executor.rank_threads import threads_of_rank
 from novacron.executor.stage_memory import StageMemory
 from novacron.executor.stage_team import StageTeam
 from novacron.executor.tiered_blocks import TieredBlocks

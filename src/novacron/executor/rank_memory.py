@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -45,15 +46,22 @@ class RankMemory:
         )
         pieces = {"kv_blocks": Piece(blocks, torch.uint8)}
         pieces |= {name: Piece(shape, torch.int64) for name, shape in shapes.items()}
-        kernels = blueprint.kernels.ranks
-        if kernels is not None:
-            size = exchange_size(blueprint, scheduler.max_num_batched_tokens)
-            exchanged = kernels.memory(size, blueprint.group.size)
-            pieces |= {name: Piece(*piece) for name, piece in exchanged.items()}
+        exchanged = self._exchanged(blueprint, scheduler)
+        pieces |= {name: Piece(*piece) for name, piece in exchanged.items()}
         self.shared = SharedMemory(pieces, descriptor)
         tensors = self.shared.tensors
         self.kv_blocks = tensors["kv_blocks"]
         self.arrays = StepArrays(**{name: tensors[name].numpy() for name in shapes})
+
+    def _exchanged(
+        self, blueprint: Blueprint, scheduler: SchedulerConfig
+    ) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shape and type of what kernels exchange, by name."""
+        kernels = blueprint.kernels.ranks
+        if kernels is None:
+            return {}
+        size = exchange_size(blueprint, scheduler.max_num_batched_tokens)
+        return kernels.memory(size, blueprint.group.size)
 
     def join(self, meeting_point: Path, patience_s: float) -> RankLink:
         """The way to the other ranks. `meeting_point` is a file that is not there yet, for those

@@ -1,4 +1,4 @@
-"""A process with a rank other than 0: loads its slice of the model, and computes what rank 0 says.
+"""A process with a rank other than 0: loads its part of the model, and computes what rank 0 says.
 
 Started by RankTeam as `python -m novacron.executor.rank_process`, with its RankArguments as one
 line of JSON on standard input. Ends when rank 0 closes the connection, or ends itself. When another
@@ -20,23 +20,20 @@ import msgspec
 import torch
 
 from novacron.errors import NovaCronError
-from novacron.executor.blueprint import dims_of, draw_blueprint
+from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
-from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import (
     BeginAnew,
     Begun,
-    ComputeLogits,
     FromRank,
     RankArguments,
     RankFailed,
     RankReady,
-    RunStep,
     ToRank,
 )
+from novacron.executor.rank_sharing import join_ranks, part_of
 from novacron.executor.worker import allocate_cache, load_model, make_batch
-from novacron.runner.captured_step import capture_step
 
 
 class RankWorker:
@@ -46,47 +43,39 @@ class RankWorker:
         model, cache, scheduler = arguments.model, arguments.cache, arguments.scheduler
         torch.set_num_threads(arguments.num_threads)
         keep_freed_memory()
-        blueprint = draw_blueprint(model, Path(arguments.model_path), arguments.num_threads)
-        blueprint = blueprint.of_rank(arguments.rank, dims_of(model))
-        memory = RankMemory(
-            blueprint,
+        whole = draw_blueprint(model, Path(arguments.model_path), arguments.num_threads)
+        joined = join_ranks(
+            part_of(whole, model, arguments.rank),
+            model,
             cache,
             scheduler,
+            rank=arguments.rank,
             num_blocks=arguments.num_blocks,
             max_model_len=arguments.max_model_len,
             descriptor=arguments.descriptor,
         )
-        self.link = memory.join(Path(), model.rank_timeout)
-        blueprint = blueprint.joined_by(self.link.communicator)
+        self.link, blueprint, memory = joined.link, joined.blueprint, joined.memory
         decoder, self.digest = load_model(blueprint, model, lambda fraction: None)
         if blueprint.kernels.has_threads:
             torch.set_num_threads(1)
         decoder.set_context(arguments.max_model_len)
         kv_tensors = allocate_cache(blueprint, arguments.num_blocks, cache, memory.kv_blocks)
-        self._batch = make_batch(
+        batch = make_batch(
             blueprint,
             scheduler,
             block_size=cache.block_size,
             max_model_len=arguments.max_model_len,
             arrays=memory.arrays,
         )
-        self._step = capture_step(decoder, kv_tensors.layers, self._batch)
-        self._hidden_TD = torch.empty(0)
+        self._follow = joined.follower(decoder, kv_tensors.layers, batch)
 
     @torch.inference_mode()
     def follow(self, message: ToRank) -> FromRank | None:
         """What to answer, if anything. Raises ConnectionError if another rank is lost."""
-        match message:
-            case RunStep(num_tokens, num_requests, num_blocks, places):
-                inputs = self._batch.given_input(num_tokens, num_requests, num_blocks)
-                self._hidden_TD = self._step.hidden(inputs)
-                if places:
-                    self._step.logits(self._hidden_TD, places)
-            case ComputeLogits(places):
-                self._step.logits(self._hidden_TD, places)
-            case BeginAnew(epoch, meeting_point):
-                self.link.begin_anew(Path(meeting_point))
-                return Begun(epoch)
+        if isinstance(message, BeginAnew):
+            self.link.begin_anew(Path(message.meeting_point))
+            return Begun(message.epoch)
+        self._follow(message)
         return None
 
 

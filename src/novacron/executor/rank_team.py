@@ -28,7 +28,7 @@ from novacron.executor.rank_messages import (
     ToRank,
 )
 from novacron.executor.rank_seat import RankRefused, RankSeat
-from novacron.kernels.ranks import RankLink
+from novacron.kernels.ranks import RankBond
 from novacron.runner.input_batch import StepInput
 
 _LEAST_LOADING_S: Final = 120.0
@@ -44,7 +44,7 @@ class RankTeam:
     """
 
     def __init__(
-        self, arguments: RankArguments, link: RankLink, on_loss: Callable[[str], None]
+        self, arguments: RankArguments, link: RankBond, on_loss: Callable[[str], None]
     ) -> None:
         """`arguments` are those of rank 1, but for the socket. `link` is that of rank 0."""
         self.on_change: Callable[[], None] = lambda: None  # of `lost_ranks`, from any thread
@@ -52,6 +52,7 @@ class RankTeam:
         self._patience_s = arguments.model.rank_timeout
         self._digest, self._loading_s = "", _LEAST_LOADING_S
         self._epoch = self.num_steps = 0
+        self._has_told = False  # of the step that runs
         self._folder: Path | None = None
         self._seats = [
             RankSeat(msgspec.structs.replace(arguments, rank=rank), self._see_end, self._see_loss)
@@ -83,6 +84,7 @@ class RankTeam:
             raise kind(str(error)) from None
 
     def run_step(self, inputs: StepInput, places: Sequence[int]) -> None:
+        self._has_told = True
         self._tell(
             RunStep(inputs.num_tokens, inputs.num_requests, inputs.num_blocks, tuple(places))
         )
@@ -109,7 +111,10 @@ class RankTeam:
         )  # fmt: skip
 
     def see_step(self) -> None:
-        """A step has been computed by all."""
+        """A step has been computed, by all if they were told of it."""
+        if not self._has_told:
+            return
+        self._has_told = False
         self.num_steps += 1
         for seat in self._seats:
             seat.see_step()

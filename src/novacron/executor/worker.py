@@ -154,6 +154,7 @@ def model_spec(
         kv_tiers=kv_tiers,
         device_free_bytes=plan.device.free_bytes,
         tensor_parallel_size=dims.tensor,
+        context_parallel_size=model.context_parallel_size,
         pipeline_parallel_size=dims.pipeline,
         rank_pids=rank_pids,
         region=model.region,

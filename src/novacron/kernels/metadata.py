@@ -7,6 +7,7 @@ Shapes: T tokens of the step, R rows (one per scheduled request), B blocks of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,6 +53,9 @@ class AttentionMetadata:
     `block_tables_RB` names each row's blocks in order; places past its end repeat one of the row's
     own blocks, so that what is read there by padding is the row's own. `slots_T` is where the KV of
     each token goes: block id * block size + offset. `rows_R3` are the rows as a tensor.
+
+    Where ranks compute some tokens of the step each, `meet` is what they do once they have stored
+    keys and values of so many, in blocks that all of them read.
     """
 
     rows: tuple[Row, ...]
@@ -61,3 +65,4 @@ class AttentionMetadata:
     lengths_R: Tensor
     slots_T: Tensor
     rows_R3: Tensor
+    meet: Callable[[int], None] | None = None

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from novacron.kernels.recorded import Record
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExchangeSize:
@@ -32,11 +34,9 @@ class Met(NamedTuple):
     waited_ns: int = 0
 
 
-class RankLink(Protocol):
+class RankBond(Protocol):
     """A rank's connection to the others. What they do together raises a ConnectionError once one of
     them is lost, on every rank, until all have begun anew."""
-
-    communicator: Any  # a parallel.communicator.Communicator
 
     @property
     def loss(self) -> str | None:
@@ -65,7 +65,50 @@ class RankLink(Protocol):
         ...
 
 
+class RankLink(RankBond, Protocol):
+    """Of ranks that have a slice of each layer."""
+
+    communicator: Any  # a parallel.communicator.Communicator
+
+
+class RowLink(RankBond, Protocol):
+    """Of ranks that have all layers, and compute some rows of a step each."""
+
+    @property
+    def record(self) -> Record:
+        """For what ranks compute at the same time, each with its share of threads."""
+        ...
+
+    def meet(self, num_tokens: int) -> None:
+        """All ranks have done what comes before, for a step of so many tokens of this rank."""
+        ...
+
+
+class HostSums(Protocol):
+    """What ranks on several hosts do together. All call the same methods in the same order. Raises
+    ConnectionError once one of them is lost."""
+
+    def add_up(self, x_TD: Tensor) -> None:
+        """Make each rank's partial sums, without gaps, the sums over ranks."""
+        ...
+
+    def join(self, x_TD: Tensor) -> None:
+        """The same for what one rank has, and the others have zeros for."""
+        ...
+
+    def collect_columns(self, own_TV: Tensor, logits_TV: Tensor | None) -> None:
+        """Have the columns of all ranks in `logits_TV` of rank 0."""
+        ...
+
+
 class RankKernels(Protocol):
+    def join_hosts(
+        self, rank: int, num_ranks: int, size: ExchangeSize, sums: HostSums
+    ) -> Any:  # a parallel.communicator.Communicator
+        """For ranks that share no memory. `sums` adds in the order of neighbours, as a tree; it is
+        used in steps only."""
+        ...
+
     def memory(self, size: ExchangeSize, num_ranks: int) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Shape and dtype of each tensor that the ranks are to share, zero at first."""
         ...
@@ -74,4 +117,19 @@ class RankKernels(Protocol):
         self, rank: int, num_ranks: int, memory: Mapping[str, Tensor], patience_s: float
     ) -> RankLink:
         """`patience_s`: how long another rank may be late."""
+        ...
+
+    def memory_of_rows(self, num_ranks: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """The same as `memory` for ranks that share rows out, beside hidden states."""
+        ...
+
+    def join_rows(
+        self,
+        rank: int,
+        num_ranks: int,
+        memory: Mapping[str, Tensor],
+        patience_s: float,
+        num_threads: int,
+    ) -> RowLink:
+        """`num_threads`: of this rank while all compute at once."""
         ...

@@ -150,6 +150,7 @@ class TorchAttentionPlan:
 
 def plan_attention(step: AttentionMetadata, window: int | None) -> TorchAttentionPlan:
     """Group decodes and mask chunks. With a `window`, a token sees so many, itself included."""
+    assert step.meet is None, "only native kernels store and attend apart"
     decodes, chunks = step.rows[: step.num_decodes], step.rows[step.num_decodes :]
     return TorchAttentionPlan(
         slots_T=step.slots_T,

@@ -130,9 +130,13 @@ class CollectiveCommunicator(ABC):
         return out.to(x.dtype) if add_to is None else add_to.copy_(out.add_(add_to))
 
     def look_up(self, table: Rows, token_ids_T: Tensor, own: range) -> Tensor:
+        return self.all_reduce(self._own_rows(table, token_ids_T, own))
+
+    def _own_rows(self, table: Rows, token_ids_T: Tensor, own: range) -> Tensor:
+        """Those of tokens that are elsewhere are zero."""
         elsewhere_T = (token_ids_T < own.start) | (token_ids_T >= own.stop)
         local_T = (token_ids_T - own.start).masked_fill_(elsewhere_T, 0)
-        return self.all_reduce(table.rows(local_T).masked_fill_(elsewhere_T.unsqueeze(-1), 0))
+        return table.rows(local_T).masked_fill_(elsewhere_T.unsqueeze(-1), 0)
 
     def join_logits(
         self,

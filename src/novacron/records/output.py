@@ -266,6 +266,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     kv_tiers: tuple[TierSpec, ...] = ()  # below the device, fastest first
     device_free_bytes: int = 0  # of the device's memory, before this model was loaded
     tensor_parallel_size: int = 1  # processes that compute each layer together
+    context_parallel_size: int = 1  # processes that share the tokens of prompts out
     pipeline_parallel_size: int = 1  # groups of such, each with some of the layers
     rank_pids: tuple[int, ...] = ()  # those beside the engine's own
     host: str = ""  # its name, where that is not this one

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from novacron.kernels.metadata import KVLayer
-from novacron.kernels.recorded import NotRecordable
+from novacron.kernels.recorded import NotRecordable, Record
 from novacron.models.decoder import Decoder
 from novacron.runner.input_batch import InputBatch, StepInput
 
@@ -80,7 +80,8 @@ class CapturedStep(ComputedHere):
 
 class CapturedLayers:
     """A stage's layers. `given_TD` is what those of a stage other than the first work on, in place;
-    the first one begins with the tokens. Raises NotRecordable."""
+    the first one begins with the tokens. `record` is the kernels' own, if no other is given. Raises
+    NotRecordable."""
 
     def __init__(
         self,
@@ -88,6 +89,7 @@ class CapturedLayers:
         cache: Sequence[KVLayer],
         batch: InputBatch,
         given_TD: Tensor | None = None,
+        record: Record | None = None,
     ) -> None:
         largest = batch.largest_input()
 
@@ -96,7 +98,7 @@ class CapturedLayers:
             return decoder.through_layers(x_TD, largest.positions_T, largest.attention, cache)
 
         self._kept = (decoder, decoder.angles, cache, largest, given_TD)  # the recording uses them
-        self._program = decoder.kernels.record(
+        self._program = (record or decoder.kernels.record)(
             compute,
             max_rows=batch.max_num_tokens,
             max_requests=largest.attention.rows_R3.shape[0],

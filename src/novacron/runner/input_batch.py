@@ -83,13 +83,14 @@ class StepInput:
         arrays: StepArrays,
         block_size: int,
         to_device: Callable[[StepArrays], list[Tensor]],
+        meet: Callable[[int], None] | None = None,
     ) -> None:
         self.parts = parts
         self.num_tokens, self.num_requests = len(arrays.token_ids_T), len(arrays.lengths_R)
         self.num_blocks = arrays.block_tables_RB.shape[1]
         self.arrays = arrays
         self._block_size = block_size
-        self._to_device = to_device
+        self._to_device, self._meet = to_device, meet
 
     @cached_property
     def _tensors(self) -> list[Tensor]:
@@ -122,6 +123,7 @@ class StepInput:
             lengths_R=lengths,
             slots_T=slots,
             rows_R3=rows,
+            meet=self._meet,
         )
 
 
@@ -137,10 +139,12 @@ class InputBatch:
         block_size: int,
         device: torch.device,
         arrays: StepArrays | None = None,
+        meet: Callable[[int], None] | None = None,
     ) -> None:
-        """`arrays`, of StepArrays.shapes, are where the tensors of steps are to lie."""
-        self.max_num_tokens = max_num_tokens
-        self._block_size = block_size
+        """`arrays`, of StepArrays.shapes, are where the tensors of steps are to lie. `meet` is that
+        of AttentionMetadata."""
+        self.max_num_tokens, self.block_size = max_num_tokens, block_size
+        self._meet = meet
         self._device = device
         self._requests: dict[str, HeldRequest] = {}
         shapes = StepArrays.shapes(
@@ -154,6 +158,18 @@ class InputBatch:
             **{name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         )
         self._free_rows = list(range(max_num_seqs - 1, -1, -1))
+
+    def for_pieces(self, meet: Callable[[int], None]) -> InputBatch:
+        """One for steps of up to two pieces of each part of this one's steps."""
+        num_seqs, num_blocks = self._block_tables.shape
+        return InputBatch(
+            max_num_seqs=2 * num_seqs,
+            max_num_tokens=self.max_num_tokens,
+            max_model_len=num_blocks * self.block_size,
+            block_size=self.block_size,
+            device=self._device,
+            meet=meet,
+        )
 
     def update(self, step: SchedulerOutput) -> list[int]:
         """Apply what changed since the last step. Returns the blocks that the step will be the
@@ -185,7 +201,7 @@ class InputBatch:
             self._block_tables[request.table_row] = part.new_block_ids[0]
         request.block_ids += part.new_block_ids
         self._block_tables[request.table_row, held : len(request.block_ids)] = part.new_block_ids
-        first_written = part.start // self._block_size
+        first_written = part.start // self.block_size
         return request.block_ids[max(held, first_written) :]
 
     def prepare(self, step: SchedulerOutput) -> StepInput:
@@ -204,19 +220,19 @@ class InputBatch:
             table_rows.append(request.table_row)
             longest = max(longest, scheduled.start + scheduled.num_tokens)
             first_token += scheduled.num_tokens
-        arrays = self._arrays.first(first_token, len(parts), -(-longest // self._block_size))
+        arrays = self._arrays.first(first_token, len(parts), -(-longest // self.block_size))
         arrays.token_ids_T[:] = token_ids
         arrays.rows_R3[:] = [part.row for part in parts]
         arrays.block_tables_RB[:] = self._block_tables[
             table_rows, : arrays.block_tables_RB.shape[1]
         ]
-        arrays.fill_in_places(self._block_size)
-        return StepInput(tuple(parts), arrays, self._block_size, self._to_device)
+        arrays.fill_in_places(self.block_size)
+        return StepInput(tuple(parts), arrays, self.block_size, self._to_device, self._meet)
 
     def given_input(self, num_tokens: int, num_requests: int, num_blocks: int) -> StepInput:
         """The tensors of a step that another process has prepared in the same arrays."""
         arrays = self._arrays.first(num_tokens, num_requests, num_blocks)
-        return StepInput((), arrays, self._block_size, self._to_device)
+        return StepInput((), arrays, self.block_size, self._to_device, self._meet)
 
     def copied_input(
         self, source: StepArrays, num_tokens: int, num_requests: int, num_blocks: int
@@ -228,7 +244,7 @@ class InputBatch:
     def largest_input(self) -> StepInput:
         """The tensors of the largest step, without any request. On a CPU, those of each step lie in
         the same memory."""
-        return StepInput((), self._arrays, self._block_size, self._to_device)
+        return StepInput((), self._arrays, self.block_size, self._to_device, self._meet)
 
     def _to_device(self, arrays: StepArrays) -> list[Tensor]:
         """The arrays as tensors: themselves on a CPU, else moved in one copy."""

@@ -13,8 +13,9 @@ from novacron.engine.link.linked_ranks import open_rank_link
 from novacron.engine.link.rank_process import prepare
 from novacron.engine.link.rank_supervisor import RankSupervisor, SupervisorConfig
 from novacron.engine.link.tensor_listener import RankListener
-from novacron.executor.hosts.hosted_stage import StageHost, serve_group
-from novacron.executor.hosts.stage_hosts import HostsOfStages
+from novacron.executor.hosts.host_team import HostsOfRanks
+from novacron.executor.hosts.hosted_rank import serve_group
+from novacron.executor.hosts.own_part import OwnHost
 from novacron.parallel.messages.tensor_message import Compression
 
 LEADER: Final = KeyPair.make()
@@ -28,6 +29,7 @@ class RankThread:
     def __init__(self, model: Path, **given: object) -> None:
         self.losses: list[str] = []
         self.reason = ""  # why its group is over
+        self.fault: ConnectionError | None = None  # what the next step meets with
         self._keys = KeyPair.make()
         self._listener = RankListener(
             "tcp://127.0.0.1:0",
@@ -38,11 +40,12 @@ class RankThread:
         )
         self.address = str(self._listener.address)
         self.port = self._listener.port
-        self._host = StageHost(
+        self._host = OwnHost(
             listener=self._listener,
             open_link=partial(open_rank_link, self._keys, TIMEOUT_S, 0),
             prepare=partial(prepare, {"num_threads": 1, "model": str(model), **given}),
             on_loss=self.losses.append,
+            computing=self._compute,
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -52,6 +55,10 @@ class RankThread:
             self.reason = serve_group(self._host)
         finally:
             self._listener.close()
+
+    def _compute(self, begins: bool) -> None:
+        if self.fault is not None:
+            raise self.fault
 
     def join(self) -> None:
         self._thread.join()
@@ -96,9 +103,9 @@ def hosts_at(
     owner: str = "tests",
     compression: Compression = Compression.NONE,
     timeout_s: float = TIMEOUT_S,
-) -> HostsOfStages:
+) -> HostsOfRanks:
     """For a LinkedPipelineExecutor with LEADER's key."""
-    return HostsOfStages(
+    return HostsOfRanks(
         addresses=addresses,
         owner=owner,
         open_link=partial(open_rank_link, LEADER, timeout_s, 0),

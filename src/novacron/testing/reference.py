@@ -230,9 +230,11 @@ class Engine:
             max_num_seqs=16, max_num_batched_tokens=max_num_batched_tokens
         )
         make_executor: Callable[..., Executor]
-        make_executor = InlineExecutor if tensor_parallel_size == 1 else MultiprocessExecutor
+        has_ranks = tensor_parallel_size * model.get("context_parallel_size", 1) > 1
+        make_executor = MultiprocessExecutor if has_ranks else InlineExecutor
         if pipeline_parallel_size > 1:
-            make_executor = executor or PipelineExecutor
+            make_executor = PipelineExecutor
+        make_executor = executor or make_executor
         self.executor = make_executor(
             ModelConfig(
                 dtype=dtype,  # type: ignore[arg-type]

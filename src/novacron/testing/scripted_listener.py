@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
-from novacron.executor.hosts.orders import FromStage, ToStage, encode, from_stage
+from novacron.executor.hosts.orders import FromRank, ToRank, encode, from_rank
 from novacron.parallel.messages.links import LinkLost, Received
 from novacron.parallel.messages.tensor_message import Bytes, Kind, TensorHeader
 
@@ -14,26 +15,46 @@ class ScriptedListener:
 
     def __init__(self) -> None:
         self.heard: deque[Received] = deque()
-        self.said: list[tuple[bytes, FromStage]] = []
+        self.said: list[tuple[bytes, FromRank]] = []
         self.handed_back: list[TensorHeader] = []
         self.vital: list[bytes] = []
         self.admitted: list[str] = []
         self.gone: set[bytes] = set()
 
     def hear(
-        self, address: bytes, order: ToStage, *, epoch: int, rank: int = 1, key: str = "leader"
+        self,
+        address: bytes,
+        order: ToRank,
+        *,
+        epoch: int,
+        rank: int = 1,
+        key: str = "leader",
+        source: int = 0,
     ) -> None:
         header, payload = encode(order)
-        spoken = TensorHeader(
-            kind=Kind.ORDER, shape=header.shape, epoch=epoch, target=rank, priority=header.priority
-        )
+        spoken = replace(header, epoch=epoch, target=rank, source=source)
         self.heard.append(Received(spoken, payload, address, key))
 
     def hear_forward(
-        self, address: bytes, *, epoch: int, sequence: int = 0, step: int = 0, key: str = "leader"
+        self,
+        address: bytes,
+        *,
+        epoch: int,
+        sequence: int = 0,
+        step: int = 0,
+        key: str = "leader",
+        source: int = 0,
     ) -> None:
-        header = TensorHeader(kind=Kind.FORWARD, epoch=epoch, sequence=sequence, step=step)
+        header = TensorHeader(
+            kind=Kind.FORWARD, epoch=epoch, sequence=sequence, step=step, source=source
+        )
         self.heard.append(Received(header, b"", address, key))
+
+    def hear_partial(
+        self, address: bytes, *, epoch: int, sequence: int = 0, source: int = 0
+    ) -> None:
+        header = TensorHeader(kind=Kind.PARTIAL, epoch=epoch, sequence=sequence, source=source)
+        self.heard.append(Received(header, b"", address))
 
     def admit(self, key: str) -> None:
         self.admitted.append(key)
@@ -45,7 +66,7 @@ class ScriptedListener:
         if address in self.gone:
             raise LinkLost("it is gone")
         if header.kind is Kind.ORDER:
-            self.said.append((address, from_stage(payload)))
+            self.said.append((address, from_rank(payload)))
         else:
             self.handed_back.append(header)
 

@@ -202,7 +202,7 @@ def test_keys_without_effect_are_reported_once_each(file: Path) -> None:
     ("text", "remedy"),
     [
         ("model: {sharding: {pipeline_parallel: 17}}", "choose 1 to 16"),
-        ("model: {sharding: {sequence_parallel: 2}}", "Set it to 1"),
+        ("model: {sharding: {sequence_parallel: 9}}", "choose 1 to 8"),
     ],
 )
 def test_what_would_change_results_or_capacity_is_refused(

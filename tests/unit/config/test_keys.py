@@ -10,7 +10,8 @@ model.model model.served_model_name model.tokenizer model.chat_template model.dt
 model.quantization model.quantization_layers model.quantization_group_size model.variants
 model.packed_cache_size model.cache_dir
 model.device model.max_model_len model.seed model.region model.num_threads
-model.tensor_parallel_size model.pipeline_parallel_size model.pipeline_steps_in_flight
+model.tensor_parallel_size model.context_parallel_size model.pipeline_parallel_size
+model.pipeline_steps_in_flight
 model.rank_timeout model.data_parallel_size model.kernels model.compilation
 cache.block_size cache.kv_cache_dtype cache.kv_cache_dtype_layers cache.kv_cache_memory
 cache.gpu_memory_utilization cache.cpu_memory_utilization cache.enable_prefix_caching

@@ -70,6 +70,7 @@ def values_of(key: Key) -> st.SearchStrategy[object]:
     special: dict[str, st.SearchStrategy[object]] = {
         "block_size": st.sampled_from([8, 16, 32, 64, 128]),
         "tensor_parallel_size": st.sampled_from([1, 2, 4]),
+        "context_parallel_size": st.integers(1, 8),
         "data_parallel_size": st.integers(1, MOST_REPLICAS),
         "pipeline_parallel_size": st.integers(1, 16),
         "pipeline_steps_in_flight": st.integers(1, 32),

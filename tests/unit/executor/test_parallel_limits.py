@@ -77,27 +77,27 @@ def test_tiers_take_one_step_at_a_time(cache: CacheConfig) -> None:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("tensor_parallel_size", {"model": {"tensor_parallel_size": 2}}),
         ("data_parallel_size", {"model": {"data_parallel_size": 2}}),
         ("variants", {"model": {"variants": ("int8",)}}),
         ("kv_ram_size", {"cache": CacheConfig(kv_ram_size=2**30)}),
         ("kv_redis_url", {"cache": CacheConfig(kv_redis_url="redis://host")}),
     ],
 )
-def test_what_hosts_cannot_do_is_refused(name: str, changes: dict[str, Any]) -> None:
-    staged = ModelConfig(pipeline_parallel_size=2)
-    apart = EngineConfig(model=staged, apart=RanksApart(hosts=("a",)))
+@pytest.mark.parametrize("parallel", ["pipeline_parallel_size", "tensor_parallel_size"])
+def test_what_hosts_cannot_do_is_refused(parallel: str, name: str, changes: dict[str, Any]) -> None:
+    parts = ModelConfig(**{parallel: 2})
+    apart = EngineConfig(model=parts, apart=RanksApart(hosts=("a",)))
     refuse_with_ranks(apart)
-    model = replace(staged, **changes.get("model", {}))
+    model = replace(parts, **changes.get("model", {}))
     cache = changes.get("cache", apart.cache)
     with pytest.raises(ConfigError, match=f"hosts of its ranks is 2, .* with .*{name}"):
         refuse_with_ranks(replace(apart, model=model, cache=cache))
 
 
-@pytest.mark.parametrize("num_stages", [1, 3])
-def test_hosts_and_stages_are_counted_alike(num_stages: int) -> None:
-    model = ModelConfig(pipeline_parallel_size=num_stages)
-    with pytest.raises(ConfigError, match="Set pipeline_parallel_size to 2"):
+@pytest.mark.parametrize(("stages", "slices"), [(1, 1), (3, 1), (1, 4), (2, 2)])
+def test_hosts_and_parts_are_counted_alike(stages: int, slices: int) -> None:
+    model = ModelConfig(pipeline_parallel_size=stages, tensor_parallel_size=slices)
+    with pytest.raises(ConfigError, match="Set one of the two to 2"):
         refuse_with_ranks(EngineConfig(model=model, apart=RanksApart(hosts=("a",))))
 
 

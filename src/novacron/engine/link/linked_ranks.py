@@ -1,4 +1,4 @@
-"""A pipeline over several hosts, as an engine's settings name them: links of CurveZMQ for it."""
+"""A model over several hosts, as an engine's settings name them: links of CurveZMQ for it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from novacron.engine.link.address import EngineAddress
 from novacron.engine.link.keys import KeyPair, link_key_file, read_or_make_key
 from novacron.engine.link.tensor_socket import RankLink
 from novacron.errors import ConfigError
+from novacron.executor.hosts.host_team import HostsOfRanks
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
-from novacron.executor.hosts.stage_hosts import HostsOfStages
+from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
 from novacron.executor.parallel_limits import without_tiers
 from novacron.parallel.messages.links import OnLoss
 from novacron.parallel.messages.tensor_message import Compression
@@ -25,28 +26,29 @@ from novacron.parallel.messages.tensor_message import Compression
 _COMPRESSIONS = {"none": Compression.NONE, "int8": Compression.INT8}
 
 
-def load_linked_pipeline(
+def load_linked_model(
     config: EngineConfig,
     model_path: Path,
     progress: Callable[[str, float], None],
     on_loss: Callable[[str], None],
     owner: str,
-) -> LinkedPipelineExecutor:
+) -> LinkedPipelineExecutor | LinkedSlicesExecutor:
     """Raises ConfigError and ModelLoadError."""
     apart, model = config.apart, config.model
     addresses = [EngineAddress.parse(text, "rank_hosts") for text in apart.hosts]
     if len(set(addresses)) < len(addresses):
         raise ConfigError(
-            "rank_hosts names a host twice. Name each once; a second stage there needs a novacron "
+            "rank_hosts names a host twice. Name each once; a second part there needs a novacron "
             "rank on a port of its own."
         )
     keys = read_or_make_key(link_key_file(apart.link_key))
     in_flight = model.pipeline_steps_in_flight or model.pipeline_parallel_size
-    return LinkedPipelineExecutor(
+    has_stages = model.pipeline_parallel_size > 1
+    return (LinkedPipelineExecutor if has_stages else LinkedSlicesExecutor)(
         replace(model, model=_as_others_know_it(model.model), pipeline_steps_in_flight=in_flight),
         without_tiers(config.cache),
         config.scheduler,
-        HostsOfStages(
+        HostsOfRanks(
             addresses=tuple(map(str, addresses)),
             owner=owner or name_of_process(os.getpid()),
             open_link=partial(open_rank_link, keys, apart.link_timeout, 0),

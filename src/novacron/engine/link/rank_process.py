@@ -29,8 +29,10 @@ from novacron.engine.link.linked_ranks import open_rank_link
 from novacron.engine.link.rank_arguments import RankArguments
 from novacron.engine.link.tensor_listener import RankListener
 from novacron.errors import ConfigError
-from novacron.executor.hosts.hosted_stage import StageHost, serve_group
+from novacron.executor.blueprint import dims_of
+from novacron.executor.hosts.hosted_rank import serve_group
 from novacron.executor.hosts.orders import Join
+from novacron.executor.hosts.own_part import OwnHost
 from novacron.executor.rank_pulse import RankPulse
 from novacron.observability.logs import configure_logging
 from novacron.parallel.handover import HandoverLost
@@ -125,10 +127,10 @@ def run(arguments: RankArguments) -> None:
     def begin(join: Join) -> None:
         network.begin(join)
         watch.begin(join.model.rank_timeout)
-        logger.info("rank %d of %d for %s", join.rank, join.num_stages, join.owner)
+        logger.info("rank %d of %d for %s", join.rank, dims_of(join.model).num_ranks, join.owner)
 
     reason = serve_group(
-        StageHost(
+        OwnHost(
             listener=network.listener,
             open_link=network.open_link,
             prepare=partial(prepare, arguments.given),

@@ -1,4 +1,5 @@
-"""Which layers each host gets, and how many KV blocks all of them have room for. Reads no weights.
+"""What each host gets of a model, and how many KV blocks all of them have room for. Reads no
+weights.
 
 A step goes through all stages: with as many steps in flight as stages, the slowest one decides. So
 stages get layers in proportion to how quickly their hosts read weights, as far as memory allows.
@@ -28,6 +29,7 @@ from novacron.parallel.dims import ParallelDims
 from novacron.parallel.stages import NoCut, Stage
 
 _STEP: Final = 1.25  # speeds are taken as powers of it: noise must not move layers at each start
+_MUCH_SLOWER: Final = 0.5  # than the fastest host
 _SHARE_FOR_WEIGHTS: Final = 0.8  # of a host's free memory; the rest is for KV blocks and steps
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HostFacts:
-    """Of the host of one stage."""
+    """Of the host of one rank."""
 
     name: str
     memory: DeviceMemory
@@ -43,9 +45,9 @@ class HostFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelinePlan:
+class HostsPlan:
     """`num_blocks` and `max_model_len` are what every host has room for. `hosts` are the plans of
-    their memory, each for itself."""
+    their memory, each for itself. Without `stages`, each has a slice of every layer."""
 
     stages: tuple[Stage, ...]
     hosts: tuple[MemoryPlan, ...]
@@ -68,17 +70,51 @@ def plan_pipeline(
     speculative: SpeculativeConfig,
     *,
     max_model_len: int | None,
-) -> PipelinePlan:
+) -> HostsPlan:
     """Of the model that `whole` draws, alone so far. `kv_cache_memory` is for all hosts together.
     Raises ModelLoadError and ConfigError, which name the host that has no room."""
     dims = ParallelDims(1, len(hosts))
     whole.of_rank(0, dims)  # refuses more stages than layers
     stages = _cut(whole, hosts)
     parts = [whole.of_rank(rank, dims, stages) for rank in range(len(hosts))]
-    shapes = [part.shape_of_stage() for part in parts]
+    return _plan_parts(parts, hosts, cache, scheduler, speculative, max_model_len)
+
+
+def plan_slices(
+    whole: Blueprint,
+    hosts: Sequence[HostFacts],
+    cache: CacheConfig,
+    scheduler: SchedulerConfig,
+    speculative: SpeculativeConfig,
+    *,
+    max_model_len: int | None,
+) -> HostsPlan:
+    """The same where each host has a slice of every layer. Slices are equal, so that sums are those
+    of one process: all hosts compute as quickly as the slowest one."""
+    dims = ParallelDims(len(hosts))
+    speeds = rounded_speeds([host.bytes_per_s for host in hosts])
+    if min(speeds) < _MUCH_SLOWER:
+        logger.warning(
+            "Slices are equal, but the host %s reads weights at %.0f%% of the speed of the fastest "
+            "one, which waits for it. Stages (pipeline_parallel_size) would be cut by speed.",
+            hosts[speeds.index(min(speeds))].name, 100 * min(speeds),
+        )  # fmt: skip
+    parts = [whole.of_rank(rank, dims) for rank in range(len(hosts))]
+    return _plan_parts(parts, hosts, cache, scheduler, speculative, max_model_len)
+
+
+def _plan_parts(
+    parts: Sequence[Blueprint],
+    hosts: Sequence[HostFacts],
+    cache: CacheConfig,
+    scheduler: SchedulerConfig,
+    speculative: SpeculativeConfig,
+    max_model_len: int | None,
+) -> HostsPlan:
+    shapes = [part.shape_of_part() for part in parts]
     all_blocks = sum(block_bytes(shape, cache) for shape in shapes)
     plans = []
-    for host, shape, stage in zip(hosts, shapes, stages, strict=True):
+    for host, shape, part in zip(hosts, shapes, parts, strict=True):
         own = _share(cache, shape, all_blocks)
         try:
             plan = plan_memory(
@@ -87,13 +123,14 @@ def plan_pipeline(
         except (ModelLoadError, ConfigError) as error:
             raise type(error)(f"On the host {host.name}: {error}") from error
         logger.info(
-            "stage on %s: layers %d to %d; %s",
-            host.name, stage.layers.start, stage.layers.stop - 1, plan.summary,
+            "rank %d on %s: layers %d to %d, slice %d of %d; %s",
+            part.rank, host.name, part.stage.layers.start, part.stage.layers.stop - 1,
+            part.group.rank + 1, part.group.size, plan.summary,
         )  # fmt: skip
         plans.append(plan)
     num_blocks = min(plan.num_blocks for plan in plans)
-    return PipelinePlan(
-        stages=stages,
+    return HostsPlan(
+        stages=parts[0].stages,
         hosts=tuple(plans),
         num_blocks=num_blocks,
         max_model_len=min(plan.max_model_len for plan in plans),

@@ -1,4 +1,4 @@
-"""What compressing hidden states between hosts costs, as it is measured on every step."""
+"""What compressing tensors between hosts costs, as it is measured on every step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ logger = logging.getLogger(__name__)
 
 
 class CompressionReport:
-    """Logs the worst relative error of a step's hidden states when it has grown much."""
+    """Logs the worst relative error of `what` when it has grown much."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self._what = what
         self.worst = 0.0
         self._logged = 0.0
 
@@ -22,7 +23,7 @@ class CompressionReport:
         if self.worst > self._logged * _WORTH_A_LINE:
             self._logged = self.worst
             logger.warning(
-                "activation_compression: hidden states of a step came back with a relative error "
-                "of %.2g%%, the worst so far",
+                "activation_compression: %s came with a relative error of %.2g%%, the worst so far",
+                self._what,
                 100 * self.worst,
             )

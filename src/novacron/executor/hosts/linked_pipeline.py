@@ -8,7 +8,6 @@ with the least room.
 from __future__ import annotations
 
 import logging
-import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,17 +18,15 @@ import msgspec
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
-from novacron.errors import ConfigError, EngineDead
+from novacron.errors import EngineDead
 from novacron.executor.blueprint import draw_blueprint
-from novacron.executor.device_memory import measure_device_memory
-from novacron.executor.hosts.balance import HostFacts, plan_pipeline
+from novacron.executor.hosts.balance import plan_pipeline
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.hops import HopEntry, HopExit
-from novacron.executor.hosts.host_speed import measure_bytes_per_s
-from novacron.executor.hosts.hosted_stage import order_of, what_computes
-from novacron.executor.hosts.orders import Offer
-from novacron.executor.hosts.stage_blocks import LeadingBlocks, allocate_stage_cache
-from novacron.executor.hosts.stage_hosts import HostsOfStages, StageHosts
+from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam
+from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
+from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
+from novacron.executor.hosts.step_orders import order_of
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
 from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import (
@@ -78,7 +75,7 @@ class LinkedPipelineExecutor:
         model: ModelConfig,
         cache: CacheConfig,
         scheduler: SchedulerConfig,
-        hosts: HostsOfStages,
+        hosts: HostsOfRanks,
         *,
         model_path: Path,
         progress: Progress,
@@ -87,7 +84,7 @@ class LinkedPipelineExecutor:
     ) -> None:
         phases = Phases(progress)
         self._begun: deque[BegunStep] = deque()
-        self._team = StageHosts(hosts, on_loss)
+        self._team = HostTeam(hosts, on_loss)
         try:
             with phases.timed("config"):
                 num_threads = threads_of_replica(model)
@@ -95,20 +92,11 @@ class LinkedPipelineExecutor:
                 keep_freed_memory()
                 whole = draw_blueprint(model, model_path, num_threads)
                 self.max_steps_in_flight = whole.steps_in_flight
-                here = HostFacts(
-                    socket.gethostname(),
-                    measure_device_memory(whole.device, cache),
-                    measure_bytes_per_s(),
-                )
+                here = facts_here(whole, cache)
             with phases.timed("connect"):
-                offers = self._team.join(
-                    model, cache, scheduler, lambda fraction: progress("connect", fraction)
-                )
-                for offer in offers:
-                    _refuse_other(offer, what_computes(whole))
-            facts = [HostFacts(one.host, one.memory, one.bytes_per_s) for one in offers]
+                others = facts_of_others(self._team, whole, model, cache, scheduler, progress)
             plan = plan_pipeline(
-                whole, [here, *facts], cache, scheduler, speculative,
+                whole, [here, *others], cache, scheduler, speculative,
                 max_model_len=model.max_model_len,
             )  # fmt: skip
             self._team.load(plan)
@@ -121,7 +109,7 @@ class LinkedPipelineExecutor:
             if blueprint.kernels.has_threads:
                 torch.set_num_threads(1)  # two pools would wait for each other's cores
             with phases.timed("kv_cache"):
-                kv_tensors = allocate_stage_cache(blueprint, plan.num_blocks, cache)
+                kv_tensors = allocate_part_cache(blueprint, plan.num_blocks, cache)
                 kv_tensors.populate(min(_READY_BYTES, kv_tensors.num_bytes // _SHARE_READY))
                 decoder.set_context(plan.max_model_len)
             batch = make_batch(
@@ -133,7 +121,7 @@ class LinkedPipelineExecutor:
                 (places, max_tokens, blueprint.config.hidden_size), dtype=blueprint.dtype
             )
             self._entry = HopEntry(ring_KTD, self._team.receive_last)
-            self._report = CompressionReport()
+            self._report = CompressionReport("hidden states")
             exits = HopExit(
                 self._team.send_first,
                 plan.stages[0].layers.stop,
@@ -213,7 +201,7 @@ class LinkedPipelineExecutor:
 class _Lead:
     """Implements PipelineLead: all are told of a step before the first stage computes it."""
 
-    def __init__(self, team: StageHosts, blocks: LeadingBlocks) -> None:
+    def __init__(self, team: HostTeam, blocks: LeadingBlocks) -> None:
         self._team, self._blocks = team, blocks
 
     def run_first_stage(self, inputs: StepInput, place: int) -> None:
@@ -236,12 +224,3 @@ def _loss_is_the_end() -> Iterator[None]:
 
 def _arrays_like(largest: StepArrays) -> StepArrays:
     return StepArrays(*(array.copy() for array in largest))
-
-
-def _refuse_other(offer: Offer, computes: str) -> None:
-    if offer.computes != computes:
-        raise ConfigError(
-            f"rank_hosts: the host {offer.host} computes with {offer.computes}, and this one with "
-            f"{computes}: answers would not be those of one host. Install the same NovaCron, built "
-            "for processors alike, on all, and set dtype and kernels if they differ."
-        )

@@ -1,6 +1,7 @@
-"""What the rank that leads a pipeline over several hosts says to the others, and they to it.
+"""What the rank that leads several hosts says to the others, and they to it.
 
-Each is the payload of a message of kind ORDER, as msgpack. Hidden states are messages of their own.
+Each is the payload of a message of kind ORDER, as msgpack. Hidden states, and what slices add up,
+are messages of their own.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ from novacron.parallel.messages.tensor_message import (
 
 
 class Join(msgspec.Struct, frozen=True, kw_only=True, tag=0):
-    """Become `rank` of a pipeline of so many stages, with the epoch of this message. `owner` is the
-    server that it belongs to; `clock_ns` the time of the group."""
+    """Become `rank` of those that the sizes in `model` tell, with the epoch of this message.
+    `owner` is the server that it belongs to; `clock_ns` the time of the group."""
 
     owner: str
     rank: int
-    num_stages: int
     model: ModelConfig
     cache: CacheConfig
     scheduler: SchedulerConfig
@@ -39,37 +39,50 @@ class Join(msgspec.Struct, frozen=True, kw_only=True, tag=0):
 
 
 class Attach(msgspec.Struct, frozen=True, tag=1):
-    """This connection is for hidden states."""
+    """This connection is for tensors."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=2):
-    """Load the layers of your stage: stages end before the layers `stops`. Steps go on to the rank
-    at `next_host`, or from the last one back to the first; they come from whoever has the key
-    `previous_key`."""
+    """Load the layers of your stage, where stages end before the layers `stops`; without, your
+    slice of all. A rank connects to those at `hosts`, by their numbers, and is connected to by
+    those that have these `keys`; the leader is not among them."""
 
-    stops: tuple[int, ...]
     num_blocks: int
     max_model_len: int
-    next_host: str
-    previous_key: str
+    stops: tuple[int, ...] = ()
+    hosts: dict[int, str] = {}
+    keys: dict[int, str] = {}
 
 
 class RunStep(msgspec.Struct, frozen=True, tag=3):
-    """Compute your stage of the step. `rows` and `tables` are those of StepArrays, as int64 and as
-    int32; no tokens, which only the first stage needs. Zero the blocks `zeroed` before."""
+    """Compute your part of the step. `rows` and `tables` are those of StepArrays, as int64 and as
+    int32; `token_ids`, int32, are for slices, and so are `places`: logits are wanted after these.
+    Zero the blocks `zeroed` before."""
 
     num_tokens: int
     num_requests: int
     rows: bytes
     tables: bytes
     zeroed: tuple[int, ...]
+    token_ids: bytes = b""
+    places: tuple[int, ...] = ()
 
 
 class Leave(msgspec.Struct, frozen=True, tag=4):
     """The group is over."""
 
 
-ToStage = Join | Attach | Load | RunStep | Leave
+class Meet(msgspec.Struct, frozen=True, tag=5):
+    """All ranks have their slices: connect to each other, and measure together."""
+
+
+class ComputeLogits(msgspec.Struct, frozen=True, tag=6):
+    """Compute logits again, after other places of the last step."""
+
+    places: tuple[int, ...]
+
+
+ToRank = Join | Attach | Load | RunStep | Leave | Meet | ComputeLogits
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True, tag=0):
@@ -86,13 +99,13 @@ class Loading(msgspec.Struct, frozen=True, tag=1):
     fraction: float
 
 
-class StageReady(msgspec.Struct, frozen=True, tag=2):
-    """It has its layers, of a checkpoint with this digest."""
+class PartReady(msgspec.Struct, frozen=True, tag=2):
+    """It has its part, of a checkpoint with this digest."""
 
     digest: str
 
 
-class StageFailed(msgspec.Struct, frozen=True, tag=3):
+class PartFailed(msgspec.Struct, frozen=True, tag=3):
     """It cannot have them. `kind` is the class of the error in errors.py."""
 
     kind: str
@@ -107,21 +120,24 @@ class Fenced(msgspec.Struct, frozen=True, tag=5):
     """The message was of a group that this rank is not in, or not any more."""
 
 
-FromStage = Offer | Loading | StageReady | StageFailed | Busy | Fenced
+FromRank = Offer | Loading | PartReady | PartFailed | Busy | Fenced
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_to_stage: Final = msgspec.msgpack.Decoder(ToStage)
-_from_stage: Final = msgspec.msgpack.Decoder(FromStage)
+_to_rank: Final = msgspec.msgpack.Decoder(ToRank)
+_from_rank: Final = msgspec.msgpack.Decoder(FromRank)
 
 
 def encode(
-    order: ToStage | FromStage, deadline_ns: int = NO_DEADLINE
+    order: ToRank | FromRank,
+    deadline_ns: int = NO_DEADLINE,
+    *,
+    priority: Priority = Priority.CONTROL,
 ) -> tuple[TensorHeader, bytes]:
     """Header and payload of a message with it."""
     payload = _encoder.encode(order)
     header = TensorHeader(
         kind=Kind.ORDER,
-        priority=Priority.CONTROL,
+        priority=priority,
         dtype=Dtype.BYTES,
         shape=(len(payload),),
         deadline_ns=deadline_ns,
@@ -129,15 +145,15 @@ def encode(
     return header, payload
 
 
-def to_stage(payload: Bytes) -> ToStage:
+def to_rank(payload: Bytes) -> ToRank:
     """Raises msgspec.MsgspecError."""
-    order: ToStage = _to_stage.decode(payload)
+    order: ToRank = _to_rank.decode(payload)
     return order
 
 
-def from_stage(payload: Bytes) -> FromStage:
+def from_rank(payload: Bytes) -> FromRank:
     """Raises msgspec.MsgspecError."""
-    order: FromStage = _from_stage.decode(payload)
+    order: FromRank = _from_rank.decode(payload)
     return order
 
 

@@ -11,8 +11,10 @@ from torch import Tensor
 from novacron.kernels.kv_format import KVFormat
 from novacron.kernels.metadata import AttentionMetadata, KVLayer
 from novacron.kernels.native.library import (
+    ATTEND,
     DATA_TYPES,
     KV_FORMATS,
+    STORE,
     AttentionCall,
     KVCache,
     NativeContext,
@@ -61,8 +63,17 @@ class NativeAttentionPlan:
         call.value_token_stride, call.value_head_stride = v_TKH.stride(0), v_TKH.stride(1)
         call.scale, call.softcap = scale, softcap or 0.0
         call.type = DATA_TYPES[q_TNH.dtype]
-        self._context.stream.submit(call)
+        if self._step.meet is None:
+            self._submit(STORE | ATTEND)
+        else:
+            self._submit(STORE)
+            self._step.meet(num_tokens)
+            self._submit(ATTEND)
         return out
+
+    def _submit(self, parts: int) -> None:
+        self._call.parts = parts
+        self._context.stream.submit(self._call)
 
 
 def _described(stored_KBX: Tensor, kind: KVFormat) -> KVCache:

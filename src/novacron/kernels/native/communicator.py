@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from novacron.kernels.native.experts import NativeExperts, RankPartials
+from novacron.kernels.native.host_communicator import NativeHostCommunicator
 from novacron.kernels.native.library import (
     DATA_TYPES,
     AddPartialsCall,
@@ -27,7 +28,8 @@ from novacron.kernels.native.library import (
 )
 from novacron.kernels.native.linear import NativeLinear, NativeTable
 from novacron.kernels.native.rank_group import RankGroup, group_bytes
-from novacron.kernels.ranks import ExchangeSize, Met
+from novacron.kernels.native.row_link import NativeRowLink
+from novacron.kernels.ranks import ExchangeSize, HostSums, Met
 
 
 @dataclass(frozen=True)
@@ -120,16 +122,21 @@ class NativeCommunicator:
         of the step before was: looking up its tokens, the ranks have met in between."""
         self._turn = 1 - self._turn
         return RankPartials(
-            self._areas.partials_2RPD[self._turn, self._group.rank], self._joins[self._turn]
+            self._areas.partials_2RPD[self._turn, self._group.rank],
+            self._joins[self._turn],
+            self._group.size,
         )
 
     def _meet(self, rows: Tensor, copy: Tensor | None = None) -> None:
         self._context.stream.submit(
             MeetCall(
-                self._group.pointer, rows.data_ptr(), None if copy is None else copy.data_ptr(),
-                rows.shape[0], rows.stride(0) * rows.itemsize,
+                group=self._group.pointer,
+                source=rows.data_ptr(),
+                target=None if copy is None else copy.data_ptr(),
+                rows=rows.shape[0],
+                row_bytes=rows.stride(0) * rows.itemsize,
             )
-        )  # fmt: skip
+        )
 
 
 class NativeRankLink:
@@ -172,6 +179,25 @@ class NativeRanks:
             "embedded": ((size.max_tokens, hidden), size.dtype),
             "logits": ((size.max_tokens, size.vocab_size), torch.float32),
         }
+
+    def memory_of_rows(self, num_ranks: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        return {"group": ((group_bytes(self.context, num_ranks),), torch.uint8)}
+
+    def join_rows(
+        self,
+        rank: int,
+        num_ranks: int,
+        memory: Mapping[str, Tensor],
+        patience_s: float,
+        num_threads: int,
+    ) -> NativeRowLink:
+        group = RankGroup(self.context, memory["group"], rank, num_ranks, patience_s=patience_s)
+        return NativeRowLink(self.context, group, num_threads)
+
+    def join_hosts(
+        self, rank: int, num_ranks: int, size: ExchangeSize, sums: HostSums
+    ) -> NativeHostCommunicator:
+        return NativeHostCommunicator(self.context, rank, num_ranks, size, sums)
 
     def join(
         self, rank: int, num_ranks: int, memory: Mapping[str, Tensor], patience_s: float

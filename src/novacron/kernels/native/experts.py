@@ -26,11 +26,12 @@ from novacron.kernels.torch_ops import Activation
 
 
 class RankPartials(NamedTuple):
-    """Where a rank leaves its partial sums, with a row for each pair of a token and an expert, and
-    how those of all ranks become one. `join` must stay where it is."""
+    """Where one of `num_ranks` leaves its partial sums, with a row for each pair of a token and an
+    expert, and how those of all ranks become one. `join` must stay where it is."""
 
     own_RD: Tensor
     join: AddPartialsCall
+    num_ranks: int
 
 
 class NativeExperts:
@@ -93,7 +94,7 @@ class NativeExperts:
         call.down, call.partials, call.own_partials = self._down, None, None
         if partials is not None:
             if self._own_down is None:
-                self._own_down = _products(self._linears[1], partials.join.ranks)
+                self._own_down = _products(self._linears[1], partials.num_ranks)
             call.down, call.own_partials = self._own_down, partials.own_RD.data_ptr()
             call.partials = pointer(partials.join)
         call.rows, call.size, call.type = num_tokens, size, DATA_TYPES[x_TD.dtype]

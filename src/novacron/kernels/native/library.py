@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import (
+    CFUNCTYPE,
     POINTER,
     Structure,
     byref,
@@ -32,7 +33,7 @@ from novacron.errors import ConfigError
 
 PATH = Path(__file__).parent / "libnovacron_kernels.so"
 
-_ABI_VERSION = 14
+_ABI_VERSION = 15
 
 DATA_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 KV_FORMATS: dict[KVDtype, int] = {
@@ -46,6 +47,7 @@ KV_FORMATS: dict[KVDtype, int] = {
 INT8, INT4, FLOAT8 = 2, 3, 4  # of weights only
 ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
 SCALE, SOFTCAP = 0, 1  # functions of a MapCall
+STORE, ATTEND = 1, 2  # parts of an AttentionCall
 
 # The sizes of a step that calls depend on: how many rows their tensors have (the step's tokens, or
 # those whose logits are wanted), and how many requests have a part in it.
@@ -141,7 +143,7 @@ class AttentionCall(Call):
         *((name, c_int64) for name in ("value_token_stride", "value_head_stride")),
         ("window", c_int64),
         *((name, c_float) for name in ("scale", "softcap")),
-        ("type", c_int32),
+        *((name, c_int32) for name in ("type", "parts")),
     )
 
 
@@ -164,10 +166,17 @@ class MapCall(Call):
     )
 
 
+# How Python exchanges what belongs to so many rows, from amid a call; 0, or 1: a rank is lost. Who
+# submits a call with one keeps it.
+ExchangeFunction = CFUNCTYPE(c_int32, c_int64)
+
+
 class AddPartialsCall(Call):
     kind, sizes = 8, {"rows": ROWS}
     _fields_ = (
-        *((name, c_void_p) for name in ("group", "partials", "bias", "residual", "out")),
+        ("group", c_void_p),
+        ("exchange", ExchangeFunction),
+        *((name, c_void_p) for name in ("partials", "bias", "residual", "out")),
         *((name, c_int64) for name in ("rows", "size")),
         *((name, c_int64) for name in ("rank_stride", "residual_stride", "out_stride")),
         *((name, c_int32) for name in ("type", "ranks")),
@@ -177,7 +186,9 @@ class AddPartialsCall(Call):
 class MeetCall(Call):
     kind, sizes = 9, {"rows": ROWS}
     _fields_ = (
-        *((name, c_void_p) for name in ("group", "source", "target")),
+        ("group", c_void_p),
+        ("exchange", ExchangeFunction),
+        *((name, c_void_p) for name in ("source", "target")),
         *((name, c_int64) for name in ("rows", "row_bytes")),
     )
 

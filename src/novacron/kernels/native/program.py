@@ -42,6 +42,7 @@ class NativeProgram:
     """The calls of a computation and the buffers they work on. Implements Recorded."""
 
     def __init__(self, context: NativeContext, recorder: _Recorder, result: Tensor) -> None:
+        """`context` has the threads that run it."""
         self.result = result
         self._context = context
         self._run = context.library.novacron_run
@@ -75,7 +76,9 @@ def record(
     *,
     max_rows: int,
     max_requests: int = 0,
+    runs_on: NativeContext | None = None,
 ) -> NativeProgram:
+    """`context` is what `compute` calls; another one of its level may run the program."""
     recorder = _Recorder({ROWS: max_rows, REQUESTS: max_requests})
     usual, context.stream = context.stream, recorder
     try:
@@ -83,7 +86,7 @@ def record(
             result = compute()
     finally:
         context.stream = usual
-    return NativeProgram(context, recorder, result)
+    return NativeProgram(runs_on or context, recorder, result)
 
 
 class _Recorder:

@@ -4,11 +4,13 @@
     tree        to rank 0 and back in 2 log2 R rounds of the whole tensor
     butterfly   log2 R rounds of the whole tensor, everybody with everybody: fewest rounds
     gathered    everybody sends everybody the whole tensor, and adds up himself: one round
+    scattered   everybody adds up a part of the tensor, which all send him, and sends all the sum:
+                two rounds of parts, as few bytes as a ring, where all are linked with each other
 
 All ranks get the same bits. Whether they are also those of any other number of ranks depends on the
 order of the sum, for floats do not add up alike in every one. The order of NovaCron's kernels is a
-tree over neighbours (`add_as_tree`). Gathered and tree keep it; butterfly does among 1, 2, 4 or 8
-ranks; a ring does not.
+tree over neighbours (`add_as_tree`). Gathered, scattered and tree keep it; butterfly does among 1,
+2, 4 or 8 ranks; a ring does not.
 
 Shapes: N values, flat; R ranks.
 """
@@ -96,6 +98,24 @@ def gathered_all_reduce(ranks: PointToPoint, x_N: Tensor) -> None:
         x_N.copy_(add_as_tree(parts))
 
 
+def scattered_all_reduce(ranks: PointToPoint, x_N: Tensor) -> None:
+    """Make `x_N` the sum over ranks."""
+    parts = _parts(x_N, ranks.size)
+    others = [other for other in range(ranks.size) if other != ranks.rank]
+    for other in others:
+        ranks.send(other, parts[other])
+    own = parts[ranks.rank]
+    received = [own] * ranks.size
+    for other in others:
+        received[other] = torch.empty_like(own)
+        ranks.receive(other, received[other])
+    own.copy_(add_as_tree(received))
+    for other in others:
+        ranks.send(other, own)
+    for other in others:
+        ranks.receive(other, parts[other])
+
+
 def all_gather(ranks: PointToPoint, x_N: Tensor) -> Tensor:
     """What all ranks have, [R, N], each as many values."""
     out_RN = x_N.new_empty(ranks.size, *x_N.shape)
@@ -105,24 +125,16 @@ def all_gather(ranks: PointToPoint, x_N: Tensor) -> Tensor:
     return out_RN
 
 
-def reduce_scatter(ranks: PointToPoint, x_N: Tensor) -> Tensor:
-    """This rank's part of the sum over ranks, as ParallelGroup.range_of cuts it. Overwrites
-    `x_N`."""
-    parts = _parts(x_N, ranks.size)
-    _ring_reduce(ranks, parts, keeps=ranks.rank)
-    return parts[ranks.rank]
-
-
 def _parts(x_N: Tensor, size: int) -> list[Tensor]:
     assert x_N.dim() == 1
     cuts = [ParallelGroup(rank, size).range_of(x_N.shape[0]) for rank in range(size)]
     return [x_N[cut.start : cut.stop] for cut in cuts]
 
 
-def _ring_reduce(ranks: PointToPoint, parts: list[Tensor], keeps: int | None = None) -> None:
-    """Afterwards this rank has the sum of the part `keeps`, by default the one after its own."""
+def _ring_reduce(ranks: PointToPoint, parts: list[Tensor]) -> None:
+    """Afterwards this rank has the sum of the part after its own."""
     size, to, source = ranks.size, (ranks.rank + 1) % ranks.size, (ranks.rank - 1) % ranks.size
-    last = (ranks.rank + 1) % size if keeps is None else keeps
+    last = (ranks.rank + 1) % size
     for back in range(size - 1, 0, -1):
         ranks.send(to, parts[(last + back) % size])
         own = parts[(last + back - 1) % size]

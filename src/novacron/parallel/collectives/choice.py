@@ -21,12 +21,14 @@ from novacron.parallel.collectives.algorithms import (
     butterfly_all_reduce,
     gathered_all_reduce,
     ring_all_reduce,
+    scattered_all_reduce,
     tree_all_reduce,
 )
 from novacron.parallel.collectives.point_to_point import PointToPoint
 
 ALGORITHMS: Final[Mapping[str, AllReduce]] = {
     "gathered": gathered_all_reduce,
+    "scattered": scattered_all_reduce,
     "butterfly": butterfly_all_reduce,
     "tree": tree_all_reduce,
     "ring": ring_all_reduce,
@@ -39,7 +41,8 @@ def in_order(size: int) -> tuple[str, ...]:
     """The algorithms that add up so many ranks in the order of the kernels, so that bits do not
     depend on how many there are."""
     is_power_of_two = size & (size - 1) == 0
-    return ("gathered", "butterfly", "tree") if is_power_of_two else ("gathered", "tree")
+    always = ("gathered", "scattered", "tree")
+    return (*always, "butterfly") if is_power_of_two else always
 
 
 class HybridAllReduce:

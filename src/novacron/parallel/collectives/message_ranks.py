@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -13,26 +12,26 @@ from novacron.parallel.messages.links import LinkLost, Received
 from novacron.parallel.messages.tensor_message import Bytes, Kind, MessageError, TensorHeader
 
 Send = Callable[[TensorHeader, Bytes], None]
+Receive = Callable[[float], Received | None]
 
 _LOOK_S: Final = 0.25
 
 
 class MessageRanks:
-    """`send_to` has a way to each other rank; `receive` gives what arrives next from any of them,
+    """`send_to` has a way to each other rank, and `receive_from` gives what arrives next from it
     within so many seconds. `patience_s`: how long another rank may be late."""
 
     def __init__(
         self,
         rank: int,
-        size: int,
         send_to: Mapping[int, Send],
-        receive: Callable[[float], Received | None],
+        receive_from: Mapping[int, Receive],
         *,
         patience_s: float,
     ) -> None:
-        self.rank, self.size = rank, size
-        self._send_to, self._receive, self._patience_s = send_to, receive, patience_s
-        self._early: dict[int, deque[Received]] = {other: deque() for other in range(size)}
+        assert send_to.keys() == receive_from.keys()
+        self.rank, self.size = rank, 1 + len(send_to)
+        self._send_to, self._receive_from, self._patience_s = send_to, receive_from, patience_s
 
     def send(self, to: int, x: Tensor) -> None:
         packed = pack(x)
@@ -51,15 +50,12 @@ class MessageRanks:
 
     def _next_of(self, source: int) -> Received:
         waited_s = 0.0
-        while not self._early[source]:
-            if waited_s >= self._patience_s:
-                raise ConnectionError(f"rank {source} has sent nothing for {waited_s:.0f} s")
+        while waited_s < self._patience_s:
             try:
-                received = self._receive(_LOOK_S)
+                received = self._receive_from[source](_LOOK_S)
             except LinkLost as error:
-                raise ConnectionError(f"a rank cannot be reached: {error}") from None
-            if received is None:
-                waited_s += _LOOK_S
-            else:
-                self._early[received.header.source].append(received)
-        return self._early[source].popleft()
+                raise ConnectionError(f"rank {source} cannot be reached: {error}") from None
+            if received is not None:
+                return received
+            waited_s += _LOOK_S
+        raise ConnectionError(f"rank {source} has sent nothing for {waited_s:.0f} s")

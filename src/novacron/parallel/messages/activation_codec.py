@@ -72,6 +72,17 @@ def unpack_into(header: TensorHeader, payload: Bytes, out: Tensor) -> float:
     return 0.0
 
 
+def round_rows(x_TD: Tensor) -> Tensor:
+    """The payload of a rounded tensor, as a tensor of bytes."""
+    payload = bytearray(_round(x_TD, 0.0).payload)
+    return torch.frombuffer(payload, dtype=torch.uint8)
+
+
+def widen_rows(payload_B: Tensor, out_TD: Tensor) -> float:
+    """The inverse, into `out_TD`. Returns the error that the payload tells."""
+    return _widen(payload_B.numpy().tobytes(), out_TD)
+
+
 def _round(x_TD: Tensor, error: float) -> Packed:
     values_TD = x_TD.detach().float()
     scales_T = values_TD.abs().amax(1, keepdim=True) / _STEPS

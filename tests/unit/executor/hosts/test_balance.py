@@ -12,7 +12,7 @@ from novacron.errors import ConfigError, ModelLoadError
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.hosts.balance import (
     HostFacts,
-    PipelinePlan,
+    HostsPlan,
     plan_pipeline,
     rounded_speeds,
 )
@@ -34,7 +34,7 @@ def host(name: str, speed: float = 1e9, free_bytes: int = MEMORY.free_bytes) -> 
     return HostFacts(name, replace(MEMORY, free_bytes=free_bytes), speed)
 
 
-def planned(whole: Blueprint, *hosts: HostFacts, cache: CacheConfig = CACHE) -> PipelinePlan:
+def planned(whole: Blueprint, *hosts: HostFacts, cache: CacheConfig = CACHE) -> HostsPlan:
     return plan_pipeline(whole, hosts, cache, SCHEDULER, SpeculativeConfig(), max_model_len=None)
 
 

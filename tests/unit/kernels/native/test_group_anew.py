@@ -37,7 +37,9 @@ class Ranks:
                 self.groups[rank].give_up()
                 return False
             row = torch.zeros(1)
-            call = MeetCall(self.groups[rank].pointer, row.data_ptr(), None, 1, 4)
+            call = MeetCall(
+                group=self.groups[rank].pointer, source=row.data_ptr(), rows=1, row_bytes=4
+            )
             try:
                 for _ in range(times):
                     CONTEXTS[rank].stream.submit(call)

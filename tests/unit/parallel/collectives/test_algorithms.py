@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from novacron.parallel.collectives.algorithms import add_as_tree, all_gather, reduce_scatter
+from novacron.parallel.collectives.algorithms import add_as_tree, all_gather
 from novacron.parallel.collectives.choice import ALGORITHMS, HybridAllReduce, in_order, measure
+from novacron.parallel.collectives.host_exchange import HostExchange
 from novacron.parallel.collectives.link_communicator import LinkCommunicator
 from novacron.parallel.collectives.point_to_point import PointToPoint
+from novacron.parallel.collectives.rounded import rounded_all_reduce
 from novacron.parallel.groups import ParallelGroup
 from novacron.testing.mailbox_ranks import all_ranks, on_all_ranks
 
@@ -72,19 +74,15 @@ def test_a_ring_is_not_in_order() -> None:
 
 @settings(max_examples=20)
 @given(SIZES, LENGTHS, st.integers(0, 2**32 - 1))
-def test_gather_and_scatter(size: int, length: int, seed: int) -> None:
+def test_gathering_gives_everybody_everything(size: int, length: int, seed: int) -> None:
     parts = parts_of(size, length, seed)
     gathered = on_all_ranks(size, lambda ranks: all_gather(ranks, parts[ranks.rank]))
     assert all(torch.equal(one, torch.stack(parts)) for one in gathered)
-    scattered = on_all_ranks(
-        size, lambda ranks: reduce_scatter(ranks, parts[ranks.rank].clone()).clone()
-    )
-    for rank, part in enumerate(scattered):
-        own = ParallelGroup(rank, size).range_of(length)
-        assert_near(part, [one[own.start : own.stop] for one in parts])
 
 
-@pytest.mark.parametrize(("name", "num_messages"), [("ring", 6), ("butterfly", 2), ("gathered", 3)])
+@pytest.mark.parametrize(
+    ("name", "num_messages"), [("ring", 6), ("butterfly", 2), ("gathered", 3), ("scattered", 6)]
+)
 def test_rounds_are_as_many_as_they_should_be(name: str, num_messages: int) -> None:
     def add_up(ranks: PointToPoint) -> int:
         ALGORITHMS[name](ranks, torch.ones(8))
@@ -130,12 +128,50 @@ def test_a_communicator_sums_products_and_joins_logits() -> None:
         def product(x: Tensor, *args: object, **options: object) -> Tensor:
             return x @ weight[:, columns].T
 
-        communicator = LinkCommunicator(ranks, ALGORITHMS["tree"])
+        exchange = HostExchange(tuple(ALGORITHMS))
+        exchange.meet(ranks)
+        communicator = LinkCommunicator(ranks.rank, exchange)
         x = torch.ones(3, 6)[:, columns]
         return communicator.row_product(product, x, torch.ones(4), None)  # type: ignore[arg-type]
 
     for found in on_all_ranks(2, row_product):
         assert torch.equal(found, torch.ones(3, 6) @ weight.T + 1)
+
+
+def test_columns_of_logits_come_together_on_rank_0() -> None:
+    logits_TV = torch.arange(3 * 10.0).view(3, 10)
+
+    def collect(ranks: PointToPoint) -> Tensor:
+        exchange = HostExchange(in_order(3))
+        exchange.meet(ranks)
+        own = ParallelGroup(ranks.rank, 3).range_of(10)
+        columns = logits_TV[:, own.start : own.stop]
+        into = torch.zeros(3, 10) if ranks.rank == 0 else None
+        if into is not None:
+            into[:, own.start : own.stop] = columns
+        exchange.collect_columns(columns, into)
+        return columns if into is None else into
+
+    assert torch.equal(on_all_ranks(3, collect)[0], logits_TV)
+
+
+@settings(max_examples=20)
+@given(SIZES, st.integers(1, 9), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_sums_in_int8_are_alike_everywhere_and_tell_their_error(
+    size: int, rows: int, columns: int, seed: int
+) -> None:
+    parts = [part.view(rows, columns) for part in parts_of(size, rows * columns, seed)]
+
+    def add_up(ranks: PointToPoint) -> tuple[Tensor, float]:
+        x = parts[ranks.rank].clone()
+        return x, rounded_all_reduce(ranks, x)
+
+    found = on_all_ranks(size, add_up)
+    assert all(torch.equal(one, found[0][0]) and error == found[0][1] for one, error in found)
+    allowed = sum(part.abs().amax(1, keepdim=True) for part in parts) / 127  # half a step, and more
+    assert bool(((found[0][0] - sum(parts)).abs() <= allowed).all())
+    norms = [float(part.norm()) for part in parts]
+    assert 0 <= found[0][1] <= 0.5 * columns**0.5 / 127 + 1e-6 or not any(norms)
 
 
 def test_one_rank_alone_sends_nothing() -> None:

@@ -7,19 +7,19 @@ from collections import deque
 import pytest
 import torch
 
-from novacron.parallel.collectives.message_ranks import MessageRanks
+from novacron.parallel.collectives.message_ranks import MessageRanks, Send
 from novacron.parallel.messages.links import LinkLost, Received
 from novacron.parallel.messages.message_order import OutgoingLane
 from novacron.parallel.messages.tensor_message import Bytes, TensorHeader, open_message
 
 
 class Post:
-    """What is sent to one rank, by whomever."""
+    """What one rank sends another."""
 
     def __init__(self) -> None:
         self.waiting: deque[Received] = deque()
 
-    def way_from(self, source: int, to: int):
+    def way_from(self, source: int, to: int) -> Send:
         lane = OutgoingLane(1, source, to)
 
         def send(header: TensorHeader, payload: Bytes) -> None:
@@ -32,13 +32,22 @@ class Post:
         return self.waiting.popleft() if self.waiting else None
 
 
+def nothing(timeout_s: float) -> Received | None:
+    return None
+
+
 def two_senders() -> tuple[MessageRanks, list[MessageRanks]]:
     """Rank 0, and ranks 1 and 2, which can send to it."""
-    post = Post()
-    receiver = MessageRanks(0, 3, {}, post.receive, patience_s=0.5)
+    posts = {rank: Post() for rank in (1, 2)}
+    receiver = MessageRanks(
+        0,
+        {rank: post.way_from(0, rank) for rank, post in posts.items()},
+        {rank: post.receive for rank, post in posts.items()},
+        patience_s=0.5,
+    )
     senders = [
-        MessageRanks(rank, 3, {0: post.way_from(rank, 0)}, Post().receive, patience_s=0.5)
-        for rank in (1, 2)
+        MessageRanks(rank, {0: post.way_from(rank, 0)}, {0: nothing}, patience_s=0.5)
+        for rank, post in posts.items()
     ]
     return receiver, senders
 
@@ -73,7 +82,7 @@ def test_a_lost_link_is_told() -> None:
     def lost(*_: object) -> None:
         raise LinkLost("it is gone")
 
-    ranks = MessageRanks(0, 2, {1: lost}, lost, patience_s=0.5)  # type: ignore[arg-type]
+    ranks = MessageRanks(0, {1: lost}, {1: lost}, patience_s=0.5)  # type: ignore[dict-item]
     with pytest.raises(ConnectionError, match="rank 1 cannot be reached: it is gone"):
         ranks.send(1, torch.ones(1))
     with pytest.raises(ConnectionError, match="it is gone"):

@@ -1,4 +1,4 @@
-"""StagePost: what a rank on another host hears, and from whom it takes what. One group in its life.
+"""RankPost: what a rank on another host hears, and from whom it takes what. One group in its life.
 
 What belongs to another group is answered with Fenced or Busy, and goes no further: a half that was
 cut off and comes back late finds nobody to listen to it.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -17,17 +18,18 @@ from novacron.executor.hosts.orders import (
     Attach,
     Busy,
     Fenced,
-    FromStage,
+    FromRank,
     Join,
     Leave,
-    ToStage,
+    ToRank,
     encode,
-    to_stage,
+    to_rank,
 )
 from novacron.parallel.messages.links import LinkLost, Received, TensorListener
 from novacron.parallel.messages.tensor_message import Bytes, Kind, TensorHeader
 
 _LOOK_S: Final = 60.0
+_LEADER: Final = 0
 
 logger = logging.getLogger(__name__)
 
@@ -36,16 +38,17 @@ class GroupOver(Exception):
     """This rank has nothing to do any more: why, as half a sentence."""
 
 
-class StagePost:
+class RankPost:
     def __init__(self, listener: TensorListener) -> None:
         self._listener = listener
         self._join: Join | None = None
         self._epoch = self._rank = -1
         self._leader = self._leaders_tensors = b""
-        self._sender = b""  # of hidden states
-        self._sender_key: str | None = None
-        self._orders: deque[tuple[ToStage, TensorHeader]] = deque()
+        self._keys: dict[int, str] = {}  # of ranks that connect to this one
+        self._addresses: dict[int, bytes] = {}  # where tensors come from, and go back to
+        self._orders: deque[tuple[ToRank, TensorHeader]] = deque()
         self._forwards: deque[Received] = deque()
+        self._partials: dict[int, deque[Received]] = {}  # by rank
 
     @property
     def epoch(self) -> int:
@@ -76,15 +79,20 @@ class StagePost:
             self._listener.end_with(address)
         return self._join
 
-    def expect_steps_of(self, key: str) -> None:
-        """Hidden states come from whoever has this public key; empty: from the first rank."""
-        if key:
+    def expect(self, keys: Mapping[int, str], *, from_leader: bool) -> None:
+        """Tensors come from ranks with these public keys, by their numbers, or from the leader."""
+        self._keys = dict(keys)
+        for key in keys.values():
             self._listener.admit(key)
-            self._sender_key = key
-        else:
-            self._sender = self._leaders_tensors
+        if from_leader:
+            self._addresses[_LEADER] = self._leaders_tensors
 
-    def tell(self, message: FromStage) -> None:
+    def wait_for_neighbours(self) -> None:
+        """Until all that were expected have sent something. Raises GroupOver."""
+        while not self._keys.keys() <= self._addresses.keys():
+            self._sort(self._listener.receive(_LOOK_S))
+
+    def tell(self, message: FromRank) -> None:
         """The leader. Raises GroupOver."""
         self._reply(self._leader, *encode(message))
 
@@ -92,7 +100,11 @@ class StagePost:
         """Hidden states to the leader. Raises LinkLost."""
         self._listener.reply(self._leaders_tensors, header, payload)
 
-    def next_order(self) -> tuple[ToStage, TensorHeader]:
+    def send_to(self, rank: int, header: TensorHeader, payload: Bytes) -> None:
+        """A tensor to one that was expected, and has come. Raises LinkLost."""
+        self._listener.reply(self._addresses[rank], header, payload)
+
+    def next_order(self) -> tuple[ToRank, TensorHeader]:
         """Waits for it. Raises GroupOver."""
         while not self._orders:
             self._sort(self._listener.receive(_LOOK_S))
@@ -103,6 +115,16 @@ class StagePost:
         while not self._forwards:
             self._sort(self._listener.receive(_LOOK_S))
         return self._forwards.popleft()
+
+    def next_partial(self, source: int, timeout_s: float) -> Received | None:
+        """What a rank has to add; None: nothing has come by then. Raises GroupOver."""
+        waiting = self._partials.setdefault(source, deque())
+        while not waiting:
+            received = self._listener.receive(timeout_s)
+            if received is None:
+                return None
+            self._sort(received)
+        return waiting.popleft()
 
     def _sort(self, received: Received | None) -> None:
         if received is None:
@@ -115,8 +137,14 @@ class StagePost:
                     pass
                 case _:
                     self._fence(received)
-        elif received.header.kind is Kind.FORWARD and self._is_from_sender(received):
-            self._forwards.append(received)
+        elif (rank := self._rank_of(received)) is not None:
+            match received.header.kind:
+                case Kind.FORWARD:
+                    self._forwards.append(received)
+                case Kind.PARTIAL:
+                    self._partials.setdefault(rank, deque()).append(received)
+                case Kind.ORDER if not isinstance(self._read(received), Attach):
+                    raise GroupOver(f"rank {rank} gives orders, and does not lead")
         elif received.reply_to == self._leader:
             order = self._read(received)
             if order is None or isinstance(order, Leave):
@@ -125,12 +153,15 @@ class StagePost:
         else:
             raise GroupOver("a connection of the group was broken and made again")
 
-    def _is_from_sender(self, received: Received) -> bool:
-        """The first one is who it is by its key, and by having lost nothing yet."""
-        if not self._sender and received.key == self._sender_key and not received.header.sequence:
-            self._sender = received.reply_to
-            self._listener.end_with(self._sender)
-        return received.reply_to == self._sender
+    def _rank_of(self, received: Received) -> int | None:
+        """Whose tensor it is, if anybody's. The first one is who it is by its key, and by having
+        lost nothing yet."""
+        rank, address = received.header.source, received.reply_to
+        is_expected = rank not in self._addresses and received.key == self._keys.get(rank)
+        if is_expected and not received.header.sequence:
+            self._addresses[rank] = address
+            self._listener.end_with(address)
+        return rank if self._addresses.get(rank) == address else None
 
     def _turn_away(self, join: Join, received: Received) -> None:
         assert self._join is not None
@@ -150,12 +181,12 @@ class StagePost:
             if address == self._leader:
                 raise GroupOver(str(error)) from None
 
-    def _read(self, received: Received) -> ToStage | None:
+    def _read(self, received: Received) -> ToRank | None:
         """None: it cannot be understood, or is no order."""
         if received.header.kind is not Kind.ORDER:
             return None
         try:
-            return to_stage(received.payload)
+            return to_rank(received.payload)
         except msgspec.MsgspecError as error:
             logger.warning("an order cannot be understood: %s", error)
             return None

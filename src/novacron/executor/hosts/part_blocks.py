@@ -1,4 +1,4 @@
-"""The KV blocks of one stage, on a host of its own."""
+"""The KV blocks of one rank, on a host of its own."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from dataclasses import replace
 from novacron.config.engine import CacheConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.kernels.kv_format import choose_kv_formats
+from novacron.models.layers.attention import num_local_kv_heads
+from novacron.parallel.groups import SINGLE
 from novacron.runner.kv_tensors import KVTensors
 
 
-def allocate_stage_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfig) -> KVTensors:
-    """Blocks that hold what the layers of this rank's stage have, and no others."""
+def allocate_part_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfig) -> KVTensors:
+    """Blocks that hold what the layers of this rank's stage have, of its key-value heads, and no
+    more."""
     config, stage = blueprint.config, blueprint.stage
+    own_heads = num_local_kv_heads(config.num_kv_heads, blueprint.group)
     formats = choose_kv_formats(cache, len(config.layers), blueprint.kv_precision)
     return KVTensors(
-        replace(config, layers=stage.of(config.layers)),
-        blueprint.group,
+        replace(config, layers=stage.of(config.layers), num_kv_heads=own_heads),
+        SINGLE,
         num_blocks=num_blocks,
         block_size=cache.block_size,
         formats=stage.of(formats),
@@ -26,7 +30,7 @@ def allocate_stage_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConf
 
 
 class LeadingBlocks:
-    """Those of the first stage, for the model runner. A block that may hold NaN is zeroed on all
+    """Those of the first rank, for the model runner. A block that may hold NaN is zeroed on all
     hosts before it is used again: `take_zeroed` tells which since it was last asked."""
 
     def __init__(self, own: KVTensors) -> None:

@@ -1,4 +1,4 @@
-"""StageHosts: the stages of a pipeline on other hosts, as the rank that leads sees them."""
+"""HostTeam: the ranks on other hosts, as the one that leads sees them."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import ConfigError, EngineDead, ModelLoadError
-from novacron.executor.hosts.balance import PipelinePlan
+from novacron.executor.hosts.balance import HostsPlan
+from novacron.executor.hosts.host_loads import loads_of
 from novacron.executor.hosts.orders import (
     Attach,
     Busy,
     Fenced,
-    FromStage,
+    FromRank,
     Join,
     Leave,
-    Load,
     Loading,
     Offer,
-    StageFailed,
-    StageReady,
-    ToStage,
+    PartFailed,
+    PartReady,
+    ToRank,
     encode,
-    from_stage,
+    from_rank,
 )
 from novacron.parallel.messages.links import LinkLost, OpenLink, Received, TensorLink
 from novacron.parallel.messages.tensor_message import (
@@ -48,8 +49,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostsOfStages:
-    """Where stages 1 and following are, as KEY@HOST:PORT, and how they are spoken to. `owner` names
+class HostsOfRanks:
+    """Where ranks 1 and following are, as KEY@HOST:PORT, and how they are spoken to. `owner` names
     the server whose they are; it stays when its engine is started anew. `step_timeout_s`: a step
     that takes longer is of no use to anybody; 0: as long as it takes."""
 
@@ -61,14 +62,15 @@ class HostsOfStages:
     compression: Compression = Compression.NONE
 
 
-class StageHosts:
+class HostTeam:
     """`on_loss` gets a sentence, from another thread, if one of them is lost once all are there."""
 
-    def __init__(self, hosts: HostsOfStages, on_loss: Callable[[str], None]) -> None:
+    def __init__(self, hosts: HostsOfRanks, on_loss: Callable[[str], None]) -> None:
         self._hosts, self._on_loss = hosts, on_loss
         self._epoch = time.time_ns()
         self._links: list[TensorLink] = []
         self._has_begun = self._closed = False
+        self.loss: str | None = None  # why they cannot be reached any more, as half a sentence
 
     def join(
         self,
@@ -84,7 +86,6 @@ class StageHosts:
             Join(
                 owner=self._hosts.owner,
                 rank=rank,
-                num_stages=count + 1,
                 model=model,
                 cache=cache,
                 scheduler=scheduler,
@@ -101,29 +102,18 @@ class StageHosts:
             offers.append(self._await_offer(join))
         return offers
 
-    def load(self, plan: PipelinePlan) -> None:
+    def load(self, plan: HostsPlan) -> None:
         """Tell each its part."""
-        addresses = self._hosts.addresses
-        for index in range(len(addresses)):
-            is_last = index == len(addresses) - 1
-            self._tell(
-                index,
-                Load(
-                    stops=tuple(stage.layers.stop for stage in plan.stages),
-                    num_blocks=plan.num_blocks,
-                    max_model_len=plan.max_model_len,
-                    next_host="" if is_last else addresses[index + 1],
-                    previous_key=addresses[index - 1].partition("@")[0] if index else "",
-                ),
-            )
+        for index, order in enumerate(loads_of(plan, self._hosts.addresses)):
+            self._tell(index, order)
 
     def wait_until_ready(self, digest: str) -> None:
-        """Raises what kept a stage from loading: ConfigError, ModelLoadError or EngineDead, also if
+        """Raises what kept a rank from loading: ConfigError, ModelLoadError or EngineDead, also if
         one has other files than those of `digest`."""
         for link in self._links:
             while True:
                 answer = self._answer_of(link)
-                if isinstance(answer, StageReady):
+                if isinstance(answer, PartReady):
                     break
                 if not isinstance(answer, Loading):
                     raise EngineDead(f"The rank at {link.place} is not in the group any more.")
@@ -135,7 +125,7 @@ class StageHosts:
                 )
         self._has_begun = True
 
-    def tell_all(self, order: ToStage) -> None:
+    def tell_all(self, order: ToRank) -> None:
         """Raises LinkLost."""
         deadline_ns = self.deadline_ns()
         for link in self._links:
@@ -156,6 +146,20 @@ class StageHosts:
                 return received
             self._see(last, received)
 
+    def send_ways(self) -> dict[int, Callable[[TensorHeader, Bytes], None]]:
+        """To each rank, for what ranks add up. They raise LinkLost, as those that follow."""
+        return {rank: link.send for rank, link in enumerate(self._links, 1)}
+
+    def receive_ways(self) -> dict[int, Callable[[float], Received | None]]:
+        return {rank: partial(self._partial_of, link) for rank, link in enumerate(self._links, 1)}
+
+    def _partial_of(self, link: TensorLink, timeout_s: float) -> Received | None:
+        received = link.receive(timeout_s)
+        if received is not None and received.header.kind is Kind.PARTIAL:
+            return received
+        self._see(link, received)
+        return None
+
     def deadline_ns(self) -> int:
         """Until when a step that begins now is of use, by the clock of the group."""
         if self._hosts.step_timeout_s == 0:
@@ -174,8 +178,7 @@ class StageHosts:
     def _ask(self, join: Join) -> TensorLink:
         address = self._hosts.addresses[join.rank - 1]
         link = self._hosts.open_link(address, self._epoch, 0, join.rank, self._see_loss)
-        header, payload = encode(Attach())
-        link.send(replace(header, priority=Priority.DATA), payload)
+        link.send(*encode(Attach(), priority=Priority.DATA))
         link.send(*encode(join))
         return link
 
@@ -201,7 +204,7 @@ class StageHosts:
                     logger.warning("the rank at %s serves another server; waiting", link.place)
                     time.sleep(_BUSY_RETRY_S)
                     self._tell(index, join)
-                case StageFailed():
+                case PartFailed():
                     raise _failure(link, answer)
                 case None:
                     waited_s = time.monotonic() - waits_since_s
@@ -209,48 +212,49 @@ class StageHosts:
                 case _:
                     pass
 
-    def _answer_of(self, link: TensorLink) -> FromStage:
+    def _answer_of(self, link: TensorLink) -> FromRank:
         """Raises EngineDead, and what a stage failed for."""
         while True:
             try:
                 answer = self._answer_within(link, _SAY_EVERY_S)
             except LinkLost as error:
-                raise EngineDead(f"A stage is lost: {error}.") from None
-            if isinstance(answer, StageFailed):
+                raise EngineDead(f"A rank is lost: {error}.") from None
+            if isinstance(answer, PartFailed):
                 raise _failure(link, answer)
             if answer is not None:
                 return answer
 
-    def _answer_within(self, link: TensorLink, timeout_s: float) -> FromStage | None:
+    def _answer_within(self, link: TensorLink, timeout_s: float) -> FromRank | None:
         received = link.receive(timeout_s)
         if received is None:
             return None
         try:
-            return from_stage(received.payload)
+            return from_rank(received.payload)
         except msgspec.MsgspecError as error:
             raise LinkLost(f"what {link.place} says cannot be understood: {error}") from None
 
     def _see(self, link: TensorLink, received: Received | None) -> None:
-        """What a stage says beside the steps is that it is over. Raises LinkLost."""
+        """What a rank says beside the steps is that it is over. Raises LinkLost."""
         if received is None:
             return
-        answer = from_stage(received.payload)
-        if isinstance(answer, Fenced | StageFailed):
+        answer = from_rank(received.payload)
+        if isinstance(answer, Fenced | PartFailed):
             raise LinkLost(f"the rank at {link.place} is not in the group any more")
 
-    def _tell(self, index: int, order: ToStage) -> None:
+    def _tell(self, index: int, order: ToRank) -> None:
         try:
             self._links[index].send(*encode(order))
         except LinkLost as error:
-            raise EngineDead(f"A stage is lost: {error}.") from None
+            raise EngineDead(f"A rank is lost: {error}.") from None
 
     def _see_loss(self, reason: str) -> None:
         if self._has_begun and not self._closed:
-            message = f"A stage of the model is lost: {reason}."
+            self.loss = reason
+            message = f"A rank of the model is lost: {reason}."
             logger.error("%s", message)
             self._on_loss(message)
 
 
-def _failure(link: TensorLink, failed: StageFailed) -> ConfigError | ModelLoadError:
+def _failure(link: TensorLink, failed: PartFailed) -> ConfigError | ModelLoadError:
     kind = ConfigError if failed.kind == ConfigError.__name__ else ModelLoadError
     return kind(f"On the host at {link.place}: {failed.message}")

@@ -17,7 +17,7 @@ from novacron.executor.hosts.orders import (
     Loading,
     RunStep,
 )
-from novacron.executor.hosts.stage_post import GroupOver, StagePost
+from novacron.executor.hosts.rank_post import GroupOver, RankPost
 from novacron.parallel.messages.tensor_message import Compression, Kind, TensorHeader
 from novacron.testing.scripted_listener import ScriptedListener
 
@@ -29,8 +29,7 @@ def join(owner: str = "ours") -> Join:
     return Join(
         owner=owner,
         rank=1,
-        num_stages=3,
-        model=ModelConfig(),
+        model=ModelConfig(pipeline_parallel_size=3),
         cache=CacheConfig(),
         scheduler=SchedulerConfig(),
         compression=Compression.NONE,
@@ -41,14 +40,14 @@ def join(owner: str = "ours") -> Join:
 
 @dataclass
 class Joined:
-    post: StagePost
+    post: RankPost
     listener: ScriptedListener
 
 
 @pytest.fixture
 def joined() -> Joined:
     listener = ScriptedListener()
-    post = StagePost(listener)
+    post = RankPost(listener)
     listener.hear(b"data", Attach(), epoch=EPOCH)
     listener.hear(b"control", join(), epoch=EPOCH)
     assert post.wait_for_group() == join()
@@ -58,7 +57,7 @@ def joined() -> Joined:
 
 def test_it_waits_for_both_connections_of_one_group() -> None:
     listener = ScriptedListener()
-    post = StagePost(listener)
+    post = RankPost(listener)
     listener.hear(b"late half", STEP, epoch=3)
     listener.hear(b"other data", Attach(), epoch=4)
     listener.hear(b"control", join(), epoch=EPOCH)
@@ -70,7 +69,7 @@ def test_it_waits_for_both_connections_of_one_group() -> None:
 
 
 def test_orders_and_hidden_states_come_each_in_their_order(joined: Joined) -> None:
-    joined.post.expect_steps_of("")
+    joined.post.expect({}, from_leader=True)
     joined.listener.hear_forward(b"data", epoch=EPOCH, step=0)
     joined.listener.hear(b"control", STEP, epoch=EPOCH)
     joined.listener.hear_forward(b"data", epoch=EPOCH, sequence=1, step=1)
@@ -79,7 +78,7 @@ def test_orders_and_hidden_states_come_each_in_their_order(joined: Joined) -> No
 
 
 def test_a_late_half_is_told_that_it_is_over_and_nothing_it_says_is_taken(joined: Joined) -> None:
-    joined.post.expect_steps_of("")
+    joined.post.expect({}, from_leader=True)
     joined.listener.hear_forward(b"old data", epoch=EPOCH - 1)
     joined.listener.hear(b"old control", STEP, epoch=EPOCH - 1)
     joined.listener.hear_forward(b"data", epoch=EPOCH, step=0)
@@ -98,28 +97,51 @@ def test_another_server_is_told_to_wait_and_our_own_that_begins_anew_is_made_roo
 
 
 def test_hidden_states_are_taken_of_the_neighbour_that_was_vouched_for(joined: Joined) -> None:
-    joined.post.expect_steps_of("neighbour")
+    joined.post.expect({1: "neighbour"}, from_leader=False)
     assert joined.listener.admitted == ["neighbour"]
-    joined.listener.hear_forward(b"next door", epoch=EPOCH, key="neighbour")
+    joined.listener.hear_forward(b"next door", epoch=EPOCH, key="neighbour", source=1)
     assert joined.post.next_forward().reply_to == b"next door"
     assert b"next door" in joined.listener.vital  # its end is ours
-    joined.listener.hear_forward(b"elsewhere", epoch=EPOCH, key="stranger")
+    joined.listener.hear_forward(b"elsewhere", epoch=EPOCH, key="stranger", source=1)
     with pytest.raises(GroupOver, match="broken and made again"):
         joined.post.next_forward()
 
 
 def test_a_neighbour_that_has_lost_something_on_the_way_is_not_taken(joined: Joined) -> None:
-    joined.post.expect_steps_of("neighbour")
-    joined.listener.hear_forward(b"next door", epoch=EPOCH, sequence=1, key="neighbour")
+    joined.post.expect({1: "neighbour"}, from_leader=False)
+    joined.listener.hear_forward(b"next door", epoch=EPOCH, sequence=1, key="neighbour", source=1)
     with pytest.raises(GroupOver):
         joined.post.next_forward()
 
 
 def test_a_vouched_key_may_send_no_orders(joined: Joined) -> None:
-    joined.post.expect_steps_of("neighbour")
-    joined.listener.hear(b"next door", STEP, epoch=EPOCH, key="neighbour")
-    with pytest.raises(GroupOver):
+    joined.post.expect({1: "neighbour"}, from_leader=False)
+    joined.listener.hear(b"next door", STEP, epoch=EPOCH, key="neighbour", source=1)
+    with pytest.raises(GroupOver, match="rank 1 gives orders"):
         joined.post.next_order()
+
+
+def test_the_leader_sends_hidden_states_to_its_neighbour_only(joined: Joined) -> None:
+    joined.post.expect({1: "neighbour"}, from_leader=False)
+    joined.listener.hear_forward(b"data", epoch=EPOCH)
+    with pytest.raises(GroupOver):
+        joined.post.next_forward()
+
+
+def test_parts_of_sums_wait_for_whoever_asks_for_them(joined: Joined) -> None:
+    post, listener = joined.post, joined.listener
+    post.expect({1: "neighbour"}, from_leader=True)
+    listener.hear(b"next door", Attach(), epoch=EPOCH, key="neighbour", source=1)
+    post.wait_for_neighbours()
+    assert b"next door" in listener.vital
+    listener.hear_partial(b"data", epoch=EPOCH, sequence=1, source=0)
+    listener.hear_partial(b"next door", epoch=EPOCH, sequence=1, source=1)
+    listener.hear(b"control", STEP, epoch=EPOCH)
+    found = [post.next_partial(source, 1.0) for source in (1, 0)]
+    assert [one.reply_to for one in found if one is not None] == [b"next door", b"data"]
+    assert post.next_order()[0] == STEP
+    post.send_to(1, TensorHeader(kind=Kind.PARTIAL), b"")
+    assert listener.handed_back == [TensorHeader(kind=Kind.PARTIAL)]
 
 
 def test_it_ends_with_its_leader(joined: Joined) -> None:
@@ -137,6 +159,6 @@ def test_the_way_back_is_the_lane_for_tensors(joined: Joined) -> None:
 
 
 def test_an_order_to_load_is_passed_on(joined: Joined) -> None:
-    load = Load(stops=(2, 4, 5), num_blocks=9, max_model_len=64, next_host="", previous_key="")
+    load = Load(stops=(2, 4, 5), num_blocks=9, max_model_len=64)
     joined.listener.hear(b"control", load, epoch=EPOCH)
     assert joined.post.next_order()[0] == load

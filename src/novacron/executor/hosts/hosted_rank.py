@@ -1,0 +1,36 @@
+"""A rank on a host of its own, until the end of its group: the first one that asks."""
+
+from __future__ import annotations
+
+from novacron.errors import NovaCronError
+from novacron.executor.blueprint import dims_of
+from novacron.executor.hosts.hosted_slice import HostedSlice
+from novacron.executor.hosts.hosted_stage import HostedStage
+from novacron.executor.hosts.orders import PartFailed, PartReady
+from novacron.executor.hosts.own_part import OwnHost, agree_on_part
+from novacron.executor.hosts.rank_post import GroupOver, RankPost
+from novacron.parallel.handover import HandoverLost
+
+
+def serve_group(host: OwnHost) -> str:
+    """Be a rank of the first group that asks. Why that is over, as half a sentence."""
+    post = RankPost(host.listener)
+    try:
+        join = post.wait_for_group()
+        host.begin(join)
+        try:
+            own = agree_on_part(join, host, post)
+            has_slice = dims_of(join.model).tensor > 1
+            part = (HostedSlice if has_slice else HostedStage)(own, host, post)
+        except NovaCronError as error:
+            post.tell(PartFailed(type(error).__name__, str(error)))
+            return f"it cannot be served: {error}"
+        try:
+            post.tell(PartReady(part.digest))
+            while True:
+                order, header = post.next_order()
+                part.follow(order, header.deadline_ns)
+        finally:
+            part.close()
+    except (GroupOver, HandoverLost, ConnectionError) as over:
+        return str(over)

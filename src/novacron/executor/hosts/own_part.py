@@ -1,0 +1,103 @@
+"""What a rank on another host does before it has its part of the model: says what it has to offer,
+and hears what it gets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.executor.blueprint import META, Blueprint, dims_of, draw_blueprint
+from novacron.executor.device_memory import measure_device_memory
+from novacron.executor.hosts.host_speed import measure_bytes_per_s
+from novacron.executor.hosts.orders import Join, Load, Loading, Offer
+from novacron.executor.hosts.part_blocks import allocate_part_cache
+from novacron.executor.hosts.rank_post import GroupOver, RankPost
+from novacron.executor.placement import keep_freed_memory, threads_of_replica
+from novacron.executor.worker import load_model, make_batch
+from novacron.models.decoder import Decoder
+from novacron.parallel.messages.links import OnLoss, OpenLink, TensorListener
+from novacron.parallel.stages import stages_ending
+from novacron.runner.input_batch import InputBatch
+from novacron.runner.kv_tensors import KVTensors
+
+Prepare = Callable[[ModelConfig, CacheConfig], tuple[ModelConfig, CacheConfig, Path]]
+Computing = Callable[[bool], None]
+
+
+@dataclass(frozen=True)
+class OwnHost:
+    """What a rank has of its host. `prepare` makes of the settings that a leader wants those that
+    this host has, and the path of the model: it raises NovaCronError. `on_loss` ends this rank;
+    `begin` is told what the group has agreed on, `computing` when a step begins and ends."""
+
+    listener: TensorListener
+    open_link: OpenLink
+    prepare: Prepare
+    on_loss: OnLoss
+    begin: Callable[[Join], None] = lambda join: None
+    computing: Computing = lambda begins: None
+
+
+@dataclass(frozen=True)
+class OwnPart:
+    """What the leader wants this rank to have, nothing of it loaded yet."""
+
+    join: Join
+    load: Load
+    blueprint: Blueprint
+    model: ModelConfig
+    cache: CacheConfig
+
+    def load_decoder(self, blueprint: Blueprint, post: RankPost) -> tuple[Decoder, str]:
+        """And the digest of its checkpoint. Raises ModelLoadError and GroupOver."""
+        found = load_model(blueprint, self.model, lambda fraction: post.tell(Loading(fraction)))
+        if blueprint.kernels.has_threads:
+            torch.set_num_threads(1)  # two pools would wait for each other's cores
+        found[0].set_context(self.load.max_model_len)
+        return found
+
+    def allocate(self) -> tuple[KVTensors, InputBatch]:
+        blocks = allocate_part_cache(self.blueprint, self.load.num_blocks, self.cache)
+        batch = make_batch(
+            self.blueprint,
+            self.join.scheduler,
+            block_size=self.cache.block_size,
+            max_model_len=self.load.max_model_len,
+        )
+        return blocks, batch
+
+
+def agree_on_part(join: Join, host: OwnHost, post: RankPost) -> OwnPart:
+    """Raises NovaCronError and GroupOver."""
+    model, cache, path = host.prepare(join.model, join.cache)
+    num_threads = threads_of_replica(model)
+    torch.set_num_threads(num_threads)
+    keep_freed_memory()
+    whole = draw_blueprint(model, path, num_threads)
+    post.tell(
+        Offer(
+            host=socket.gethostname(),
+            memory=measure_device_memory(whole.device, cache),
+            bytes_per_s=measure_bytes_per_s(),
+            computes=what_computes(whole),
+        )
+    )
+    load, _ = post.next_order()
+    if not isinstance(load, Load):
+        raise GroupOver(f"an order {type(load).__name__} came where a part was due")
+    own = whole.of_rank(join.rank, dims_of(join.model), stages_ending(load.stops))
+    return OwnPart(join, load, own, model, cache)
+
+
+def what_computes(blueprint: Blueprint) -> str:
+    """What must be alike on all hosts, beside the files."""
+    kernels, weights = blueprint.kernels, blueprint.build(META).precision_identity
+    return (
+        f"{blueprint.dtype_name} on {blueprint.device.type}, {kernels.name} kernels "
+        f"{kernels.weight_layout} {kernels.kv_layout}, weights {weights or 'as stored'}"
+    )
