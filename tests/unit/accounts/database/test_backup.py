@@ -109,7 +109,7 @@ def test_a_file_that_is_cut_off_or_changed_writes_nothing(
         b"",
         gzip.compress(b"".join(lines[:-1])),
         gzip.compress(b"".join(lines[:3] + lines[4:])),
-        gzip.compress(lines[0].replace(b"0002", b"0003") + b"".join(lines[1:])),
+        gzip.compress(lines[0].replace(b"0003", b"0004") + b"".join(lines[1:])),
         gzip.compress(lines[0] + b'{"table":"strangers","row":{}}\n' + b'{"num_rows":1}'),
     ]
     for data in broken:
