@@ -5,6 +5,7 @@
       InvalidRequest          the client must change the request              not retryable
         PromptTooLong
         BodyTooLarge
+        StreamIdInUse
       ModelNotFound           no such model is served                         not retryable
       RequestNotFound         no such request is known (any more)             not retryable
       EventsLost              events of a stream are not kept any more        not retryable
@@ -110,6 +111,18 @@ class EventsLost(NovaCronError):
             f"{first_kept} on, read faster, or raise replay_buffer_bytes."
         )
         self.first_kept = first_kept
+
+
+class StreamIdInUse(InvalidRequest):
+    """A call of this id has a stream that can still be read, here or elsewhere."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"request_id '{request_id}' is in use: its stream can still be read. Choose another, "
+            "or leave it out.",
+            param="request_id",
+        )
+        self.request_id = request_id
 
 
 class StreamMoved(NovaCronError):

@@ -32,11 +32,19 @@ from novacron.coordination.streams import Chunk, StreamEnd
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import DatabaseUnavailable
 from novacron.gateway.app import build_app
+from novacron.gateway.calls import CallOrigin
+from novacron.gateway.handover import request as requests
 from novacron.gateway.handover.handover import OpenedHandover
 from novacron.gateway.handover.peers import Peers
 from novacron.gateway.handover.together import Coordination
 from novacron.gateway.identity.configured_keys import ConfiguredKeys
 from novacron.gateway.identity.key_hash import hash_key
+from novacron.gateway.native.schema import NativeChatBody
+from novacron.gateway.native.streams import Asked, Form
+from novacron.gateway.openai.chat import parse_chat
+from novacron.gateway.openai.schema import ChatBody
+from novacron.gateway.recording import UNRECORDED
+from novacron.gateway.tool_calls import call_ids
 from novacron.testing.fake_engine_client import FakeEngineClient
 from novacron.testing.serving import serving
 from novacron.testing.waiting import until
@@ -419,3 +427,161 @@ async def test_the_status_names_coordinators_and_duties(
 
 def tenant_of(cluster: Cluster) -> str:
     return cluster.a.engine.submitted[-1].tenant
+
+
+CHAT_BODY = {"messages": [{"role": "user", "content": "count"}], "stream": True, "temperature": 0}
+DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", CHAT_BODY),
+    "completions": ("/v1/completions", {"prompt": "count", "stream": True, "max_tokens": 1000}),
+    "responses": ("/v1/responses", {"input": "count", "stream": True, "temperature": 0}),
+    "anthropic": ("/v1/messages", {**CHAT_BODY, "model": "fake", "max_tokens": 100_000}),
+    "ollama-chat": ("/api/chat", {**CHAT_BODY, "model": "fake"}),
+    "ollama-raw": ("/api/generate", {"prompt": "count", "raw": True, "model": "fake"}),
+}
+
+
+class DialectReader:
+    """Reads lines of a stream, as its own client would, and notes the number it was told last."""
+
+    def __init__(self, dialect: str) -> None:
+        self.text = ""
+        self.last_id: int | None = None
+        self.num_pieces = 0
+        self._lines: list[str] = []
+        self._path, self._body = DIALECTS[dialect]
+
+    async def read(
+        self,
+        http: httpx2.AsyncClient,
+        url: str,
+        enough: Callable[[], bool] = lambda: False,
+        headers: dict[str, str] | None = None,
+    ) -> str:
+        """The request's id, once the stream has ended or is enough."""
+        async with http.stream(
+            "POST", url + self._path, json=self._body, headers=headers
+        ) as response:
+            assert response.status_code == 200, await response.aread()
+            async for line in response.aiter_lines():
+                self._take(line)
+                if enough():
+                    break
+            return str(response.headers["x-request-id"])
+
+    def _take(self, line: str) -> None:
+        """A server-sent event counts once its empty line is there."""
+        self._lines.append(line)
+        if line and self._lines[0].startswith(("id:", "data:", "event:", ":")):
+            return
+        for told in self._lines:
+            if told.startswith("id: "):
+                self.last_id = int(told.removeprefix("id: "))
+            data = told.removeprefix("data: ")
+            if data.startswith("{"):
+                piece = _piece_of(json.loads(data))
+                self.text += piece
+                self.num_pieces += bool(piece)
+        self._lines.clear()
+
+
+def _piece_of(told: dict[str, Any]) -> str:
+    """The text in an event of any dialect."""
+    match told:
+        case {"choices": [{"delta": {"content": str(text)}}]}:
+            return text
+        case {"choices": [{"text": str(text)}]} | {"response": str(text)}:
+            return text
+        case {"type": "response.output_text.delta", "delta": str(text)}:
+            return text
+        case {"delta": {"text": str(text)}} | {"message": {"content": str(text)}}:
+            return text
+    return ""
+
+
+async def test_streams_of_other_apis_go_on_as_native_events(
+    cluster: Cluster, http: httpx2.AsyncClient
+) -> None:
+    """A client has the id in the header; where there are numbers, that of its last event."""
+    cluster.a.engine.step_s = 0.01
+    readers = {dialect: DialectReader(dialect) for dialect in DIALECTS}
+
+    async def die_amid() -> None:
+        await until(lambda: all(reader.num_pieces >= 5 for reader in readers.values()))
+        await cluster.a.die()
+
+    dying = asyncio.create_task(die_amid())
+    reading = (one.read(http, cluster.a.url, dying.done) for one in readers.values())
+    request_ids = await asyncio.gather(*reading)
+    await dying
+    await cluster.look()
+    for (dialect, reader), request_id in zip(readers.items(), request_ids, strict=True):
+        seen = reader.text
+        assert 0 < len(seen) < len(REPLY)
+        assert (reader.last_id is None) == dialect.startswith("ollama")
+        if reader.last_id is not None:
+            rest = await attach(http, cluster.b, request_id, after=reader.last_id)
+            assert seen + texts(rest)[0] == REPLY
+        events = await attach(http, cluster.b, request_id)
+        assert texts(events) == [REPLY]
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        assert events[-1]["type"] == "complete"
+    assert len(cluster.b.engine.submitted) == len(DIALECTS)
+
+
+async def test_a_stream_of_another_api_is_read_beside_its_client(
+    cluster: Cluster, http: httpx2.AsyncClient
+) -> None:
+    reader = DialectReader("chat")
+    request_id = await reader.read(http, cluster.a.url)
+    events = await attach(http, cluster.b, request_id)
+    assert (texts(events), reader.text) == ([REPLY], REPLY)
+    assert events[-1]["sequence_number"] == reader.last_id
+    assert cluster.b.engine.submitted == []
+
+
+async def test_an_id_that_proxies_repeat_keeps_no_client_out(
+    cluster: Cluster, http: httpx2.AsyncClient
+) -> None:
+    """It is the first stream that can be read under it."""
+    told = [DialectReader("chat") for _ in range(3)]
+    repeated = {"x-request-id": "again"}
+    for reader, node in zip(told, (cluster.a, cluster.a, cluster.b), strict=True):
+        assert await reader.read(http, node.url, headers=repeated) == "again"
+    assert [reader.text for reader in told] == [REPLY] * 3
+    assert texts(await attach(http, cluster.b, "again")) == [REPLY]
+
+
+async def test_a_stream_of_another_api_that_its_client_leaves_leaves_no_record(
+    cluster: Cluster, http: httpx2.AsyncClient
+) -> None:
+    cluster.a.engine.step_s = 0.01
+    reader = DialectReader("chat")
+    request_id = await reader.read(http, cluster.a.url, lambda: reader.num_pieces > 1)
+    await until(lambda: cluster.a.engine.aborted)
+    await until(lambda: cluster.a.rows.find(f"{request_id}/{tenant_of(cluster)}") is None)
+
+
+async def test_a_schema_goes_on_record_and_tool_calls_keep_their_ids(
+    tokenizer: Tokenizer,
+) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    for body in (
+        NativeChatBody.model_validate(
+            {
+                **CHAT_BODY,
+                "response_format": {"type": "json_schema", "json_schema": {"schema": schema}},
+            }
+        ),
+        ChatBody.model_validate({**CHAT_BODY, "structured_outputs": {"json": schema}}),
+    ):
+        form: Form = "native" if isinstance(body, NativeChatBody) else "openai"
+        origin = CallOrigin(call_id="c", request_id="r", model="m", created=1, arrival_time_s=0.0)
+        before = parse_chat(body, origin, tokenizer)
+        data = requests.record(origin, Asked(body, form), 7, 0.0)
+        again = requests.call_of(requests.read(data), tokenizer, 4096, 0.0, UNRECORDED)
+        first, second = before.call.requests[0], again.call.requests[0]
+        assert first.sampling.structured_output is not None
+        assert first.sampling == second.sampling
+        assert again.call.origin.nonce == origin.nonce
+    ids = [call_ids(origin.nonce, 0) for _ in range(2)]
+    assert ids[0]() == ids[1]() != ids[0]()

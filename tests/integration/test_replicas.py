@@ -7,16 +7,19 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from novacron.engine.llm import LLM
 from novacron.records.request import SamplingParams
 from novacron.testing.server_process import PATIENCE_S, ServerProcess, wait_until
 
 STATUS = "/api/v1/llm/cluster/status"
+SCALE = "/api/v1/llm/cluster/scale"
 NUM_STREAMS = 8
 MAX_TOKENS = 300
 MOST_ROUNDS = 5
@@ -61,8 +64,10 @@ async def streamed(http: httpx2.AsyncClient, number: int, begun: asyncio.Event) 
     return text
 
 
-async def texts_though_one_is_killed(url: str, victim: int) -> list[str]:
-    """Of all streams. The process `victim` is killed once all of them have begun."""
+async def texts_though(
+    url: str, strike: Callable[[httpx2.AsyncClient], Awaitable[object]]
+) -> list[str]:
+    """Of all streams. `strike` happens once all of them have begun."""
     async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
         begun = [asyncio.Event() for _ in range(NUM_STREAMS)]
         streams = [
@@ -70,10 +75,48 @@ async def texts_though_one_is_killed(url: str, victim: int) -> list[str]:
             for number in range(NUM_STREAMS)
         ]
         await asyncio.gather(*(event.wait() for event in begun))
-        os.kill(victim, signal.SIGKILL)
+        await strike(http)
         texts = await asyncio.gather(*streams)
         assert (await http.get("/ready")).status_code == 200
         return texts
+
+
+def killing(victim: int) -> Callable[[httpx2.AsyncClient], Awaitable[object]]:
+    async def kill(http: httpx2.AsyncClient) -> None:
+        os.kill(victim, signal.SIGKILL)
+
+    return kill
+
+
+def scaling(num_replicas: int) -> Callable[[httpx2.AsyncClient], Awaitable[object]]:
+    async def scale(http: httpx2.AsyncClient) -> None:
+        answer = await http.post(SCALE, json={"replica_count": num_replicas})
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["replicas"]) == num_replicas
+
+    return scale
+
+
+@pytest.mark.slow
+def test_their_number_changes_under_streams_that_do_not_notice(tmp_path: Path) -> None:
+    expected = of_one_engine()
+    with ServerProcess(
+        "--data-parallel-size", "2", "--dtype", "float32", "--num-threads", "2",
+        "--kv-ram-size", "0", "--kv-disk-size", "0", log_file=tmp_path / "log",
+    ) as server:  # fmt: skip
+        server.wait_ready()
+        ready = {"state": "ready"}
+        wait_until(lambda: server.metric("novacron_replica_state", **ready) == 2)
+        for rounds, num_replicas in enumerate((1, 3, 2), start=1):
+            assert asyncio.run(texts_though(server.url, scaling(num_replicas))) == expected
+            assert server.metric("novacron_replica_state", **ready) == num_replicas
+            pids = {one["pid"] for one in server.get(STATUS).json()["replicas"]}
+            assert len(pids) == num_replicas
+            assert server.metric("novacron_generation_tokens_total") >= (
+                rounds * NUM_STREAMS * MAX_TOKENS
+            )
+        assert server.metric("novacron_recovery_pause_seconds_count") == 0
+        assert server.log_records("error") == []
 
 
 def test_two_replicas_answer_as_one_though_one_is_killed_under_them(tmp_path: Path) -> None:
@@ -89,7 +132,7 @@ def test_two_replicas_answer_as_one_though_one_is_killed_under_them(tmp_path: Pa
         num_pauses = num_kills = 0
         while not num_pauses and num_kills < MOST_ROUNDS:  # a stream may end before it is struck
             victim = server.get(STATUS).json()["replicas"][1]["pid"]
-            assert asyncio.run(texts_though_one_is_killed(server.url, victim)) == expected
+            assert asyncio.run(texts_though(server.url, killing(victim))) == expected
             num_kills += 1
             num_pauses = server.metric("novacron_recovery_pause_seconds_count")
             wait_until(lambda: server.metric("novacron_replica_state", **ready) == 2)

@@ -13,6 +13,7 @@ from novacron.accounts.price import Price
 from novacron.accounts.quota import Quota, SubjectKind
 from novacron.accounts.records import Role, StoredKey, Tenant, User
 from novacron.accounts.usage import UsageQuestion, UsageRow
+from novacron.coordination.lease import Fence
 
 T = TypeVar("T", covariant=True)
 
@@ -122,4 +123,6 @@ class Administration(Protocol):
 
     def usage(self, question: UsageQuestion) -> list[UsageRow]: ...
 
-    def purge_usage(self, tenant: str, before_s: float) -> int: ...
+    def purge_usage(self, tenant: str, before_s: float, fence: Fence | None = None) -> int:
+        """Under a lease, if several may be at it: raises LeaseLost."""
+        ...

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from novacron.accounts.posting import Entry, Outcome, Posting
-from novacron.errors import Forbidden, InvalidRequest, NovaCronError, QuotaExceeded
+from novacron.errors import Forbidden, InvalidRequest, NovaCronError, QuotaExceeded, StreamIdInUse
 
 LENGTH_BYTES: Final = 4
 
@@ -101,6 +101,8 @@ def told(outcome: Outcome) -> Entry | Refusal | None:
             return Refusal("quota", str(outcome), None, wait_s or 0.0, limits, subject)
         case Forbidden():
             return Refusal("forbidden", str(outcome))
+        case StreamIdInUse(request_id=request_id):
+            return Refusal("in use", request_id)
         case InvalidRequest(param=param):
             return Refusal("invalid", str(outcome), param)
     raise TypeError(f"{outcome!r} is no outcome of a reservation")
@@ -115,6 +117,8 @@ def outcome_of(told: Entry | Refusal | None) -> Outcome:
             error = QuotaExceeded(told.message, told.retry_after_s, told.rate_limits, told.subject)
         case "forbidden":
             error = Forbidden(told.message)
+        case "in use":
+            error = StreamIdInUse(told.message)
         case _:
             error = InvalidRequest(told.message, told.param)
     return error

@@ -227,8 +227,9 @@ def _cut_power(folder: Path, rng: random.Random) -> None:
         elif kind == "pages":
             with path.open("r+b") as file:
                 for _ in range(rng.randrange(1, 5)):
-                    file.seek(rng.randrange(size // _PAGE + 1) * _PAGE)
-                    file.write(bytes(_PAGE if rng.random() < 0.8 else 512))
+                    start = file.seek(rng.randrange(size // _PAGE + 1) * _PAGE)
+                    length = _PAGE if rng.random() < 0.8 else 512
+                    file.write(bytes(min(length, size - start)))  # no file becomes longer by it
 
 
 def _start_neighbour(folder: Path, limit: int) -> Callable[[], None]:

@@ -21,7 +21,12 @@ from novacron.engine.client import (
     VariantStatus,
     status_of,
 )
-from novacron.engine.replica_drain import drain_only_replica, only_replica, resume_only_replica
+from novacron.engine.replica_drain import (
+    drain_only_replica,
+    only_replica,
+    resume_only_replica,
+    scale_only_replica,
+)
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import EngineDead, NotReady, Unsupported
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
@@ -264,6 +269,9 @@ class PacedEngine:
 
     async def resume_replica(self, replica_id: str) -> None:
         await resume_only_replica(self, replica_id)
+
+    async def scale(self, num_replicas: int, timeout_s: float) -> bool:
+        return await scale_only_replica(num_replicas)
 
     async def close(self) -> None:
         self._enter(EngineState.DEAD)

@@ -34,6 +34,7 @@ def open_accounts(server: ServerConfig) -> Accounts | None:
         hash_key=hash_key,
         coordinator=coordinator,
         shared=store.shared_state(),
+        data_keys=store.data_keys(),
         sweep=store.book(coordinator).sweep,
     )
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import socket
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from novacron.accounts.accounts import Accounts
-from novacron.config.folders import database_url
+from novacron.cli.privacy import shared_retention
+from novacron.config.folders import keeps_streams
 from novacron.config.load import Settings
 from novacron.coordination.member import Member
 from novacron.coordination.seat import Duty, Seat
 from novacron.coordination.shared_state import SharedState
-from novacron.errors import ConfigError
 from novacron.gateway.handover.handover import OpenedHandover
 from novacron.gateway.handover.together import Coordination
+
+if TYPE_CHECKING:
+    from novacron.encryption.key_places import KeyPlace
 
 _SWEEP_EVERY_S: Final = 10.0
 
@@ -32,34 +35,36 @@ def coordinate(accounts: Accounts | None, settings: Settings, url: str) -> Coord
     seat = Seat(accounts.shared, member, settings.cluster.coordinator_timeout)
     if accounts.sweep is not None:
         seat.add(Duty(name="ledger", every_s=_SWEEP_EVERY_S, run=accounts.sweep))
+    if (retention := shared_retention(settings, accounts)) is not None:
+        seat.add(retention)
     handover = None
-    if _keeps_streams(settings):
-        handover = _handover(accounts.shared, seat)
+    if keeps_streams(settings.cluster, settings.server):
+        handover = _handover(accounts.shared, accounts.data_keys, settings, seat)
     return Coordination(seat=seat, handover=handover)
 
 
-def _handover(shared: SharedState, seat: Seat) -> OpenedHandover:
+def _handover(
+    shared: SharedState, data_keys: KeyPlace | None, settings: Settings, seat: Seat
+) -> OpenedHandover:
+    """Raises ConfigError if streams are to be kept encrypted, and cannot be."""
     from novacron.coordination.stream_journal import StreamJournal
     from novacron.gateway.handover.peers import Peers
 
+    peers = Peers(lambda member_id: seat.picture.is_alive(member_id))
+    source = settings.engine.cache.encryption_key
+    if not source or data_keys is None:
+        journal = StreamJournal(shared, seat.member_id)
+        return OpenedHandover(rows=shared, journal=journal, peers=peers)
+    from novacron.cli.sealing import sealing_at
+    from novacron.coordination.sealed_rows import SealedRows
+
+    rows = SealedRows(shared, sealing_at(data_keys, source, is_open=True))
     return OpenedHandover(
-        rows=shared,
-        journal=StreamJournal(shared, seat.member_id),
-        peers=Peers(lambda member_id: seat.picture.is_alive(member_id)),
+        rows=rows,
+        journal=StreamJournal(rows, seat.member_id),
+        peers=peers,
+        seal_request=rows.seal_request,
     )
-
-
-def _keeps_streams(settings: Settings) -> bool:
-    """Raises ConfigError where it would keep what may only be kept encrypted: the record is not."""
-    wanted = settings.cluster.stream_journal
-    must_encrypt = bool(settings.engine.cache.encryption_key)
-    if wanted == "on" and must_encrypt:
-        raise ConfigError(
-            "stream_journal is on, but encryption_key is set, and what the database has of streams "
-            "is not encrypted. Leave one of them out."
-        )
-    in_postgresql = database_url(settings.server).startswith("postgres")
-    return wanted == "on" or (wanted == "auto" and in_postgresql and not must_encrypt)
 
 
 def _address(settings: Settings, url: str) -> str:

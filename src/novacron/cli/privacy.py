@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from novacron.accounts.accounts import Accounts
@@ -10,12 +11,14 @@ from novacron.cli.accounts import policies_of
 from novacron.config.folders import prompt_folder
 from novacron.config.load import Settings
 from novacron.config.tenants import NOBODY, TenantPolicies
+from novacron.coordination.lease import Fence
+from novacron.coordination.seat import Duty
 from novacron.errors import ConfigError
 from novacron.gateway.privacy import Privacy
 
 if TYPE_CHECKING:
     from novacron.gateway.auditing.opened import OpenedAudit
-    from novacron.gateway.retention import Purger, Retention
+    from novacron.gateway.retention import Purger, Retention, Tenants
     from novacron.prompt_records.log import PromptLog
 
 
@@ -83,13 +86,27 @@ def _retention(
         )
     if accounts is None:
         return Retention(policies, purgers)
-    administration = accounts.administration
-    purgers["usage"] = administration.purge_usage
+    return Retention(policies, purgers, _tenants_of(accounts))
 
-    def tenants() -> Iterable[str]:
-        return [tenant.id for tenant in administration.tenants.list()]
 
-    return Retention(policies, purgers, tenants)
+def shared_retention(settings: Settings, accounts: Accounts) -> Duty | None:
+    """What one server purges for all with the same database. None, if there is nothing."""
+    policies = policies_of(settings, accounts)
+    if not policies.retains:
+        return None
+    from novacron.gateway.retention import Retention
+
+    administration, tenants = accounts.administration, _tenants_of(accounts)
+
+    def purge(fence: Fence) -> None:
+        purgers = {"usage": partial(administration.purge_usage, fence=fence)}
+        Retention(policies, purgers, tenants, rest_s=0).purge(time.time())  # other duties wait
+
+    return Duty(name="retention", every_s=settings.tenants.purge_interval, run=purge)
+
+
+def _tenants_of(accounts: Accounts) -> Tenants:
+    return lambda: [tenant.id for tenant in accounts.administration.tenants.list()]
 
 
 def _names_of(tenant: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,6 @@ from novacron.cluster.replicas_client import ReplicasClient
 from novacron.cluster.same_model import SameModel
 from novacron.config.cluster import ClusterConfig
 from novacron.config.engine import EngineConfig
-from novacron.engine.client import NodeStatus
 from novacron.engine.link.address import EngineAddress
 from novacron.engine.link.keys import KeyPair, read_or_make_key
 from novacron.engine.link.linked_engine import FindHost, LinkedEngine
@@ -66,7 +65,7 @@ def _on_ray(config: EngineConfig, cluster: ClusterConfig, path: Path) -> Replica
     )
     num_replicas = config.model.data_parallel_size
     places = [partial(hosts.find, f"replica-{number}") for number in range(num_replicas)]
-    return linked_replicas(config, cluster, path, keys, places, lambda: hosts.nodes)
+    return linked_replicas(config, cluster, path, keys, places, hosts)
 
 
 def linked_replicas(
@@ -75,9 +74,9 @@ def linked_replicas(
     path: Path,
     keys: KeyPair,
     places: Sequence[FindHost],
-    find_nodes: Callable[[], tuple[NodeStatus, ...]] = tuple,
+    hosts: RayHosts | None = None,
 ) -> ReplicasClient:
-    """`places` tell where each replica is to be found, `find_nodes` where it may be placed."""
+    """`places` tell where each replica is to be found; `hosts` places further ones."""
     same = SameModel()
     server = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
     model = replace(
@@ -88,7 +87,8 @@ def linked_replicas(
     theirs = replace(config, model=model)
 
     def make(name: str, _: EngineConfig) -> ProcessClient:
-        find = places[int(name.rpartition("-")[2])]
+        number = int(name.rpartition("-")[2])
+        find = places[number] if hosts is None else partial(hosts.find, name)
 
         def make_process(_: EngineConfig, path: Path) -> LinkedEngine:
             return LinkedEngine(
@@ -98,7 +98,9 @@ def linked_replicas(
         return ProcessClient(theirs, path, make_process=make_process, check=same.check)
 
     ours = replace(config, model=replace(config.model, data_parallel_size=len(places)))
-    return ReplicasClient(ours, make, apart=True, find_nodes=find_nodes)
+    if hosts is None:
+        return ReplicasClient(ours, make, apart=True, most=len(places))
+    return ReplicasClient(ours, make, apart=True, find_nodes=lambda: hosts.nodes)
 
 
 def _at(address: EngineAddress) -> FindHost:

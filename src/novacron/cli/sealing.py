@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from novacron.config.folders import kv_folder, prompt_folder
+from novacron.config.folders import (
+    database_url,
+    has_database,
+    keeps_streams,
+    kv_folder,
+    prompt_folder,
+)
 from novacron.config.load import Settings
 from novacron.config.response_cache import sqlite_path
 
@@ -23,17 +29,24 @@ REDIS_DEADLINE_S: Final = 0.25
 _PATIENCE_S: Final = 5.0  # of commands
 
 
-def sealing_at(place: KeyPlace, source: str) -> Sealing:
+def sealing_at(place: KeyPlace, source: str, *, is_open: bool = False) -> Sealing:
     """`source` is encryption_key. Raises ConfigError if the key cannot be had; or is wrong, where
-    the place is a folder: other machines are not asked yet."""
+    the place is a folder: other machines are not asked yet. One that `is_open` is, and keys are
+    there when this returns."""
     from novacron.encryption.key_places import FolderPlace
     from novacron.encryption.sealing import Sealing
-    from novacron.encryption.start_checks import require_key, require_right_key
+    from novacron.encryption.start_checks import (
+        require_data_key,
+        require_key,
+        require_right_key,
+    )
 
     ring = ring_of(place, source)
     require_key(ring.masters)
-    if isinstance(place, FolderPlace):
+    if is_open or isinstance(place, FolderPlace):
         require_right_key(ring)
+    if is_open:
+        require_data_key(ring)
     return Sealing(ring)
 
 
@@ -73,3 +86,7 @@ def all_places(settings: Settings) -> Iterator[KeyPlace]:
         from novacron.encryption.object_place import ObjectPlace
 
         yield ObjectPlace(cache.kv_object_url, _PATIENCE_S)
+    if has_database(server) and keeps_streams(settings.cluster, server):
+        from novacron.accounts.database.store import Store
+
+        yield Store(database_url(server)).data_keys()

@@ -31,6 +31,22 @@ class ReplicaTotals:
         return sum_with_watches([stats, self._earlier])
 
 
+class GoneReplicas:
+    """Totals of replicas that are no more: what a server has counted never becomes less."""
+
+    def __init__(self) -> None:
+        self.num_restarts = 0
+        self._stats: EngineStats | None = None
+
+    def add(self, stats: EngineStats, num_restarts: int) -> None:
+        self.num_restarts += num_restarts
+        self._stats = self.with_those([_only_totals(stats)])
+
+    def with_those(self, present: Sequence[EngineStats]) -> EngineStats:
+        gone = [] if self._stats is None else [self._stats]
+        return sum_with_watches([*present, *gone])
+
+
 def sum_with_watches(stats: Sequence[EngineStats]) -> EngineStats:
     """Of engines in one precision, whose watches are of the same thing."""
     watches = [one.watch for one in stats if one.watch is not None]

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -22,8 +23,9 @@ from novacron.cluster.call_router import CallRouter
 from novacron.cluster.given_pins import GivenPins
 from novacron.cluster.merged_outputs import merged
 from novacron.cluster.replica import Replica, not_begun
-from novacron.cluster.replica_totals import sum_with_watches
-from novacron.config.engine import EngineConfig
+from novacron.cluster.replica_count import names_to_come, names_to_go
+from novacron.cluster.replica_totals import GoneReplicas
+from novacron.config.engine import MOST_REPLICAS, EngineConfig
 from novacron.config.privacy import may_be_in
 from novacron.engine.admission import not_allowed_in, with_seed
 from novacron.engine.client import (
@@ -38,7 +40,14 @@ from novacron.engine.engine_group import EngineGroup, MemberClient
 from novacron.engine.replica_drain import drain_client
 from novacron.engine.request_streams import id_in_use
 from novacron.engine.tokenization import Tokenizer
-from novacron.errors import LastReplica, NotReady, NovaCronError, Overloaded, ReplicaNotFound
+from novacron.errors import (
+    LastReplica,
+    NotReady,
+    NovaCronError,
+    Overloaded,
+    ReplicaNotFound,
+    Unsupported,
+)
 from novacron.quality.document import Document
 from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineStats, ModelSpec, RequestOutput
@@ -60,7 +69,7 @@ class ReplicasClient:
     which knows by the same settings how many share the machine; `make_client` makes the client of
     one by its name, which is started here. `apart`: they are on hosts of their own. `on_decision`
     gets every decision of where a call goes. `find_nodes` tells the hosts that replicas may be
-    placed on."""
+    placed on. There can be `most` of them; None: any number."""
 
     def __init__(
         self,
@@ -71,8 +80,12 @@ class ReplicasClient:
         on_decision: Callable[[RoutingDecision], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         find_nodes: Callable[[], tuple[NodeStatus, ...]] = tuple,
+        most: int | None = None,
     ) -> None:
         self._config = config
+        self._most = MOST_REPLICAS if most is None else most
+        self._scaling = asyncio.Lock()
+        self._gone = GoneReplicas()
         self._find_nodes = find_nodes
         self._make_client = make_client
         self._router = CallRouter(
@@ -91,7 +104,7 @@ class ReplicasClient:
         self._variants: tuple[VariantStatus, ...] = ()
         self._summed_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        names = [f"replica-{number}" for number in range(config.model.data_parallel_size)]
+        names = names_to_come((), config.model.data_parallel_size)
         self._group = EngineGroup(
             dict.fromkeys(names, config), self._make, kind="replica", at_once=True, apart=apart
         )
@@ -120,11 +133,12 @@ class ReplicasClient:
 
     @property
     def stats(self) -> EngineStats:
-        return sum_with_watches([one.stats for one in self._replicas.values()])
+        return self._gone.with_those([one.stats for one in self._replicas.values()])
 
     @property
     def num_restarts(self) -> int:
-        return sum(one.client.num_restarts for one in self._replicas.values())
+        present = sum(one.client.num_restarts for one in self._replicas.values())
+        return present + self._gone.num_restarts
 
     @property
     def engine_pid(self) -> int | None:
@@ -257,6 +271,17 @@ class ReplicasClient:
             await one.client.load()
         self._group.load_further()
 
+    async def scale(self, num_replicas: int, timeout_s: float) -> bool:
+        if not 1 <= num_replicas <= self._most:
+            raise Unsupported(f"This server can have 1 to {self._most} replicas.")
+        async with self._scaling:
+            if not self._ready():
+                raise NotReady("No replica is ready; their number cannot change now.", 5.0)
+            names = self._group.names
+            await self._add(names_to_come(names, num_replicas), num_replicas)
+            states = [(one.replica_id, one.state) for one in self.replicas]
+            return await self._end(names_to_go(states, num_replicas), timeout_s)
+
     async def close(self) -> None:
         await self._group.close()
         for task in tuple(self._tasks):
@@ -277,6 +302,41 @@ class ReplicasClient:
         client.on_rank_loss(lambda: self._see_ranks(name))
         client.on_state_change(lambda _: self._impaired.discard(name))
         return client
+
+    async def _add(self, names: Sequence[str], num_replicas: int) -> None:
+        """Those that load are routed to as soon as they are ready, with all that they share."""
+        config = replace(
+            self._config, model=replace(self._config.model, data_parallel_size=num_replicas)
+        )
+        adding = (self._group.add(name, config) for name in names)
+        errors = await asyncio.gather(*adding, return_exceptions=True)
+        for name, error in zip(names, errors, strict=True):
+            if error is None:
+                logger.info("%s is ready: there are %d", name, len(self._group.names))
+            else:
+                self._forget(name)
+        for error in errors:
+            if error is not None:
+                raise error
+
+    async def _end(self, names: Sequence[str], timeout_s: float) -> bool:
+        """Drained, then ended."""
+        begun = [self._replicas[name].client for name in names if name in self._replicas]
+        finished = await asyncio.gather(*(drain_client(one, timeout_s) for one in begun))
+        for name in names:
+            if name in self._group.names:
+                await self._group.remove(name)
+            self._forget(name)
+            logger.info("%s has ended: there are %d", name, len(self._group.names))
+        return all(finished)
+
+    def _forget(self, name: str) -> None:
+        """What it has counted stays counted."""
+        one = self._replicas.pop(name, None)
+        if one is not None:
+            self._gone.add(one.stats, one.client.num_restarts)
+        self._impaired.discard(name)
+        self._note_change()
 
     def _replica(self, replica_id: str) -> Replica:
         """Raises ReplicaNotFound; NotReady for one that waits for its turn."""

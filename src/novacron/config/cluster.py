@@ -70,9 +70,9 @@ class ClusterConfig:
     )
     stream_journal: Literal["auto", "on", "off"] = setting(
         "auto",
-        "keep requests and answers of native streams in the database while they run, and "
-        "replay_seconds longer, not encrypted, so that another server can go on with them; auto: "
-        "in PostgreSQL, unless encryption_key is set",
+        "keep requests and answers of streams in the database while they run, and "
+        "replay_seconds longer, so that another server can go on with them; encrypted where "
+        "encryption_key is set; auto: in PostgreSQL",
     )
 
     def __post_init__(self) -> None:

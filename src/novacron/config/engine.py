@@ -361,8 +361,9 @@ class CacheConfig:
     encryption_key: str = setting(
         "",
         "where the master key is that all that is kept is encrypted with (KV blocks on disk, in "
-        "Redis and in buckets, answers of the response cache, prompts): env:VARIABLE, "
-        "file:/path/of/key, or vault:https://HOST:8200/v1/MOUNT/data/NAME#FIELD; empty: it is not",
+        "Redis and in buckets, answers of the response cache, prompts, streams on record): "
+        "env:VARIABLE, file:/path/of/key, or vault:https://HOST:8200/v1/MOUNT/data/NAME#FIELD; "
+        "empty: it is not",
     )
 
     def __post_init__(self) -> None:

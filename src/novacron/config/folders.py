@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from novacron.config.cluster import ClusterConfig
 from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.config.server import ServerConfig
 
@@ -52,3 +53,9 @@ def database_url(server: ServerConfig) -> str:
 def has_database(server: ServerConfig) -> bool:
     """Whether accounts are wanted: a database was named, or is there."""
     return bool(server.database) or (state_folder(server) / "accounts.db").exists()
+
+
+def keeps_streams(cluster: ClusterConfig, server: ServerConfig) -> bool:
+    """Whether streams are put on record, where there is a database."""
+    wanted = cluster.stream_journal
+    return wanted == "on" or (wanted == "auto" and database_url(server).startswith("postgres"))

@@ -18,6 +18,14 @@ def require_key(masters: MasterKeys) -> None:
         ) from None
 
 
+def require_data_key(ring: KeyRing) -> None:
+    """Have the key to encrypt with, so that nobody waits for it later. Raises ConfigError."""
+    try:
+        ring.current()
+    except OSError as error:
+        raise ConfigError(f"encryption_key: no data key can be had: {error}.") from None
+
+
 def require_right_key(ring: KeyRing) -> None:
     """Whether what lies there was encrypted with it. Raises ConfigError."""
     try:

@@ -210,6 +210,16 @@ class EngineClient(Protocol):
         it is READY. Harmless when it is. Raises ReplicaNotFound, or what keeps it from loading."""
         ...
 
+    async def scale(self, num_replicas: int, timeout_s: float) -> bool:
+        """Have so many replicas; return when the new ones are READY, or those that go have ended,
+        after what they run, or `timeout_s`. True if all of it finished in time; what did not raises
+        EngineDead.
+
+        Raises Unsupported where their number is fixed, NotReady while none serves, and what keeps a
+        new one from loading: then there are as many as before, and those that could be loaded.
+        """
+        ...
+
     async def close(self) -> None:
         """End the engine for good; whatever still runs raises EngineDead."""
         ...

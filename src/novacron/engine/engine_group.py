@@ -62,6 +62,7 @@ class EngineGroup:
         self.names = tuple(configs)
         self.first = make_client(self.names[0], self._configs[self.names[0]])
         self.clients = {self.names[0]: self.first}
+        self._added: set[str] = set()  # after the start: each measures what is free then
         self._is_wanted = True  # not unloaded, and not closed
         self._loading: asyncio.Task[None] | None = None
 
@@ -119,6 +120,31 @@ class EngineGroup:
             if is_first:
                 self.first = self.clients[name]
 
+    async def add(self, name: str, config: EngineConfig) -> None:
+        """A further member; return when it is ready. Raises what keeps it from that, and NotReady
+        if the group is unloaded; then it is no member."""
+        self._configs[name] = config
+        self.names = (*self.names, name)
+        self._added.add(name)
+        try:
+            if not self._is_wanted:
+                raise NotReady("The model is unloaded; load it first.", 5.0)
+            await self._load_one(name)
+        except BaseException:
+            await self.remove(name)
+            raise
+
+    async def remove(self, name: str) -> None:
+        """End a member for good; there are others."""
+        self.names = tuple(one for one in self.names if one != name)
+        self._added.discard(name)
+        del self._configs[name]
+        client = self.clients.pop(name, None)
+        if client is self.first:
+            self.first = next(self.clients[one] for one in self.names if one in self.clients)
+        if client is not None:
+            await client.close()
+
     def want(self) -> None:
         """After `unload`: its engines are to be loaded again, by whoever says this."""
         self._is_wanted = True
@@ -172,7 +198,7 @@ class EngineGroup:
             return
         config = self._configs[name]
         free_bytes = self._measured_bytes()
-        if free_bytes is not None:
+        if free_bytes is not None and name not in self._added:
             config = config.after_measuring(free_bytes)
         client = self.clients[name] = self._make_client(name, config)
         await client.start()

@@ -221,6 +221,10 @@ class RecoveringClient:
     async def resume_replica(self, replica_id: str) -> None:
         await self._client.resume_replica(replica_id)
 
+    async def scale(self, num_replicas: int, timeout_s: float) -> bool:
+        """What did not end in time goes on elsewhere."""
+        return await self._client.scale(num_replicas, timeout_s)
+
     async def close(self) -> None:
         await self._client.close()
 

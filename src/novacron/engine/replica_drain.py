@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from novacron.engine.client import DrainOptions, EngineClient, ReplicaStatus, status_of
-from novacron.errors import LastReplica, ReplicaNotFound
+from novacron.errors import LastReplica, ReplicaNotFound, Unsupported
 
 ONLY_REPLICA: Final = "replica-0"
 
@@ -54,6 +54,16 @@ async def drain_only_replica(
 async def resume_only_replica(client: EngineClient, replica_id: str) -> None:
     _check_id(replica_id)
     await client.load()
+
+
+async def scale_only_replica(num_replicas: int) -> bool:
+    """Raises Unsupported for any other number than one."""
+    if num_replicas != 1:
+        raise Unsupported(
+            f"This server was started with one engine, and cannot have {num_replicas} while it "
+            "runs. Start it with --data-parallel-size 2 or more: then it may have one, too."
+        )
+    return True
 
 
 def _check_id(replica_id: str) -> None:

@@ -28,7 +28,7 @@ from novacron.engine.tokenization import Tokenizer
 from novacron.engine.variant_engines import VariantEngine
 from novacron.engine.variant_switch import Reading, VariantSwitch, serving
 from novacron.engine.watched_answers import WatchedAnswers
-from novacron.errors import InvalidRequest, NotReady, ReplicaNotFound
+from novacron.errors import InvalidRequest, NotReady, ReplicaNotFound, Unsupported
 from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import (
     EngineOutput,
@@ -164,6 +164,12 @@ class VariantsClient:
     async def resume_replica(self, replica_id: str) -> None:
         client, inner_id = self._replica(replica_id)
         await client.resume_replica(inner_id)
+
+    async def scale(self, num_replicas: int, timeout_s: float) -> bool:
+        raise Unsupported(
+            "A server with variants keeps as many engines of each as it was started with. Start "
+            "one for each precision to change their number while they run."
+        )
 
     async def close(self) -> None:
         await self._group.close()

@@ -44,6 +44,7 @@ from novacron.gateway.native.audit_routes import audit_routes
 from novacron.gateway.native.cache_report import CacheHistory
 from novacron.gateway.native.cache_routes import cache_routes
 from novacron.gateway.native.cluster_routes import cluster_routes
+from novacron.gateway.native.dialect_streams import DialectStreams
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.history import SAMPLE_INTERVAL_S, History
 from novacron.gateway.native.model_routes import model_routes
@@ -151,6 +152,7 @@ def build_app(
     if coordination is not None and coordination.handover is not None:
         handover = Handover(coordination.handover, coordination.seat, service, generations)
     streams = LocalStreams(generations) if handover is None else handover
+    dialects = DialectStreams(service, generations, streams)
     history = History(service)
     cache_history = CacheHistory(lambda: client.stats)
     our_version = version("novacron")
@@ -177,10 +179,10 @@ def build_app(
     )
     schemas = AnswerSchemas()
     for router in (
-        openai_routes(service, schemas),
-        responses_routes(service, schemas),
-        anthropic_routes(service, schemas),
-        ollama_routes(service, schemas, our_version),
+        openai_routes(service, dialects, schemas),
+        responses_routes(service, dialects, schemas),
+        anthropic_routes(service, dialects, schemas),
+        ollama_routes(service, dialects, schemas, our_version),
         scoring_routes(service, schemas),
         native_routes(service, generations, streams, schemas),
         model_routes(service, schemas),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from novacron.accounts.quota import Account
@@ -37,8 +39,9 @@ class CallOrigin:
     `created` is Unix time, for the client; `arrival_time_s` is time.monotonic(), for us. `model` is
     the name as the client wrote it, with the variant where several are loaded. `warnings` are
     wishes that the variant does not meet, in sentences. `account` pays, where calls are counted;
-    `rate_limits` is filled with where it stands then. `guard` and `fallbacks` are those of a server
-    with guardians or specialists, once they have seen the body.
+    `rate_limits` is filled with where it stands then. `nonce` is what ids within an answer are made
+    of, for whoever tells it again. `guard` and `fallbacks` are those of a server with guardians or
+    specialists, once they have seen the body.
     """
 
     call_id: str  # what the client sees as the id of its answer
@@ -51,6 +54,7 @@ class CallOrigin:
     caller: Caller = EVERYONE
     account: Account = NOBODY_S
     rate_limits: dict[str, str] = field(default_factory=dict)
+    nonce: str = field(default_factory=partial(token_hex, 12))
     guard: CallGuard | None = None
     fallbacks: tuple[Fallback, ...] = ()
     access: Access | None = None  # where inference is audited: by which route it came

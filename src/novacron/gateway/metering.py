@@ -20,7 +20,7 @@ from novacron.accounts.wish import Wish
 from novacron.config.key_shares import PRIORITIES
 from novacron.coordination.streams import StreamStart
 from novacron.engine.client import EngineClient
-from novacron.errors import NovaCronError
+from novacron.errors import NovaCronError, StreamIdInUse
 from novacron.gateway.answer_headers import set_headers
 from novacron.gateway.calls import NOBODY_S, Call
 from novacron.gateway.error_mapping import RATE_LIMIT_PREFIX
@@ -54,9 +54,7 @@ class Metering:
         """Raises what EngineClient.generate and Ledger.reserve raise."""
         origin = call.origin
         record = origin.record
-        entry = record.entry or await self._ledger.reserve(
-            origin.account, self._wish(call), record.start_of(call)
-        )
+        entry = record.entry or await self._reserve(call)
         record.begin()
         origin.rate_limits.update(entry.rate_limits)
         count = CallCount(call)
@@ -70,6 +68,15 @@ class Metering:
             raise
         finally:
             self._ledger.settle(entry.id, origin.account, count.usage())
+
+    async def _reserve(self, call: Call) -> Entry:
+        account, wish, record = call.origin.account, self._wish(call), call.origin.record
+        try:
+            return await self._ledger.reserve(account, wish, record.start_of(call))
+        except StreamIdInUse:
+            if not record.go_without():
+                raise
+        return await self._ledger.reserve(account, wish)
 
     def _wish(self, call: Call) -> Wish:
         variant = self._model.variant(call.origin.variant)

@@ -30,6 +30,10 @@ class Recording(Protocol):
         """What goes on record with the call's reservation."""
         ...
 
+    def go_without(self) -> bool:
+        """Its id has a record already. True, if it runs without one: then it never begins."""
+        ...
+
     def begin(self) -> None:
         """It is on record."""
         ...
@@ -69,6 +73,9 @@ class Unrecorded:
 
     def start_of(self, call: Call) -> StreamStart | None:
         return None
+
+    def go_without(self) -> bool:
+        return False
 
     def begin(self) -> None:
         pass

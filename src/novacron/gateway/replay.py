@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from novacron.errors import EventsLost, InvalidRequest, NovaCronError, RequestNotFound
+from novacron.errors import EventsLost, NovaCronError, RequestNotFound, StreamIdInUse
 
 _OVERHEAD_BYTES = 200  # of the objects around the bytes of an event
 
@@ -121,14 +121,10 @@ class ReplayBuffer:
         self.num_bytes = 0
 
     def open(self, stream: StreamId) -> EventLog:
-        """A new log. Raises InvalidRequest if the id has one already."""
+        """A new log. Raises StreamIdInUse if the id has one already."""
         self._forget_expired()
         if stream in self._logs:
-            raise InvalidRequest(
-                f"request_id '{stream.request_id}' is in use: its stream can still be read. Choose "
-                "another, or leave it out.",
-                param="request_id",
-            )
+            raise StreamIdInUse(stream.request_id)
         log = self._logs[stream] = EventLog()
         return log
 

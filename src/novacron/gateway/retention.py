@@ -1,7 +1,8 @@
 """Retention: what is older than a tenant's policy allows is purged, kind by kind.
 
-`purge` is the one function to call, by whoever is in charge of it: this process, or of several on
-one database the one that leads. It blocks, and rests between tenants, so that nobody notices it.
+`purge` is the one function to call, by whoever is in charge of it: each process of its own files;
+of what several share in a database, the one that has that duty (cli/privacy.py). It blocks, and
+rests between tenants, so that nobody notices it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from novacron.config.tenants import NOBODY, TenantPolicies
+from novacron.coordination.lease import LeaseLost
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class Retention:
 
     def purge(self, now_s: float) -> dict[tuple[str, str], int]:
         """How much of each tenant and kind went. What cannot be purged now is tried the next time;
-        others are not held up by it."""
+        others are not held up by it. Raises LeaseLost, if it is another one's business."""
         done: dict[tuple[str, str], int] = {}
         for tenant in sorted(self._all_tenants()):
             for kind, age_s in self.policies.of(tenant).retain_s.items():
@@ -47,6 +49,8 @@ class Retention:
                     continue
                 try:
                     num_gone = self.purgers[kind](tenant, now_s - age_s)
+                except LeaseLost:
+                    raise
                 except Exception as error:  # of files or a database: the others still go
                     logger.warning(
                         "%s of the tenant %s cannot be purged now: %s", kind, tenant, error

@@ -42,6 +42,8 @@ from novacron.records.output import ModelSpec, RequestOutput
 
 if TYPE_CHECKING:  # imported only where there are guardians
     from novacron.gateway.guarding import AnyBody, Guarding
+    from novacron.gateway.openai.chat import ChatReply
+    from novacron.gateway.openai.completions import CompletionReply
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,6 +64,10 @@ class Reply(HasCall, Protocol):
     def frames(self, output: RequestOutput) -> bytes: ...
 
     def last_frames(self) -> bytes: ...
+
+    def twin(self) -> ChatReply | CompletionReply:
+        """The same call in OpenAI's words, of which nothing has been told yet."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,9 +190,15 @@ class Service:
     def stream(self, reply: Reply, form: StreamForm | None = None) -> Response:
         """Run the call of `reply`, and send its chunks as they come; `form` is OpenAI's unless
         given."""
-        form = form or _OPENAI_STREAM
+        return self.stream_of(_frames(self.calls.run(reply.call), reply), form)
+
+    def stream_of(
+        self, frames: AsyncGenerator[bytes, None], form: StreamForm | None = None
+    ) -> Response:
+        """Send `frames` as they come."""
+        form = form or OPENAI_STREAM
         return EventStreamResponse(
-            _frames(self.calls.run(reply.call), reply),
+            frames,
             error_frame=form.error_frame,
             keep_alive_s=self.config.keep_alive_interval,
             keep_alive_frame=form.keep_alive_frame,
@@ -221,4 +233,4 @@ def _error_frame(error: NovaCronError) -> bytes:
     return frame(encode(error_body(error))) + DONE
 
 
-_OPENAI_STREAM = StreamForm(error_frame=_error_frame)
+OPENAI_STREAM = StreamForm(error_frame=_error_frame)

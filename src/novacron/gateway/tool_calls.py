@@ -13,11 +13,13 @@ into pieces.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final, Literal
 
 from novacron.errors import InvalidRequest
@@ -97,6 +99,17 @@ def detect_form(chat_template_text: str) -> ToolCallForm | None:
 def new_call_id() -> str:
     """In the shape of OpenAI's; long enough never to meet another one."""
     return f"call_{secrets.token_hex(12)}"
+
+
+def call_ids(nonce: str, choice: int) -> Callable[[], str]:
+    """The ids of one answer's calls, one after the other: the same for whoever tells it again."""
+    numbers = count()
+
+    def next_id() -> str:
+        digest = hashlib.sha256(f"{nonce}/{choice}/{next(numbers)}".encode())
+        return f"call_{digest.hexdigest()[:24]}"
+
+    return next_id
 
 
 def make_parser(form: ToolCallForm, new_id: Callable[[], str] = new_call_id) -> ToolCallParser:

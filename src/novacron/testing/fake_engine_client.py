@@ -28,6 +28,7 @@ from novacron.engine.replica_drain import (
     drain_only_replica,
     only_replica,
     resume_only_replica,
+    scale_only_replica,
 )
 from novacron.engine.request_streams import RequestStreams
 from novacron.engine.tokenization import Tokenizer
@@ -309,6 +310,9 @@ class FakeEngineClient:
 
     async def resume_replica(self, replica_id: str) -> None:
         await resume_only_replica(self, replica_id)
+
+    async def scale(self, num_replicas: int, timeout_s: float) -> bool:
+        return await scale_only_replica(num_replicas)
 
     async def close(self) -> None:
         for request_id in list(self._recitals):

@@ -18,6 +18,7 @@ from novacron.observability.snapshots import EngineSnapshot
 from novacron.records.output import EngineStats, RequestOutput
 from novacron.records.request import FinishReason
 
+SCALE = "/api/v1/llm/cluster/scale"
 STATUS = "GET /api/v1/llm/cluster/status"
 WORKERS = "/api/v1/llm/cluster/workers"
 
@@ -76,6 +77,16 @@ def test_restart_takes_one_after_the_other(novacron, api) -> None:
     assert [path for path, _ in api.asked[1:]] == [
         f"{WORKERS}/replica-0/drain", f"{WORKERS}/replica-1/drain",
     ]  # fmt: skip
+
+
+def test_scale_lists_what_there_is_then(novacron, api) -> None:
+    api.routes[f"POST {SCALE}"] = status(replica(0), replica(1))
+    result = novacron("cluster", "scale", "2", "--url", api.url, "--timeout", "5")
+    assert result.output.splitlines() == [
+        "replica-0 is ready (epoch 0)", "replica-1 is ready (epoch 0)",
+    ]  # fmt: skip
+    assert api.asked[-1] == (SCALE, {"replica_count": 2, "timeout": 5.0})
+    assert novacron("cluster", "scale", "0", "--url", api.url).exit_code == 2
 
 
 def test_resume(novacron, api) -> None:

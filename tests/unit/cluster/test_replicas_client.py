@@ -9,7 +9,10 @@ from contextlib import aclosing
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from novacron.cluster.replica_count import names_to_come, names_to_go
 from novacron.cluster.replicas_client import ReplicasClient
 from novacron.config.engine import EngineConfig, ModelConfig, SchedulerConfig
 from novacron.engine.client import DrainOptions, EngineState
@@ -22,6 +25,7 @@ from novacron.errors import (
     NotReady,
     Overloaded,
     ReplicaNotFound,
+    Unsupported,
 )
 from novacron.records.cache_orders import ClearCache, ListPins, Pin, PinList
 from novacron.records.request import Request, SamplingParams
@@ -433,3 +437,90 @@ async def test_others_go_on_with_the_requests_of_one_that_replaces_a_rank(
         one.lose_ranks()
     await asyncio.gather(*(answers(client, request(f"m{n}", prompt(n))) for n in range(6)))
     assert len(lost.submitted) > 1
+
+
+async def test_a_further_replica_gets_work_once_it_is_ready(
+    client: ReplicasClient, engines: Engines
+) -> None:
+    engines.state = EngineState.LOADING
+    scaling = asyncio.create_task(client.scale(5, 1.0))
+    await until(lambda: len(engines.made) == 5)
+    assert [one.state for one in client.replicas][3:] == [EngineState.LOADING] * 2
+    await answers(client, *(request(f"a{n}", prompt(n)) for n in range(10)))
+    assert engines.num_submitted[3:] == [0, 0]
+    for one in engines.made[3:]:
+        one.enter(EngineState.READY)
+    assert await scaling
+    assert [one.replica_id for one in client.replicas] == [f"replica-{n}" for n in range(5)]
+    await answers(client, *(request(f"b{n}", prompt(20 + n)) for n in range(25)))
+    assert 0 not in engines.num_submitted
+    shares = [one.model.data_parallel_size for one in engines.configs]
+    assert shares == [3, 3, 3, 5, 5]
+
+
+async def test_fewer_replicas_lose_nothing_and_nothing_that_was_counted(
+    client: ReplicasClient, engines: Engines
+) -> None:
+    for one in engines.made:
+        one.step_s = 0.005
+    calls = asyncio.gather(*(answers(client, request(f"r{n}", prompt(n))) for n in range(12)))
+    await until(lambda: all(engines.num_submitted))
+    assert await client.scale(1, 10.0)
+    assert [one.state for one in engines.made[1:]] == [EngineState.DEAD] * 2
+    texts = [text for [text] in await calls]
+    assert {text.strip() for text in texts} == {f"by replica {n}" for n in range(3)}
+    assert [one.replica_id for one in client.replicas] == ["replica-0"]
+    total = sum(len(one.submitted) for one in engines.made)
+    assert total == 12
+    before = client.stats.generation_tokens
+    assert before == sum(one.stats.generation_tokens for one in engines.made)
+    assert await client.scale(2, 1.0)
+    assert [one.replica_id for one in client.replicas] == ["replica-0", "replica-1"]
+    assert client.stats.generation_tokens == before
+
+
+async def test_who_does_not_serve_goes_first_also_if_it_is_the_first_one(
+    client: ReplicasClient, engines: Engines
+) -> None:
+    engines.made[0].enter(EngineState.DEAD)
+    await client.scale(2, 1.0)
+    await client.scale(1, 1.0)
+    assert [one.replica_id for one in client.replicas] == ["replica-1"]
+    assert await answers(client, request("r")) == ["by replica 1"]
+    assert client.spec == engines.made[1].spec
+    await client.scale(2, 1.0)
+    assert [one.replica_id for one in client.replicas] == ["replica-1", "replica-0"]
+
+
+async def test_what_cannot_be_loaded_is_no_replica(
+    client: ReplicasClient, engines: Engines
+) -> None:
+    engines.state = EngineState.DEAD
+    with pytest.raises(NotReady):
+        await client.scale(4, 1.0)
+    assert len(client.replicas) == 3
+    assert client.state is EngineState.READY
+
+
+@pytest.mark.parametrize("number", [0, 65])
+async def test_a_number_that_cannot_be_is_refused(client: ReplicasClient, number: int) -> None:
+    with pytest.raises(Unsupported, match="1 to 64"):
+        await client.scale(number, 1.0)
+
+
+@given(
+    states=st.lists(st.sampled_from(EngineState), min_size=1, max_size=8),
+    num_wanted=st.integers(1, 10),
+)
+def test_as_many_as_are_wanted_stay_and_the_best(
+    states: list[EngineState], num_wanted: int
+) -> None:
+    named = [(f"replica-{n}", state) for n, state in enumerate(states)]
+    going = names_to_go(named, num_wanted)
+    coming = names_to_come([name for name, _ in named], num_wanted)
+    assert len(set(going)) == max(0, len(named) - num_wanted)
+    assert len(set(coming)) == max(0, num_wanted - len(named))
+    assert not {name for name, _ in named} & set(coming)
+    ready = [name for name, state in named if state is EngineState.READY]
+    if set(going) & set(ready):
+        assert all(name in ready for name, _ in named if name not in going)

@@ -32,8 +32,7 @@ from novacron.accounts.posting import Entry, Outcome, Posting, Reserve, Settle, 
 from novacron.accounts.price import Price
 from novacron.accounts.quota import Quota
 from novacron.coordination.lease import Fence
-from novacron.coordination.streams import StreamStart
-from novacron.errors import InvalidRequest
+from novacron.errors import StreamIdInUse
 
 LEASE_MS: Final = 30_000
 KEPT_MS: Final = 35 * 86_400_000  # closed entries; usage is kept for good
@@ -135,7 +134,7 @@ class LedgerBook:
             stream = posting.stream
             outcome: Outcome
             if stream is not None and stream.key in in_use:
-                outcome = _in_use(stream)
+                outcome = StreamIdInUse(stream.key.partition("/")[0])
             else:
                 outcome = decide(posting, balances, quotas, now_ms)
             outcomes.append(outcome)
@@ -204,15 +203,6 @@ class _TakenMeanwhile(Exception):
 def _keys_in_use(connection: Connection, postings: Sequence[Posting]) -> set[str]:
     streams = (posting.stream for posting in postings if isinstance(posting, Reserve))
     return stream_rows.taken_keys(connection, [s.key for s in streams if s is not None])
-
-
-def _in_use(stream: StreamStart) -> InvalidRequest:
-    request_id = stream.key.partition("/")[0]
-    return InvalidRequest(
-        f"request_id '{request_id}' is in use: its stream can still be read. Choose another, or "
-        "leave it out.",
-        param="request_id",
-    )
 
 
 def _left_open(connection: Connection, now_ms: int) -> list[Any]:

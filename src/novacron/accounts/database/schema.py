@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from novacron.accounts.database.connection import Database
 from novacron.errors import ConfigError
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 _LOCK: Final = 0x6E6F7661  # "nova": any number that other programs on the server do not take
 
 

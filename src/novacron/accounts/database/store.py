@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from novacron.accounts.database import audit, backup, usage_rows
+from novacron.accounts.database.data_keys import DatabasePlace
 from novacron.accounts.database.ledger_book import LedgerBook
 from novacron.accounts.database.limits import Prices, Quotas
 from novacron.accounts.database.people import Keys, Roles, Tenants, Users
@@ -12,6 +13,7 @@ from novacron.accounts.database.policies import Policies
 from novacron.accounts.database.schema import open_database
 from novacron.accounts.database.shared_state import DatabaseState
 from novacron.accounts.usage import UsageQuestion, UsageRow
+from novacron.coordination.lease import Fence
 
 
 class Store:
@@ -36,11 +38,15 @@ class Store:
         """For coordinators beside each other."""
         return DatabaseState(self.database)
 
+    def data_keys(self) -> DatabasePlace:
+        """Of what is kept encrypted in it."""
+        return DatabasePlace(self.database)
+
     def usage(self, question: UsageQuestion) -> list[UsageRow]:
         return usage_rows.ask(self.database, question)
 
-    def purge_usage(self, tenant: str, before_s: float) -> int:
-        return usage_rows.purge(self.database, tenant, before_s)
+    def purge_usage(self, tenant: str, before_s: float, fence: Fence | None = None) -> int:
+        return usage_rows.purge(self.database, tenant, before_s, fence)
 
     def verify(self) -> list[str]:
         """Balances that are not the sum of their entries, in sentences."""

@@ -216,3 +216,12 @@ stream_chunks: Final = Table(
     Column("data", LargeBinary, nullable=False),
     info=TRANSIENT,
 )
+
+# What opens the streams on record, wrapped: of no use without the master key, nor without them.
+data_keys: Final = Table(
+    "data_keys",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    info=TRANSIENT,
+)

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, delete, func, literal_column, select
 
+from novacron.accounts.database import lease_rows
 from novacron.accounts.database.connection import Database
 from novacron.accounts.database.tables import usage
 from novacron.accounts.usage import UsageQuestion, UsageRow, row_of
+from novacron.coordination.lease import Fence
 
 _HOUR_S: Final = 3600
 _COLUMNS: Final[dict[str, ColumnElement[Any]]] = {
@@ -49,9 +51,11 @@ def ask(database: Database, question: UsageQuestion) -> list[UsageRow]:
     ]
 
 
-def purge(database: Database, tenant: str, before_s: float) -> int:
+def purge(database: Database, tenant: str, before_s: float, fence: Fence | None = None) -> int:
     """Remove sums of whole hours before that time (Unix seconds); how many rows. Limits are not
-    touched: they have balances of their own."""
+    touched: they have balances of their own. Under a lease, raises LeaseLost."""
     old = (usage.c.tenant_id == tenant) & ((usage.c.hour + 1) * _HOUR_S <= int(before_s))
     with database.writing() as connection:
+        if fence is not None:
+            lease_rows.check(connection, fence)
         return connection.execute(delete(usage).where(old)).rowcount

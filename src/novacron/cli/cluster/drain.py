@@ -1,4 +1,5 @@
-"""novacron cluster drain, resume and restart: replicas out of service and back, losing nothing."""
+"""novacron cluster drain, resume, restart and scale: replicas out of service and back, losing
+nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import sys
 import click
 
 from novacron.cli.api_client import ApiClient, Json
-from novacron.cli.cluster.server import STATUS, client_of, order, server_options
+from novacron.cli.cluster.server import SCALE, STATUS, client_of, order, server_options
 
 EXIT_CUT_OFF = 1
 
@@ -66,6 +67,22 @@ def restart(
         names = replicas or [one["replica_id"] for one in client.get(STATUS)["replicas"]]
         finished = [_drain(client, name, timeout, restart=True, force=False) for name in names]
     sys.exit(0 if all(finished) else EXIT_CUT_OFF)
+
+
+@click.command()
+@click.argument("number", type=click.IntRange(1))
+@server_options
+@_timeout_option
+def scale(number: int, url: str, client_key: str | None, timeout: float | None) -> None:
+    """Have NUMBER replicas. New ones serve as soon as they are ready; those that go first finish
+    what they run."""
+    body: Json = {"replica_count": number}
+    if timeout is not None:
+        body["timeout"] = timeout
+    with client_of(url, client_key) as client:
+        answer = client.post(SCALE, body)
+    for one in answer["replicas"]:
+        click.echo(_is_now(one))
 
 
 def _drain(

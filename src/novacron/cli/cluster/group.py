@@ -17,6 +17,7 @@ _COMMANDS: Mapping[str, Entry] = {
     "top": Entry("novacron.cli.cluster.top:top", "Watch them at work."),
     "drain": Entry("novacron.cli.cluster.drain:drain", "Take a replica out of service."),
     "resume": Entry("novacron.cli.cluster.drain:resume", "Bring it back."),
+    "scale": Entry("novacron.cli.cluster.drain:scale", "Change their number."),
     "restart": Entry("novacron.cli.cluster.drain:restart", "Restart replicas one after the other."),
 }
 

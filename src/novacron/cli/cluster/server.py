@@ -15,6 +15,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _BASE = "/api/v1/llm/cluster"
 STATUS = f"{_BASE}/status"
+SCALE = f"{_BASE}/scale"
 
 
 def server_options(function: Function) -> Function:

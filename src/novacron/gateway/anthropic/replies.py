@@ -68,6 +68,10 @@ class MessageReply:
         self._num_blocks = 0  # that were begun
         self._open: type[Block] | None = None  # the kind of block that is being written
 
+    def twin(self) -> ChatReply:
+        """The same call in OpenAI's words, of which nothing has been told yet."""
+        return self._chat.twin()
+
     def frames(self, output: RequestOutput) -> bytes:
         events: list[Event] = []
         if self._latest is None:

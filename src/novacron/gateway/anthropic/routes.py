@@ -15,12 +15,16 @@ from novacron.gateway.anthropic.schema import MessagesBody, PromptBody
 from novacron.gateway.calls import CallOrigin
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.middleware import request_id_of
+from novacron.gateway.native.dialect_streams import DialectStreams
+from novacron.gateway.native.streams import Asked
 from novacron.gateway.openai.schema import ChatBody
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.service import Service, parse
 
 
-def anthropic_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
+def anthropic_routes(
+    service: Service, streams: DialectStreams, schemas: AnswerSchemas
+) -> APIRouter:
     router = APIRouter(prefix="/v1/messages", tags=["Anthropic"], route_class=StrictJsonRoute)
 
     def model_of(origin: CallOrigin) -> tuple[Tokenizer, int]:
@@ -39,9 +43,11 @@ def anthropic_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
         origin = service.origin("msg_", request, body.model, wish=body.wish)
         chat = await parse(request, as_chat, body)
         origin, chat = await service.admitted(request, origin, chat, parse_admitted)
+        if body.stream:
+            origin = streams.recorded(origin, Asked(chat, "messages"))
         reply = await parse(request, parse_messages, chat, origin, *model_of(origin))
         if body.stream:
-            return service.stream(reply, ANTHROPIC_STREAM)
+            return streams.respond(reply, ANTHROPIC_STREAM)
         answer = reply.whole(await service.whole(request, reply.call))
         return JsonResponse(answer, headers={"request-id": request_id_of(request.scope)})
 

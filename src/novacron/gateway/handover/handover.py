@@ -12,6 +12,7 @@ import logging
 import secrets
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,8 +39,8 @@ from novacron.gateway.handover import request as requests
 from novacron.gateway.handover.forwarding import Credentials, PeerLost
 from novacron.gateway.handover.recorded import Recorded, prompt_digest
 from novacron.gateway.native.generations import Generations
-from novacron.gateway.native.replies import NativeBody, NativeCall
-from novacron.gateway.native.streams import Events
+from novacron.gateway.native.replies import NativeCall
+from novacron.gateway.native.streams import Asked, Events
 from novacron.gateway.replay import StreamId
 from novacron.gateway.service import Service
 
@@ -67,13 +68,20 @@ class OtherCoordinators(Protocol):
     async def close(self) -> None: ...
 
 
+def _as_it_is(key: str, request: bytes) -> bytes:
+    """Where nothing is encrypted."""
+    return request
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpenedHandover:
-    """The parts that stand outside the gateway. Made by cli/ from settings."""
+    """The parts that stand outside the gateway. Made by cli/ from settings. `seal_request` makes of
+    a request what is kept of it under its stream's key; it raises OSError if it cannot."""
 
     rows: StreamRows
     journal: StreamJournal
     peers: OtherCoordinators
+    seal_request: Callable[[str, bytes], bytes] = _as_it_is
 
 
 class Handover:
@@ -85,6 +93,7 @@ class Handover:
         self._rows = opened.rows
         self._journal = opened.journal
         self._peers = opened.peers
+        self._seal_request = opened.seal_request
         self._seat = seat
         self._service = service
         self._generations = generations
@@ -112,25 +121,37 @@ class Handover:
         await self._journal.close(_CLOSE_S)
         await self._peers.close()
 
-    def recorded(self, origin: CallOrigin, body: NativeBody, *, is_background: bool) -> CallOrigin:
-        """Calls under guardians are not put on record: their verdicts are not in it."""
-        service = self._service
-        if service.guarding is not None:
+    def recorded(self, origin: CallOrigin, asked: Asked) -> CallOrigin:
+        """Calls under guardians are not put on record: their verdicts are not in it. Nor are those
+        that would have to be encrypted, and cannot be."""
+        if self._service.guarding is not None:
             return origin
-        variants = service.client.variants
+        variants = self._service.client.variants
         default = next((one.name for one in variants if one.is_default), "")
         variant = origin.variant or (default if len(variants) > 1 else "")
         origin = replace(origin, variant=variant)
         seed = secrets.randbits(_SEED_BITS)
+        key = key_of(origin.request_id, origin.caller.tenant)
+        try:
+            request = self._seal_request(key, requests.record(origin, asked, seed, time.time()))
+        except OSError as error:
+            logger.warning("a stream is not put on record: there is no key for it: %s", error)
+            return origin
         facts = StreamStart(
-            key=key_of(origin.request_id, origin.caller.tenant),
-            is_background=is_background,
+            key=key,
+            is_background=asked.is_background,
             model=self._model(variant),
             prompt=b"",
-            request=requests.record(origin, body, seed, time.time()),
+            request=request,
         )
         stream = StreamId(origin.request_id, origin.caller.tenant)
-        record = Recorded(self._journal, facts, seed, partial(self._generations.move, stream))
+        record = Recorded(
+            self._journal,
+            facts,
+            seed,
+            partial(self._generations.move, stream),
+            must_have_it=asked.form == "native",
+        )
         return replace(origin, record=record)
 
     async def attach(
@@ -263,8 +284,12 @@ class Handover:
 
         on_lost = partial(self._generations.move, StreamId(recorded.request_id, recorded.tenant))
         record = Recorded(self._journal, start, recorded.seed, on_lost, taken)
-        call = requests.call_of(recorded, self._service.client.tokenizer, arrival_time_s, record)
-        if start.model != self._model(recorded.variant) or start.prompt != prompt_digest(call.call):
+        context_length = self._service.spec_of(recorded.variant).max_model_len
+        call = requests.call_of(
+            recorded, self._service.client.tokenizer, context_length, arrival_time_s, record
+        )
+        digest = prompt_digest(call.call, recorded.seed)
+        if start.model != self._model(recorded.variant) or start.prompt != digest:
             raise _other_model()
         return call
 

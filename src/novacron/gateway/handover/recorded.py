@@ -29,9 +29,10 @@ _FIRST_EPOCH: Final = 1
 _DIGEST_BYTES: Final = 16
 
 
-def prompt_digest(call: Call) -> bytes:
-    """Of the tokens of all prompts: whether they were made of a request in the same way."""
-    digest = blake3.blake3()
+def prompt_digest(call: Call, seed: int) -> bytes:
+    """Of the tokens of all prompts: whether they were made of a request in the same way. With the
+    stream's own seed, which nobody is told: no guess at a prompt can be tried on it."""
+    digest = blake3.blake3(seed.to_bytes(8, "little"))
     for request in call.requests[:: call.n]:
         digest.update(msgspec.msgpack.encode(request.prompt_token_ids))
     return digest.digest(_DIGEST_BYTES)
@@ -40,7 +41,7 @@ def prompt_digest(call: Call) -> bytes:
 class Recorded:
     """Implements Recording. `facts` are all of a StreamStart but the prompt; `seed` is that of
     requests which bring none. `on_lost`: another coordinator has gone on with it. `taken`: it goes
-    on with this."""
+    on with this. `must_have_it`: it does not run without a record of its own."""
 
     def __init__(
         self,
@@ -49,6 +50,8 @@ class Recorded:
         seed: int,
         on_lost: Callable[[], None],
         taken: TakenStream | None = None,
+        *,
+        must_have_it: bool = True,
     ) -> None:
         self.entry = None if taken is None else msgspec.msgpack.decode(taken.entry, type=Entry)
         self._facts = facts
@@ -67,12 +70,21 @@ class Recorded:
         self._has_told = taken is not None
         self._is_over = taken is not None and taken.state is not StreamState.RUNNING
         self._on_lost = on_lost
+        self._may_go_without = not must_have_it
+        self._goes_without = False
 
-    def start_of(self, call: Call) -> StreamStart:
-        return msgspec.structs.replace(self._facts, prompt=prompt_digest(call))
+    def start_of(self, call: Call) -> StreamStart | None:
+        if self._goes_without:
+            return None
+        return msgspec.structs.replace(self._facts, prompt=prompt_digest(call, self._seed))
+
+    def go_without(self) -> bool:
+        self._goes_without = self._may_go_without
+        return self._goes_without
 
     def begin(self) -> None:
-        self._begun.set()
+        if not self._goes_without:
+            self._begun.set()
 
     async def until_begun(self) -> None:
         await self._begun.wait()

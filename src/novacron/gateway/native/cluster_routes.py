@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Final
 
 from fastapi import APIRouter
@@ -13,10 +13,10 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from novacron.engine.client import DrainOptions
-from novacron.errors import NovaCronError
+from novacron.engine.client import DrainOptions, ReplicaStatus
+from novacron.errors import InvalidRequest, NovaCronError
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
-from novacron.gateway.native.schema import DrainBody, ResumeBody
+from novacron.gateway.native.schema import DrainBody, ResumeBody, ScaleBody
 from novacron.gateway.native.status import Replica, replica
 from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.service import Service
@@ -38,7 +38,7 @@ def cluster_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     router = APIRouter(
         prefix="/api/v1/llm/cluster/workers", tags=["Native"], route_class=StrictJsonRoute
     )
-    operations = _Operations()
+    operations = Operations()
     answers = {
         **schemas.answers(DrainAnswer),
         _ACCEPTED: schemas.answers(DrainAnswer)[200],
@@ -75,7 +75,24 @@ def cluster_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
     return router
 
 
-class _Operations:
+def wanted_replicas(body: ScaleBody, replicas: Sequence[ReplicaStatus]) -> int:
+    """Raises InvalidRequest if it does not say how many, or names workers that make no replica."""
+    if (body.replica_count is None) == (body.worker_count is None):
+        raise InvalidRequest("Give replica_count or worker_count, and not both.", "replica_count")
+    if body.worker_count is None:
+        assert body.replica_count is not None
+        return body.replica_count
+    num_ranks = max((len(one.rank_pids) for one in replicas), default=0) + 1
+    if body.worker_count % num_ranks:
+        raise InvalidRequest(
+            f"worker_count is {body.worker_count}, and each replica has {num_ranks} workers: give "
+            "a multiple of it, or replica_count.",
+            "worker_count",
+        )
+    return body.worker_count // num_ranks
+
+
+class Operations:
     """What goes on though its caller has gone away."""
 
     def __init__(self) -> None:

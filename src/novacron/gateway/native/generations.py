@@ -26,8 +26,12 @@ from novacron.gateway.native.replies import NativeCall, Stopwatch
 from novacron.gateway.recording import Recording
 from novacron.gateway.replay import Event, EventLog, ReplayBuffer, StreamId
 from novacron.gateway.service import Service
+from novacron.records.output import RequestOutput
 
 logger = logging.getLogger(__name__)
+
+
+Outputs = asyncio.Queue[tuple[RequestOutput, int] | None]
 
 
 class Generation:
@@ -35,11 +39,15 @@ class Generation:
 
     `settled` is set once the engine has brought something or the call is over. `refusal` is why the
     call was over before that. `has_moved`: it is not over, but goes on at another coordinator.
+    `listener` gets all outputs, each with the number of the last event that tells it; then None.
     """
 
-    def __init__(self, native_call: NativeCall, log: EventLog) -> None:
+    def __init__(
+        self, native_call: NativeCall, log: EventLog, listener: Outputs | None = None
+    ) -> None:
         self.native_call = native_call
         self.log = log
+        self.listener = listener
         self.settled = asyncio.Event()
         self.refusal: NovaCronError | None = None
         self.has_moved = False
@@ -62,10 +70,10 @@ class Generations:
         self._running: dict[StreamId, Generation] = {}
         self._tasks: dict[StreamId, asyncio.Task[InferenceResponse]] = {}
 
-    def start(self, native_call: NativeCall) -> Generation:
-        """Run the call. Raises InvalidRequest if its request id is in use."""
+    def start(self, native_call: NativeCall, listener: Outputs | None = None) -> Generation:
+        """Run the call. Raises StreamIdInUse."""
         stream = stream_of(native_call)
-        generation = Generation(native_call, self._replay.open(stream))
+        generation = Generation(native_call, self._replay.open(stream), listener)
         self._running[stream] = generation
         task = asyncio.create_task(self._run(generation))
         task.add_done_callback(_retrieve)
@@ -117,6 +125,25 @@ class Generations:
             async with aclosing(generation.log.read()) as events:
                 async for event in events:
                     yield event
+
+    async def outputs(
+        self, native_call: NativeCall
+    ) -> AsyncGenerator[tuple[RequestOutput, int], None]:
+        """Run the call as its reader, who tells it in other words, and yield what the engine
+        brings, with the number of the last event that tells as much.
+
+        Raises what the call does, and StreamMoved if it goes on at another coordinator.
+        """
+        listener: Outputs = asyncio.Queue()
+        generation = self.start(native_call, listener)
+        task = self._tasks[stream_of(native_call)]
+        with self._reading(generation):
+            while (told := await listener.get()) is not None:
+                yield told
+            await asyncio.wait((task,))
+            if task.cancelled():
+                raise StreamMoved
+            task.result()
 
     def has_more(self, stream: StreamId, start: int) -> bool:
         """Whether there are, or may come, events from number `start` on. Raises RequestNotFound."""
@@ -205,6 +232,8 @@ class Generations:
             else:
                 self._replay.forget(stream)  # so that the id can be used again
             generation.settled.set()
+            if generation.listener is not None:
+                generation.listener.put_nowait(None)
 
     async def _generate(self, generation: Generation) -> InferenceResponse:
         native_call = generation.native_call
@@ -220,6 +249,8 @@ class Generations:
                 choices[output.index].add(output)
                 for piece in native_call.tokens(output):
                     self._append(stream, "token", piece)
+                if generation.listener is not None:
+                    generation.listener.put_nowait((output, generation.log.next_number - 1))
         performance = stopwatch.performance()
         complete = native_call.complete(choices, performance)
         self._append(stream, "complete", complete)

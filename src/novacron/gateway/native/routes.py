@@ -19,7 +19,7 @@ from novacron.gateway.native.events import Accepted, BatchResponse, Cancelled, I
 from novacron.gateway.native.generations import Generations, stream_of
 from novacron.gateway.native.replies import NativeBody, NativeCall, native_call
 from novacron.gateway.native.schema import BatchBody, NativeChatBody, NativeCompletionBody
-from novacron.gateway.native.streams import Streams
+from novacron.gateway.native.streams import Asked, Streams
 from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.openapi import AnswerSchemas, Responses
 from novacron.gateway.replay import Event, StreamId
@@ -49,7 +49,7 @@ def native_routes(
         origin = service.origin(prefix, request, body.model, request_id, wish_of(body))
         origin, body = await service.admitted(request, origin, body, native_call)
         if body.stream or body.background:
-            origin = streams.recorded(origin, body, is_background=bool(body.background))
+            origin = streams.recorded(origin, Asked(body, "native", bool(body.background)))
         parsed = await parse(request, native_call, body, origin, service.client.tokenizer)
         if body.stream:
             events = streams.follow(

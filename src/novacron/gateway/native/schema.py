@@ -112,6 +112,11 @@ class ResumeBody(Body):
 
 
 class ScaleBody(Body):
-    """POST /api/v1/llm/cluster/scale."""
+    """POST /api/v1/llm/cluster/scale. `replica_count`, or `worker_count`, which counts every rank
+    of each. `timeout`: seconds for what runs on replicas that go to end, empty: shutdown_timeout;
+    `wait`: answer when it is done, else at once."""
 
-    worker_count: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    replica_count: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    worker_count: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    timeout: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    wait: bool = True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 from msgspec import Struct
+from starlette.requests import Request
 from starlette.responses import Response
 
-from novacron.errors import Unsupported
 from novacron.gateway.handover.together import Coordination
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.native import status
+from novacron.gateway.native.cluster_routes import Operations, wanted_replicas
 from novacron.gateway.native.history import History, InferenceMetrics
 from novacron.gateway.native.resources import ResourceMetrics, ResourceProbe
 from novacron.gateway.native.schema import ScaleBody
@@ -50,19 +51,23 @@ def status_routes(
         """The processes that compute."""
         return JsonResponse(status.WorkerList(status.workers(service)))
 
+    operations = Operations()
+    cluster_answers = schemas.answers(status.ClusterStatus)
+
     @router.post(
-        "/cluster/scale", response_class=Response, responses=schemas.answers(status.ClusterStatus)
+        "/cluster/scale",
+        response_class=Response,
+        responses={**cluster_answers, 202: cluster_answers[200]},
     )
-    async def scale_cluster(body: ScaleBody) -> Response:
-        """Change the number of workers: 501 for any other than there are."""
-        cluster = status.cluster_status(service)
-        if body.worker_count != cluster.cluster.total_workers:
-            raise Unsupported(
-                f"This server runs on one machine with {cluster.cluster.total_workers} worker(s) "
-                f"and cannot change to {body.worker_count} while it runs. Start it with "
-                "--data-parallel-size, or start more servers and put a load balancer in front."
-            )
-        return JsonResponse(cluster)
+    async def scale_cluster(body: ScaleBody, request: Request) -> Response:
+        """Change the number of replicas. New ones are routed to when they are ready; those that go
+        finish what they run first. 501 where the number is fixed."""
+        service.caller(request).require_operator("Scaling")
+        num_replicas = wanted_replicas(body, service.client.replicas)
+        timeout_s = service.config.shutdown_timeout if body.timeout is None else body.timeout
+        task = operations.start(service.client.scale(num_replicas, timeout_s))
+        await operations.outcome(task, wait=body.wait)
+        return JsonResponse(status.cluster_status(service, seat), 200 if body.wait else 202)
 
     @router.get("/health", response_class=Response, responses=schemas.probe(status.HealthReport))
     async def health() -> Response:

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from novacron.gateway.calls import CallOrigin
 from novacron.gateway.handover.forwarding import Credentials
 from novacron.gateway.native.generations import Generations
-from novacron.gateway.native.replies import NativeBody
+from novacron.gateway.openai.schema import ChatBody, CompletionBody
 from novacron.gateway.replay import Event, StreamId
 
 Events = AsyncGenerator[Event, None]
+
+# By which door a body came, which tells how it is read: "messages" is Anthropic's, "text" and "raw"
+# are Ollama's prompts, with the model's template or without.
+Form = Literal["native", "openai", "messages", "text", "raw"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a call is made of."""
+
+    body: ChatBody | CompletionBody
+    form: Form
+    is_background: bool = False
 
 
 class Streams(Protocol):
     """Belongs to one event loop."""
 
-    def recorded(self, origin: CallOrigin, body: NativeBody, *, is_background: bool) -> CallOrigin:
+    def recorded(self, origin: CallOrigin, asked: Asked) -> CallOrigin:
         """For a call whose stream is to outlive this process, where there is a place for that."""
         ...
 
@@ -50,7 +64,7 @@ class LocalStreams:
     def __init__(self, generations: Generations) -> None:
         self._generations = generations
 
-    def recorded(self, origin: CallOrigin, body: NativeBody, *, is_background: bool) -> CallOrigin:
+    def recorded(self, origin: CallOrigin, asked: Asked) -> CallOrigin:
         return origin
 
     async def attach(

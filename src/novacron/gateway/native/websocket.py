@@ -23,7 +23,7 @@ from novacron.gateway.native.batch import parse_native_body
 from novacron.gateway.native.generations import Generations
 from novacron.gateway.native.replies import native_call
 from novacron.gateway.native.schema import NativeChatBody
-from novacron.gateway.native.streams import Streams
+from novacron.gateway.native.streams import Asked, Streams
 from novacron.gateway.openai.sampling import wish_of
 from novacron.gateway.replay import Event, StreamId
 from novacron.gateway.service import Service, parse
@@ -108,7 +108,7 @@ class _Conversation:
             prefix, self._websocket, body.model, self._stream.request_id, wish_of(body)
         )
         origin, body = await service.admitted(self._websocket, origin, body, native_call)
-        origin = self._streams.recorded(origin, body, is_background=bool(body.background))
+        origin = self._streams.recorded(origin, Asked(body, "native", bool(body.background)))
         parsed = await parse(self._websocket, native_call, body, origin, service.client.tokenizer)
         events = self._generations.stream(parsed)
         return self._streams.follow(events, self._stream, self._credentials)

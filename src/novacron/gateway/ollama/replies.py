@@ -57,6 +57,10 @@ class OllamaReply:
     def observe(self, output: RequestOutput) -> None:
         self._times.see(output)
 
+    def twin(self) -> ChatReply:
+        """The same call in OpenAI's words, of which nothing has been told yet."""
+        return self._chat.twin()
+
     def frames(self, output: RequestOutput) -> bytes:
         self.observe(output)
         self._num_output_tokens = output.num_output_tokens

@@ -12,6 +12,8 @@ from novacron.errors import InvalidRequest
 from novacron.gateway.calls import CallOrigin
 from novacron.gateway.dialect import OurFields
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
+from novacron.gateway.native.dialect_streams import DialectStreams
+from novacron.gateway.native.streams import Asked
 from novacron.gateway.ollama.embeddings import embed_call, embeddings
 from novacron.gateway.ollama.errors import OllamaError
 from novacron.gateway.ollama.models import model_facts, model_tags, running_models, served_name
@@ -37,7 +39,9 @@ from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.service import Service, parse
 
 
-def ollama_routes(service: Service, schemas: AnswerSchemas, version: str) -> APIRouter:
+def ollama_routes(
+    service: Service, streams: DialectStreams, schemas: AnswerSchemas, version: str
+) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["Ollama"], route_class=StrictJsonRoute)
     client = service.client
     answer = schemas.answers(OllamaAnswer, streams=NDJSON, error=OllamaError)
@@ -45,6 +49,11 @@ def ollama_routes(service: Service, schemas: AnswerSchemas, version: str) -> API
     def origin(request: Request, model: str, body: OurFields) -> CallOrigin:
         name = served_name(service.model, model)
         return service.origin("ollama-", request, name, wish=body.wish)
+
+    async def answered(request: Request, reply: OllamaReply, stream: bool | None) -> Response:
+        if stream is not False:
+            return streams.respond(reply, reply.form)
+        return JsonResponse(reply.whole(await service.whole(request, reply.call, reply.observe)))
 
     @router.post("/chat", response_class=Response, responses=answer)
     async def ollama_chat(body: OllamaChatBody, request: Request) -> Response:
@@ -57,8 +66,10 @@ def ollama_routes(service: Service, schemas: AnswerSchemas, version: str) -> API
         came, chat = await service.admitted(
             request, came, await parse(request, as_chat, body), to_reply
         )
+        if body.stream is not False:
+            came = streams.recorded(came, Asked(chat, "openai"))
         reply = await parse(request, to_reply, chat, came, client.tokenizer)
-        return await _answer(service, request, OllamaReply(reply, "chat"), body.stream)
+        return await answered(request, OllamaReply(reply, "chat"), body.stream)
 
     @router.post("/generate", response_class=Response, responses=answer)
     async def ollama_generate(body: GenerateBody, request: Request) -> Response:
@@ -71,8 +82,10 @@ def ollama_routes(service: Service, schemas: AnswerSchemas, version: str) -> API
         came, chat = await service.admitted(
             request, came, await parse(request, as_chat, body), to_reply
         )
+        if body.stream is not False:
+            came = streams.recorded(came, Asked(chat, "raw" if body.raw else "text"))
         reply = await parse(request, to_reply, chat, came, client.tokenizer)
-        return await _answer(service, request, OllamaReply(reply, "text"), body.stream)
+        return await answered(request, OllamaReply(reply, "text"), body.stream)
 
     @router.post(
         "/embed",
@@ -136,11 +149,3 @@ def ollama_routes(service: Service, schemas: AnswerSchemas, version: str) -> API
         return JsonResponse(OllamaVersion(version))
 
     return router
-
-
-async def _answer(
-    service: Service, request: Request, reply: OllamaReply, stream: bool | None
-) -> Response:
-    if stream is not False:
-        return service.stream(reply, reply.form)
-    return JsonResponse(reply.whole(await service.whole(request, reply.call, reply.observe)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from msgspec import UNSET
@@ -30,6 +30,7 @@ from novacron.gateway.openai.tools import ToolStream, ToolUse, tool_use, whole_m
 from novacron.gateway.openai.usage import usage_of
 from novacron.gateway.question import question_of
 from novacron.gateway.streaming import DONE, frame
+from novacron.gateway.tool_calls import call_ids
 from novacron.records.output import RequestOutput
 from novacron.records.request import FinishReason, SamplingParams, StructuredOutput
 
@@ -107,11 +108,20 @@ class ChatReply:
 
     def __init__(self, call: Call, body: ChatBody, tools: ToolUse | None) -> None:
         self.call = call
+        self._body = body
         self._tools = tools
-        self._tool_streams = [ToolStream(tools) for _ in call.requests] if tools else None
+        self._tool_streams = (
+            [ToolStream(tools, self._call_ids(i)) for i in range(len(call.requests))]
+            if tools
+            else None
+        )
         self._wants_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._wants_prompt_logprobs = body.prompt_logprobs is not None
         self._latest: list[RequestOutput | None] = [None] * len(call.requests)
+
+    def twin(self) -> ChatReply:
+        """Another one of the same call, which has told nothing yet."""
+        return ChatReply(self.call, self._body, self._tools)
 
     def frames(self, output: RequestOutput) -> bytes:
         """The events for one output; none for an output without news for the client."""
@@ -151,6 +161,9 @@ class ChatReply:
             else UNSET,
         )
 
+    def _call_ids(self, index: int) -> Callable[[], str]:
+        return call_ids(self.call.origin.nonce, index)
+
     def _deltas(self, output: RequestOutput) -> list[ChatDelta]:
         if self._tool_streams is None:
             has_news = output.text or output.logprobs
@@ -184,7 +197,11 @@ class ChatReply:
     def _whole_choice(self, index: int, choice: Choice) -> ChatChoice:
         assert choice.finish_reason is not None
         tools = self._tools
-        message = ChatMessage(choice.text) if tools is None else whole_message(choice.text, tools)
+        message = (
+            ChatMessage(choice.text)
+            if tools is None
+            else whole_message(choice.text, tools, self._call_ids(index))
+        )
         has_calls = message.tool_calls is not UNSET
         return ChatChoice(
             index=index,

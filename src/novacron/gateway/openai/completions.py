@@ -116,6 +116,7 @@ class CompletionReply:
 
     def __init__(self, call: Call, body: CompletionBody, tokenizer: Tokenizer) -> None:
         self.call = call
+        self._body = body
         self._tokenizer = tokenizer
         self._prompts = _echoed_prompts(body, call, tokenizer)
         self._hidden = (
@@ -128,6 +129,10 @@ class CompletionReply:
         self._latest: list[RequestOutput | None] = [None] * len(call.requests)
         self._offsets: dict[int, int] = {}
         self._prompt_positions: list[list[TextLogprobs]] = [[] for _ in call.requests]
+
+    def twin(self) -> CompletionReply:
+        """Another one of the same call, which has told nothing yet."""
+        return CompletionReply(self.call, self._body, self._tokenizer)
 
     def frames(self, output: RequestOutput) -> bytes:
         """The events for one output; none for an output without news for the client."""

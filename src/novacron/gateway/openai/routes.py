@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
+from novacron.gateway.native.dialect_streams import DialectStreams
+from novacron.gateway.native.streams import Asked
 from novacron.gateway.openai import chat, completions, embeddings, models
 from novacron.gateway.openai.responses import (
     ChatCompletion,
@@ -23,7 +25,7 @@ from novacron.gateway.openapi import AnswerSchemas
 from novacron.gateway.service import Service, parse
 
 
-def openai_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
+def openai_routes(service: Service, streams: DialectStreams, schemas: AnswerSchemas) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictJsonRoute)
     client = service.client
 
@@ -36,9 +38,11 @@ def openai_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
         """Answer a conversation; with `stream`, as server-sent events."""
         origin = service.origin("chatcmpl-", request, body.model, wish=wish_of(body))
         origin, body = await service.admitted(request, origin, body, chat.parse_chat)
+        if body.stream:
+            origin = streams.recorded(origin, Asked(body, "openai"))
         reply = await parse(request, chat.parse_chat, body, origin, client.tokenizer)
         if body.stream:
-            return service.stream(reply)
+            return streams.respond(reply)
         return JsonResponse(reply.whole(await service.whole(request, reply.call)))
 
     @router.post(
@@ -50,9 +54,11 @@ def openai_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
         """Continue a text, or several; with `stream`, as server-sent events."""
         origin = service.origin("cmpl-", request, body.model, wish=wish_of(body))
         origin, body = await service.admitted(request, origin, body, completions.parse_completion)
+        if body.stream:
+            origin = streams.recorded(origin, Asked(body, "openai"))
         reply = await parse(request, completions.parse_completion, body, origin, client.tokenizer)
         if body.stream:
-            return service.stream(reply)
+            return streams.respond(reply)
         return JsonResponse(reply.whole(await service.whole(request, reply.call)))
 
     @router.post("/embeddings", response_class=Response, responses=schemas.answers(EmbeddingList))

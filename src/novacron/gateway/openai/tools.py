@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec import UNSET
@@ -59,10 +59,10 @@ def tool_use(body: ChatBody, tokenizer: Tokenizer) -> ToolUse | None:
 
 
 class ToolStream:
-    """The deltas of one choice whose text may hold calls."""
+    """The deltas of one choice whose text may hold calls, with ids of `new_id`."""
 
-    def __init__(self, use: ToolUse) -> None:
-        self._parser = tool_calls.make_parser(use.form)
+    def __init__(self, use: ToolUse, new_id: Callable[[], str]) -> None:
+        self._parser = tool_calls.make_parser(use.form, new_id)
         self._parallel = use.parallel
         self.num_calls = 0
 
@@ -82,8 +82,8 @@ class ToolStream:
         return ChatDelta(tool_calls=(_tool_call_delta(delta),))
 
 
-def whole_message(text: str, use: ToolUse) -> ChatMessage:
-    content, calls = tool_calls.parse_tool_calls(text, use.form)
+def whole_message(text: str, use: ToolUse, new_id: Callable[[], str]) -> ChatMessage:
+    content, calls = tool_calls.parse_tool_calls(text, use.form, new_id)
     if not calls:
         return ChatMessage(content)
     wanted = calls if use.parallel else calls[:1]

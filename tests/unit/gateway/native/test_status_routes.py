@@ -38,7 +38,9 @@ async def test_one_machine_has_one_worker_and_says_so(http: httpx2.AsyncClient) 
     assert as_it_is.json() == (await http.get(f"{BASE}/cluster/status")).json()
     more = await http.post(f"{BASE}/cluster/scale", json={"worker_count": 4})
     assert (more.status_code, more.json()["error"]["code"]) == (501, "unsupported")
-    assert "load balancer" in more.json()["error"]["message"]
+    assert "--data-parallel-size 2" in more.json()["error"]["message"]
+    both = {"worker_count": 1, "replica_count": 1}
+    assert (await http.post(f"{BASE}/cluster/scale", json=both)).status_code == 400
     assert (await http.post(f"{BASE}/cluster/scale", json={})).status_code == 400
 
 

@@ -53,6 +53,10 @@ class ResponsesReply:
     def form(self) -> StreamForm:
         return StreamForm(error_frame=self._error_frame)
 
+    def twin(self) -> ChatReply:
+        """The same call in OpenAI's words, of which nothing has been told yet."""
+        return self._chat.twin()
+
     def frames(self, output: RequestOutput) -> bytes:
         events: list[Fields] = []
         if self._latest is None:

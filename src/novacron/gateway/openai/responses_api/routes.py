@@ -13,6 +13,8 @@ from starlette.responses import Response
 from novacron.engine.tokenization import Tokenizer
 from novacron.gateway.calls import CallOrigin
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
+from novacron.gateway.native.dialect_streams import DialectStreams
+from novacron.gateway.native.streams import Asked
 from novacron.gateway.openai.chat import ChatReply, parse_chat
 from novacron.gateway.openai.responses_api.prompt import (
     Message,
@@ -36,7 +38,9 @@ _KEPT_BYTES = 32 * 2**20
 _KEPT_S = 3600.0
 
 
-def responses_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
+def responses_routes(
+    service: Service, streams: DialectStreams, schemas: AnswerSchemas
+) -> APIRouter:
     router = APIRouter(prefix="/v1/responses", tags=["OpenAI"], route_class=StrictJsonRoute)
     store = ResponseStore(_KEPT_BYTES, _KEPT_S, time.monotonic)
 
@@ -57,6 +61,8 @@ def responses_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
         messages = conversation(body, origin)
         chat_body = await parse(request, as_chat, body, messages)
         origin, chat_body = await service.admitted(request, origin, chat_body, parse_chat)
+        if body.stream:
+            origin = streams.recorded(origin, Asked(chat_body, "openai"))
         chat = await parse(request, parse_chat, chat_body, origin, service.client.tokenizer)
 
         def keep(response: ResponseObject) -> None:
@@ -65,7 +71,7 @@ def responses_routes(service: Service, schemas: AnswerSchemas) -> APIRouter:
 
         reply = ResponsesReply(chat, body, keep)
         if body.stream:
-            return service.stream(reply, reply.form)
+            return streams.respond(reply, reply.form)
         return JsonResponse(reply.whole(await service.whole(request, reply.call)))
 
     @router.post(
