@@ -70,8 +70,9 @@ bench-peers: setup  ## our engine beside llama.cpp, OpenVINO and transformers; A
 	@$(PYTHON) -m benchmarks.peers.install
 	@$(BIN)/python -m benchmarks.peers $(ARGS)
 
-docs: setup  ## write docs/configuration.md from the code
+docs: setup  ## write docs/configuration.md from the code, and benchmarks/results/README.md from the results
 	@$(BIN)/python tools/configuration_doc.py
+	@$(BIN)/python tools/results_page.py
 
 lock: setup  ## pin the versions installed in .venv
 	@$(BIN)/python tools/lock.py
