@@ -6,10 +6,12 @@ imports torch with the kernels. Prints one TierTimes.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -41,27 +43,52 @@ from novacron.records.block_moves import (
     TierKeys,
 )
 
-_BLOCK_BYTES: Final = 96 * 1024  # of the bundled model
-_NUM_BLOCKS: Final = 128  # 2,048 tokens
-_NUM_SETS: Final = 16  # of so many blocks, 192 MiB: more than processors have caches
 _ROUNDS: Final = 9
 _LOOKUPS: Final = 50
+_WAYS: Final = ("store_s", "plain_store_s", "load_s", "plain_load_s")
 _IDENTITY: Final = identity_of(model_version="tier_speed", kv_identity="bytes", block_size=16)
 
 Copy = Callable[[int], object]  # of all blocks of a set, by its number
 
 
+@dataclass(frozen=True)
+class _Sets:
+    """What is moved: sets of blocks, one at a time."""
+
+    num_sets: int
+    num_blocks: int = 128  # 2,048 tokens
+    block_bytes: int = 96 * 1024  # of the bundled model
+
+    @property
+    def record_bytes(self) -> int:
+        return record_bytes(self.block_bytes)
+
+    @property
+    def all_blocks(self) -> int:
+        return self.num_sets * self.num_blocks
+
+    @property
+    def set_bytes(self) -> int:
+        return self.num_blocks * self.block_bytes
+
+
+_IN_MEMORY: Final = _Sets(16)  # 192 MiB, more than processors have caches
+_IN_CACHES: Final = _Sets(1)
+_LARGE: Final = _Sets(4, 32, 2 * 2**20)  # blocks of a model of 8 B parameters
+
+
 class _Blocks:
     """Device blocks in the host's memory. Implements BlockMemory."""
 
-    block_bytes, block_size = _BLOCK_BYTES, 16
+    block_size = 16
 
-    def __init__(self, num_sets: int) -> None:
-        shape = (num_sets * _NUM_BLOCKS, _BLOCK_BYTES)
-        self.data: Bytes = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    def __init__(self, sets: _Sets) -> None:
+        self.sets, self.block_bytes = sets, sets.block_bytes
+        words = np.random.default_rng(0).integers(0, 2**63, sets.num_sets * sets.set_bytes // 8)
+        self.data: Bytes = words.view(np.uint8).reshape(sets.all_blocks, sets.block_bytes)
 
     def of_set(self, number: int) -> Bytes:
-        blocks: Bytes = self.data[number * _NUM_BLOCKS : (number + 1) * _NUM_BLOCKS]
+        blocks: Bytes = self.data.reshape(self.sets.num_sets, -1)[number]
         return blocks
 
     @property
@@ -78,8 +105,8 @@ class _Blocks:
         self.data[block_id] = data
 
 
-def _keys(turn: int) -> list[BlockHash]:
-    return [BlockHash((turn << 32 | n).to_bytes(16, "little")) for n in range(_NUM_BLOCKS)]
+def _keys(turn: int, count: int = 128) -> list[BlockHash]:
+    return [BlockHash((turn << 32 | n).to_bytes(16, "little")) for n in range(count)]
 
 
 def _timed(work: Callable[[], object]) -> float:
@@ -97,17 +124,18 @@ def _wait(mover: BlockMover, is_done: Callable[[BlockNews], int], count: int) ->
 def _measure(tier: KVTier, blocks: _Blocks, plain_store: Copy, plain_load: Copy) -> MediumTimes:
     """Each round takes the next set of blocks, and has loaded what was stored half of all sets ago,
     so with many of them nothing is in the processor's caches. First all sets are stored once."""
-    num_sets = len(blocks.data) // _NUM_BLOCKS
+    num_sets, num_blocks = blocks.sets.num_sets, blocks.sets.num_blocks
     num_loaders = min(4, os.cpu_count() or 1)
     mover = BlockMover(
         blocks, [tier], _IDENTITY, share=1.0, copies=open_copies(), num_loaders=num_loaders
     )
-    times: dict[str, list[float]] = {name: [] for name in MediumTimes.__struct_fields__}
+    times: dict[str, list[float]] = {name: [] for name in _WAYS}
 
     def store(turn: int) -> None:
-        first = turn % num_sets * _NUM_BLOCKS
+        first = turn % num_sets * num_blocks
         orders = tuple(
-            StoreBlock(key, block_id, (0,)) for block_id, key in enumerate(_keys(turn), first)
+            StoreBlock(key, block_id, (0,))
+            for block_id, key in enumerate(_keys(turn, num_blocks), first)
         )
         mover.order(BlockOrders(stores=orders))
         _wait(mover, lambda news: len(news.settled), len(orders))
@@ -115,7 +143,7 @@ def _measure(tier: KVTier, blocks: _Blocks, plain_store: Copy, plain_load: Copy)
     def load(turn: int, number: int) -> None:
         order = tuple(
             LoadBlock(key, block_id, 0)
-            for block_id, key in enumerate(_keys(turn), number * _NUM_BLOCKS)
+            for block_id, key in enumerate(_keys(turn, num_blocks), number * num_blocks)
         )
         mover.order(BlockOrders(loads=(LoadBlocks(0, order),)))
         _wait(mover, lambda news: sum(all(one.ok) for one in news.loaded), 1)
@@ -134,15 +162,16 @@ def _measure(tier: KVTier, blocks: _Blocks, plain_store: Copy, plain_load: Copy)
         for samples, seconds in zip(times.values(), round_s, strict=True):
             samples.append(seconds)
     mover.close()
-    return MediumTimes(**{name: tuple(samples) for name, samples in times.items()})
+    samples_of = {name: tuple(samples) for name, samples in times.items()}
+    return MediumTimes(num_bytes=blocks.sets.set_bytes, **samples_of)
 
 
-def _ram(num_sets: int) -> MediumTimes:
-    size = record_bytes(_BLOCK_BYTES)
-    blocks = _Blocks(num_sets)
-    elsewhere = np.zeros_like(blocks.data).reshape(num_sets, _NUM_BLOCKS, -1)
+def _ram(sets: _Sets) -> MediumTimes:
+    size = sets.record_bytes
+    blocks = _Blocks(sets)
+    elsewhere = np.zeros_like(blocks.data).reshape(sets.num_sets, -1)
     return _measure(
-        RamTier(num_sets * _NUM_BLOCKS * size, size, copies=open_copies()),
+        RamTier(sets.all_blocks * size, size, copies=open_copies()),
         blocks,
         lambda number: np.copyto(elsewhere[number], blocks.of_set(number)),
         lambda number: np.copyto(blocks.of_set(number), elsewhere[number]),
@@ -150,26 +179,28 @@ def _ram(num_sets: int) -> MediumTimes:
 
 
 def _disk(
-    folder: Path, num_sets: int, *, is_full: bool = True, cipher: Sealing | None = None
+    folder: Path, sets: _Sets, *, is_full: bool = True, cipher: Sealing | None = None
 ) -> MediumTimes:
     """Both leave it to the system when bytes reach the medium, whose files it has in memory. A full
     tier writes where others lay, and so does the plain copy; else both write to new files."""
     folder.mkdir()
-    blocks = _Blocks(num_sets)
-    flags = os.O_CREAT | os.O_RDWR | (0 if is_full else os.O_TRUNC)
+    blocks, turns = _Blocks(sets), itertools.count()
+    paths = [folder / f"plain{number}" for number in range(sets.num_sets)]
 
     def write(number: int) -> None:
-        fd = os.open(folder / f"plain{number}", flags)
+        if not is_full:
+            paths[number] = folder / f"new{next(turns)}"
+        fd = os.open(paths[number], os.O_CREAT | os.O_RDWR)
         os.pwrite(fd, blocks.of_set(number).data, 0)
         os.close(fd)
 
     def read(number: int) -> None:
-        fd = os.open(folder / f"plain{number}", os.O_RDONLY)
-        os.preadv(fd, [blocks.of_set(number).reshape(-1).data], 0)
+        fd = os.open(paths[number], os.O_RDONLY)
+        os.preadv(fd, [blocks.of_set(number).data], 0)
         os.close(fd)
 
-    size = record_bytes(_BLOCK_BYTES) + (0 if cipher is None else cipher.overhead_bytes)
-    most_bytes = (num_sets + 1) * _NUM_BLOCKS * size if is_full else 2**30
+    size = sets.record_bytes + (0 if cipher is None else cipher.overhead_bytes)
+    most_bytes = (sets.all_blocks + sets.num_blocks) * size if is_full else 2**30
     tier = DiskTier(folder / "tier", most_bytes, size, _IDENTITY)
     return _measure(tier if cipher is None else EncryptedTier(tier, cipher), blocks, write, read)
 
@@ -189,12 +220,13 @@ def _lookups() -> tuple[float, ...]:
 def main() -> None:
     folder = Path(sys.argv[1])
     speed = TierTimes(
-        num_bytes=_NUM_BLOCKS * _BLOCK_BYTES,
-        ram=_ram(_NUM_SETS),
-        cached_ram=_ram(1),
-        disk=_disk(folder / "disk", _NUM_SETS),
-        new_files=_disk(folder / "new", _NUM_SETS, is_full=False),
-        encrypted_disk=_disk(folder / "encrypted", _NUM_SETS, cipher=_cipher(folder / "keys")),
+        ram=_ram(_IN_MEMORY),
+        cached_ram=_ram(_IN_CACHES),
+        large_ram=_ram(_LARGE),
+        disk=_disk(folder / "disk", _IN_MEMORY),
+        large_disk=_disk(folder / "large", _LARGE),
+        new_files=_disk(folder / "new", _IN_MEMORY, is_full=False),
+        encrypted_disk=_disk(folder / "encrypted", _IN_MEMORY, cipher=_cipher(folder / "keys")),
         lookup_s=_lookups(),
     )
     sys.stdout.buffer.write(msgspec.json.encode(speed) + b"\n")

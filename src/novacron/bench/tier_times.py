@@ -6,8 +6,9 @@ import msgspec
 
 
 class MediumTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds of each round for all blocks: moved by a BlockMover, and plainly copied."""
+    """Seconds of each round for `num_bytes`: moved by a BlockMover, and plainly copied."""
 
+    num_bytes: int
     store_s: tuple[float, ...]
     plain_store_s: tuple[float, ...]
     load_s: tuple[float, ...]
@@ -15,10 +16,11 @@ class MediumTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TierTimes(msgspec.Struct, frozen=True, kw_only=True):
-    num_bytes: int  # of all blocks
     ram: MediumTimes
     cached_ram: MediumTimes  # where all lies in the processor's caches
+    large_ram: MediumTimes  # in blocks of 2 MiB
     disk: MediumTimes
+    large_disk: MediumTimes
     new_files: MediumTimes  # of the disk, which the system has to find memory for
     encrypted_disk: MediumTimes
     lookup_s: tuple[float, ...]  # of the tiers of all blocks, in the index

@@ -31,7 +31,7 @@ from novacron.records.block_moves import BlockNews, LoadBlock, LoadBlocks, Loade
 logger = logging.getLogger(__name__)
 
 _FEWEST_AT_ONCE: Final = 16  # by each thread: a part costs as much as copying some blocks
-_MOST_AT_ONCE: Final = 128
+_MOST_AT_ONCE: Final = 64  # buffers of a thread, where blocks cannot come straight to their places
 FAR_BLOCKS_AT_ONCE: Final = 32  # a trip for each
 _FAR_THREADS: Final = 2  # while one checks what has come, the other has more sent
 

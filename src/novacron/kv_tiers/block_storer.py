@@ -229,6 +229,7 @@ class BlockStorer:
     def _put(self, index: int, records: Sequence[Record]) -> Put:
         if not records:
             return Put()
+        started_s = self._clock()
         try:
             put = self._desk.tiers[index].put(records)
         except Exception as error:
@@ -237,6 +238,8 @@ class BlockStorer:
         self._desk.count(
             index,
             num_stored=len(put.stored),
+            stored_bytes=len(put.stored) * self._memory.block_bytes,
+            store_s=self._clock() - started_s,
             num_evicted=len(put.dropped),
             num_regretted=put.num_regretted,
         )

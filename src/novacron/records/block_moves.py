@@ -119,6 +119,8 @@ class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
     num_regretted: int = 0  # of these, asked for again not long after
     load_s: float = 0.0
     loaded_bytes: int = 0
+    store_s: float = 0.0
+    stored_bytes: int = 0
     load_breaker: str = "closed"  # open: it failed, and nothing is asked of it for a while
     store_breaker: str = "closed"
     pressure: str = "low"  # how scarce what it is made of is: see kv_tiers/eviction/pressure.py

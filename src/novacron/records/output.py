@@ -89,6 +89,8 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     num_regretted: int = 0  # of these, asked for again not long after
     loaded_bytes: int = 0
     load_s: float = 0.0  # reading, checking and copying
+    stored_bytes: int = 0
+    store_s: float = 0.0  # choosing places, and writing
     load_breaker: str = "closed"  # half_open, open: it failed, and is left alone for a while
     store_breaker: str = "closed"
     pressure: str = "low"  # medium, high, critical: the machine runs out of what it is made of

@@ -344,6 +344,8 @@ class TieredPrefixes:
                 num_regretted=totals.num_regretted,
                 loaded_bytes=totals.loaded_bytes,
                 load_s=totals.load_s,
+                stored_bytes=totals.stored_bytes,
+                store_s=totals.store_s,
                 load_breaker=totals.load_breaker,
                 store_breaker=totals.store_breaker,
                 codec=totals.codec,

@@ -161,6 +161,7 @@ def test_blocks_go_to_all_tiers_and_come_back(tmp_path: Path) -> None:
         for tier in (0, 1):
             told = [key for one in news for c in one.added if c.tier == tier for key in c.keys]
             assert tuple(told) == keys
+            assert news[-1].totals[tier].stored_bytes == 20 * BLOCK_BYTES
             mover.order(load(tier, *((n, 20 + n) for n in numbers), tier=tier))
             assert loaded(mover) == LoadedBlocks(tier, (True,) * 20)
             assert (memory.blocks[20:] == memory.blocks[:20]).all()

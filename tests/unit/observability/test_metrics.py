@@ -174,9 +174,12 @@ def test_a_watch_over_quality_is_told_and_goes_before_an_offline_evaluation() ->
 
 def test_hits_are_told_by_where_they_were_found() -> None:
     tiers = (
-        TierStats(kind="ram", capacity_bytes=100, used_bytes=40, hit_tokens=10, num_stored=4),
+        TierStats(
+            kind="ram", capacity_bytes=100, used_bytes=40, hit_tokens=10, num_stored=4,
+            stored_bytes=64, store_s=0.5,
+        ),
         TierStats(kind="disk", capacity_bytes=900, hit_tokens=5, num_mismatches=1, load_s=0.25),
-    )
+    )  # fmt: skip
     stats = EngineStats(prefix_queries_tokens=100, prefix_hits_tokens=30, kv_tiers=tiers)
     text = prometheus_text(Metrics(), snapshot(stats), "m").decode()
     for line in (
@@ -187,6 +190,8 @@ def test_hits_are_told_by_where_they_were_found() -> None:
         'novacron_kv_tier_blocks_total{event="stored",model_name="m",tier="ram"} 4.0',
         'novacron_kv_tier_blocks_total{event="mismatch",model_name="m",tier="disk"} 1.0',
         'novacron_kv_tier_load_seconds_total{model_name="m",tier="disk"} 0.25',
+        'novacron_kv_tier_stored_bytes_total{model_name="m",tier="ram"} 64.0',
+        'novacron_kv_tier_store_seconds_total{model_name="m",tier="ram"} 0.5',
     ):
         assert line in text
 

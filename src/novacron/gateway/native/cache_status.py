@@ -42,7 +42,8 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     before any); `regretted` were asked for not long after they were evicted. `fill` is low, medium,
     high or critical by how much of its size is in use, `pressure` by how much of the machine's
     memory or disk is, by whomever; `actions` are what is done about that. `load_seconds` are
-    reading, checking and copying. A capacity of null is a limit that is not ours. A breaker that
+    reading, checking and copying, `store_seconds` choosing places and writing; bytes are those of
+    whole blocks. A capacity of null is a limit that is not ours. A breaker that
     is not closed: the tier failed, and is left alone for a while. `codec` is null where blocks are
     kept as they are."""
 
@@ -68,6 +69,8 @@ class CacheTier(Struct, frozen=True, kw_only=True):
     actions: tuple[str, ...]
     loaded_bytes: int
     load_seconds: float
+    stored_bytes: int
+    store_seconds: float
     load_breaker: str
     store_breaker: str
     codec: TierCodec | None
@@ -186,6 +189,8 @@ def _tier(tier: TierStats, hit_rate: float) -> CacheTier:
         actions=tuple(sorted(actions_at(tier.kind, tier.pressure))),
         loaded_bytes=tier.loaded_bytes,
         load_seconds=tier.load_s,
+        stored_bytes=tier.stored_bytes,
+        store_seconds=tier.store_s,
         load_breaker=tier.load_breaker,
         store_breaker=tier.store_breaker,
         codec=None if tier.codec is None else _codec(tier.codec),

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from novacron.kv_tiers.eviction.arc import ArcOrder
 from novacron.kv_tiers.eviction.lfu import LfuOrder
 from novacron.kv_tiers.eviction.lru import LruOrder
@@ -21,9 +23,11 @@ from novacron.kv_tiers.eviction.policy import Block, LeafOrder, MayGo
 from novacron.kv_tiers.eviction.return_times import ReturnTimes
 from novacron.kv_tiers.eviction.returns import ReturnOrder
 from novacron.kv_tiers.eviction.shadow import ShadowTier
+from novacron.records.block import BlockHash
 
 _SHADOW_BLOCKS: Final = 512  # as many as that, or half of a tier
-_CLEARLY: Final = 1.006  # times as many found
+_LEAD: Final = 0.006  # of what is found, to take over; twice that after each time it was left
+_MOST_LEAD: Final = 0.1
 _MEMORY: Final = 0.9  # of what was found before, kept when all are compared
 _SAMPLE_OF: Final = 1 << 16
 
@@ -32,23 +36,25 @@ class LearnedOrder:
     """Implements LeafOrder, for a tier of `num_blocks`."""
 
     def __init__(self, num_blocks: int) -> None:
-        times, arc = ReturnTimes(), ArcOrder(num_blocks)
-        self._orders: tuple[LeafOrder, ...] = (LruOrder(), LfuOrder(), arc, ReturnOrder(times))
         fraction = min(0.5, _SHADOW_BLOCKS / num_blocks)
         self._num_sampled = int(fraction * _SAMPLE_OF)
         size = max(1, int(fraction * num_blocks))
+        times, small_arc = ReturnTimes(), ArcOrder(size)
+        self._orders: tuple[LeafOrder, ...] = (
+            LruOrder(),
+            LfuOrder(),
+            ArcOrder(num_blocks, leader=small_arc),
+            ReturnOrder(times),
+        )
         self._shadows = tuple(
             ShadowTier(size, order)
-            for order in (
-                LruOrder(),
-                LfuOrder(),
-                ArcOrder(size, leader=arc),
-                ReturnOrder(times, learns=False),
-            )
+            for order in (LruOrder(), LfuOrder(), small_arc, ReturnOrder(times, learns=False))
         )
+        self._sampled: dict[BlockHash, BlockHash | None] = {}  # of each block here: the nearest
         self._compare_every = 2 * size  # sampled uses
         self._num_seen = 0
         self._found = [0.0] * len(self._orders)
+        self._leads = [_LEAD] * len(self._orders)
         self._deciding = 0
 
     @property
@@ -78,6 +84,7 @@ class LearnedOrder:
 
     def gone(self, block: Block, *, was_evicted: bool) -> None:
         """Fame ages by what the count of uses chose; all others learn from whatever left."""
+        del self._sampled[block.key]
         for order in self._orders:
             is_mine = order is self.deciding or not isinstance(order, LfuOrder)
             order.gone(block, was_evicted=was_evicted and is_mine)
@@ -90,13 +97,27 @@ class LearnedOrder:
         return None
 
     def _show(self, block: Block, now_s: float) -> None:
+        """To the shadows, if the block is in their sample."""
+        parent = block.origin.parent
+        above = None if parent is None else self._sampled.get(parent)
         if int.from_bytes(block.key[-2:], "big") * 40503 % _SAMPLE_OF >= self._num_sampled:
+            self._sampled[block.key] = above
             return
+        self._sampled[block.key] = block.key
+        origin = msgspec.structs.replace(block.origin, parent=above)
+        hits = [shadow.see(block.key, origin, now_s) for shadow in self._shadows]
+        if not self._shadows[0].is_full:  # until then all find the same
+            return
+        self._found = [found + hit for found, hit in zip(self._found, hits, strict=True)]
         self._num_seen += 1
-        for index, shadow in enumerate(self._shadows):
-            self._found[index] += shadow.see(block, now_s)
         if self._num_seen % self._compare_every == 0:
-            best = max(range(len(self._found)), key=self._found.__getitem__)
-            if self._found[best] > _CLEARLY * self._found[self._deciding]:
-                self._deciding = best
-            self._found = [found * _MEMORY for found in self._found]
+            self._compare()
+
+    def _compare(self) -> None:
+        """Let the order that found most take over, if it leads by enough. One that was left before
+        needs more: it looks better than it is."""
+        best = max(range(len(self._found)), key=self._found.__getitem__)
+        if self._found[best] > (1 + self._leads[best]) * self._found[self._deciding]:
+            self._leads[self._deciding] = min(2 * self._leads[self._deciding], _MOST_LEAD)
+            self._deciding = best
+        self._found = [found * _MEMORY for found in self._found]

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from novacron.kv_tiers.eviction.policy import Block, LeafOrder
+from novacron.kv_tiers.eviction.chained import ChainedPolicy
+from novacron.kv_tiers.eviction.policy import LeafOrder
 from novacron.records.block import BlockHash
+from novacron.records.block_moves import BlockOrigin
 
 
 class ShadowTier:
-    """Holds `num_blocks`, sees a sample of a tier's blocks, and knows of no chains."""
+    """Holds `num_blocks`, and sees a sample of a tier's blocks. Chains hold here too: the parent of
+    a block is the nearest block above it that is in the sample."""
 
     def __init__(self, num_blocks: int, order: LeafOrder) -> None:
         self._num_blocks = num_blocks
-        self._order = order
-        self._blocks: dict[BlockHash, Block] = {}
+        # More than it holds: of a sample, more blocks than is their share may come in turns.
+        self._policy = ChainedPolicy(order, num_tombstones=2 * num_blocks)
+        self._held: set[BlockHash] = set()
 
-    def see(self, block: Block, now_s: float) -> bool:
-        """The block was stored or used, and stands as it is after that. Whether it was here."""
-        mine = self._blocks.get(block.key)
-        if mine is not None:
-            idle_s, mine.used_s = now_s - mine.used_s, now_s
-            mine.num_uses, mine.gap_s = block.num_uses, block.gap_s
-            self._order.touch(mine, idle_s, now_s)
-            self._order.enter(mine, now_s)
+    @property
+    def is_full(self) -> bool:
+        return len(self._held) >= self._num_blocks
+
+    def see(self, key: BlockHash, origin: BlockOrigin, now_s: float) -> bool:
+        """The block was stored or used. Whether it was here."""
+        if key in self._held:
+            self._policy.touch(key, now_s)
             return True
-        mine = self._blocks[block.key] = replace(
-            block, num_children=0, group=0, rank=0.0, was_again=False
-        )
-        self._order.insert(mine, now_s)
-        self._order.enter(mine, now_s)
-        if len(self._blocks) > self._num_blocks:
-            victim = self._order.choose(now_s, lambda key: True)
-            assert victim is not None, "all are open"
-            self._order.leave(victim)
-            self._order.gone(victim, was_evicted=True)
-            del self._blocks[victim.key]
+        self._policy.insert(key, origin, now_s)
+        self._held.add(key)
+        if len(self._held) > self._num_blocks:
+            victim = self._policy.evict(now_s)
+            assert victim is not None, "nothing is protected"
+            self._held.discard(victim)
         return False
