@@ -170,7 +170,8 @@ class EngineDead(NovaCronError):
     """The engine process ended while it worked on the request.
 
     `has_run`: not False unless it is known that the request never got there. `was_killed`: from
-    outside, as far as the exit code tells; it did not crash by itself.
+    outside, as far as the exit code tells; it did not crash by itself. `has_lost_a_rank`: on
+    another host, which may have crashed or been cut off; the next engine hears from there which.
     """
 
     retryable = True
@@ -178,6 +179,7 @@ class EngineDead(NovaCronError):
     has_run = True
     was_killed = False
     was_cut_off = False
+    has_lost_a_rank = False
 
     def __init__(
         self,
@@ -186,8 +188,10 @@ class EngineDead(NovaCronError):
         has_run: bool = True,
         was_killed: bool = False,
         was_cut_off: bool = False,
+        has_lost_a_rank: bool = False,
     ) -> None:
         super().__init__(message)
+        self.has_lost_a_rank = has_lost_a_rank
         self.has_run = has_run
         self.was_killed = was_killed
         self.was_cut_off = was_cut_off

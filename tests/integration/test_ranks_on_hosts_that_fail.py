@@ -63,6 +63,8 @@ def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost, parallel:
             assert asyncio.run(texts_while(server.url, fault)) == expected, fault
             wait_until(server.is_ready)
             assert pid_of(rank) != before  # each group has a process of its own
+            num_crashes = server.log().count("before this one has crashed")
+            assert num_crashes == 1, fault  # the first fault, and no other
 
         async def silence() -> list[str]:
             found = asyncio.create_task(texts_while(server.url, fall_silent))

@@ -26,6 +26,7 @@ from novacron.engine.cache_books import AroundChoice, as_it_is, build_cache_desk
 from novacron.engine.core import EngineCore
 from novacron.engine.draft_pair import find_draft_model
 from novacron.engine.engine_arguments import EngineArguments
+from novacron.engine.engine_handle import EXIT_RANK_LOST
 from novacron.engine.kv_trace import KVTrace
 from novacron.engine.link.linked_ranks import load_linked_model, parent_name
 from novacron.engine.output_pacer import OutputPacer
@@ -34,7 +35,7 @@ from novacron.engine.rank_news import RankNews
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.engine.watched_answers import WatchedAnswers
-from novacron.errors import NovaCronError
+from novacron.errors import EngineDead, NovaCronError
 from novacron.executor.blueprint import steps_in_flight
 from novacron.executor.executor import Executor
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
@@ -56,6 +57,7 @@ from novacron.scheduler.sessions import Sessions
 from novacron.scheduler.speculation_choice import build_speculation
 
 EXIT_FAILED = 3
+_EXIT_CRASHED = 1
 _COMPILING_POLL_MS = 1
 _WATCH_POLL_MS = 50
 _NEWS_POLL_MS = 50
@@ -350,9 +352,13 @@ def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
     config = arguments.config
     try:
         executor = load_executor(
-            config, Path(arguments.model_path), report, _end_at_once, parent_name()
+            config, Path(arguments.model_path), report, _end_at_once(config), parent_name()
         )
         watch = _load_watch(config, executor, report)
+    except EngineDead as error:  # a rank ended while it loaded: the next engine may have more luck
+        logger.error("%s", error)
+        mailbox.close()
+        sys.exit(_exit_code_of(error))
     except NovaCronError as error:
         mailbox.send(wire.Failed(type(error).__name__, str(error)))
         mailbox.close()
@@ -375,6 +381,9 @@ def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
         pacer, ranks = OutputPacer(config.stream_flush_interval), RankNews(executor)
         ranks.tell_losses(pulse)
         _Loop(core, mailbox, pacer, watch, pulse, ranks).run()
+    except EngineDead as error:
+        logger.error("%s", error)
+        sys.exit(_exit_code_of(error))
     finally:
         core.shutdown()
         mailbox.close()
@@ -390,9 +399,13 @@ def _load_watch(
     return _Watch(executor.watch_quality(config.watch.quality_floor), config.watch.quality_watch)
 
 
-def _end_at_once(message: str) -> None:
+def _end_at_once(config: EngineConfig) -> Callable[[str], None]:
     """A rank is gone: the client starts the engine anew, also if it is idle."""
-    os._exit(1)
+    return lambda message: os._exit(EXIT_RANK_LOST if config.apart.hosts else _EXIT_CRASHED)
+
+
+def _exit_code_of(error: EngineDead) -> int:
+    return EXIT_RANK_LOST if error.has_lost_a_rank else _EXIT_CRASHED
 
 
 def _end_with_client() -> None:

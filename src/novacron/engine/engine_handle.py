@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from novacron.engine.heart_monitor import VitalSigns
 from novacron.records import wire
 from novacron.records.parallel_stats import LinkStats
+
+EXIT_RANK_LOST: Final = 4  # of an engine that could not go on without a rank on another host
 
 
 class EngineHandle(Protocol):

@@ -33,7 +33,7 @@ from novacron.engine.client import (
     VariantStatus,
     status_of,
 )
-from novacron.engine.engine_handle import EngineHandle
+from novacron.engine.engine_handle import EXIT_RANK_LOST, EngineHandle
 from novacron.engine.engine_process import EngineProcess
 from novacron.engine.grammar_check import GrammarCheck
 from novacron.engine.heart_monitor import HeartMonitor
@@ -413,6 +413,7 @@ class ProcessClient:
                 f"{cause} The request can be sent again.",
                 was_killed=exit_code == -signal.SIGKILL,
                 was_cut_off=was_cut_off,
+                has_lost_a_rank=exit_code == EXIT_RANK_LOST,
             )
         )
         engine.close()

@@ -288,7 +288,12 @@ class RecoveringClient:
         if isinstance(error, errors.EngineDead) and error.has_run:
             tokens = call.see_death(error)
             if not error.was_cut_off:  # which no request does
-                self._suspects.see_death(call.name, tokens, was_killed=error.was_killed)
+                self._suspects.see_death(
+                    call.name,
+                    tokens,
+                    was_killed=error.was_killed,
+                    may_be_withdrawn=error.has_lost_a_rank,
+                )
         else:
             call.see_refusal(error)
 
@@ -301,6 +306,8 @@ class RecoveringClient:
             self._is_restarting |= self._state_below is EngineState.READY
         else:
             self._is_restarting = False
+        if state is EngineState.READY and not self._client.spec.follows_a_crash:
+            self._suspects.withdraw()
         self._state_below = state
         self._room.tell()
         if self.state is not self._state_told:

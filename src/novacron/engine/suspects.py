@@ -11,7 +11,7 @@ engine that was killed did not crash, which points to the outside: then it takes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 PROOF_TOKENS: Final = 16  # more than an engine has computed and not yet told of, as a rule
@@ -35,8 +35,13 @@ class _Record:
     alone_place: Tokens = field(default_factory=dict)
     num_alone: int = 0
     was_killed: bool = False  # the last time
+    before: _Record | None = None  # the last time, if that may yet turn out to be nobody's fault
     deaths_at_start: int = 0
     is_unjudged: bool = False
+    is_suspicious: bool = False
+
+    def copy(self) -> _Record:
+        return replace(self, places=dict(self.places), num_deaths=dict(self.num_deaths))
 
 
 class Suspects:
@@ -68,9 +73,17 @@ class Suspects:
         record = self._records.setdefault(call, _Record())
         record.deaths_at_start = self._num_deaths
 
-    def see_death(self, call: str, tokens: Tokens, *, was_killed: bool = False) -> None:
+    def see_death(
+        self,
+        call: str,
+        tokens: Tokens,
+        *,
+        was_killed: bool = False,
+        may_be_withdrawn: bool = False,
+    ) -> None:
         """It ran on an engine that has died. `tokens` are those that had come by then."""
         record = self._records[call]
+        record.before = record.copy() if may_be_withdrawn else None
         self._num_deaths += 1
         for name, num in tokens.items():
             place = record.places.get(name, 0)
@@ -80,8 +93,21 @@ class Suspects:
         record.last_place = dict(tokens)
         record.was_killed = was_killed
         record.is_unjudged = True
-        if max((record.num_deaths[name] for name in tokens), default=0) >= _MOST_DEATHS:
+        record.is_suspicious |= (
+            max((record.num_deaths[name] for name in tokens), default=0) >= _MOST_DEATHS
+        )
+        if record.is_suspicious:
             self._suspects[call] = None
+
+    def withdraw(self) -> None:
+        """The last death was nobody's fault: as if those that may be withdrawn, and have not been
+        judged, had not been seen."""
+        for call, record in tuple(self._records.items()):
+            if record.before is None or not record.is_unjudged:
+                continue
+            self._records[call] = record.before
+            if not record.before.is_suspicious:
+                self._suspects.pop(call, None)
 
     def judge(self, call: str) -> bool:
         """Whether it is guilty of the death it saw last. To be asked before it starts again, and

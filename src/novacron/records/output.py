@@ -273,6 +273,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     rank_pids: tuple[int, ...] = ()  # those beside the engine's own
     host: str = ""  # its name, where that is not this one
     region: str = ""  # where it computes; empty: not said
+    follows_a_crash: bool = False  # of a rank on another host, in whose place one of its ranks is
 
     @property
     def fineness(self) -> tuple[float, float]:

@@ -332,9 +332,12 @@ class FakeEngineClient:
         for callback in self._callbacks:
             callback(state)
 
-    def die(self, *, for_good: bool = False) -> None:
+    def die(self, *, for_good: bool = False, has_lost_a_rank: bool = False) -> None:
         """End like an engine process that was killed; `for_good`: it is not started again."""
-        error = errors.EngineDead("The engine process ended unexpectedly (exit code -9).")
+        error = errors.EngineDead(
+            "The engine process ended unexpectedly (exit code -9).",
+            has_lost_a_rank=has_lost_a_rank,
+        )
         self._recitals.clear()
         self._streams.fail_all(error)
         if for_good:

@@ -398,3 +398,30 @@ async def test_exactly_the_poisonous_are_failed_and_the_others_get_what_they_wou
             assert (await reader.joined())[0][1:] == expected
     assert (await late.joined())[0][1:] == expected
     await client.close()
+
+
+@pytest.mark.parametrize("follows_a_crash", [False, True])
+async def test_a_stage_lost_in_one_place_again_and_again_convicts_only_if_it_crashed(
+    client: RecoveringClient, engine: FakeEngineClient, follows_a_crash: bool
+) -> None:
+    """As where a network lets small messages pass, and no large ones."""
+    expected = await Reader(client, request("before")).joined()
+    engine._spec = msgspec.structs.replace(engine._spec, follows_a_crash=follows_a_crash)
+    engine.step_s = 0.001
+    reader = Reader(client, request())
+    num_lives = len(engine.submitted)
+    for _ in range(6):
+        num_lives += 1
+        await until(
+            lambda n=num_lives: len(engine.submitted) >= n or reader.task.done(),  # type: ignore[misc]
+            PATIENCE_S,
+        )
+        if reader.task.done():
+            break
+        engine.die(has_lost_a_rank=True)
+        await asyncio.sleep(0)
+        engine.enter(EngineState.READY)
+    if follows_a_crash:
+        assert isinstance(await reader.failure(), PoisonousRequest)
+    else:
+        assert (await reader.joined())[0][1:] == expected[0][1:]

@@ -25,10 +25,18 @@ class Call:
 
 
 class World:
-    """One engine, which tells of tokens up to `lag` steps late, and loses those when it dies."""
+    """One engine, which tells of tokens up to `lag` steps late, and loses those when it dies. It is
+    cut off at the steps `cuts`, and heard of as dead; that it was not is known when it is back."""
 
-    def __init__(self, calls: dict[str, Call], kills: set[int], lag: int, seed: int) -> None:
-        self.calls, self.kills, self.lag = calls, kills, lag
+    def __init__(
+        self,
+        calls: dict[str, Call],
+        kills: set[int],
+        lag: int,
+        seed: int,
+        cuts: frozenset[int] = frozenset(),
+    ) -> None:
+        self.calls, self.kills, self.lag, self.cuts = calls, kills, lag, cuts
         self.draw = random.Random(seed)
         self.suspects = Suspects()
         self.waiting = list(calls)
@@ -62,6 +70,10 @@ class World:
     def step(self) -> None:
         self.num_steps += 1
         deadly = [name for name, num in self.running.items() if num == self.calls[name].poison]
+        if self.num_steps in self.cuts:
+            self.die(is_cut=True)
+            self.suspects.withdraw()
+            return
         if deadly or self.num_steps in self.kills:
             self.die()
             return
@@ -81,14 +93,14 @@ class World:
             self.suspects.forget(name)
             self.waiting.append(name)
 
-    def die(self) -> None:
-        self.num_deaths += 1
+    def die(self, *, is_cut: bool = False) -> None:
+        self.num_deaths += not is_cut
         for name, num in self.running.items():
             call = self.calls[name]
             told = max(call.told, num - self.draw.randint(0, self.lag))
             if not self.suspects.is_suspect(name):  # else it is not told before it is cleared
                 call.told = told
-            self.suspects.see_death(name, {name: told})
+            self.suspects.see_death(name, {name: told}, may_be_withdrawn=is_cut)
             self.waiting.append(name)
         self.running.clear()
 
@@ -112,6 +124,34 @@ def test_exactly_the_guilty_fail_and_everybody_else_finishes(
     guilty = {name for name, call in everyone.items() if call.is_guilty}
     assert world.failed == guilty
     assert world.finished == everyone.keys() - guilty
+
+
+@given(
+    st.lists(calls, min_size=1, max_size=6),
+    st.frozensets(st.integers(1, 60), max_size=30),
+    st.integers(0, PROOF_TOKENS // 2),
+    st.integers(0, 2**32),
+)
+def test_cuts_convict_nobody_and_hide_nobody(
+    made: list[Call], cuts: frozenset[int], lag: int, seed: int
+) -> None:
+    """However often and wherever they come, also while somebody is tried."""
+    everyone = {str(place): call for place, call in enumerate(made)}
+    world = World(everyone, set(), lag, seed, cuts)
+    world.run()
+    guilty = {name for name, call in everyone.items() if call.is_guilty}
+    assert world.failed == guilty
+    assert world.finished == everyone.keys() - guilty
+
+
+def test_a_loss_that_was_a_crash_counts() -> None:
+    suspects = Suspects()
+    for place, guilty in ((30, False), (31, True)):
+        suspects.start("a")
+        suspects.see_death("a", {"r": place}, may_be_withdrawn=True)
+        assert suspects.judge("a") is guilty
+    suspects.withdraw()  # too late: it has been judged
+    assert suspects.is_suspect("a")
 
 
 def test_a_lone_call_is_guilty_at_the_second_death_in_one_place() -> None:

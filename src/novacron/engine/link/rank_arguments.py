@@ -10,7 +10,8 @@ from novacron.observability.logs import LogFormat
 
 
 class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """What a RankSupervisor tells the process it starts. `given`: settings of this host."""
+    """What a RankSupervisor tells the process it starts. `given`: settings of this host.
+    `follows_a_crash`: of the process before it."""
 
     listen: str
     secret_key: str
@@ -18,3 +19,4 @@ class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
     given: dict[str, Any]
     log_level: str = "info"
     log_format: LogFormat = "auto"
+    follows_a_crash: bool = False

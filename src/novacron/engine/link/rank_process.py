@@ -39,6 +39,7 @@ from novacron.parallel.handover import HandoverLost
 from novacron.parallel.messages.links import OnLoss, TensorLink
 
 EXIT_CANNOT_LISTEN: Final = 2
+_EXIT_HANGS: Final = 3
 _PATIENCE_S: Final = 25.0  # with a leader that is silent; a large tensor on a slow link may be
 _LOOK_S: Final = 1.0
 
@@ -101,13 +102,14 @@ class HangWatch:
             try:
                 pulse.see_delay(_LOOK_S)
             except HandoverLost:
-                end_at_once(f"a step has computed nothing for {patience_s:g} s (rank_timeout)")
+                reason = f"a step has computed nothing for {patience_s:g} s (rank_timeout)"
+                end_at_once(reason, _EXIT_HANGS)
 
 
-def end_at_once(reason: str) -> None:
+def end_at_once(reason: str, exit_code: int = 0) -> None:
     """In the middle of a step, too: what it would make, nobody would take."""
     logger.warning("the group is over: %s", reason)
-    os._exit(0)
+    os._exit(exit_code)
 
 
 def prepare(
@@ -137,6 +139,7 @@ def run(arguments: RankArguments) -> None:
             on_loss=end_at_once,
             begin=begin,
             computing=watch.computing,
+            follows_a_crash=arguments.follows_a_crash,
         )
     )
     logger.warning("the group is over: %s", reason)

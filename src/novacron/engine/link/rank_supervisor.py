@@ -47,6 +47,7 @@ class RankSupervisor:
         listen there."""
         self._config = config
         self._asked_to_end = threading.Event()
+        self._was_stopped = False  # from outside, and killed by us for that
         self._process, self.address = self._start(config.listen)
 
     @property
@@ -68,8 +69,12 @@ class RankSupervisor:
             if self._asked_to_end.is_set():
                 break
             started_s = time.monotonic()
+            has_crashed = self._process.returncode != 0 and not self._was_stopped
+            self._was_stopped = False
             try:
-                self._process, _ = self._start(f"tcp://{self._host_of(place)}")
+                self._process, _ = self._start(
+                    f"tcp://{self._host_of(place)}", follows_a_crash=has_crashed
+                )
             except ConfigError as error:
                 logger.error("%s", error)
         self._process.kill()
@@ -99,10 +104,13 @@ class RankSupervisor:
         while _is_stopped(self._process.pid) and not self._asked_to_end.wait(_LOOK_S):
             if time.monotonic() - stopped_since_s > _STOPPED_S:
                 logger.error("the rank's process has been stopped for long: it is killed")
+                self._was_stopped = True
                 self._process.kill()
                 return
 
-    def _start(self, listen: str) -> tuple[subprocess.Popen[bytes], str]:
+    def _start(
+        self, listen: str, *, follows_a_crash: bool = False
+    ) -> tuple[subprocess.Popen[bytes], str]:
         """The process, and where it is found."""
         config = self._config
         process = subprocess.Popen(
@@ -118,6 +126,7 @@ class RankSupervisor:
             given=config.given,
             log_level=config.log_level,
             log_format=config.log_format,
+            follows_a_crash=follows_a_crash,
         )
         assert process.stdin is not None
         assert process.stdout is not None

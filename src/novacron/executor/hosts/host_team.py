@@ -70,6 +70,7 @@ class HostTeam:
         self._epoch = time.time_ns()
         self._links: list[TensorLink] = []
         self._has_begun = self._closed = False
+        self.follows_a_crash = False  # some rank does, of the process before it
         self.loss: str | None = None  # why they cannot be reached any more, as half a sentence
 
     def join(
@@ -100,6 +101,9 @@ class HostTeam:
         for join in joins:
             progress(len(offers) / count)
             offers.append(self._await_offer(join))
+            if offers[-1].follows_a_crash:
+                self.follows_a_crash = True
+                logger.warning("the rank on %s before this one has crashed", offers[-1].host)
         return offers
 
     def load(self, plan: HostsPlan) -> None:
@@ -116,7 +120,7 @@ class HostTeam:
                 if isinstance(answer, PartReady):
                     break
                 if not isinstance(answer, Loading):
-                    raise EngineDead(f"The rank at {link.place} is not in the group any more.")
+                    raise rank_lost(f"{link.place} is not in the group any more")
             if answer.digest != digest:
                 raise ModelLoadError(
                     f"The host at {link.place} has other files of the model than this one. Give "
@@ -218,7 +222,7 @@ class HostTeam:
             try:
                 answer = self._answer_within(link, _SAY_EVERY_S)
             except LinkLost as error:
-                raise EngineDead(f"A rank is lost: {error}.") from None
+                raise rank_lost(str(error)) from None
             if isinstance(answer, PartFailed):
                 raise _failure(link, answer)
             if answer is not None:
@@ -245,7 +249,7 @@ class HostTeam:
         try:
             self._links[index].send(*encode(order))
         except LinkLost as error:
-            raise EngineDead(f"A rank is lost: {error}.") from None
+            raise rank_lost(str(error)) from None
 
     def _see_loss(self, reason: str) -> None:
         if self._has_begun and not self._closed:
@@ -253,6 +257,10 @@ class HostTeam:
             message = f"A rank of the model is lost: {reason}."
             logger.error("%s", message)
             self._on_loss(message)
+
+
+def rank_lost(reason: str) -> EngineDead:
+    return EngineDead(f"A rank is lost: {reason}.", has_lost_a_rank=True)
 
 
 def _failure(link: TensorLink, failed: PartFailed) -> ConfigError | ModelLoadError:

@@ -18,12 +18,11 @@ import msgspec
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
-from novacron.errors import EngineDead
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.hosts.balance import plan_pipeline
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.hops import HopEntry, HopExit
-from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam
+from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
 from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
 from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
 from novacron.executor.hosts.step_orders import order_of
@@ -158,7 +157,10 @@ class LinkedPipelineExecutor:
             kv_loss="" if hosts.compression is Compression.NONE else "activations int8",
         )
         self._spec = msgspec.structs.replace(
-            spec, kv_cache_bytes=plan.kv_cache_bytes, max_model_len=plan.max_model_len
+            spec,
+            kv_cache_bytes=plan.kv_cache_bytes,
+            max_model_len=plan.max_model_len,
+            follows_a_crash=self._team.follows_a_crash,
         )
 
     @property
@@ -219,7 +221,7 @@ def _loss_is_the_end() -> Iterator[None]:
     try:
         yield
     except (LinkLost, HandoverLost) as error:
-        raise EngineDead(f"The step cannot be computed: {error}.") from None
+        raise rank_lost(str(error)) from None
 
 
 def _arrays_like(largest: StepArrays) -> StepArrays:

@@ -17,13 +17,12 @@ import msgspec
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
-from novacron.errors import EngineDead
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.executor import StepByStep
 from novacron.executor.hosts.balance import plan_slices
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.host_sums import join_hosts
-from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam
+from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
 from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
 from novacron.executor.hosts.orders import ComputeLogits, Meet
 from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
@@ -134,7 +133,7 @@ class LinkedSlicesExecutor(StepByStep):
                 warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
         except (LinkLost, ConnectionError) as error:
             self.shutdown()
-            raise EngineDead(f"A rank is lost: {error}.") from None
+            raise rank_lost(str(error)) from None
         except BaseException:
             self.shutdown()
             raise
@@ -149,7 +148,10 @@ class LinkedSlicesExecutor(StepByStep):
             kv_loss="" if hosts.compression is Compression.NONE else "sums int8",
         )
         self._spec = msgspec.structs.replace(
-            spec, kv_cache_bytes=plan.kv_cache_bytes, max_model_len=plan.max_model_len
+            spec,
+            kv_cache_bytes=plan.kv_cache_bytes,
+            max_model_len=plan.max_model_len,
+            follows_a_crash=self._team.follows_a_crash,
         )
 
     @property
@@ -200,8 +202,7 @@ class _Lead:
             raise ConnectionError(str(error)) from None
 
     def recover(self) -> None:
-        reason = self._team.loss or "a rank is lost"
-        raise EngineDead(f"The step cannot be computed: {reason}.")
+        raise rank_lost(self._team.loss or "it does not answer")
 
 
 def _described(chosen: dict[int, str]) -> str:

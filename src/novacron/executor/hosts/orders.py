@@ -87,12 +87,14 @@ ToRank = Join | Attach | Load | RunStep | Leave | Meet | ComputeLogits
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True, tag=0):
     """What there is on the host, which is called `host`. `bytes_per_s`: how quickly weights are
-    read there. `computes`: what must be alike on all hosts for every number to be that of one."""
+    read there. `computes`: what must be alike on all hosts for every number to be that of one.
+    `follows_a_crash`: the process that had this place before has crashed, or was killed."""
 
     host: str
     memory: DeviceMemory
     bytes_per_s: float
     computes: str
+    follows_a_crash: bool = False
 
 
 class Loading(msgspec.Struct, frozen=True, tag=1):

@@ -33,7 +33,8 @@ Computing = Callable[[bool], None]
 class OwnHost:
     """What a rank has of its host. `prepare` makes of the settings that a leader wants those that
     this host has, and the path of the model: it raises NovaCronError. `on_loss` ends this rank;
-    `begin` is told what the group has agreed on, `computing` when a step begins and ends."""
+    `begin` is told what the group has agreed on, `computing` when a step begins and ends.
+    `follows_a_crash`: of the process that had this rank's place before."""
 
     listener: TensorListener
     open_link: OpenLink
@@ -41,6 +42,7 @@ class OwnHost:
     on_loss: OnLoss
     begin: Callable[[Join], None] = lambda join: None
     computing: Computing = lambda begins: None
+    follows_a_crash: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def agree_on_part(join: Join, host: OwnHost, post: RankPost) -> OwnPart:
             memory=measure_device_memory(whole.device, cache),
             bytes_per_s=measure_bytes_per_s(),
             computes=what_computes(whole),
+            follows_a_crash=host.follows_a_crash,
         )
     )
     load, _ = post.next_order()
