@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from novacron.bench import engine_journal
-from novacron.bench.ledger_job import LedgerJob, LedgerJobReport
+from novacron.bench.ledger_job import CROWDED, QUIET, LedgerJob, LedgerJobReport
 from novacron.bench.scenario import Scenario, option
 
 _POLL_S: Final = 0.01
@@ -68,7 +68,7 @@ class Crowd:
 
     async def run_paced(self) -> LedgerJobReport:
         num = int(self._scenario.rate * self._scenario.seconds)
-        job = self._job(tuple(range(num)), "paced.journal", rate=self._scenario.rate)
+        job = self._job(tuple(range(num)), "paced.journal", self._scenario.rate, QUIET)
         report = await self._report(await self._start(job))
         assert report is not None, "nobody killed it"
         return report
@@ -121,7 +121,9 @@ class Crowd:
         await process.wait()
         return msgspec.json.decode(line, type=LedgerJobReport) if line else None
 
-    def _job(self, numbers: tuple[int, ...], journal: str, rate: float = 0.0) -> LedgerJob:
+    def _job(
+        self, numbers: tuple[int, ...], journal: str, rate: float, tenant: str = CROWDED
+    ) -> LedgerJob:
         return LedgerJob(
             url=self._url,
             numbers=numbers,
@@ -131,6 +133,7 @@ class Crowd:
             most_tokens=self._scenario.most_tokens,
             token_ms=self._scenario.token_ms,
             rate=rate,
+            tenant=tenant,
         )
 
     def _unanswered(self, place: int, journal: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,8 @@ from novacron.accounts.wish import Wish
 from novacron.bench.engine_journal import EngineJournal
 from novacron.errors import DatabaseUnavailable, QuotaExceeded
 
+CROWDED: Final = "acme"  # has a day with too few tokens
+QUIET: Final = "quiet"  # has enough
 _GRANTED, _REFUSED = 200, 429
 _PATIENCE_S = 300.0  # everything comes at once; nobody is to be refused for the queue
 _CLOSE_S = 60.0
@@ -41,6 +44,7 @@ class LedgerJob(msgspec.Struct, frozen=True, kw_only=True):
     most_tokens: int
     token_ms: float
     rate: float = 0.0
+    tenant: str = CROWDED
 
 
 class LedgerJobReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +93,8 @@ class _Coordinator:
         prompt = rng.randint(1, self._job.most_tokens)
         longest = rng.choice((1, 2, 4)) * self._job.most_tokens // 4  # as clients have them: a few
         wish = Wish(prompts=(prompt,), answers=(longest,), model="m", model_len=10**6)
-        account = Account("acme", f"user{number // 2 % 4}", f"key{number // 2 % 8}")
+        tenant, user, key = self._job.tenant, number // 2 % 4, number // 2 % 8
+        account = Account(tenant, f"{tenant}-user{user}", f"{tenant}-key{key}")
         try:
             entry = await self._reserve(account, wish)
         except QuotaExceeded:
