@@ -14,6 +14,7 @@ from novacron.executor.hosts.balance import (
     HostFacts,
     HostsPlan,
     plan_pipeline,
+    plan_slices,
     rounded_speeds,
 )
 from novacron.executor.memory_plan import DeviceMemory, block_bytes, plan_memory
@@ -95,3 +96,26 @@ def test_a_host_without_room_for_blocks_is_named(whole: Blueprint) -> None:
 def test_more_hosts_than_layers_are_refused(whole: Blueprint, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the model has 8"):
         planned(whole, *(host(str(number)) for number in range(9)))
+
+
+def sliced(whole: Blueprint, *hosts: HostFacts) -> HostsPlan:
+    return plan_slices(whole, hosts, CACHE, SCHEDULER, SpeculativeConfig(), max_model_len=None)
+
+
+def test_slices_are_equal_and_share_the_cache(whole: Blueprint) -> None:
+    plan = sliced(whole, host("a"), host("b"))
+    one, other = plan.hosts
+    assert one.weight_bytes == other.weight_bytes < whole.shape().weight_bytes
+    assert plan.stages == ()
+    assert plan.kv_cache_bytes == plan.num_blocks * block_bytes(whole.shape(), CACHE)
+    small = sliced(whole, host("a"), host("b", free_bytes=one.weight_bytes + 2**22))
+    assert small.num_blocks < plan.num_blocks
+
+
+def test_slices_on_a_much_slower_host_are_told_of(
+    whole: Blueprint, caplog: pytest.LogCaptureFixture
+) -> None:
+    sliced(whole, host("a"), host("b", 0.9e9))
+    assert not caplog.records
+    sliced(whole, host("a"), host("b", 0.3e9))
+    assert "the host b reads weights at 33%" in caplog.text
