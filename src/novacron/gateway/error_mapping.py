@@ -29,6 +29,7 @@ HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.ConfigError: HttpError(500, "server_error", "bad_configuration"),
     errors.InvalidRequest: HttpError(400, _INVALID, None),
     errors.PromptTooLong: HttpError(400, _INVALID, "context_length_exceeded"),
+    errors.StreamIdInUse: HttpError(400, _INVALID, None),
     errors.BodyTooLarge: HttpError(413, _INVALID, "body_too_large"),
     errors.ModelNotFound: HttpError(404, _INVALID, "model_not_found"),
     errors.RequestNotFound: HttpError(404, _INVALID, "request_not_found"),

@@ -21,7 +21,8 @@ HEADER_BYTES, MOST = 4096, 3000
 
 class AddPartials(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("group", "partials", "bias", "residual", "out")),
+        *((name, ctypes.c_void_p) for name in ("group", "exchange")),
+        *((name, ctypes.c_void_p) for name in ("partials", "bias", "residual", "out")),
         *((name, ctypes.c_int64) for name in ("rows", "size")),
         *((name, ctypes.c_int64) for name in ("rank_stride", "residual_stride", "out_stride")),
         *((name, ctypes.c_int32) for name in ("type", "ranks")),
