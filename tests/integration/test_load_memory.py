@@ -30,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kernels", ["native", "torch"])
+@pytest.mark.parametrize("kernels", ["native", pytest.param("torch", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("quantization", ["int4", "memory_critical"])
 def test_the_peak_is_the_rounded_model_and_a_shard(
     model: Path,

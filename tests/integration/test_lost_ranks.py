@@ -130,6 +130,7 @@ def test_survivors_keep_their_processes_and_weights(tmp_path: Path) -> None:
         assert executor_of(four).num_ranks_replaced == 2
 
 
+@pytest.mark.slow
 def test_a_short_pause_of_a_rank_is_waited_for(folder: Path) -> None:
     with ranks(folder, 2, rank_timeout=60.0) as pair:
         [pid] = executor_of(pair).rank_pids
@@ -141,6 +142,7 @@ def test_a_short_pause_of_a_rank_is_waited_for(folder: Path) -> None:
         assert executor_of(pair).rank_pids == (pid,)
 
 
+@pytest.mark.slow
 def test_an_idle_rank_is_replaced_before_it_is_needed(folder: Path) -> None:
     with ranks(folder, 2) as pair:
         executor = executor_of(pair)
@@ -184,6 +186,7 @@ def test_a_rank_that_is_killed_while_it_loads_is_replaced(folder: Path) -> None:
         executor.shutdown()
 
 
+@pytest.mark.slow
 def test_a_rank_that_ends_again_and_again_is_given_up(folder: Path) -> None:
     losses: list[str] = []
     executor = make_pair(folder, on_loss=losses.append)

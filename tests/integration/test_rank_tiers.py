@@ -96,6 +96,7 @@ def test_ranks_compute_damaged_blocks_again(folder: Path, tmp_path: Path) -> Non
     assert found == (expected, [WHOLE_BLOCKS[0]]), "stored anew"
 
 
+@pytest.mark.slow
 def test_what_a_small_device_evicts_comes_back_to_all_ranks_from_ram(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

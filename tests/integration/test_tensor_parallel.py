@@ -98,6 +98,7 @@ def test_a_model_that_cannot_be_shared_out_is_refused(folder: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_clients_of_a_server_do_not_see_that_a_rank_is_killed(folder: Path, tmp_path: Path) -> None:
     with ServerProcess(
         str(folder), "-tp", "2", "--num-threads", "1", log_file=tmp_path / "log"

@@ -129,5 +129,5 @@ def _resampled(samples: Samples, rng: np.random.Generator) -> NDArray[np.float64
 
 
 def _interval_of(statistics: NDArray[Any]) -> Interval:
-    low, high = np.percentile(statistics, (2.5, 97.5))
+    low, high = np.percentile(statistics, (2.5, 97.5), method="nearest")  # also of inf
     return Interval(float(low), float(high))

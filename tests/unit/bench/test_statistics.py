@@ -74,6 +74,11 @@ def test_ratio_interval_tells_a_real_change_from_none() -> None:
     assert low < 1 < high
 
 
+def test_a_ratio_to_what_may_be_nothing_has_an_interval() -> None:
+    low, high = ratio_interval([0.0, 1.0], [0.0, 1.0])
+    assert not low > high
+
+
 def test_wilson_interval_against_published_values() -> None:
     low, high = wilson_interval(8, 10)
     assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
