@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,6 @@ def test_slices_on_a_much_slower_host_are_told_of(
     whole: Blueprint, caplog: pytest.LogCaptureFixture
 ) -> None:
     sliced(whole, host("a"), host("b", 0.9e9))
-    assert not caplog.records
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
     sliced(whole, host("a"), host("b", 0.3e9))
     assert "the host b reads weights at 33%" in caplog.text
