@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ class Handler(socketserver.StreamRequestHandler):
     server: Any
 
     def handle(self) -> None:
-        while head := b"".join(iter(self.rfile.readline, b"\r\n")):
+        while head := b"".join(itertools.takewhile(b"\r\n".__ne__, self.rfile)):  # none at the end
             self.seen(head)
             self.wfile.write(self.server.answer[:10])
             self.wfile.flush()
