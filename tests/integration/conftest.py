@@ -8,6 +8,7 @@ import pytest
 from novacron.config.server import ServerConfig
 from novacron.engine.tokenization import Tokenizer
 from novacron.gateway.app import build_app
+from novacron.kernels.native.library import NativeUnavailable, native_levels
 from novacron.testing.fake_engine_client import CHAT_TEMPLATE, FakeEngineClient, fake_tokenizer
 from novacron.testing.serving import serving
 
@@ -23,6 +24,14 @@ class Server:
 
     url: str
     engine: FakeEngineClient
+
+
+@pytest.fixture(scope="session")
+def needs_native_kernels() -> None:
+    try:
+        native_levels()
+    except NativeUnavailable:
+        pytest.skip("no native kernels")
 
 
 @pytest.fixture(scope="session")

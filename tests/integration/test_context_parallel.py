@@ -16,11 +16,12 @@ import torch
 from novacron import LLM
 from novacron.errors import ConfigError
 from novacron.executor.multiprocess import MultiprocessExecutor
-from novacron.kernels.native.library import NativeUnavailable, native_levels
 from novacron.records.request import SamplingParams
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.testing.reference import Engine
 from novacron.testing.tiny_models import make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("needs_native_kernels")
 
 CPU = torch.device("cpu")
 # chunks of 256 and less, some of them with decodes beside them
@@ -31,14 +32,6 @@ PROMPTS = [
 SEEDED = SamplingParams(
     temperature=0.8, max_tokens=12, ignore_eos=True, seed=5, logprobs=3, prompt_logprobs=2
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def needs_native_kernels() -> None:
-    try:
-        native_levels()
-    except NativeUnavailable:
-        pytest.skip("no native kernels")
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,13 @@ from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import EngineDead
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.warm_up import warm_up
-from novacron.kernels.native.library import NativeUnavailable, native_levels
 from novacron.records.request import SamplingParams
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.testing.reference import Engine
 from novacron.testing.server_process import wait_until
 from novacron.testing.tiny_models import make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("needs_native_kernels")
 
 CPU = torch.device("cpu")
 PROMPTS = [random.Random(seed).choices(range(5, 380), k=20 * seed) for seed in (1, 2, 5, 3)]
@@ -31,14 +32,6 @@ SEEDED = SamplingParams(
     temperature=0.8, max_tokens=20, ignore_eos=True, seed=5, logprobs=3, prompt_logprobs=2
 )
 Harm = Callable[[MultiprocessExecutor], None]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def needs_native_kernels() -> None:
-    try:
-        native_levels()
-    except NativeUnavailable:
-        pytest.skip("no native kernels")
 
 
 @pytest.fixture(scope="module")

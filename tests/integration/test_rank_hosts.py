@@ -14,26 +14,19 @@ import torch
 from novacron.errors import ConfigError, EngineDead, ModelLoadError
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
 from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
-from novacron.kernels.native.library import NativeUnavailable, native_levels
 from novacron.parallel.messages.tensor_message import Compression
 from novacron.records.request import SamplingParams
 from novacron.testing.rank_hosts import RankThread, hosts_at
 from novacron.testing.reference import Engine
 from novacron.testing.tiny_models import make_tiny_model
 
+pytestmark = pytest.mark.usefixtures("needs_native_kernels")
+
 CPU = torch.device("cpu")
 PROMPTS = [random.Random(seed).choices(range(5, 380), k=20 * seed) for seed in (1, 2, 5, 3)]
 SEEDED = SamplingParams(
     temperature=0.8, max_tokens=20, ignore_eos=True, seed=5, logprobs=3, prompt_logprobs=2
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def needs_native_kernels() -> None:
-    try:
-        native_levels()
-    except NativeUnavailable:
-        pytest.skip("no native kernels")
 
 
 @pytest.fixture(scope="module")

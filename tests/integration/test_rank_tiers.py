@@ -11,21 +11,14 @@ from _pytest.mark.structures import ParameterSet
 
 from novacron import LLM, SamplingParams
 from novacron.executor import tiers
-from novacron.kernels.native.library import NativeUnavailable, native_levels
 from novacron.testing.tiny_models import make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("needs_native_kernels")
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
 NO_TIERS = {"kv_ram_size": 0, "kv_disk_size": 0}
 PROMPTS = [random.Random(seed).choices(range(5, 380), k=100 + 30 * seed) for seed in range(3)]
 WHOLE_BLOCKS = [(len(prompt) - 1) // 16 * 16 for prompt in PROMPTS]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def needs_native_kernels() -> None:
-    try:
-        native_levels()
-    except NativeUnavailable:
-        pytest.skip("no native kernels")
 
 
 @pytest.fixture(scope="module")

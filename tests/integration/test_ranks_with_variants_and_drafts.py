@@ -10,21 +10,14 @@ import pytest
 
 from novacron import LLM, SamplingParams
 from novacron.executor.multiprocess import MultiprocessExecutor
-from novacron.kernels.native.library import NativeUnavailable, native_levels
 from novacron.testing.deeper_models import make_deeper_model
 from novacron.testing.server_process import ServerProcess, wait_until
 from novacron.testing.tiny_models import make_tiny_model
 
+pytestmark = pytest.mark.usefixtures("needs_native_kernels")
+
 PROMPTS = [list(range(5 + seed, 40 + 3 * seed)) for seed in range(4)]
 SAMPLED = SamplingParams(temperature=0.7, max_tokens=40, ignore_eos=True, seed=3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def needs_native_kernels() -> None:
-    try:
-        native_levels()
-    except NativeUnavailable:
-        pytest.skip("no native kernels")
 
 
 @pytest.mark.slow

@@ -13,25 +13,18 @@ import torch
 
 from novacron.engine.llm import LLM
 from novacron.errors import ConfigError
-from novacron.kernels.native.library import NativeUnavailable, native_levels
 from novacron.records.request import SamplingParams
 from novacron.testing.reference import Engine
 from novacron.testing.server_process import ServerProcess, wait_until
 from novacron.testing.tiny_models import make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("needs_native_kernels")
 
 CPU = torch.device("cpu")
 PROMPTS = [random.Random(seed).choices(range(5, 380), k=20 * seed) for seed in (1, 2, 5, 3)]
 SEEDED = SamplingParams(
     temperature=0.8, max_tokens=20, ignore_eos=True, seed=5, logprobs=3, prompt_logprobs=2
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def needs_native_kernels() -> None:
-    try:
-        native_levels()
-    except NativeUnavailable:
-        pytest.skip("no native kernels")
 
 
 @pytest.fixture(scope="module")
