@@ -24,6 +24,7 @@ from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.hops import HopEntry, HopExit
 from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
 from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
+from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
 from novacron.executor.hosts.step_orders import order_of
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
@@ -40,9 +41,7 @@ from novacron.parallel.dims import ParallelDims
 from novacron.parallel.handover import HandoverLost
 from novacron.parallel.messages.links import LinkLost
 from novacron.parallel.messages.tensor_message import Compression
-from novacron.records.block_moves import BlockNews, BlockOrders
-from novacron.records.output import ModelSpec
-from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
+from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.runner.input_batch import StepInput
 from novacron.runner.model_runner import BegunStep, ModelRunner
 from novacron.runner.pipelined_step import PipelinedStep
@@ -60,7 +59,7 @@ def _ignore(message: str) -> None:
     pass
 
 
-class LinkedPipelineExecutor:
+class LinkedPipelineExecutor(OverHosts):
     """Loads the model in `model_path` when made, on all hosts at once, and computes steps, as many
     at a time as the settings say. Implements Executor, without draft models and KV tiers.
 
@@ -163,18 +162,6 @@ class LinkedPipelineExecutor:
             follows_a_crash=self._team.follows_a_crash,
         )
 
-    @property
-    def spec(self) -> ModelSpec:
-        return self._spec
-
-    @property
-    def worst_compression_error(self) -> float:
-        """Relative, of hidden states of a step on all their way; 0 where nothing is compressed."""
-        return self._report.worst
-
-    def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
-        raise AssertionError("no draft model was loaded")
-
     def submit(self, scheduler_output: SchedulerOutput) -> None:
         with _loss_is_the_end():
             self._begun.append(self._runner.begin(scheduler_output))
@@ -188,16 +175,6 @@ class LinkedPipelineExecutor:
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         self.submit(scheduler_output)
         return self.collect()
-
-    def move_blocks(self, orders: BlockOrders) -> None:
-        raise AssertionError("there are no KV tiers")
-
-    def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
-        return None
-
-    def shutdown(self) -> None:
-        """Let go of the other hosts; this one's tensors go with this object."""
-        self._team.close()
 
 
 class _Lead:

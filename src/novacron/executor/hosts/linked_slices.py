@@ -25,6 +25,7 @@ from novacron.executor.hosts.host_sums import join_hosts
 from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
 from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
 from novacron.executor.hosts.orders import ComputeLogits, Meet
+from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
 from novacron.executor.hosts.step_orders import order_of
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
@@ -41,9 +42,7 @@ from novacron.parallel.collectives.message_ranks import MessageRanks
 from novacron.parallel.dims import ParallelDims
 from novacron.parallel.messages.links import LinkLost
 from novacron.parallel.messages.tensor_message import Compression
-from novacron.records.block_moves import BlockNews, BlockOrders
-from novacron.records.output import ModelSpec
-from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
+from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
 from novacron.runner.input_batch import StepInput
 from novacron.runner.led_step import LedStep
@@ -58,7 +57,7 @@ def _ignore(message: str) -> None:
     pass
 
 
-class LinkedSlicesExecutor(StepByStep):
+class LinkedSlicesExecutor(OverHosts, StepByStep):
     """Loads the model in `model_path` when made, on all hosts at once, and computes steps.
     Implements Executor, without draft models and KV tiers.
 
@@ -154,30 +153,8 @@ class LinkedSlicesExecutor(StepByStep):
             follows_a_crash=self._team.follows_a_crash,
         )
 
-    @property
-    def spec(self) -> ModelSpec:
-        return self._spec
-
-    @property
-    def worst_compression_error(self) -> float:
-        """Relative, of a rank's part of a sum; 0 where nothing is compressed."""
-        return self._report.worst
-
-    def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
-        raise AssertionError("no draft model was loaded")
-
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         return self._runner.execute(scheduler_output)
-
-    def move_blocks(self, orders: BlockOrders) -> None:
-        raise AssertionError("there are no KV tiers")
-
-    def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
-        return None
-
-    def shutdown(self) -> None:
-        """Let go of the other hosts; this one's tensors go with this object."""
-        self._team.close()
 
 
 class _Lead:
