@@ -35,8 +35,8 @@ from novacron.config.engine import (
     RanksApart,
     SchedulerConfig,
 )
+from novacron.engine.build import build_core, load_executor
 from novacron.engine.core import EngineCore
-from novacron.engine.core_process import build_core, load_executor
 from novacron.engine.link.keys import write_key
 from novacron.parallel.handover import Receiver, Sender
 from novacron.parallel.shared_memory import Piece, SharedMemory

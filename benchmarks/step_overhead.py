@@ -25,8 +25,8 @@ import zmq
 
 from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig
 from novacron.demo import bundled_model_path
+from novacron.engine.build import build_core
 from novacron.engine.core import EngineCore
-from novacron.engine.core_process import build_core
 from novacron.executor.inline import InlineExecutor
 from novacron.kernels.native.library import NativeContext
 from novacron.records import wire

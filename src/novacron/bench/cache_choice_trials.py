@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from novacron.bench.cache_choice_job import MODES, ChoiceJob, Trial
+from novacron.engine.build import build_core, load_executor
 from novacron.engine.core import EngineCore
-from novacron.engine.core_process import build_core, load_executor
 from novacron.records.cache_orders import ClearCache
 from novacron.records.request import Request, SamplingParams
 from novacron.scheduler.fetch_choice import FetchChoice

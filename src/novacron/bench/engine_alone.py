@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from novacron.bench.batch import Batch, BatchTimes
+from novacron.engine.build import build_core, load_executor
 from novacron.engine.core import EngineCore
-from novacron.engine.core_process import build_core, load_executor
 from novacron.engine.engine_arguments import EngineArguments
 from novacron.records.request import Request, SamplingParams
 

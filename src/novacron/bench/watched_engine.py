@@ -30,7 +30,7 @@ from novacron.bench.watch_job import (
     WatchJob,
 )
 from novacron.engine.admission import admit
-from novacron.engine.core_process import build_core, load_executor
+from novacron.engine.build import build_core, load_executor
 from novacron.engine.watched_answers import WatchedAnswers
 from novacron.errors import NovaCronError
 from novacron.executor.inline import InlineExecutor

@@ -1,6 +1,6 @@
 """EngineCore: the step loop's body. schedule -> execute -> update, and nothing else.
 
-Called by the loop in core_process (one request stream over ZeroMQ) and by LLM (offline). Requests
+Called by message_loop (one request stream over ZeroMQ) and by LLM (offline). Requests
 that carry a grammar join the scheduler once it is compiled, beside the running steps.
 """
 

@@ -27,7 +27,7 @@ from novacron.config.engine import (
     SpeculativeConfig,
 )
 from novacron.engine.admission import admit
-from novacron.engine.core_process import build_core, load_executor
+from novacron.engine.build import build_core, load_executor
 from novacron.engine.model_path import resolve_model_path
 from novacron.engine.output_processor import OutputProcessor, merge
 from novacron.engine.tokenization import Tokenizer
