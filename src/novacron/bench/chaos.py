@@ -95,18 +95,12 @@ def _goals(rounds: Sequence[RoundRecord], num_replicas: int, scenario: ChaosScen
     ]
     pauses_s = total(rounds, "pauses_s")
     killed_s = [pause_s for kind in KILLS for pause_s in pauses_s.get(kind, ())]
-    if killed_s:
-        beside = num_replicas > 1
-        goals.append(
-            Goal(
-                name="pause of the streams of what was killed, p95, "
-                + ("another replica is ready" if beside else "no other replica"),
-                limit=_GOAL_PAUSE_BESIDE_S if beside else _GOAL_PAUSE_S,
-                better="lower",
-                value=_p95(killed_s),
-                unit="s",
-            )
-        )
+    all_killed_s = list(pauses_s.get("kill all", ()))
+    if num_replicas > 1:
+        goals += _pause_goal("another replica is ready", _GOAL_PAUSE_BESIDE_S, killed_s)
+        goals += _pause_goal("all were killed", _GOAL_PAUSE_S, all_killed_s)
+    else:
+        goals += _pause_goal("no other replica", _GOAL_PAUSE_S, killed_s + all_killed_s)
     for how, seconds in sorted(total(rounds, "mistaken_s").items()):
         patience_s = 0 if how == "ended" else scenario.heartbeat_timeout + _PATIENCE_MARGIN_S
         goals.append(
@@ -125,6 +119,14 @@ def _goals(rounds: Sequence[RoundRecord], num_replicas: int, scenario: ChaosScen
         value = sum(getattr(record, name) for record in rounds)
         goals.append(Goal(name=what, limit=0, better="lower", value=value))
     return goals
+
+
+def _pause_goal(when: str, limit_s: float, pauses_s: Sequence[float]) -> list[Goal]:
+    """None where nothing was killed so."""
+    if not pauses_s:
+        return []
+    name = f"pause of the streams of what was killed, p95, {when}"
+    return [Goal(name=name, limit=limit_s, better="lower", value=_p95(pauses_s), unit="s")]
 
 
 def _p95(samples: Sequence[float]) -> float:

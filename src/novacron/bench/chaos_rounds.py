@@ -212,5 +212,6 @@ def kinds_of(scenario: SiteScenario) -> tuple[Kind, ...]:
     except msgspec.ValidationError:
         raise ConfigError(
             f"--faults is {','.join(scenario.faults)}: give any of kill, stop, kill twice, "
-            "kill rank, stop rank, kill host, stop host, cut, partition, slow link, full disk."
+            "kill all, kill rank, stop rank, kill host, stop host, cut, partition, slow link, "
+            "full disk."
         ) from None

@@ -19,12 +19,12 @@ from novacron.bench.small_disk import SmallDisk
 from novacron.errors import ConfigError
 
 Kind = Literal[
-    "kill", "stop", "kill twice", "kill rank", "stop rank",
+    "kill", "stop", "kill twice", "kill all", "kill rank", "stop rank",
     "kill host", "stop host", "cut", "partition", "slow link", "full disk",
 ]  # fmt: skip
 
 UNNOTICED: Final = frozenset({"slow link", "full disk"})  # all goes on, and nothing says otherwise
-KILLS: Final = ("kill", "kill twice", "kill rank", "kill host")
+KILLS: Final = ("kill", "kill twice", "kill rank", "kill host")  # that leave other replicas alone
 
 _ENGINES: Final = ("novacron.engine",)
 _RANKS: Final = ("novacron.executor.rank_process", "novacron.executor.stage_process")
@@ -138,8 +138,7 @@ class Injector:
         self.faults.append(fault)
         if kind == "kill twice":
             await self._until_loading()
-            for engine in self._site.victims.engines():
-                _send(engine, signal.SIGKILL)
+            self._strike_newest()
         return fault
 
     async def wait_healed(self) -> None:
@@ -153,8 +152,18 @@ class Injector:
         if not processes:
             return False
         stops = kind.startswith("stop")
-        _send(self._draw.choice(processes), signal.SIGSTOP if stops else signal.SIGKILL)
+        for process in processes if kind == "kill all" else [self._draw.choice(processes)]:
+            _send(process, signal.SIGSTOP if stops else signal.SIGKILL)
         return True
+
+    def _strike_newest(self) -> None:
+        """The engine that loads; its neighbours go on."""
+        started_s: dict[psutil.Process, float] = {}
+        for engine in self._site.victims.engines():
+            with contextlib.suppress(psutil.Error):
+                started_s[engine] = engine.create_time()
+        if started_s:
+            _send(max(started_s, key=started_s.__getitem__), signal.SIGKILL)
 
     def _strike_host(self, kind: Kind) -> bool:
         living = [one for one in self._site.hosts if not one.has_ended]

@@ -164,8 +164,9 @@ class SiteScenario(Scenario):
     max_tokens: int = option(400, "longest answer", least=4)
     faults: tuple[str, ...] = option(
         ("kill", "stop", "kill twice"),
-        "kinds, in turn: kill, stop, kill twice (again while it loads), kill rank, stop rank; with "
-        "--hosts kill host, stop host, cut, partition, slow link; with --small-disk-mib full disk",
+        "kinds, in turn: kill, stop, kill twice (again while it loads), kill all, kill rank, "
+        "stop rank; with --hosts kill host, stop host, cut, partition, slow link; with "
+        "--small-disk-mib full disk",
     )
     heartbeat_timeout: float = option(
         2.0, "the setting, in seconds, and link_timeout with it", least=0

@@ -118,20 +118,25 @@ def test_a_pause_is_the_silence_after_a_fault_though_last_words_still_arrive() -
 class Process:
     """A victim that notes what it was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, started_s: float = 0.0) -> None:
         self.signals: list[signal.Signals] = []
+        self.started_s = started_s
 
     def send_signal(self, number: signal.Signals) -> None:
         self.signals.append(number)
 
+    def create_time(self) -> float:
+        return self.started_s
+
 
 class Victims(faults.Victims):
-    def __init__(self, num_ranks: int) -> None:
-        self.engine = Process()
+    def __init__(self, num_ranks: int, num_engines: int = 1) -> None:
+        self.all_engines = [Process(started_s) for started_s in range(num_engines)]
+        self.engine = self.all_engines[0]
         self.rank_processes = [Process() for _ in range(num_ranks)]
 
     def engines(self) -> list[Any]:
-        return [self.engine]
+        return list(self.all_engines)
 
     def ranks(self) -> list[Any]:
         return list(self.rank_processes)
@@ -143,13 +148,15 @@ async def test_each_kind_of_fault_strikes_as_it_says() -> None:
     async def until_loading() -> None:
         waited.append(len(victims.engine.signals))
 
-    kinds: tuple[Kind, ...] = ("kill", "stop", "kill twice", "kill rank", "stop rank")
+    kinds: tuple[Kind, ...] = (
+        "kill", "stop", "kill twice", "kill all", "kill rank", "stop rank",
+    )  # fmt: skip
     injector = Injector(Site(victims), kinds, 0, until_loading)
     injector.check()
     for _ in kinds:
         await injector.strike()
     kill, stop = signal.SIGKILL, signal.SIGSTOP
-    assert victims.engine.signals == [kill, stop, kill, kill]
+    assert victims.engine.signals == [kill, stop, kill, kill, kill]
     assert waited == [3]
     assert victims.rank_processes[0].signals == [kill, stop]
     assert [fault.kind for fault in injector.faults] == list(kinds)
@@ -159,6 +166,21 @@ async def test_each_kind_of_fault_strikes_as_it_says() -> None:
         Injector(Site(victims), ("cut",), 0, until_loading).check()
     with pytest.raises(ConfigError, match="--small-disk"):
         Injector(Site(victims), ("full disk",), 0, until_loading).check()
+
+
+async def test_the_second_of_two_kills_strikes_what_loads_and_only_kill_all_leaves_none() -> None:
+    victims, kill = Victims(0, num_engines=2), signal.SIGKILL
+
+    async def restart_the_dead() -> None:
+        [dead] = [number for number, one in enumerate(victims.all_engines) if one.signals]
+        victims.all_engines[dead] = Process(9.0)
+
+    injector = Injector(Site(victims), ("kill twice", "kill all"), 0, restart_the_dead)
+    await injector.strike()
+    assert sorted((one.started_s, one.signals) for one in victims.engines())[1] == (9.0, [kill])
+    assert sum(len(one.signals) for one in victims.engines()) == 1
+    await injector.strike()
+    assert all(one.signals[-1] is kill for one in victims.engines())
 
 
 class Link:
