@@ -25,8 +25,7 @@ _LOOK_S: Final = 0.2
 
 
 class Truth:
-    """Looks while `run` runs. `mistaken_s`: for how long something was called active that was not,
-    by what it was; `num_contradictions`: looks, two in a row, at which /ready and the states of
+    """Looks while `run` runs. `num_contradictions`: looks, two in a row, at which /ready and the states of
     replicas disagreed; `num_called_dead`: at which /health said that the server is beyond help."""
 
     def __init__(
@@ -37,9 +36,19 @@ class Truth:
         self._client = client
         self._site = site
         self._since: dict[str, tuple[float, Condition]] = {}
+        self._mistakes: list[tuple[Condition, float, float]] = []  # from, to
         self._disagreed = False
-        self.mistaken_s: dict[str, list[float]] = {}
         self.num_looks = self.num_contradictions = self.num_called_dead = 0
+
+    @property
+    def mistaken_s(self) -> dict[str, list[float]]:
+        """For how long something was called active that was not, by what it was. Judged when asked
+        for: that this process was held is noted at some moment after it goes on."""
+        found: dict[str, list[float]] = {}
+        for condition, since_s, until_s in self._mistakes:
+            if not any(begin < until_s and end > since_s for begin, end in self._held):
+                found.setdefault(condition, []).append(until_s - since_s)
+        return found
 
     async def run(self) -> None:
         """For ever."""
@@ -69,8 +78,7 @@ class Truth:
                 self._since.setdefault(name, (now_s, condition))
         for name, (since_s, condition) in tuple(self._since.items()):
             if claims.get(name, "works") == "works":
-                if not any(begin < now_s and end > since_s for begin, end in self._held):
-                    self.mistaken_s.setdefault(condition, []).append(now_s - since_s)
+                self._mistakes.append((condition, since_s, now_s))
                 del self._since[name]
 
     def _claims(self, status: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Condition]:

@@ -20,6 +20,8 @@ from novacron.gateway.error_handlers import error_response
 from novacron.gateway.error_mapping import other_error_body
 from novacron.gateway.json_body import JsonResponse
 
+_LAST_LOOK_S = 0.001  # more than 0: from a timer that is due at once, uvloop reads nothing before
+
 MAX_HEADER_BYTES = 64 * 1024
 SPARE_CONNECTIONS = 64  # beyond the limit: for probes, and for telling others that it is reached
 
@@ -34,6 +36,10 @@ class HttpLimits:
 
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection, over which each request has to arrive whole and in time.
+
+    A server that was held (stopped, or without a core) has not read what came meanwhile when its
+    timers are due. So the connection is looked at once more before it ends for being silent: whoever
+    has sent a request in time gets an answer.
 
     Headers beyond MAX_HEADER_BYTES get 431, whether they end or not. Above the limit of
     connections, new ones get 503; above that plus SPARE_CONNECTIONS they are not accepted.
@@ -122,13 +128,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _expect_request(self) -> None:
         if self._deadline is None:
             self._deadline = self.loop.call_later(
-                self._limits.receive_timeout_s, self._stop_waiting
+                self._limits.receive_timeout_s, self._look_once_more
             )
 
     def _end_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            _LAST_LOOK_S, super().timeout_keep_alive_handler
+        )
+
+    def _look_once_more(self) -> None:
+        self._deadline = self.loop.call_later(_LAST_LOOK_S, self._stop_waiting)
 
     def _stop_waiting(self) -> None:
         self._deadline = None

@@ -33,10 +33,11 @@ def test_a_mistake_lasts_from_when_it_is_one_until_it_is_not_said_any_more() -> 
 
 
 def test_while_the_harness_was_held_nothing_is_known() -> None:
-    held = [(2.0, 9.0)]
+    held: list[tuple[float, float]] = []
     one = Truth(HttpClient("http://127.0.0.1:1"), Site(Victims(os.getpid())), held)
     one.see({"process 7": "ended"}, 1.0)
     one.see({}, 9.5)
+    held.append((2.0, 9.0))  # which is noted after the first look that follows
     one.see({"process 8": "ended"}, 10.0)
     one.see({}, 10.5)
     assert one.mistaken_s == {"ended": [0.5]}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -49,11 +51,13 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(**limits: Any) -> AsyncIterator[Connect]:
+async def serving(
+    protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol, **limits: Any
+) -> AsyncIterator[Connect]:
     wanted = HttpLimits(**{"max_connections": 100, "receive_timeout_s": PATIENCE_S, **limits})
     config = uvicorn.Config(
         app,
-        http=partial(BoundedHttpProtocol, limits=wanted),  # type: ignore[arg-type]
+        http=partial(protocol, limits=wanted),  # type: ignore[arg-type]
         ws="websockets-sansio",
         lifespan="off",
         log_config=None,
@@ -70,11 +74,38 @@ async def serving(**limits: Any) -> AsyncIterator[Connect]:
             writers.append(writer)
             return reader, writer
 
-        yield connect
-        for writer in writers:
-            writer.close()
-        server.should_exit = True
-        await running
+        try:
+            yield connect
+        finally:
+            for writer in writers:
+                writer.close()
+            server.should_exit = True
+            await running
+
+
+class HeldProtocol(BoundedHttpProtocol):
+    """At a request for /held, the server stands still in the middle of reading, until a request has
+    come over each other connection, and that connection's timer is due."""
+
+    other_ends: list[socket.socket]
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if b"/held" not in data:
+            return
+        for one in self.other_ends:
+            one.sendall(GET)
+        for other in self.connections - {self}:
+            assert isinstance(other, HeldProtocol)
+            if other.timeout_keep_alive_task is not None:
+                other.timeout_keep_alive_task.cancel()
+                other.timeout_keep_alive_task = self.loop.call_later(
+                    0.001, other.timeout_keep_alive_handler
+                )
+            else:
+                other._end_waiting()
+                other._deadline = self.loop.call_later(0.001, other._look_once_more)
+        time.sleep(0.02)
 
 
 async def read_all(connection: Connection) -> bytes:
@@ -103,6 +134,30 @@ async def send_headers(connection: Connection, num_header_bytes: int) -> None:
         await asyncio.sleep(0)
     with contextlib.suppress(ConnectionError):
         writer.write(b"\r\n")
+
+
+@pytest.mark.parametrize("has_asked_before", [True, False])
+def test_what_came_while_the_server_was_held_is_answered(has_asked_before: bool) -> None:
+    """uvloop's timers run right after it has read: before it reads what came during that."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def run() -> None:
+        async with serving(HeldProtocol) as connect:
+            reader, writer = waiting = await connect()
+            if has_asked_before:
+                writer.write(GET)
+                assert await status_of(waiting) == b"200"
+                await reader.readuntil(b"hello")
+            descriptor = os.dup(writer.get_extra_info("socket").fileno())
+            with socket.socket(fileno=descriptor) as other_end:
+                HeldProtocol.other_ends = [other_end]
+                other = await connect()
+                other[1].write(GET.replace(b"GET /", b"GET /held"))
+                assert await status_of(other) == b"200"
+                assert await status_of(waiting) == b"200"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 async def test_headers_of_a_usual_size_pass_again_and_again() -> None:
