@@ -45,7 +45,8 @@ def _lines(name: str, result: BenchResult) -> Iterator[tuple[str, ...]]:
 
 
 def _link(name: str) -> str:
-    return f"[{name.partition('_')[0]}]({name}.md)"
+    benchmark, _hardware, _month = name.rsplit("_", 2)
+    return f"[{benchmark}]({name}.md)"
 
 
 if __name__ == "__main__":

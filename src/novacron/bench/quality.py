@@ -18,8 +18,9 @@ from novacron.bench.contestants import BareCore, bare_core
 from novacron.bench.corpus import demo_documents, digest, file_documents
 from novacron.bench.forced_job import ForcedJob, Loaded, News, Refused, Scored, Variant
 from novacron.bench.measurement import Measurement
+from novacron.bench.quality_goals import quality_goals
 from novacron.bench.quality_rows import COLUMNS, quality_rows, size_rows, speed_row, task_rows
-from novacron.bench.result import BenchResult, Goal, Row
+from novacron.bench.result import BenchResult, Row
 from novacron.bench.rounds import Batch
 from novacron.bench.scenario import AccuracyScenario
 from novacron.bench.target import (
@@ -34,7 +35,6 @@ from novacron.bench.workload import Prompt, make_prompts
 from novacron.demo.tasks import held_out_examples
 from novacron.errors import ConfigError, EngineDead
 from novacron.quality.document import Document, DocumentScores
-from novacron.quality.estimates import Quality, estimate_quality
 
 _CHILD = "novacron.bench.forced_comparison"
 _PROMPT_TOKENS = 64  # of what decoding is timed after
@@ -70,16 +70,20 @@ async def run(
         rows += task_rows(*asked)
     rows += await _time(reference, variant, scenario, progress)
     rows += size_rows(loaded)
-    found = estimate_quality(scores)
+    goals = quality_goals(
+        rows,
+        least_quality=scenario.least_quality,
+        beats_reference=scenario.beats_reference,
+    )
     return measurement.finish(
         rows=rows,
         columns=COLUMNS,
-        goals=_goals(found, scenario.least_quality),
+        goals=tuple(goals),
         facts={
             "corpus": (scenario.corpus and Path(scenario.corpus).name) or "chats of the tasks",
             "digest of the corpus": digest(documents),
-            "documents": found.num_documents,
-            "judged tokens": found.num_tokens,
+            "documents": sum(bool(one.kl) for one in scores),
+            "judged tokens": sum(len(one.kl) for one in scores),
             "reference": msgspec.structs.asdict(loaded.reference),
             "variant": msgspec.structs.asdict(loaded.variant),
         },
@@ -161,12 +165,6 @@ async def _decode_rate(core: BareCore, prompts: Sequence[Prompt], output_tokens:
     """Tokens per second of all streams, once their prompts have been read."""
     batch = Batch(await core.run_batch(prompts, output_tokens), cpu_s=0.0)
     return len(prompts) / batch.median_tpot_s
-
-
-def _goals(found: Quality, least: float) -> list[Goal]:
-    if least == 0:
-        return []
-    return [Goal(name="quality", limit=least, better="higher", value=found.quality.value)]
 
 
 def _description(reference: _Side, variant: _Side) -> dict[str, object]:

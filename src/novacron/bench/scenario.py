@@ -108,7 +108,16 @@ class AccuracyScenario(Scenario):
     speed_rounds: int = option(5, "with --against: rounds of decoding that are timed", least=0)
     num_streams: int = option(8, "with --against: streams that are timed together")
     output_tokens: int = option(128, "with --against: tokens of each that are timed", least=2)
-    least_quality: float = option(0.0, "with --against: the quality that is the goal", least=0)
+    least_quality: float = option(
+        0.0,
+        "with --against: the goal is a quality of so much, its whole interval; 0: none",
+        least=0,
+    )
+    beats_reference: bool = option(
+        False,
+        "with --against: the goal is an NLL below the reference's, its whole interval",
+        least=0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,13 @@ _BITS = {  # of a weight; of a profile those that most weights have
     "memory_critical": 4.0,
     "int4": 4.0,
 }
+_STATES = {
+    EngineState.LOADING: "still loading",
+    EngineState.READY: "ready",
+    EngineState.DRAINING: "ending",
+    EngineState.UNLOADED: "unloaded",
+    EngineState.DEAD: "out of order",
+}
 _FINEST = ("quality", "high", "best", "quality_critical")
 _COARSEST = ("speed", "low", "fast", "memory_critical")
 _MIDDLE = ("balanced", "medium", "normal")
@@ -76,7 +83,7 @@ def choose_variant(wish: PrecisionWish, variants: Sequence[VariantStatus]) -> Va
     if wants_precision:
         chosen, is_met = _by_precision(asked, default, ready)
         if not is_met:
-            warnings.append(_not_loaded(wish.quantization, chosen))
+            warnings.append(_not_met(wish.quantization, asked, chosen, variants))
     if wants_quality and len(ready) == 1:
         warnings.append(
             f"quality_preference {wish.quality_preference!r} had nothing to choose from: one "
@@ -144,9 +151,21 @@ def _held(spec: ModelSpec) -> tuple[str, ...]:
     return (spec.quantization.partition(" ")[0].rstrip(":,"),)  # "int8 in groups of 32"
 
 
-def _not_loaded(asked: str | None, got: VariantStatus) -> str:
+def _not_met(
+    wished: str | None, asked: str, got: VariantStatus, variants: Sequence[VariantStatus]
+) -> str:
+    computed = f"the answer was computed in {_described(got)}"
+    named = next((one for one in variants if one.name == asked), None)
+    if named is not None:
+        return f"quantization '{wished}' is {_STATES[named.state]}: {computed}."
+    if _NAMES.get(asked, asked) not in _BITS:
+        loaded = ", ".join(one.name for one in variants)
+        return (
+            f"quantization '{wished}' is not known: {computed}. Loaded are {loaded}; known are "
+            f"{', '.join(_BITS)}."
+        )
     return (
-        f"quantization '{asked}' is not loaded: the answer was computed in {_described(got)}. "
+        f"quantization '{wished}' is not loaded: {computed}. "
         "Start a server with that precision (quantization, variants) to get it."
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 from novacron.bench.forced_comparison import compare
 from novacron.bench.forced_job import ForcedJob, Loaded, Scored, Variant, VariantFacts
+from novacron.bench.quality_goals import quality_goals
 from novacron.bench.quality_rows import quality_rows, size_rows, speed_row, task_rows
 from novacron.bench.target import TargetOptions, with_settings
 from novacron.config.engine import EngineConfig, ModelConfig
@@ -72,6 +73,23 @@ def test_rows_of_scores_tell_all_then_contexts() -> None:
     contexts = [of for measure, of in rows if measure == "KL (mnat)"]
     assert contexts == ["all", "context <= 64", "context <= 128"]
     assert rows["KL (mnat)", "context <= 128"]["compared"].summary.mean == 200
+
+
+def test_goals_are_of_the_worse_ends_of_intervals() -> None:
+    changes = (-0.3, -0.1, 0.0, 0.1)
+    scores = [
+        DocumentScores(60, (1.0,) * 2, (1.0 + change,) * 2, (0.2,) * 2, (True,) * 2, (0.5,) * 2)
+        for change in changes
+    ]
+    rows = list(quality_rows(scores))
+    quality, nll = quality_goals(rows, least_quality=1.0, beats_reference=True)
+    # The means say that it is better, and four documents that it may be luck.
+    assert rows[0].metrics["compared"].summary.mean > 1
+    assert (quality.met, nll.met) == (False, False)
+    assert 0.9 < quality.value < 1 < nll.value < 100
+    sure = list(quality_rows([scores[0]] * 3))
+    assert all(goal.met for goal in quality_goals(sure, least_quality=1.3, beats_reference=True))
+    assert not list(quality_goals(rows, least_quality=0.0, beats_reference=False))
 
 
 def test_rows_of_tasks_are_pairs() -> None:

@@ -59,7 +59,6 @@ def test_what_is_loaded_needs_no_word(
         ("int8 in groups of 32", "bfloat16", "int4", "int8 in groups of 32"),
         ("int8 in groups of 32", "bfloat16", "bf16", "int8 in groups of 32"),
         ("int8 in groups of 32", "bfloat16", "none", "int8 in groups of 32"),
-        ("none", "float32", "q4_k_m", "float32"),
     ],
 )
 def test_another_precision_is_told_with_what_was_served(
@@ -172,6 +171,14 @@ def test_a_preference_chooses_among_the_loaded(
     assert len(choice.warnings) == is_warned
 
 
+def test_a_wish_that_is_no_precision_is_told_what_is(three: list[VariantStatus]) -> None:
+    [warning] = choose_variant(PrecisionWish("q5_k"), three).warnings
+    assert "'q5_k' is not known" in warning
+    assert "Loaded are int8, int4, none; known are float32" in warning
+    [warning] = choose_variant(PrecisionWish("fp8"), three).warnings
+    assert "'fp8' is not loaded" in warning
+
+
 def test_a_precision_goes_before_a_preference_and_says_so(three: list[VariantStatus]) -> None:
     choice = choose_variant(PrecisionWish("int4", "quality"), three)
     assert choice.variant == "int4"
@@ -183,6 +190,8 @@ def test_what_is_not_ready_is_not_chosen(three: list[VariantStatus]) -> None:
     dead = dataclasses.replace(three[2], state=EngineState.DEAD)
     choice = choose_variant(PrecisionWish("none"), [*three[:2], dead])
     assert choice.variant == "int8"
-    assert "computed in int8 in groups of 32" in choice.warnings[0]
+    assert "'none' is out of order: the answer was computed in int8" in choice.warnings[0]
+    later = dataclasses.replace(three[2], state=EngineState.LOADING)
+    assert "still loading" in choose_variant(PrecisionWish("none"), [*three[:2], later]).warnings[0]
     nobody = [dataclasses.replace(one, state=EngineState.LOADING) for one in three]
     assert choose_variant(PrecisionWish("none"), nobody) == VariantChoice("int8")

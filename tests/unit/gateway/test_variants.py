@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -14,6 +15,7 @@ from novacron.engine.tokenization import Tokenizer
 from novacron.engine.variant_engines import variant_engines
 from novacron.engine.variants_client import VariantsClient
 from novacron.gateway.app import build_app
+from novacron.records.output import WatchStats
 from novacron.testing.fake_engine_client import FakeEngineClient
 from novacron.testing.waiting import until
 
@@ -100,6 +102,31 @@ async def test_only_wishes_that_were_not_met_are_warned_of(http: httpx2.AsyncCli
     answer = (await http.post(path, json={"prompt": "Hi", "quantization": "int4"})).json()
     [warning] = answer["warnings"]
     assert "'int4' is not loaded: the answer was computed in int8" in warning
+
+
+async def test_what_the_watch_has_found_is_part_of_health(
+    http: httpx2.AsyncClient, engines: dict[str, FakeEngineClient]
+) -> None:
+    async def health() -> dict[str, Any]:
+        report = (await http.get("/api/v1/llm/health")).json()
+        return {**report, "quality": report["component_health"].get("quality")}
+
+    assert (await health())["quality"] is None, "nothing is watched"
+    good = WatchStats(num_scored=50, quality=0.999)
+    bad = WatchStats(num_scored=50, quality=0.9, num_alerts=1, is_alarmed=True)
+    engines["int8"].watch = good
+    assert (await health())["quality"] == "healthy"
+    engines["int8"].watch = bad
+    left = await health()
+    assert (left["quality"], left["overall_health"]) == ("degraded", "degraded")
+    assert left["warnings"] == [
+        "The watch over quality has an alert for int8 (quality 0.9000). New requests go to none."
+    ]
+    assert left["recommendations"] == []
+    engines["none"].watch = bad
+    served = await health()
+    assert len(served["warnings"]) == 2
+    assert "a finer precision in variants" in served["recommendations"][0]
 
 
 async def test_a_variant_that_is_lost_is_a_warning_and_not_the_end(

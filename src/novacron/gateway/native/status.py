@@ -10,6 +10,7 @@ from msgspec import Struct
 from novacron.coordination.seat import Seat
 from novacron.engine.client import EngineState, ReplicaStatus
 from novacron.gateway.native.events import ModelInfo
+from novacron.gateway.native.quality_health import quality_health
 from novacron.gateway.native.replies import model_info
 from novacron.gateway.service import Service
 from novacron.observability.ratios import hit_rate, kv_cache_usage
@@ -388,6 +389,11 @@ def health_report(service: Service) -> HealthReport:
         warnings.append(f"{stats.num_used_blocks} of {stats.num_blocks} KV blocks are in use.")
         recommendations.append("Raise kv_cache_memory, or lower max_num_seqs.")
     components = {"api": "healthy", "engine": engine, "queue": queue, "kv_cache": cache}
+    quality = quality_health(service.client.variants)
+    if quality.component:
+        components["quality"] = quality.component
+    warnings += quality.warnings
+    recommendations += quality.recommendations
     overall = max(components.values(), key=("healthy", "degraded", "unhealthy").index)
     return HealthReport(
         status=overall,
