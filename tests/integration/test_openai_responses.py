@@ -176,6 +176,61 @@ async def test_a_response_can_be_had_again_until_it_is_deleted(api: openai.Async
         await api.responses.create(model="fake", input="And?", previous_response_id=unkept.id)
 
 
+async def test_a_running_response_is_cancelled_and_one_that_has_ended_is_not(
+    api: openai.AsyncOpenAI, server
+) -> None:
+    server.engine.step_s = 0.001
+    server.engine.reply = lambda request: "word " * 10_000
+    stream = await api.responses.create(model="fake", input=HELLO, stream=True)
+    begun = (await anext(stream)).response
+    cancelled = await api.responses.cancel(begun.id)
+    assert (cancelled.id, cancelled.status) == (begun.id, "cancelled")
+    last = [event async for event in stream][-1]
+    assert last.response == cancelled
+    assert await api.responses.retrieve(begun.id) == cancelled
+    assert await api.responses.cancel(begun.id) == cancelled
+    with pytest.raises(openai.NotFoundError):
+        await api.responses.cancel("resp_never")
+
+
+async def test_what_a_response_was_made_of_is_listed(api: openai.AsyncOpenAI, server) -> None:
+    server.engine.reply = lambda request: CALL
+    first = await api.responses.create(
+        model="fake", input=HELLO, tools=[WEATHER], instructions="Be brief."
+    )
+    call = first.output[1]
+    assert call.type == "function_call"
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    server.engine.reply = lambda request: "It is sunny."
+    second = await api.responses.create(
+        model="fake", previous_response_id=first.id, input=[result], tools=[WEATHER]
+    )
+    listed = [one async for one in api.responses.input_items.list(second.id, order="asc")]
+    told: Any = [one.model_dump(exclude={"id", "status"}, exclude_none=True) for one in listed]
+    assert told == [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": HELLO}]},
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Let me see."}],
+        },
+        {
+            "type": "function_call",
+            "call_id": call.call_id,
+            "name": "get_weather",
+            "arguments": call.arguments,
+        },
+        result,
+    ]
+    newest_first = [one async for one in api.responses.input_items.list(second.id, limit=1)]
+    assert [one.id for one in newest_first] == [one.id for one in reversed(listed)]
+    with pytest.raises(openai.BadRequestError) as refused:
+        await api.responses.input_items.list(second.id, after="msg_never")
+    assert refused.value.param == "after"
+    with pytest.raises(openai.NotFoundError):
+        await api.responses.input_items.list("resp_never")
+
+
 async def test_nobody_goes_on_with_another_tenant_s_response(tokenizer: Tokenizer) -> None:
     config = ServerConfig(api_key=("one", "two"))
     app = build_app(FakeEngineClient(tokenizer), config, model_names=("fake",))
@@ -189,6 +244,8 @@ async def test_nobody_goes_on_with_another_tenant_s_response(tokenizer: Tokenize
             for call in (
                 two.responses.retrieve(response.id),
                 two.responses.delete(response.id),
+                two.responses.cancel(response.id),
+                two.responses.input_items.list(response.id),
                 two.responses.create(model="fake", input="And?", previous_response_id=response.id),
             ):
                 with pytest.raises(openai.NotFoundError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import time
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -15,9 +17,22 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from novacron.accounts.accounts import Accounts
+from novacron.accounts.book import BookInThread
+from novacron.accounts.data_policy import StoredPolicies
+from novacron.accounts.database.store import Store
+from novacron.accounts.key_directory import AccountKeys
+from novacron.accounts.ledger import Ledger
+from novacron.audit.lane_writer import LaneWriter
+from novacron.audit.log import AuditLog
+from novacron.audit.record import AuditRecord
 from novacron.config.server import ServerConfig
 from novacron.engine.tokenization import Tokenizer
 from novacron.gateway.app import build_app
+from novacron.gateway.auditing.opened import OpenedAudit
+from novacron.gateway.response_caching import OpenedCache
+from novacron.response_cache.cache import ResponseCache
+from novacron.response_cache.memory_store import MemoryStore
 from novacron.testing.fake_engine_client import FakeEngineClient
 
 # pytest rewrites what schemathesis imports only when it is used. CPython 3.11 loses count of how
@@ -59,11 +74,58 @@ def test_answers_are_what_the_document_says(
             _check(operation, num_examples)
 
 
+class UnwrittenLog(AuditLog):
+    """Takes all records at once: no lifespan runs here, so there is no thread to write them."""
+
+    async def write(self, record: AuditRecord) -> None: ...
+
+    def note(self, record: AuditRecord) -> None: ...
+
+
+@pytest.mark.parametrize("num_examples", [2, pytest.param(25, marks=pytest.mark.slow)])
+def test_so_are_those_about_accounts_and_the_audit_log(
+    tokenizer: Tokenizer, tmp_path: Path, subtests: pytest.Subtests, num_examples: int
+) -> None:
+    writer = LaneWriter(tmp_path / "audit")
+    writer.append([AuditRecord(time=float(n), kind="inference", tenant="acme") for n in range(9)])
+    store = Store(f"sqlite:///{tmp_path}/accounts.db")
+    store.tenants.create("acme")
+    app = build_app(
+        FakeEngineClient(tokenizer, max_model_len=64),
+        ServerConfig(allowed_hosts=("testserver",)),
+        model_names=("fake",),
+        accounts=Accounts(
+            ledger=Ledger(BookInThread(store.book())),
+            administration=store,
+            directory=AccountKeys(store),
+            policies=StoredPolicies(store.policies),
+            hash_key=lambda key: f"hash of {len(key)} letters",
+        ),
+        audit=OpenedAudit(UnwrittenLog(writer), tmp_path / "audit"),
+        response_cache=OpenedCache(
+            answers=ResponseCache(MemoryStore(1 << 20, time.monotonic), 60.0), store_name="memory"
+        ),
+    )
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    tried = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if "/admin/" in operation.path or "/response-cache" in operation.path:
+            tried += 1
+            with subtests.test(operation.label):
+                _check(operation, num_examples)
+    assert tried > 25
+    store.close()
+    writer.close()
+
+
 def _known(case: schemathesis.Case) -> dict[str, str]:
     """Ids that exist, so that answers are seen and not only 404s; but nothing is unloaded."""
     known = {"model_id": "fake", "request_id": "known", "worker_id": "replica-1"}
     if case.method == "DELETE" or "load" in case.path:
         return {}
+    if "/tenants/" in case.path or "/prompts/" in case.path:
+        known |= {"id": "acme", "tenant": "acme"}
     return {name: known[name] for name in case.path_parameters if name in known}
 
 

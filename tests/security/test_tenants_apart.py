@@ -32,13 +32,15 @@ async def test_ids_of_others_answer_as_ids_that_never_were(serve: Serve) -> None
         never = response_id[:-4] + "0000"
         assert (await mine.get(f"/v1/responses/{response_id}")).status_code == 200
         for method, path, there, not_there in (
-            ("GET", STREAM, "zq-there", "zq-never"),
-            ("DELETE", "/api/v1/llm/requests", "zq-there", "zq-never"),
-            ("GET", "/v1/responses", response_id, never),
-            ("DELETE", "/v1/responses", response_id, never),
+            ("GET", STREAM + "/{}", "zq-there", "zq-never"),
+            ("DELETE", "/api/v1/llm/requests/{}", "zq-there", "zq-never"),
+            ("GET", "/v1/responses/{}", response_id, never),
+            ("GET", "/v1/responses/{}/input_items", response_id, never),
+            ("POST", "/v1/responses/{}/cancel", response_id, never),
+            ("DELETE", "/v1/responses/{}", response_id, never),
         ):
-            one = await other.request(method, f"{path}/{there}")
-            two = await other.request(method, f"{path}/{not_there}")
+            one = await other.request(method, path.format(there))
+            two = await other.request(method, path.format(not_there))
             assert one.status_code == two.status_code, path
             assert unsaid(one.text, there) == unsaid(two.text, not_there), path
             assert "mine" not in one.text

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_AT_ONCE: Final = 512
 _PATIENCE_S: Final = 5.0
+_LOOKS: Final = 10  # within the patience
 _SETTLE_WITHIN_S: Final = 0.05  # ends of calls wait so long for company
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
@@ -51,8 +52,9 @@ class Ledger:
         renew_every_s: float = _RENEW_EVERY_S,
         kept_ahead_s: float = KEPT_S,
     ) -> None:
-        """A call waits for its reservation for `patience_s`, and is refused then. What is reserved
-        ahead is used within `kept_ahead_s`."""
+        """A call waits for its reservation for `patience_s`, and is refused then; little of that
+        goes by while this process is stopped, as a machine may be. What is reserved ahead is used
+        within `kept_ahead_s`."""
         self._book = book
         self._patience_s = patience_s
         self._renew_every_s = renew_every_s
@@ -99,8 +101,7 @@ class Ledger:
         self._beginnings.append((reserve, answer))
         self._tell()
         try:
-            async with asyncio.timeout(self._patience_s):
-                return await answer
+            return await _within(answer, self._patience_s)
         except TimeoutError:
             self.settle(reserve.id, account, None)
             raise DatabaseUnavailable("The database of accounts does not answer in time.") from None
@@ -232,6 +233,19 @@ class Ledger:
             logger.warning("the ledger cannot be written, so nothing new is let in: %s", error)
         else:
             logger.error("the ledger failed by a bug; nothing new is let in", exc_info=error)
+
+
+async def _within(answer: Answer, patience_s: float) -> Entry:
+    """Raises TimeoutError. Time is counted in looks, as in HeartMonitor: when we were stopped,
+    whoever is to answer was, too, and gets time to do it."""
+    try:
+        for _ in range(_LOOKS):
+            await asyncio.wait((answer,), timeout=patience_s / _LOOKS)
+            if answer.done():
+                return answer.result()
+        raise TimeoutError
+    finally:
+        answer.cancel()  # nobody waits any more, and a batch that has not gone is without it
 
 
 def _resolve(batch: Sequence[Item], outcomes: Sequence[Outcome]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -14,6 +15,8 @@ from novacron.accounts.token_bucket import full_in_ms, room
 NAMES: Final = tuple(
     f"{what}-{of}" for of in ("requests", "tokens") for what in ("limit", "remaining", "reset")
 )
+
+_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:(\d+)ms)?")
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -47,6 +50,15 @@ def duration(ms: int) -> str:
     minutes, seconds = divmod(-(-ms // 1000), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m{seconds}s" if hours else f"{minutes}m{seconds}s"
+
+
+def seconds_of(duration: str) -> float:
+    """What `duration` has written. Raises ValueError for anything else."""
+    match = _DURATION.fullmatch(duration)
+    if not duration or match is None:
+        raise ValueError(f"'{duration}' is no duration")
+    hours, minutes, seconds, ms = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds + ms / 1000
 
 
 def _of_requests(balance: Balance, quota: Quota, now_ms: int) -> Iterable[Standing]:

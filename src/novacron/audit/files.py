@@ -58,7 +58,9 @@ def has_head(folder: Path, lane: int) -> bool:
 def write_head(folder: Path, lane: int, head: Link) -> None:
     """Whole or not at all. Raises OSError."""
     new = folder / f"{lane}.head.new"
-    new.write_bytes(f'{{"seq":{head.seq},"hash":"{head.hash}"}}\n'.encode())
+    with new.open("wb") as file:
+        keep_owner(folder, file.fileno())
+        file.write(f'{{"seq":{head.seq},"hash":"{head.hash}"}}\n'.encode())
     new.replace(folder / f"{lane}.head")
 
 
@@ -71,6 +73,22 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """With those that it lies in, for the user of the first one that is there, alone."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        keep_owner(folder.parent, folder)
+
+
+def keep_owner(folder: Path, made: int | Path) -> None:
+    """What root makes in another user's folder, by descriptor or path, is that user's: else his
+    server could not go on with it. (SQLite does the same.)"""
+    if os.geteuid() == 0:
+        owner = os.stat(folder)
+        os.chown(made, owner.st_uid, owner.st_gid)
+
+
 class LaneLock:
     """Whoever has it is the only one to write the lane. The system frees it when a process ends."""
 
@@ -79,6 +97,7 @@ class LaneLock:
         self.lane = lane
         self._descriptor = os.open(folder / f"{lane}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            keep_owner(folder, self._descriptor)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
             os.close(self._descriptor)

@@ -19,7 +19,9 @@ from novacron.audit.chain import Link, digest_of, written
 from novacron.audit.files import (
     file_of,
     has_head,
+    keep_owner,
     lock_first_free,
+    make_folder,
     numbers,
     read_head,
     sync_folder,
@@ -46,7 +48,7 @@ class LaneWriter:
         rotation: Rotation | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
         self._folder = folder
         self._rotation = rotation or Rotation()
         self._clock = clock
@@ -124,6 +126,7 @@ class LaneWriter:
         path = file_of(self._folder, self.lane, (known[-1] if known else 0) + 1)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._descriptor = os.open(path, flags, 0o600)
+        keep_owner(self._folder, self._descriptor)
         self._num_bytes, self._begun_s = 0, self._clock()
         self._write((self._start_record(torn),))
         sync_folder(self._folder)

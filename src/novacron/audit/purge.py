@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from novacron.audit.chain import Line, text_of
-from novacron.audit.files import LaneLock, file_of, lanes, numbers, sync_folder
+from novacron.audit.files import LaneLock, file_of, keep_owner, lanes, numbers, sync_folder
 from novacron.audit.lane_writer import LaneWriter
 from novacron.audit.ranges import text_of_ranges
 from novacron.audit.record import KEPT, AuditRecord, decode_record
@@ -106,6 +106,7 @@ def _replace(path: Path, chosen: set[int]) -> None:
     ]
     new = path.with_suffix(".new")
     with new.open("wb") as file:
+        keep_owner(path.parent, file.fileno())
         file.write(b"".join(parts) + found.tail)
         file.flush()
         os.fsync(file.fileno())

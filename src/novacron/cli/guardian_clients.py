@@ -10,7 +10,7 @@ from novacron.config.guard import GuardConfig
 from novacron.errors import RequestFailed
 
 if TYPE_CHECKING:
-    from novacron.gateway.app import GuardingMaker
+    from novacron.gateway.call_path import GuardingMaker
     from novacron.guardians.hook import Post
 
 _OK = 200

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from novacron.config.folders import state_folder
 from novacron.config.identity import IdentityConfig, parse_roles
 from novacron.config.load import Settings
-from novacron.errors import ConfigError
+from novacron.errors import ConfigError, InvalidRequest
 
 if TYPE_CHECKING:  # imported at run time only where it is configured
     from novacron.gateway.identity.key_directory import KeyDirectory
@@ -72,17 +72,14 @@ def _open_to_everyone(host: str) -> str:
 
 
 def _roles(config: IdentityConfig) -> Roles:
-    from novacron.gateway.identity.permissions import PERMISSIONS, ROLES, Roles, unknown
+    from novacron.gateway.identity.permissions import Roles, check_role
 
     custom = parse_roles(config.custom_roles)
     for name, patterns in custom.items():
-        if name in ROLES:
-            raise ConfigError(f"custom_roles has '{name}', which is built in. Choose another name.")
-        if wrong := unknown(patterns):
-            raise ConfigError(
-                f"custom_roles: the role '{name}' has {', '.join(wrong)}, which is no permission. "
-                f"There are: {', '.join(PERMISSIONS)}; llm:RESOURCE:* stands for all actions."
-            )
+        try:
+            check_role(name, patterns)
+        except InvalidRequest as error:
+            raise ConfigError(f"custom_roles: of '{name}': {error}") from error
     return Roles(custom)
 
 

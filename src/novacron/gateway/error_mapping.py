@@ -22,7 +22,6 @@ class HttpError:
 
 
 _INVALID = "invalid_request_error"
-RATE_LIMIT_PREFIX = "x-ratelimit-"
 
 HTTP_ERRORS: dict[type[errors.NovaCronError], HttpError] = {
     errors.NovaCronError: HttpError(500, "server_error", None),
@@ -83,7 +82,7 @@ def error_body(error: errors.NovaCronError, loading: LoadingProgress | None = No
 
 def error_headers(error: errors.NovaCronError) -> dict[str, str]:
     """Retry-After, in whole seconds as HTTP wants it, where a retry makes sense; what is missing
-    (RFC 6750) where a credential is; and where the caller stands with its limits."""
+    (RFC 6750) where a credential is."""
     headers: dict[str, str] = {}
     match error:
         case errors.Unauthenticated(was_sent=False):
@@ -93,8 +92,6 @@ def error_headers(error: errors.NovaCronError) -> dict[str, str]:
         case errors.PermissionDenied(permission=scope):
             challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
             headers = {"www-authenticate": challenge}
-        case errors.QuotaExceeded(rate_limits=limits):
-            headers = {RATE_LIMIT_PREFIX + name: value for name, value in limits.items()}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     return headers

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 import msgspec
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from novacron.accounts.posting import Entry, Usage
 from novacron.accounts.quota import Account
@@ -20,16 +20,12 @@ from novacron.accounts.wish import Wish
 from novacron.config.key_shares import PRIORITIES
 from novacron.coordination.streams import StreamStart
 from novacron.engine.client import EngineClient
-from novacron.errors import NovaCronError, StreamIdInUse
-from novacron.gateway.answer_headers import set_headers
+from novacron.errors import NovaCronError, QuotaExceeded, StreamIdInUse
 from novacron.gateway.calls import NOBODY_S, Call
-from novacron.gateway.error_mapping import RATE_LIMIT_PREFIX
 from novacron.gateway.identity.principal import principal_of
 from novacron.gateway.served_model import ServedModel
 from novacron.records.output import RequestOutput
 from novacron.records.request import Request
-
-_LIMITS_KEY = "novacron.rate_limits"
 
 
 class Reservations(Protocol):
@@ -54,7 +50,11 @@ class Metering:
         """Raises what EngineClient.generate and Ledger.reserve raise."""
         origin = call.origin
         record = origin.record
-        entry = record.entry or await self._reserve(call)
+        try:
+            entry = record.entry or await self._reserve(call)
+        except QuotaExceeded as error:
+            origin.rate_limits.update(error.rate_limits)
+            raise
         record.begin()
         origin.rate_limits.update(entry.rate_limits)
         count = CallCount(call)
@@ -137,34 +137,6 @@ def _limited_request(request: Request, longest: int, floor: int | None) -> Reque
     if floor is not None and request.priority < floor:
         request = msgspec.structs.replace(request, priority=floor)
     return request
-
-
-class RateLimitHeaders:
-    """Tells with each answer where its caller stands, once its call has been reserved."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        limits = rate_limits_of(scope)
-
-        async def send_with_limits(message: Message) -> None:
-            if message["type"] == "http.response.start" and limits:
-                prefix = RATE_LIMIT_PREFIX
-                told = [((prefix + k).encode(), value.encode()) for k, value in limits.items()]
-                set_headers(message, told)
-            await send(message)
-
-        await self._app(scope, receive, send_with_limits)
-
-
-def rate_limits_of(scope: Scope) -> dict[str, str]:
-    """What the answer to this request will tell; filled while it is made."""
-    limits: dict[str, str] = scope.setdefault(_LIMITS_KEY, {})
-    return limits
 
 
 def account_of(scope: Scope) -> Account:

@@ -22,10 +22,11 @@ from novacron.gateway.cache_ticket import ticket_of
 from novacron.gateway.calls import Call, CallOrigin, Calls, Choice, collect
 from novacron.gateway.error_mapping import error_body
 from novacron.gateway.identity.principal import principal_of
-from novacron.gateway.metering import account_of, rate_limits_of
+from novacron.gateway.metering import account_of
 from novacron.gateway.middleware import request_id_of
 from novacron.gateway.openai.responses import encode
 from novacron.gateway.precision import NO_WISH, PrecisionWish, VariantChoice, choose_variant
+from novacron.gateway.rate_limits import rate_limits_of
 from novacron.gateway.response_caching import CachedCalls
 from novacron.gateway.served_model import ServedModel
 from novacron.gateway.streaming import (

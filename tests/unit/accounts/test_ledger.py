@@ -165,6 +165,21 @@ async def test_a_database_that_hangs_is_not_waited_for(book: FakeBook) -> None:
     assert not book.open_ids()
 
 
+async def test_while_the_machine_was_stopped_no_patience_is_lost(book: FakeBook) -> None:
+    loop = asyncio.get_running_loop()
+    ledger = Ledger(BookInThread(book), patience_s=60.0)
+    ledger.start()
+    book.may_go_on.clear()
+    call = asyncio.create_task(ledger.reserve(ACME, WISH))
+    await until(lambda: book.num_asked)
+    real_time = loop.time
+    loop.time = lambda: real_time() + 3600.0  # type: ignore[method-assign]
+    await asyncio.sleep(0.001)  # whatever was due within the hour has had its turn
+    book.may_go_on.set()
+    assert await call
+    assert await ledger.close(10.0)
+
+
 async def test_a_bug_lets_nothing_in_either(book: FakeBook, ledger: Ledger) -> None:
     book.outcome = Entry("x", 1, (1,), 0, 0, {})
 

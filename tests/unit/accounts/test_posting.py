@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from novacron.accounts.balance import DAY_MS, HOUR_MS, Balance, Closing, given_back
 from novacron.accounts.posting import Entry, Reserve, decide
 from novacron.accounts.quota import Account, Quota
+from novacron.accounts.standing import duration, seconds_of
 from novacron.accounts.wish import Wish
 from novacron.errors import Forbidden, InvalidRequest, NovaCronError, QuotaExceeded
 
@@ -204,6 +205,12 @@ def test_the_tightest_limit_is_told() -> None:
         "remaining-tokens": "40",
         "reset-tokens": "19h0m0s",
     }
+
+
+@given(st.integers(0, 3 * DAY_MS))
+def test_a_duration_can_be_read_again(ms: int) -> None:
+    lost_ms = seconds_of(duration(ms)) * 1000 - ms
+    assert -0.01 < lost_ms < 1000  # long ones are rounded up to seconds
 
 
 def test_a_refusal_tells_the_limits_too() -> None:

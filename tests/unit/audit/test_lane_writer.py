@@ -14,6 +14,7 @@ from tests.unit.audit.conftest import record, write
 
 from novacron.audit.files import file_of, numbers
 from novacron.audit.lane_writer import LaneWriter, Rotation
+from novacron.audit.purge import purge
 from novacron.audit.reading import Wanted, oldest_first
 from novacron.audit.verification import verify
 
@@ -123,6 +124,19 @@ def test_after_an_error_it_tells_which_records_are_there(
     report = verify(folder)
     assert report.is_whole, report.breaks
     assert report.num_torn_bytes > 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_writes_belongs_to_the_user_of_the_folder(tmp_path: Path) -> None:
+    """Else his server could not read it, and would not start any more."""
+    os.chown(tmp_path, 12345, 12345)
+    folder = tmp_path / "novacron" / "audit"
+    write(folder, [record(n) for n in range(9)]).close()
+    purge(folder, "acme", 1005.0)
+    made = [folder.parent, folder, *folder.iterdir()]
+    assert len(made) > 6
+    assert {(one.stat().st_uid, one.stat().st_gid) for one in made} == {(12345, 12345)}
+    assert verify(folder).is_whole
 
 
 def _write_some(folder: Path, name: str) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import csv
 import io
 import json
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from novacron.accounts.database.store import Store
 from novacron.accounts.posting import Reserve, Settle, Usage
 from novacron.accounts.quota import Account
 from novacron.accounts.wish import Wish
+from novacron.audit.reading import Wanted, oldest_first
+from novacron.audit.verification import verify
 from novacron.cli.accounts import open_accounts
 from novacron.cli.main import cli
 from novacron.config.server import ServerConfig
@@ -25,9 +29,11 @@ from novacron.gateway.identity.key_hash import is_key_of
 class Admin:
     def __init__(self, folder: Path) -> None:
         self.url = f"sqlite:///{folder}/accounts.db"
+        self.audit = folder / "audit"
 
     def __call__(self, *arguments: str, exit_code: int = 0) -> Result:
         place = [] if "--database" in arguments else ["--database", self.url]
+        place += [] if "--audit-log" in arguments else ["--audit-log", str(self.audit)]
         result = CliRunner().invoke(cli, ["admin", *arguments, *place])
         assert result.exit_code == exit_code, result.output
         return result
@@ -73,6 +79,61 @@ def test_people(admin: Admin) -> None:
     admin("user", "rm", "ann")
     admin("tenant", "rm", "acme")
     assert admin("tenant", "ls").stdout == "None.\n"
+
+
+def test_what_is_there_is_changed_in_place(admin: Admin) -> None:
+    admin("role", "add", "scraper", "llm:metrics:read", "--description", "Prometheus")
+    admin("role", "set", "scraper", "llm:metrics:*")
+    [role] = admin.json("role", "ls")
+    assert (role["permissions"], role["description"]) == (["llm:metrics:*"], "Prometheus")
+    admin("tenant", "rename", "acme", "Acme and Sons")
+    admin("user", "rename", "ann", "Ann Archer")
+    admin("user", "set-email", "ann", "ann@example.org")
+    [tenant], [user] = admin.json("tenant", "ls"), admin.json("user", "ls")
+    assert (tenant["id"], tenant["name"]) == ("acme", "Acme and Sons")
+    assert (user["name"], user["email"]) == ("Ann Archer", "ann@example.org")
+    assert user["roles"] == ["admin", "auditor"]
+
+
+def test_a_role_or_scope_that_would_allow_nothing_is_refused(admin: Admin) -> None:
+    admin("role", "add", "scraper", "llm:metrics:read")
+    for arguments, why in (
+        (("role", "add", "admin", "llm:metrics:read"), "built in"),
+        (("role", "add", "typist", "llm:metric:read"), "llm:metric:read is no permission"),
+        (("role", "set", "scraper", "llm:metric:read"), "llm:metric:read is no permission"),
+        (("role", "set", "nobody", "llm:metrics:read"), "no role 'nobody'"),
+        (("key", "add", "--user", "ann", "--scope", "llm:chat"), "llm:chat is no permission"),
+    ):
+        assert why in admin(*arguments, exit_code=1).stderr
+
+
+def test_each_command_stands_in_the_audit_log_with_its_end(admin: Admin) -> None:
+    admin("user", "rename", "ann", "Ann")
+    admin("user", "rm", "nobody", exit_code=1)
+    admin("tenant", "ls")
+    told = [entry.record for entry in oldest_first(admin.audit, Wanted(kind="admin"))][4:]
+    assert [(one.route, one.outcome, one.target) for one in told] == [
+        ("cli admin user rename", "begun", ""),
+        ("cli admin user rename", "ok", "ann Ann"),
+        ("cli admin user rm", "begun", ""),
+        ("cli admin user rm", "failed", ""),
+        ("cli admin tenant ls", "begun", ""),
+        ("cli admin tenant ls", "ok", ""),
+    ]
+    assert {(one.method, one.user) for one in told} == {
+        ("COMMAND", f"os:{pwd.getpwuid(os.getuid()).pw_name}")
+    }
+    assert verify(admin.audit).is_whole
+
+
+def test_a_command_that_the_log_cannot_tell_of_does_nothing(admin: Admin, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    nowhere = ("--audit-log", str(tmp_path / "file"))
+    refused = admin("user", "disable", "ann", *nowhere, exit_code=2)
+    assert "cannot be written" in refused.stderr
+    assert admin.json("user", "ls")[0]["disabled"] is False
+    admin("user", "disable", "ann", "--audit-log", "off")
+    assert admin.json("user", "ls")[0]["disabled"] is True
 
 
 def test_what_cannot_be_is_told_in_a_line(admin: Admin) -> None:

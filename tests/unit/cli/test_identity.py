@@ -80,7 +80,7 @@ async def test_keys_of_accounts_are_asked_for_on_loopback_too(tmp_path: Path) ->
         async def find(self, prefix: str) -> None:
             return None
 
-        async def note_use(self, key: object) -> None:
+        def note_use(self, key: object) -> None:
             """It is the first key that comes, which this one does not have."""
 
         async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:

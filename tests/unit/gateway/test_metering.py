@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -97,6 +98,24 @@ async def test_a_used_up_quota_is_429_with_when_to_come_back(
     error = second.json()["error"]
     assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
     assert "user:ann" in error["message"]
+
+
+async def test_anthropic_s_clients_are_told_in_their_words(
+    http: httpx2.AsyncClient, store: Store
+) -> None:
+    store.quotas.set("user", "ann", Quota(requests_per_minute=1))
+    before = datetime.now(UTC).replace(microsecond=0)
+    answers = [await http.post("/v1/messages", json={**CHAT, "model": "fake"}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    for answer in answers:
+        told = answer.headers
+        assert told["anthropic-ratelimit-requests-limit"] == "1"
+        assert told["anthropic-ratelimit-requests-remaining"] == "0"
+        assert "anthropic-ratelimit-tokens-limit" not in told
+        reset = datetime.fromisoformat(told["anthropic-ratelimit-requests-reset"])
+        assert before < reset <= datetime.now(UTC) + timedelta(seconds=61)
+        assert told["x-ratelimit-limit-requests"] == "1"
+    assert "anthropic-ratelimit-requests-limit" not in (await ask(http)).headers
 
 
 async def test_tokens_of_the_day_are_never_overspent_and_unused_ones_come_back(

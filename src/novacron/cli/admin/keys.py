@@ -12,6 +12,7 @@ from novacron.cli.admin.output import json_option, show
 from novacron.cli.admin.place import on_accounts
 from novacron.gateway.identity.key_format import NewKey, new_key
 from novacron.gateway.identity.key_hash import hash_key
+from novacron.gateway.identity.permissions import check_patterns
 from novacron.gateway.native.admin_schema import key_info
 
 _COLUMNS: Final = (
@@ -49,6 +50,7 @@ def add(
         if user is None:
             raise click.UsageError("Name a --user or a --tenant.")
         tenant = store.users.get(user).tenant_id
+    check_patterns(scopes, "scopes")
     new = new_key()
     made = store.keys.create(
         prefix=new.prefix,

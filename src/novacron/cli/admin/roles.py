@@ -7,6 +7,7 @@ import click
 from novacron.accounts.database.store import Store
 from novacron.cli.admin.output import json_option, show
 from novacron.cli.admin.place import on_accounts
+from novacron.gateway.identity.permissions import check_patterns, check_role
 
 
 @click.group()
@@ -21,8 +22,22 @@ def role() -> None:
 @on_accounts
 def add(store: Store, name: str, permissions: tuple[str, ...], description: str) -> None:
     """Add the role NAME, which allows PERMISSIONS (llm:inference:*, llm:metrics:read)."""
+    check_role(name, permissions)
     store.roles.create(name, permissions=permissions, description=description)
     click.echo(f"Added the role {name}.")
+
+
+@role.command("set")
+@click.argument("name")
+@click.argument("permissions", nargs=-1, required=True)
+@click.option("--description", help="[default: as it is]")
+@on_accounts
+def set_(store: Store, name: str, permissions: tuple[str, ...], description: str | None) -> None:
+    """Have the role NAME allow PERMISSIONS, and no others, to whoever has it."""
+    check_patterns(permissions, "permissions")
+    told = {} if description is None else {"description": description}
+    store.roles.change(name, permissions=permissions, **told)
+    click.echo(f"The role {name} allows {', '.join(permissions)}.")
 
 
 @role.command()

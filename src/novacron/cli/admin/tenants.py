@@ -7,6 +7,7 @@ import click
 from novacron.accounts.database.store import Store
 from novacron.cli.admin.output import json_option, show
 from novacron.cli.admin.place import on_accounts
+from novacron.cli.admin.standing import add_standing
 
 
 @click.group()
@@ -32,28 +33,4 @@ def ls(store: Store, *, as_json: bool) -> None:
     show(store.tenants.list(), ("id", "name", "disabled", "created_at"), as_json=as_json)
 
 
-@tenant.command()
-@click.argument("id")
-@on_accounts
-def disable(store: Store, id: str) -> None:
-    """Let nobody of the tenant ID in any more."""
-    store.tenants.change(id, disabled=True)
-    click.echo(f"The tenant {id} is disabled.")
-
-
-@tenant.command()
-@click.argument("id")
-@on_accounts
-def enable(store: Store, id: str) -> None:
-    """Let the tenant ID in again."""
-    store.tenants.change(id, disabled=False)
-    click.echo(f"The tenant {id} is enabled.")
-
-
-@tenant.command()
-@click.argument("id")
-@on_accounts
-def rm(store: Store, id: str) -> None:
-    """Remove the tenant ID, which has neither users nor keys."""
-    store.tenants.remove(id)
-    click.echo(f"Removed the tenant {id}.")
+add_standing(tenant, "tenant", lambda store: store.tenants, needs_no="users and keys")

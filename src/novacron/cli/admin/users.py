@@ -7,6 +7,7 @@ import click
 from novacron.accounts.database.store import Store
 from novacron.cli.admin.output import json_option, show
 from novacron.cli.admin.place import on_accounts
+from novacron.cli.admin.standing import add_standing
 
 _COLUMNS = ("id", "tenant_id", "name", "email", "roles", "disabled", "created_at")
 
@@ -48,28 +49,14 @@ def set_roles(store: Store, id: str, roles: tuple[str, ...]) -> None:
     click.echo(f"The user {id} has the roles: {', '.join(roles) or 'none'}.")
 
 
-@user.command()
+@user.command("set-email")
 @click.argument("id")
+@click.argument("email")
 @on_accounts
-def disable(store: Store, id: str) -> None:
-    """Let the user ID in no more."""
-    store.users.change(id, disabled=True)
-    click.echo(f"The user {id} is disabled.")
+def set_email(store: Store, id: str, email: str) -> None:
+    """Write to the user ID at EMAIL from now on."""
+    store.users.change(id, email=email)
+    click.echo(f"The user {id} has the address {email}.")
 
 
-@user.command()
-@click.argument("id")
-@on_accounts
-def enable(store: Store, id: str) -> None:
-    """Let the user ID in again."""
-    store.users.change(id, disabled=False)
-    click.echo(f"The user {id} is enabled.")
-
-
-@user.command()
-@click.argument("id")
-@on_accounts
-def rm(store: Store, id: str) -> None:
-    """Remove the user ID, who has no keys."""
-    store.users.remove(id)
-    click.echo(f"Removed the user {id}.")
+add_standing(user, "user", lambda store: store.users, needs_no="keys")

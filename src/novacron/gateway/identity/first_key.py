@@ -47,7 +47,7 @@ class FirstKeyDirectory:
     async def find(self, prefix: str) -> FirstKey | None:
         return self._key if prefix == self._key.prefix else None
 
-    async def note_use(self, key: StoredKey) -> None:
+    def note_use(self, key: StoredKey) -> None:
         """Its file is written once."""
 
     async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:

@@ -48,8 +48,9 @@ class KeyDirectory(Protocol):
         """
         ...
 
-    async def note_use(self, key: StoredKey) -> None:
-        """Somebody who has the key has come with it: not only with its public part."""
+    def note_use(self, key: StoredKey) -> None:
+        """Somebody who has the key has come with it: not only with its public part. Returns at
+        once, whatever becomes of the note."""
         ...
 
     async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:
@@ -70,9 +71,9 @@ class Directories:
                 return key
         return None
 
-    async def note_use(self, key: StoredKey) -> None:
+    def note_use(self, key: StoredKey) -> None:
         for directory in self._directories:
-            await directory.note_use(key)
+            directory.note_use(key)
 
     async def custom_roles(self) -> Mapping[str, tuple[str, ...]]:
         roles: dict[str, tuple[str, ...]] = {}

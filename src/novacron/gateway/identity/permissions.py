@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from novacron.errors import InvalidRequest
+
 INFERENCE_READ: Final = "llm:inference:read"
 INFERENCE_WRITE: Final = "llm:inference:write"
 MODELS_READ: Final = "llm:models:read"
@@ -81,6 +83,23 @@ def expand(patterns: Iterable[str]) -> frozenset[str]:
 def unknown(patterns: Iterable[str]) -> tuple[str, ...]:
     """The patterns that stand for nothing: misspelt, or of another version."""
     return tuple(pattern for pattern in patterns if not expand((pattern,)))
+
+
+def check_patterns(patterns: Iterable[str], param: str) -> None:
+    """Raises InvalidRequest for patterns that stand for nothing."""
+    if wrong := unknown(patterns):
+        raise InvalidRequest(
+            f"{', '.join(wrong)} is no permission. There are: {', '.join(PERMISSIONS)}; "
+            "llm:RESOURCE:* stands for all actions.",
+            param=param,
+        )
+
+
+def check_role(name: str, patterns: Iterable[str]) -> None:
+    """Raises InvalidRequest for a custom role that would never count, or allow nothing."""
+    if name in ROLES:
+        raise InvalidRequest(f"The role '{name}' is built in. Choose another name.", param="name")
+    check_patterns(patterns, "permissions")
 
 
 def _fits(pattern: str, permission: str) -> bool:

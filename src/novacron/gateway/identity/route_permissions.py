@@ -43,6 +43,8 @@ ROUTE_PERMISSIONS: Final[Mapping[str, str]] = {
     "POST /v1/responses": p.INFERENCE_WRITE,
     "POST /v1/responses/input_tokens": p.INFERENCE_READ,
     "GET /v1/responses/{response_id}": p.INFERENCE_READ,
+    "GET /v1/responses/{response_id}/input_items": p.INFERENCE_READ,
+    "POST /v1/responses/{response_id}/cancel": p.INFERENCE_WRITE,
     "DELETE /v1/responses/{response_id}": p.INFERENCE_WRITE,
     # Anthropic
     "POST /v1/messages": p.INFERENCE_WRITE,
@@ -97,7 +99,8 @@ ROUTE_PERMISSIONS: Final[Mapping[str, str]] = {
     "POST /api/v1/llm/cache/unpin": p.CACHE_WRITE,
     "POST /api/v1/llm/cache/warm": p.CACHE_WRITE,
     "DELETE /api/v1/llm/cache": p.CLUSTER_WRITE,
-    # administration, on servers with a database
+    # on servers with a database
+    "GET /api/v1/llm/usage": ANYONE_KNOWN,
     "GET /api/v1/llm/admin/tenants": p.ACCOUNTS_READ,
     "POST /api/v1/llm/admin/tenants": p.ACCOUNTS_WRITE,
     "GET /api/v1/llm/admin/tenants/{id}": p.ACCOUNTS_READ,
@@ -114,6 +117,7 @@ ROUTE_PERMISSIONS: Final[Mapping[str, str]] = {
     "DELETE /api/v1/llm/admin/users/{id}": p.ACCOUNTS_WRITE,
     "GET /api/v1/llm/admin/roles": p.ACCOUNTS_READ,
     "POST /api/v1/llm/admin/roles": p.ACCOUNTS_WRITE,
+    "PATCH /api/v1/llm/admin/roles/{name}": p.ACCOUNTS_WRITE,
     "DELETE /api/v1/llm/admin/roles/{name}": p.ACCOUNTS_WRITE,
     "GET /api/v1/llm/admin/keys": p.KEYS_READ,
     "POST /api/v1/llm/admin/keys": p.KEYS_WRITE,

@@ -119,7 +119,7 @@ class StoredKeys:
             async with self._hashing:
                 is_right = await asyncio.to_thread(self._verify, key.hash, token)
         if is_right:
-            await self._directory.note_use(key)
+            self._directory.note_use(key)
         principal = await self._principal(key) if is_right else None
         known = _Known(prefix, key, principal, now)
         if generation == self._generation:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from novacron.accounts.accounts import Accounts
 from novacron.gateway.identity.key_format import new_key
+from novacron.gateway.identity.permissions import check_patterns
 from novacron.gateway.json_body import JsonResponse
 from novacron.gateway.native.admin_schema import (
     KeyBody,
@@ -42,6 +43,7 @@ def add_key_routes(
     @router.post("/keys", response_class=Response, responses=made)
     async def add_key(body: KeyBody) -> Response:
         """Make a key. It is shown once."""
+        check_patterns(body.scopes, "scopes")
         new = new_key()
         key = await to_thread(
             keys.create,

@@ -10,10 +10,12 @@ from starlette.responses import Response
 
 from novacron.accounts.administration import Administration
 from novacron.accounts.records import Role, Tenant, User
+from novacron.gateway.identity.permissions import check_patterns, check_role
 from novacron.gateway.json_body import JsonResponse
 from novacron.gateway.native.admin_schema import (
     Removed,
     RoleBody,
+    RoleChange,
     RoleList,
     TenantBody,
     TenantChange,
@@ -101,14 +103,17 @@ def _add_users(router: APIRouter, accounts: Administration, schemas: AnswerSchem
 
 
 def _add_roles(router: APIRouter, accounts: Administration, schemas: AnswerSchemas) -> None:
+    one = schemas.answers(Role)
+
     @router.get("/roles", response_class=Response, responses=schemas.answers(RoleList))
     async def list_roles() -> Response:
         """Roles that are not built in."""
         return JsonResponse(RoleList(await to_thread(accounts.roles.list)))
 
-    @router.post("/roles", response_class=Response, responses=schemas.answers(Role))
+    @router.post("/roles", response_class=Response, responses=one)
     async def add_role(body: RoleBody) -> Response:
         """Add a role."""
+        check_role(body.name, body.permissions)
         role = await to_thread(
             accounts.roles.create,
             body.name,
@@ -116,6 +121,12 @@ def _add_roles(router: APIRouter, accounts: Administration, schemas: AnswerSchem
             description=body.description,
         )
         return JsonResponse(role)
+
+    @router.patch("/roles/{name}", response_class=Response, responses=one)
+    async def change_role(name: str, body: RoleChange) -> Response:
+        """Change what a role allows, for whoever has it, or its description."""
+        check_patterns(body.permissions or (), "permissions")
+        return JsonResponse(await to_thread(accounts.roles.change, name, **_given(body)))
 
     @router.delete("/roles/{name}", response_class=Response, responses=schemas.answers(Removed))
     async def remove_role(name: str) -> Response:

@@ -61,6 +61,13 @@ class RoleBody(Body):
     description: Text = ""
 
 
+class RoleChange(Body):
+    """PATCH /api/v1/llm/admin/roles/{name}: what is left out stays."""
+
+    permissions: Names | None = None
+    description: Text | None = None
+
+
 class QuotaBody(Body):
     """PUT /api/v1/llm/admin/quotas/{kind}/{id}: all of the quota; what is left out has no limit."""
 

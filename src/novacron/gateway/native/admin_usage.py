@@ -38,7 +38,7 @@ def add_usage_routes(router: APIRouter, accounts: Administration, schemas: Answe
         `since` and `until` are Unix seconds; hours count in which calls began.
         """
         question = UsageQuestion(
-            by=_groups(by),
+            by=groups_in(by),
             since=since,
             until=until,
             tenant=tenant,
@@ -52,7 +52,8 @@ def add_usage_routes(router: APIRouter, accounts: Administration, schemas: Answe
         return JsonResponse(UsageReport(tuple(rows)))
 
 
-def _groups(text: str) -> tuple[Group, ...]:
+def groups_in(text: str) -> tuple[Group, ...]:
+    """Of a query. Raises InvalidRequest."""
     try:
         return groups_of(text)
     except ValueError as error:

@@ -34,17 +34,25 @@ def native_routes(
     service: Service, generations: Generations, streams: Streams, schemas: AnswerSchemas
 ) -> APIRouter:
     router = APIRouter(prefix="/api/v1/llm", tags=["Native"], route_class=StrictJsonRoute)
+    _add_generation(router, service, generations, streams, schemas)
+    _add_streams(router, service, generations, streams, schemas)
+    return router
+
+
+def _add_generation(
+    router: APIRouter,
+    service: Service,
+    generations: Generations,
+    streams: Streams,
+    schemas: AnswerSchemas,
+) -> None:
     answers = schemas.answers(InferenceResponse, streams=True)
     accepted: Responses = {_ACCEPTED: schemas.answers(Accepted, status=_ACCEPTED)[_ACCEPTED]}
 
-    def stream_id(request: Request, request_id: str) -> StreamId:
-        return StreamId(request_id, service.caller(request).tenant)
-
     async def generate(body: NativeBody, request: Request, prefix: str) -> Response:
         request_id = body.request_id
-        if request_id is None and generations.knows(
-            stream_id(request, request_id_of(request.scope))
-        ):
+        sent = _stream_id(service, request, request_id_of(request.scope))
+        if request_id is None and generations.knows(sent):
             request_id = uuid4().hex  # a proxy repeats its x-request-id when it tries again
         origin = service.origin(prefix, request, body.model, request_id, wish_of(body))
         origin, body = await service.admitted(request, origin, body, native_call)
@@ -82,6 +90,14 @@ def native_routes(
             await unless_disconnected(request, run_batch(service, generations, request, body))
         )
 
+
+def _add_streams(
+    router: APIRouter,
+    service: Service,
+    generations: Generations,
+    streams: Streams,
+    schemas: AnswerSchemas,
+) -> None:
     @router.get(
         "/stream/{request_id}",
         response_class=Response,
@@ -99,7 +115,7 @@ def native_routes(
     ) -> Response:
         """Attach to a call that runs or ran. Start at event `from`, or after `Last-Event-ID`."""
         first = _first_wanted(start, last_event_id)
-        stream = stream_id(request, request_id)
+        stream = _stream_id(service, request, request_id)
         events = await streams.attach(
             stream,
             first,
@@ -121,13 +137,15 @@ def native_routes(
         if not num_cancelled and caller.is_operator:
             num_cancelled = await service.calls.cancel(request_id)
         if not num_cancelled and not was_forwarded(request.headers):
-            stream = stream_id(request, request_id)
+            stream = _stream_id(service, request, request_id)
             num_cancelled = await streams.cancel(stream, credentials_of(request.headers.items()))
         if not num_cancelled:
             raise RequestNotFound(f"No request '{request_id}' is running.")
         return JsonResponse(Cancelled(request_id))
 
-    return router
+
+def _stream_id(service: Service, request: Request, request_id: str) -> StreamId:
+    return StreamId(request_id, service.caller(request).tenant)
 
 
 def _accepted(parsed: NativeCall) -> Accepted:

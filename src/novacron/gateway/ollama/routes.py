@@ -13,7 +13,7 @@ from novacron.gateway.calls import CallOrigin
 from novacron.gateway.dialect import OurFields
 from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.native.dialect_streams import DialectStreams
-from novacron.gateway.native.streams import Asked
+from novacron.gateway.native.streams import Asked, Form
 from novacron.gateway.ollama.embeddings import embed_call, embeddings
 from novacron.gateway.ollama.errors import OllamaError
 from novacron.gateway.ollama.models import model_facts, model_tags, running_models, served_name
@@ -27,7 +27,7 @@ from novacron.gateway.ollama.records import (
     OllamaRunningModels,
     OllamaVersion,
 )
-from novacron.gateway.ollama.replies import NDJSON, OllamaReply, only_loaded
+from novacron.gateway.ollama.replies import NDJSON, AnswerKind, OllamaReply, only_loaded
 from novacron.gateway.ollama.schema import (
     EmbedBody,
     GenerateBody,
@@ -43,49 +43,66 @@ def ollama_routes(
     service: Service, streams: DialectStreams, schemas: AnswerSchemas, version: str
 ) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["Ollama"], route_class=StrictJsonRoute)
-    client = service.client
+    _add_generation(router, service, streams, schemas)
+    _add_embedding(router, service, schemas)
+    _add_models(router, service, schemas)
+
+    @router.get(
+        "/version",
+        response_class=Response,
+        responses=schemas.answers(OllamaVersion, error=OllamaError),
+    )
+    async def ollama_version() -> Response:
+        """The version of this software, not of Ollama."""
+        return JsonResponse(OllamaVersion(version))
+
+    return router
+
+
+def _origin(service: Service, request: Request, model: str, body: OurFields) -> CallOrigin:
+    name = served_name(service.model, model)
+    return service.origin("ollama-", request, name, wish=body.wish)
+
+
+def _add_generation(
+    router: APIRouter, service: Service, streams: DialectStreams, schemas: AnswerSchemas
+) -> None:
     answer = schemas.answers(OllamaAnswer, streams=NDJSON, error=OllamaError)
 
-    def origin(request: Request, model: str, body: OurFields) -> CallOrigin:
-        name = served_name(service.model, model)
-        return service.origin("ollama-", request, name, wish=body.wish)
-
-    async def answered(request: Request, reply: OllamaReply, stream: bool | None) -> Response:
-        if stream is not False:
+    async def answered(
+        body: OllamaChatBody | GenerateBody, request: Request, form: Form, *, asks: bool
+    ) -> Response:
+        """One that asks nothing is told that the model is loaded, as Ollama loads it then."""
+        kind: AnswerKind = "chat" if form == "openai" else "text"
+        origin = _origin(service, request, body.model, body)
+        if not asks:
+            service.spec_of(origin.variant)  # raises NotReady before it is loaded
+            return JsonResponse(only_loaded(origin.model, kind))
+        to_chat = partial(parse_ollama, is_text=kind == "text", is_raw=form == "raw")
+        chat = await parse(request, as_chat, body)
+        origin, chat = await service.admitted(request, origin, chat, to_chat)
+        if body.stream is not False:
+            origin = streams.recorded(origin, Asked(chat, form))
+        parsed = await parse(request, to_chat, chat, origin, service.client.tokenizer)
+        reply = OllamaReply(parsed, kind)
+        if body.stream is not False:
             return streams.respond(reply, reply.form)
         return JsonResponse(reply.whole(await service.whole(request, reply.call, reply.observe)))
 
     @router.post("/chat", response_class=Response, responses=answer)
     async def ollama_chat(body: OllamaChatBody, request: Request) -> Response:
         """Answer a conversation as Ollama does; line by line, unless `stream` is false."""
-        came = origin(request, body.model, body)
-        if not body.messages:
-            service.spec_of(came.variant)  # raises NotReady before it is loaded
-            return JsonResponse(only_loaded(came.model, "chat"))
-        to_reply = partial(parse_ollama, is_text=False, is_raw=False)
-        came, chat = await service.admitted(
-            request, came, await parse(request, as_chat, body), to_reply
-        )
-        if body.stream is not False:
-            came = streams.recorded(came, Asked(chat, "openai"))
-        reply = await parse(request, to_reply, chat, came, client.tokenizer)
-        return await answered(request, OllamaReply(reply, "chat"), body.stream)
+        return await answered(body, request, "openai", asks=bool(body.messages))
 
     @router.post("/generate", response_class=Response, responses=answer)
     async def ollama_generate(body: GenerateBody, request: Request) -> Response:
         """Answer one prompt as Ollama does; line by line, unless `stream` is false."""
-        came = origin(request, body.model, body)
-        if not body.prompt:
-            service.spec_of(came.variant)  # raises NotReady before it is loaded
-            return JsonResponse(only_loaded(came.model, "text"))
-        to_reply = partial(parse_ollama, is_text=True, is_raw=bool(body.raw))
-        came, chat = await service.admitted(
-            request, came, await parse(request, as_chat, body), to_reply
-        )
-        if body.stream is not False:
-            came = streams.recorded(came, Asked(chat, "raw" if body.raw else "text"))
-        reply = await parse(request, to_reply, chat, came, client.tokenizer)
-        return await answered(request, OllamaReply(reply, "text"), body.stream)
+        form: Form = "raw" if body.raw else "text"
+        return await answered(body, request, form, asks=bool(body.prompt))
+
+
+def _add_embedding(router: APIRouter, service: Service, schemas: AnswerSchemas) -> None:
+    client = service.client
 
     @router.post(
         "/embed",
@@ -94,8 +111,8 @@ def ollama_routes(
     )
     async def ollama_embed(body: EmbedBody, request: Request) -> Response:
         """A vector of unit length for each text."""
-        came = origin(request, body.model, body)
-        call = await parse(request, embed_call, body, came, client.tokenizer, client.spec)
+        origin = _origin(service, request, body.model, body)
+        call = await parse(request, embed_call, body, origin, client.tokenizer, client.spec)
         choices = await service.whole(request, call) if call.requests else ()
         return JsonResponse(embeddings(call, choices, body.dimensions))
 
@@ -106,11 +123,13 @@ def ollama_routes(
     )
     async def ollama_old_embeddings(body: OldEmbedBody, request: Request) -> Response:
         """A vector for one text, in the older form."""
-        came = origin(request, body.model, body)
-        call = await parse(request, embed_call, body, came, client.tokenizer, client.spec)
+        origin = _origin(service, request, body.model, body)
+        call = await parse(request, embed_call, body, origin, client.tokenizer, client.spec)
         choices = await service.whole(request, call)
         return JsonResponse(OllamaEmbedding(embeddings(call, choices, None).embeddings[0]))
 
+
+def _add_models(router: APIRouter, service: Service, schemas: AnswerSchemas) -> None:
     @router.get(
         "/tags", response_class=Response, responses=schemas.answers(OllamaModels, error=OllamaError)
     )
@@ -137,15 +156,5 @@ def ollama_routes(
         name = body.model or body.name
         if not name:
             raise InvalidRequest("model is missing: name the model to show.", param="model")
-        return JsonResponse(model_facts(service.model, client, served_name(service.model, name)))
-
-    @router.get(
-        "/version",
-        response_class=Response,
-        responses=schemas.answers(OllamaVersion, error=OllamaError),
-    )
-    async def ollama_version() -> Response:
-        """The version of this software, not of Ollama."""
-        return JsonResponse(OllamaVersion(version))
-
-    return router
+        facts = model_facts(service.model, service.client, served_name(service.model, name))
+        return JsonResponse(facts)

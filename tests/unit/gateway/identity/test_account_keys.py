@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 
 from novacron.accounts.database.store import Store
 from novacron.accounts.key_directory import AccountKeys
-from novacron.errors import Unauthenticated
+from novacron.errors import DatabaseUnavailable, Unauthenticated
 from novacron.gateway.identity.key_format import NewKey, new_key
 from novacron.gateway.identity.key_hash import hash_key, is_key_of
 from novacron.gateway.identity.permissions import BUILT_IN
 from novacron.gateway.identity.principal import Principal
 from novacron.gateway.identity.stored_keys import StoredKeys
+from novacron.testing.waiting import until
 
 
 class Setup:
@@ -107,4 +109,20 @@ async def test_a_use_is_noted_of_who_has_the_key_not_of_who_knows_its_public_par
     assert await setup.stored.authenticate(forged.encode()) is None
     assert setup.people.keys.get(stored.id).last_used_at is None
     assert await setup.who(key) is not None
-    assert setup.people.keys.get(stored.id).last_used_at is not None
+    await until(lambda: setup.people.keys.get(stored.id).last_used_at is not None)
+
+
+async def test_a_database_that_cannot_be_written_keeps_no_key_out(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else may have the write lock for longer than is waited for it."""
+    tried = threading.Event()
+
+    def fails(ids_at: dict[str, int]) -> None:
+        tried.set()
+        raise DatabaseUnavailable("database is locked")
+
+    key = setup.add(user_id="ann")
+    monkeypatch.setattr(setup.people.keys, "note_use", fails)
+    assert await setup.who(key) is not None
+    await until(tried.is_set)

@@ -38,7 +38,7 @@ class Directory:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def note_use(self, key: StoredKey) -> None:
+    def note_use(self, key: StoredKey) -> None:
         self.used.append(key.id)
 
     async def find(self, prefix: str) -> Key | None:

@@ -14,6 +14,7 @@ import pytest
 from novacron.accounts.accounts import Accounts
 from novacron.accounts.data_policy import DataPolicy
 from novacron.accounts.database.store import Store
+from novacron.accounts.usage import UsageQuestion
 from novacron.config.server import ServerConfig
 from novacron.errors import AccountConflict
 from novacron.gateway.app import build_app
@@ -24,6 +25,7 @@ from novacron.gateway.identity.principal import AnyOf
 from novacron.gateway.identity.stored_keys import StoredKeys
 from novacron.gateway.native.admin_policies import PolicyRules
 from novacron.testing.fake_engine_client import FakeEngineClient
+from novacron.testing.waiting import until
 
 ADMIN = "/api/v1/llm/admin"
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "ignore_eos": True}
@@ -89,6 +91,33 @@ async def test_a_tenant_from_its_beginning_to_its_bill(http: httpx2.AsyncClient)
     assert text.splitlines()[1].startswith("bob,1,")
 
 
+async def test_who_calls_sees_what_he_has_used_and_nobody_else(
+    http: httpx2.AsyncClient, store: Store
+) -> None:
+    await send(http, "POST", "/users", {"id": "bob", "tenant_id": "default"})
+    await send(http, "PUT", "/quotas/user/bob", {"tokens_per_day": 1000})
+    secrets = {}
+    for user in ("ann", "bob"):
+        made = await send(http, "POST", "/keys", {"tenant_id": "default", "user_id": user})
+        secrets[user] = made["secret"]
+        for _ in range(1 if user == "ann" else 2):
+            answer = await http.post(
+                "/v1/chat/completions", json=CHAT, headers=bearing(secrets[user])
+            )
+            assert answer.status_code == 200
+    path = "/api/v1/llm/usage?by=user,model"
+    await until(lambda: sum(row.requests for row in store.usage(UsageQuestion())) == 3)
+    for user, count in (("ann", 1), ("bob", 2)):
+        told = (await http.get(path, headers=bearing(secrets[user]))).json()
+        [row] = told["usage"]
+        assert (row["user"], row["requests"]) == (user, count)
+    assert told["quotas"]["user:bob"]["tokens_per_day"] == 1000
+    assert set(told["quotas"]) >= {"tenant:default", "user:bob"}
+    text = (await http.get(path + "&format=csv", headers=bearing(secrets["ann"]))).text
+    assert text.splitlines()[1].startswith("ann,fake,1,")
+    assert (await http.get("/api/v1/llm/usage?by=planet")).status_code == 400
+
+
 async def test_a_key_is_told_once_rotated_and_revoked(http: httpx2.AsyncClient) -> None:
     made = await send(http, "POST", "/keys", {"tenant_id": "default", "roles": ["viewer"]})
     [listed] = (await send(http, "GET", "/keys"))["keys"]
@@ -117,6 +146,25 @@ async def test_users_of_disabled_tenants_are_nobody(http: httpx2.AsyncClient, st
     assert changed["disabled"]
     answer = await http.get("/v1/models", headers=bearing(made["secret"]))
     assert answer.status_code == 401
+
+
+async def test_a_role_is_changed_in_place_and_counts_for_who_has_it(
+    http: httpx2.AsyncClient,
+) -> None:
+    role = {"name": "reader", "permissions": ["llm:metrics:read"], "description": "of figures"}
+    await send(http, "POST", "/roles", role)
+    changed = await send(http, "PATCH", "/roles/reader", {"permissions": ["llm:models:read"]})
+    assert changed == {**role, "permissions": ["llm:models:read"]}
+    made = await send(http, "POST", "/keys", {"tenant_id": "default", "roles": ["reader"]})
+    assert (await http.get("/v1/models", headers=bearing(made["secret"]))).status_code == 200
+    for method, path, body in (
+        ("POST", "/roles", {"name": "admin", "permissions": ["llm:models:read"]}),
+        ("POST", "/roles", {"name": "typist", "permissions": ["llm:model:read"]}),
+        ("PATCH", "/roles/reader", {"permissions": ["llm:model:read"]}),
+        ("POST", "/keys", {"tenant_id": "default", "scopes": ["llm:chat"]}),
+    ):
+        await send(http, method, path, body, status=400)
+    await send(http, "PATCH", "/roles/nobody", {"description": "x"}, status=404)
 
 
 async def test_changes_keep_what_they_do_not_name(http: httpx2.AsyncClient) -> None:

@@ -21,17 +21,35 @@ export function Accounts() {
   if (tenants.error?.status === 404) {
     return html`<p class="quiet">This server has no accounts. <code>novacron admin tenant add NAME</code> begins with them.</p>`;
   }
+  if (tenants.error?.status === 403) return html`<${Own} since=${since} />`;
   if (!tenants.data) return html`<${Problem} error=${tenants.error} />`;
   return html`
-    <${Usage} since=${since} />
+    <${Usage} since=${since} path=${`${ADMIN}/usage`} by="tenant,model" first=${[["Tenant", (row) => row.tenant]]} />
     <${Limited} tenants=${tenants.data.tenants} />
     <${Keys} />`;
 }
 
-function Usage({ since }) {
-  const byDay = useData(`${ADMIN}/usage?by=day&since=${since}`);
-  const byTenant = useData(`${ADMIN}/usage?by=tenant,model&since=${since}`);
-  if (!byDay.data || !byTenant.data) return html`<${Problem} error=${byDay.error ?? byTenant.error} />`;
+// For those who may not see the accounts of others: what they have used, and may use.
+function Own({ since }) {
+  const path = "/api/v1/llm/usage";
+  const { data } = useData(`${path}?by=model&since=${since}`);
+  const limits = Object.entries(data?.quotas ?? {});
+  return html`
+    <${Usage} since=${since} path=${path} by="model" first=${[]} />
+    <${Table} caption="Your limits" rows=${limits} columns=${[
+      ["Of", ([subject]) => subject.replace(":", " ")],
+      ["Limits", ([, quota]) => inWords(quota)],
+    ]} />`;
+}
+
+const inWords = (quota = {}) => Object.entries(LIMITS)
+  .filter(([name]) => quota[name] !== null && quota[name] !== undefined)
+  .map(([name, words]) => `${number(quota[name])} ${words}`).join(", ") || "none";
+
+function Usage({ since, path, by, first }) {
+  const byDay = useData(`${path}?by=day&since=${since}`);
+  const rows = useData(`${path}?by=${by}&since=${since}`);
+  if (!byDay.data || !rows.data) return html`<${Problem} error=${byDay.error ?? rows.error} />`;
   const tokens = Array.from({ length: DAYS }, () => 0);
   for (const row of byDay.data.usage) {
     const day = Math.round((row.start - since) / DAY_S);
@@ -39,8 +57,8 @@ function Usage({ since }) {
   }
   return html`
     <${Chart} title="Tokens" unit=${`a day, last ${DAYS} days`} values=${tokens} interval=${DAY_S} digits=${0} />
-    <${Table} caption=${`Used in the last ${DAYS} days`} rows=${byTenant.data.usage} columns=${[
-      ["Tenant", (row) => row.tenant],
+    <${Table} caption=${`Used in the last ${DAYS} days`} rows=${rows.data.usage} columns=${[
+      ...first,
       ["Model", (row) => row.model],
       ["Requests", (row) => number(row.requests), true],
       ["Tokens in", (row) => number(row.prompt_tokens), true],
@@ -52,18 +70,13 @@ function Usage({ since }) {
 
 function Limited({ tenants }) {
   const { data, error } = useData(`${ADMIN}/quotas`);
-  const limits = (id) => {
-    const quota = data?.quotas[`tenant:${id}`] ?? {};
-    const told = Object.entries(LIMITS).filter(([name]) => quota[name] !== null && quota[name] !== undefined);
-    return told.map(([name, words]) => `${number(quota[name])} ${words}`).join(", ") || "none";
-  };
   return html`
     <${Problem} error=${error} />
     <${Table} caption="Tenants" rows=${tenants} columns=${[
       ["Tenant", (one) => one.id],
       ["Name", (one) => one.name],
       ["Since", (one) => date(one.created_at)],
-      ["Limits", (one) => limits(one.id)],
+      ["Limits", (one) => inWords(data?.quotas[`tenant:${one.id}`])],
       ["", (one) => (one.disabled ? "disabled" : "")],
     ]} />`;
 }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +17,8 @@ from novacron.gateway.json_body import JsonResponse, StrictJsonRoute
 from novacron.gateway.native.dialect_streams import DialectStreams
 from novacron.gateway.native.streams import Asked
 from novacron.gateway.openai.chat import ChatReply, parse_chat
+from novacron.gateway.openai.responses_api.endings import Endings
+from novacron.gateway.openai.responses_api.input_items import ItemList, Order, page_of
 from novacron.gateway.openai.responses_api.prompt import (
     Message,
     as_chat,
@@ -37,12 +40,15 @@ from novacron.gateway.service import Service, parse
 _KEPT_BYTES = 32 * 2**20
 _KEPT_S = 3600.0
 
+PageSize = Annotated[int, Query(ge=1, le=100)]
+
 
 def responses_routes(
     service: Service, streams: DialectStreams, schemas: AnswerSchemas
 ) -> APIRouter:
     router = APIRouter(prefix="/v1/responses", tags=["OpenAI"], route_class=StrictJsonRoute)
     store = ResponseStore(_KEPT_BYTES, _KEPT_S, time.monotonic)
+    endings = Endings()
 
     def conversation(body: InputBody, origin: CallOrigin) -> list[Message]:
         """The messages of the response that is gone on with, and the new ones."""
@@ -66,6 +72,7 @@ def responses_routes(
         chat = await parse(request, parse_chat, chat_body, origin, service.client.tokenizer)
 
         def keep(response: ResponseObject) -> None:
+            endings.tell(origin.caller.tenant, response)
             if response.store:
                 store.put(origin.caller.tenant, response, [*messages, _as_message(response)])
 
@@ -92,6 +99,31 @@ def responses_routes(
     async def retrieve_response(response_id: str, request: Request) -> Response:
         """A response that is still kept."""
         return JsonResponse(store.get(service.caller(request).tenant, response_id).response)
+
+    @router.get(
+        "/{response_id}/input_items", response_class=Response, responses=schemas.answers(ItemList)
+    )
+    async def list_input_items(
+        response_id: str,
+        request: Request,
+        order: Order = "desc",
+        after: str | None = None,
+        limit: PageSize = 20,
+    ) -> Response:
+        """What a response that is still kept was made of, with the turns before; not its
+        instructions."""
+        *asked, _ = store.get(service.caller(request).tenant, response_id).messages
+        return JsonResponse(page_of(response_id, asked, order=order, after=after, limit=limit))
+
+    @router.post(
+        "/{response_id}/cancel", response_class=Response, responses=schemas.answers(ResponseObject)
+    )
+    async def cancel_response(response_id: str, request: Request) -> Response:
+        """End a response that runs; one that has ended stays as it is. Either way, as it is now."""
+        tenant = service.caller(request).tenant
+        cancel = partial(service.calls.cancel, response_id, tenant)
+        ended = await endings.after(cancel, tenant, response_id)
+        return JsonResponse(ended or store.get(tenant, response_id).response)
 
     @router.delete(
         "/{response_id}", response_class=Response, responses=schemas.answers(DeletedResponse)
