@@ -16,6 +16,7 @@ from novacron.config.engine import (
     SharedDevice,
     SpeculativeConfig,
 )
+from novacron.config.kv_compression import loss_identity
 from novacron.config.remote_tiers import require_extras
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.compilation import OFF, compile_decoder
@@ -25,19 +26,12 @@ from novacron.executor.executor import StepByStep
 from novacron.executor.mapped_reference import map_reference
 from novacron.executor.memory_plan import plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
+from novacron.executor.own_rank import RankLoader
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
 from novacron.executor.planted_error import wrong_scales
 from novacron.executor.quality_watch import QualityWatch
 from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
-from novacron.executor.worker import (
-    Phases,
-    allocate_cache,
-    load_model,
-    make_batch,
-    model_spec,
-    version_of,
-)
 from novacron.models.decoder import Decoder
 from novacron.quality.watch import Turns
 from novacron.records.block_moves import BlockNews, BlockOrders
@@ -45,7 +39,6 @@ from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
 from novacron.runner.draft_runner import DraftRunner
-from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
 _ALONE = SharedDevice()
@@ -75,13 +68,14 @@ class InlineExecutor(StepByStep):
         speculative: SpeculativeConfig = _NO_SPECULATION,
         shared: SharedDevice = _ALONE,
     ) -> None:
-        phases = Phases(progress)
+        loader = RankLoader(model, cache, scheduler, progress)
+        phases = loader.phases
         with phases.timed("config"):
             require_extras(cache)
             num_threads = threads_of_replica(model)
             blueprint = draw_blueprint(model, model_path, num_threads)
             draft = None if draft_path is None else blueprint.of_draft(draft_path)
-            device, kernels = blueprint.device, blueprint.kernels
+            device = blueprint.device
             if device.type == "cpu":
                 torch.set_num_threads(num_threads)
                 keep_freed_memory()
@@ -98,45 +92,27 @@ class InlineExecutor(StepByStep):
                 num_replicas=model.data_parallel_size,
             )
             logger.info("memory: %s", plan.summary)
-        with phases.timed("weights"):
-            decoder, digest = load_model(
-                blueprint, model, lambda fraction: progress("weights", fraction)
-            )
+        weights = loader.load_weights(blueprint)
         if model.compilation != OFF:
             with phases.timed("compilation"):
-                compile_decoder(decoder, model.compilation)
+                compile_decoder(weights.decoder, model.compilation)
         draft_model: DraftModel | None = None
         if draft is not None:
             with phases.timed("draft_weights"):
                 draft_model = DraftModel(draft)
-        if kernels.has_threads:
-            torch.set_num_threads(1)  # two pools would wait for each other's cores
-        with phases.timed("kv_cache"):
-            kv_tensors = allocate_cache(blueprint, plan.num_blocks, cache)
-            decoder.set_context(plan.max_model_len)
+        rank = loader.make_room(blueprint, weights, plan)
         self._model, self._cache = model, cache
-        self._blueprint, self._decoder = blueprint, decoder
-        version = version_of(digest, decoder, plan.max_model_len)
-        eos_token_ids = blueprint.eos_token_ids
-        batch = make_batch(
-            blueprint, scheduler, block_size=cache.block_size, max_model_len=plan.max_model_len
-        )
-        self._runner = ModelRunner(
-            capture_step(decoder, kv_tensors.layers, batch),
-            kv_tensors,
-            batch,
-            eos_token_ids=eos_token_ids,
-            choose=kernels.choose,
-        )
+        self._blueprint, self._decoder = blueprint, rank.decoder
+        self._runner = rank.runner(capture_step(rank.decoder, rank.kv_tensors.layers, rank.batch))
         self._tiers: TieredBlocks | None = None  # a first step knows none
         self._draft_runner: DraftRunner | None = None
         if draft_model is not None:
             self._draft_runner = draft_model.make_runner(
-                kv_tensors,
+                rank.kv_tensors,
                 scheduler,
                 max_model_len=plan.max_model_len,
                 vocab_size=blueprint.config.vocab_size,
-                eos_token_ids=eos_token_ids,
+                eos_token_ids=blueprint.eos_token_ids,
             )
         with phases.timed("warm_up"):
             warm_up(
@@ -145,18 +121,15 @@ class InlineExecutor(StepByStep):
                 block_size=cache.block_size,
                 is_drafting=draft_model is not None,
             )
-        self._tiers = TieredBlocks(blueprint, decoder, digest, plan, kv_tensors, model, cache)
-        self._spec = model_spec(
-            blueprint,
-            plan,
+        kv_identity = rank.kv_identity(plan, loss_identity(cache))
+        self._tiers = TieredBlocks(rank, kv_identity, model, cache)
+        self._spec = rank.spec(
             model,
-            decoder,
-            kv_tensors,
-            version=version,
+            plan,
+            kv_identity=kv_identity,
             load_phases_s=phases.times_s,
-            draft_model=draft_model.spec if draft_model else None,
             kv_tiers=self._tiers.specs,
-            kv_loss=self._tiers.kv_loss,
+            draft_model=draft_model.spec if draft_model else None,
         )
 
     @property

@@ -22,6 +22,7 @@ from novacron.config.engine import (
     SharedDevice,
     SpeculativeConfig,
 )
+from novacron.config.kv_compression import loss_identity
 from novacron.config.remote_tiers import require_extras
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
@@ -29,6 +30,7 @@ from novacron.executor.draft_model import DraftModel
 from novacron.executor.executor import StepByStep
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
+from novacron.executor.own_rank import RankLoader
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
@@ -37,15 +39,7 @@ from novacron.executor.rank_team import RankTeam
 from novacron.executor.rank_threads import threads_of_leader, threads_of_rank
 from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
-from novacron.executor.worker import (
-    Phases,
-    Progress,
-    allocate_cache,
-    load_model,
-    make_batch,
-    model_spec,
-    version_of,
-)
+from novacron.executor.worker import Progress
 from novacron.kernels.choice import choose_kernels
 from novacron.parallel.traffic import Traffic
 from novacron.records.block_moves import BlockNews, BlockOrders
@@ -53,7 +47,6 @@ from novacron.records.output import ModelSpec
 from novacron.records.parallel_stats import RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.draft_runner import DraftRunner
-from novacron.runner.model_runner import ModelRunner
 
 _NO_SPECULATION = SpeculativeConfig()
 _ALONE = SharedDevice()
@@ -88,7 +81,8 @@ class MultiprocessExecutor(StepByStep):
         shared: SharedDevice = _ALONE,
         on_loss: Callable[[str], None] = _ignore,
     ) -> None:
-        phases = Phases(progress)
+        loader = RankLoader(model, cache, scheduler, progress)
+        phases = loader.phases
         with phases.timed("config"):
             require_extras(cache)
             num_threads = threads_of_leader(model)
@@ -130,34 +124,20 @@ class MultiprocessExecutor(StepByStep):
             on_loss,
         )
         try:
-            with phases.timed("weights"):
-                started_s = time.monotonic()
-                decoder, digest = load_model(
-                    blueprint, model, lambda fraction: progress("weights", fraction)
-                )
-                self._team.begin(digest, time.monotonic() - started_s)
+            began_s = time.monotonic()
+            weights = loader.load_weights(
+                blueprint, lambda digest: self._team.begin(digest, time.monotonic() - began_s)
+            )
             draft_model: DraftModel | None = None
             if draft is not None:
                 with phases.timed("draft_weights"):
                     draft_model = DraftModel(draft)
-            if blueprint.kernels.has_threads:
-                torch.set_num_threads(1)  # two pools would wait for each other's cores
-            with phases.timed("kv_cache"):
-                kv_tensors = allocate_cache(blueprint, plan.num_blocks, cache, memory.kv_blocks)
-                decoder.set_context(plan.max_model_len)
-            batch = make_batch(
-                blueprint,
-                scheduler,
-                block_size=cache.block_size,
-                max_model_len=plan.max_model_len,
-                arrays=memory.arrays,
+            rank = loader.make_room(
+                blueprint, weights, plan, memory=memory.kv_blocks, arrays=memory.arrays
             )
-            self._runner = ModelRunner(
-                joined.leading_step(decoder, kv_tensors.layers, batch, self._team),
-                kv_tensors,
-                batch,
-                eos_token_ids=blueprint.eos_token_ids,
-                choose=blueprint.kernels.choose,
+            kv_tensors = rank.kv_tensors
+            self._runner = rank.runner(
+                joined.leading_step(rank.decoder, kv_tensors.layers, rank.batch, self._team)
             )
             if draft_model is not None:
                 self._draft_runner = draft_model.make_runner(
@@ -174,21 +154,18 @@ class MultiprocessExecutor(StepByStep):
                     block_size=cache.block_size,
                     is_drafting=draft_model is not None,
                 )
-            self._tiers = TieredBlocks(blueprint, decoder, digest, plan, kv_tensors, model, cache)
+            kv_identity = rank.kv_identity(plan, loss_identity(cache))
+            self._tiers = TieredBlocks(rank, kv_identity, model, cache)
         except BaseException:
             self.shutdown()
             raise
-        self._spec = model_spec(
-            blueprint,
-            plan,
+        self._spec = rank.spec(
             model,
-            decoder,
-            kv_tensors,
-            version=version_of(digest, decoder, plan.max_model_len),
+            plan,
+            kv_identity=kv_identity,
             load_phases_s=phases.times_s,
-            draft_model=draft_model.spec if draft_model else None,
             kv_tiers=self._tiers.specs,
-            kv_loss=self._tiers.kv_loss,
+            draft_model=draft_model.spec if draft_model else None,
             rank_pids=self._team.pids,
         )
 

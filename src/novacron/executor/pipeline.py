@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.kv_compression import loss_identity
 from novacron.config.remote_tiers import require_extras
 from novacron.errors import EngineDead
 from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.memory_plan import plan_memory
 from novacron.executor.multiprocess import rank_stats
+from novacron.executor.own_rank import OwnRank, RankLoader
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_threads import threads_of_rank
@@ -28,25 +30,14 @@ from novacron.executor.stage_memory import StageMemory
 from novacron.executor.stage_team import StageTeam
 from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
-from novacron.executor.worker import (
-    Phases,
-    Progress,
-    allocate_cache,
-    load_model,
-    make_batch,
-    model_spec,
-    version_of,
-)
-from novacron.kernels.metadata import KVLayer
+from novacron.executor.worker import Progress
 from novacron.kernels.ranks import RankLink
-from novacron.models.decoder import Decoder
 from novacron.parallel.handover import HandoverLost, Receiver, Sender
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import ModelSpec
 from novacron.records.parallel_stats import RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
-from novacron.runner.input_batch import InputBatch
-from novacron.runner.model_runner import BegunStep, ModelRunner
+from novacron.runner.model_runner import BegunStep
 from novacron.runner.pipelined_step import PipelinedStep
 from novacron.runner.stage_step import StageStep, logits_of
 
@@ -80,7 +71,8 @@ class PipelineExecutor:
         speculative: SpeculativeConfig = _NO_SPECULATION,
         on_loss: Callable[[str], None] = _ignore,
     ) -> None:
-        phases = Phases(progress)
+        loader = RankLoader(model, cache, scheduler, progress)
+        phases = loader.phases
         with phases.timed("config"):
             require_extras(cache)
             num_threads = threads_of_rank(model)
@@ -128,47 +120,23 @@ class PipelineExecutor:
             memory.shared.close_descriptor()
             self._link = memory.join(self._team.meeting_point, model.rank_timeout)
             blueprint = blueprint.joined_by(self._link.communicator)
-            with phases.timed("weights"):
-                decoder, digest = load_model(
-                    blueprint, model, lambda fraction: progress("weights", fraction)
-                )
-                self._team.wait_until_ready(digest)
-            if blueprint.kernels.has_threads:
-                torch.set_num_threads(1)  # two pools would wait for each other's cores
-            with phases.timed("kv_cache"):
-                kv_tensors = allocate_cache(blueprint, plan.num_blocks, cache, memory.kv_blocks)
-                decoder.set_context(plan.max_model_len)
-            batch = make_batch(
-                blueprint, scheduler, block_size=cache.block_size, max_model_len=plan.max_model_len
-            )
-            layers = blueprint.stage.of(kv_tensors.layers)
-            self._runner = ModelRunner(
-                _pipelined_step(decoder, layers, batch, memory, self._team),
-                kv_tensors,
-                batch,
-                eos_token_ids=blueprint.eos_token_ids,
-                choose=blueprint.kernels.choose,
-            )
+            weights = loader.load_weights(blueprint, self._team.wait_until_ready)
+            rank = loader.make_room(blueprint, weights, plan, memory=memory.kv_blocks)
+            self._runner = rank.runner(_pipelined_step(rank, memory, self._team))
             with phases.timed("warm_up"):
                 warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
             self._team.forget_meeting_point()
-            everything = blueprint.all_stages()
-            self._tiers = TieredBlocks(
-                blueprint, everything, digest, plan, kv_tensors, model, cache
-            )
+            kv_identity = rank.kv_identity(plan, loss_identity(cache))
+            self._tiers = TieredBlocks(rank, kv_identity, model, cache)
         except BaseException:
             self.shutdown()
             raise
-        self._spec = model_spec(
-            blueprint,
-            plan,
+        self._spec = rank.spec(
             model,
-            everything,
-            kv_tensors,
-            version=version_of(digest, everything, plan.max_model_len),
+            plan,
+            kv_identity=kv_identity,
             load_phases_s=phases.times_s,
             kv_tiers=self._tiers.specs,
-            kv_loss=self._tiers.kv_loss,
             rank_pids=self._team.pids,
         )
 
@@ -252,19 +220,15 @@ class PipelineExecutor:
         self._on_loss(message)
 
 
-def _pipelined_step(
-    decoder: Decoder,
-    layers: Sequence[KVLayer],
-    batch: InputBatch,
-    memory: StageMemory,
-    team: StageTeam,
-) -> PipelinedStep:
+def _pipelined_step(rank: OwnRank, memory: StageMemory, team: StageTeam) -> PipelinedStep:
     """How rank 0 has steps computed by all of them."""
-    rings, pipes = memory.rings_SKTD, team.pipes
+    rings, pipes, decoder = memory.rings_SKTD, team.pipes, rank.decoder
     assert pipes.entry is not None
+    exits = Sender(rings[0], pipes.exits, memory.traffic[0])
+    layers = rank.blueprint.stage.of(rank.kv_tensors.layers)
     return PipelinedStep(
-        StageStep(decoder, layers, batch, None, Sender(rings[0], pipes.exits, memory.traffic[0])),
-        logits_of(decoder, rings[-1], batch.max_num_tokens),
+        StageStep(decoder, layers, rank.batch, None, exits),
+        logits_of(decoder, rings[-1], rank.batch.max_num_tokens),
         team,
         memory.steps,
         Receiver(rings[-1], pipes.entry, team.see_delay, traffic=memory.traffic[0]),

@@ -21,6 +21,7 @@ import torch
 
 from novacron.errors import NovaCronError
 from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.own_rank import RankLoader
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
 from novacron.executor.rank_messages import (
@@ -33,7 +34,10 @@ from novacron.executor.rank_messages import (
     ToRank,
 )
 from novacron.executor.rank_sharing import join_ranks, part_of
-from novacron.executor.worker import allocate_cache, load_model, make_batch
+
+
+def no_progress(phase: str, fraction: float) -> None:
+    pass
 
 
 class RankWorker:
@@ -55,19 +59,13 @@ class RankWorker:
             descriptor=arguments.descriptor,
         )
         self.link, blueprint, memory = joined.link, joined.blueprint, joined.memory
-        decoder, self.digest = load_model(blueprint, model, lambda fraction: None)
-        if blueprint.kernels.has_threads:
-            torch.set_num_threads(1)
-        decoder.set_context(arguments.max_model_len)
-        kv_tensors = allocate_cache(blueprint, arguments.num_blocks, cache, memory.kv_blocks)
-        batch = make_batch(
-            blueprint,
-            scheduler,
-            block_size=cache.block_size,
-            max_model_len=arguments.max_model_len,
-            arrays=memory.arrays,
+        loader = RankLoader(model, cache, scheduler, no_progress)
+        weights = loader.load_weights(blueprint)
+        rank = loader.make_room(
+            blueprint, weights, arguments, memory=memory.kv_blocks, arrays=memory.arrays
         )
-        self._follow = joined.follower(decoder, kv_tensors.layers, batch)
+        self.digest = weights.digest
+        self._follow = joined.follower(rank.decoder, rank.kv_tensors.layers, rank.batch)
 
     @torch.inference_mode()
     def follow(self, message: ToRank) -> FromRank | None:

@@ -19,10 +19,11 @@ import torch
 
 from novacron.errors import NovaCronError
 from novacron.executor.blueprint import dims_of, draw_blueprint
+from novacron.executor.own_rank import RankLoader
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
 from novacron.executor.rank_messages import FromRank, RankFailed, RankReady
-from novacron.executor.rank_process import end_with
+from novacron.executor.rank_process import end_with, no_progress
 from novacron.executor.stage_ends import StageEnds
 from novacron.executor.stage_memory import StageMemory
 from novacron.executor.stage_messages import (
@@ -31,7 +32,6 @@ from novacron.executor.stage_messages import (
     StageArguments,
     ToStage,
 )
-from novacron.executor.worker import allocate_cache, load_model, make_batch
 from novacron.parallel.handover import HandoverLost
 from novacron.runner.stage_step import StageStep
 
@@ -56,21 +56,17 @@ class StageWorker:
         )
         link = memory.join(Path(arguments.meeting_point), model.rank_timeout)
         blueprint = blueprint.joined_by(link.communicator)
-        decoder, self.digest = load_model(blueprint, model, lambda fraction: None)
-        if blueprint.kernels.has_threads:
-            torch.set_num_threads(1)
-        decoder.set_context(rank.max_model_len)
-        kv_tensors = allocate_cache(blueprint, rank.num_blocks, cache, memory.kv_blocks)
-        self._batch = make_batch(
-            blueprint, scheduler, block_size=cache.block_size, max_model_len=rank.max_model_len
-        )
+        loader = RankLoader(model, cache, scheduler, no_progress)
+        weights = loader.load_weights(blueprint)
+        own = loader.make_room(blueprint, weights, rank, memory=memory.kv_blocks)
+        self.digest, self._batch = weights.digest, own.batch
         stage = blueprint.stage
         self._link, self._group_rank = link, blueprint.group.rank
         self._traffic = memory.traffic[rank.rank]
         ends = StageEnds(memory, stage, arguments.entry, arguments.exits, self._traffic)
-        layers = stage.of(kv_tensors.layers)
-        self._own = StageStep(decoder, layers, self._batch, ends.entry, ends.exits)
-        self._logits = ends.logits(decoder, self._batch)
+        layers = stage.of(own.kv_tensors.layers)
+        self._own = StageStep(own.decoder, layers, self._batch, ends.entry, ends.exits)
+        self._logits = ends.logits(own.decoder, self._batch)
         self._steps = memory.steps
 
     @torch.inference_mode()

@@ -7,19 +7,14 @@ from typing import Final
 
 from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.config.folders import cache_folder
-from novacron.config.kv_compression import loss_identity
-from novacron.executor.blueprint import Blueprint
 from novacron.executor.kv_codecs import codec_of_cache
 from novacron.executor.kv_quality import check_profile, measurement_path
-from novacron.executor.memory_plan import MemoryPlan
+from novacron.executor.own_rank import OwnRank
 from novacron.executor.tiers import open_tiers
-from novacron.executor.worker import kv_identity_of, version_of
-from novacron.models.decoder import Decoder
 from novacron.models.model_version import weights_identity
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import TierSpec
 from novacron.records.step import SchedulerOutput
-from novacron.runner.kv_tensors import KVTensors
 
 _STORE_AT_END_S: Final = 2.0
 _READY_BYTES: Final = 2**27  # of KV blocks: memory that the first requests need not wait for
@@ -27,29 +22,23 @@ _SHARE_READY: Final = 8
 
 
 class TieredBlocks:
-    """Opened when made, once the model has its weights; `digest` is that of its checkpoint. With
-    several ranks, by rank 0, whose blocks are those of all of them. Raises ConfigError."""
+    """Opened when made, once the model has its weights. With several ranks of one host, by rank 0,
+    whose blocks are those of all of them. `kv_identity`: what equal blocks agree in. Raises
+    ConfigError."""
 
     def __init__(
-        self,
-        blueprint: Blueprint,
-        decoder: Decoder,
-        digest: str,
-        plan: MemoryPlan,
-        kv_tensors: KVTensors,
-        model: ModelConfig,
-        cache: CacheConfig,
+        self, rank: OwnRank, kv_identity: str, model: ModelConfig, cache: CacheConfig
     ) -> None:
+        kv_tensors, blueprint = rank.kv_tensors, rank.blueprint
         kv_tensors.populate(min(_READY_BYTES, kv_tensors.num_bytes // _SHARE_READY))
-        weights = weights_identity(digest, decoder.precision_identity)
+        weights = weights_identity(rank.digest, rank.all_stages.precision_identity)
         check_profile(cache, measurement_path(cache_folder(model), weights, kv_tensors))
-        self.kv_loss = loss_identity(cache)
         opened = open_tiers(
             model,
             cache,
             kv_tensors,
-            model_version=version_of(digest, decoder, plan.max_model_len),
-            kv_identity=kv_identity_of(blueprint, plan, self.kv_loss),
+            model_version=rank.version,
+            kv_identity=kv_identity,
             codec_of=partial(codec_of_cache, tensors=kv_tensors, blueprint=blueprint),
         )
         self.specs: tuple[TierSpec, ...] = () if opened is None else opened.specs

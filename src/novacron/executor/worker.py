@@ -11,13 +11,11 @@ from torch import Tensor
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.executor.blueprint import Blueprint
-from novacron.executor.memory_plan import MemoryPlan
 from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.models.decoder import Decoder
 from novacron.models.decoder_config import DynamicScaling, LongRopeScaling
 from novacron.models.model_version import model_version, weights_identity
-from novacron.records.output import DraftModelSpec, ModelSpec, TierSpec
 from novacron.runner.input_batch import InputBatch
 from novacron.runner.kv_tensors import KVTensors
 from novacron.runner.step_arrays import StepArrays
@@ -105,57 +103,3 @@ def version_of(digest: str, decoder: Decoder, max_model_len: int) -> str:
         for layer in decoder.config.layers
     )
     return f"{version}-{max_model_len}" if depends else version
-
-
-def kv_identity_of(blueprint: Blueprint, plan: MemoryPlan, kv_loss: str = "") -> str:
-    """What equal blocks agree in. `kv_loss` tells what tiers may take away from them."""
-    layout = blueprint.kernels.kv_layout
-    exact = f"{blueprint.dtype_name} model, {plan.capacity.kv_dtype} cache, {layout}"
-    return f"{exact}, {kv_loss}" if kv_loss else exact
-
-
-def model_spec(
-    blueprint: Blueprint,
-    plan: MemoryPlan,
-    model: ModelConfig,
-    decoder: Decoder,
-    kv_tensors: KVTensors,
-    *,
-    version: str,
-    load_phases_s: dict[str, float],
-    draft_model: DraftModelSpec | None = None,
-    kv_tiers: tuple[TierSpec, ...] = (),
-    rank_pids: tuple[int, ...] = (),
-    kv_loss: str = "",
-) -> ModelSpec:
-    """What everyone else learns of a model that is loaded, all its ranks together. `decoder` has a
-    rank's slices of all layers."""
-    config, dims = blueprint.config, blueprint.dims
-    return ModelSpec(
-        name=model.served_model_name[0] if model.served_model_name else blueprint.path.name,
-        model_version=version,
-        architecture=blueprint.architecture,
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        max_model_len=plan.max_model_len,
-        eos_token_ids=blueprint.eos_token_ids,
-        dtype=blueprint.dtype_name,
-        quantization=decoder.precision,
-        device=str(blueprint.device),
-        num_parameters=blueprint.num_parameters,
-        weight_bytes=decoder.weight_bytes * dims.tensor,
-        num_blocks=kv_tensors.num_blocks,
-        block_size=kv_tensors.block_size,
-        kv_cache_bytes=kv_tensors.num_bytes,
-        kv_precision=plan.capacity.kv_dtype,
-        kv_identity=kv_identity_of(blueprint, plan, kv_loss),
-        load_phases_s=load_phases_s,
-        draft_model=draft_model,
-        kv_tiers=kv_tiers,
-        device_free_bytes=plan.device.free_bytes,
-        tensor_parallel_size=dims.tensor,
-        context_parallel_size=model.context_parallel_size,
-        pipeline_parallel_size=dims.pipeline,
-        rank_pids=rank_pids,
-        region=model.region,
-    )

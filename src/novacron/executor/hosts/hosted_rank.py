@@ -26,7 +26,7 @@ def serve_group(host: OwnHost) -> str:
             post.tell(PartFailed(type(error).__name__, str(error)))
             return f"it cannot be served: {error}"
         try:
-            post.tell(PartReady(part.digest))
+            post.tell(PartReady(part.rank.digest))
             while True:
                 order, header = post.next_order()
                 part.follow(order, header.deadline_ns)

@@ -31,9 +31,9 @@ class HostedSlice:
         blueprint, self._exchange = join_hosts(
             own.blueprint, own.join.scheduler, own.join.compression
         )
-        decoder, self.digest = own.load_decoder(blueprint, post)
-        self._blocks, self._batch = own.allocate()
-        self._step = capture_step(decoder, self._blocks.layers, self._batch)
+        self.rank = rank = own.load_rank(blueprint, post)
+        self._blocks, self._batch = rank.kv_tensors, rank.batch
+        self._step = capture_step(rank.decoder, self._blocks.layers, self._batch)
         self._hidden_TD = torch.empty(0)
 
     @torch.inference_mode()

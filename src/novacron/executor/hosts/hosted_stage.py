@@ -25,11 +25,11 @@ class HostedStage:
         self._next: TensorLink | None = None
         load, blueprint = own.load, own.blueprint
         post.expect(load.keys, from_leader=not load.keys)
-        decoder, self.digest = own.load_decoder(blueprint, post)
-        self._blocks, self._batch = own.allocate()
+        self.rank = rank = own.load_rank(blueprint, post)
+        self._blocks, self._batch = rank.kv_tensors, rank.batch
         self._block_size = own.cache.block_size
         config, stage = blueprint.config, blueprint.stage
-        max_tokens = own.join.scheduler.max_num_batched_tokens
+        max_tokens = rank.batch.max_num_tokens
         ring_KTD = torch.zeros((1, max_tokens, config.hidden_size), dtype=blueprint.dtype)
 
         def next_forward() -> Received:
@@ -46,7 +46,7 @@ class HostedStage:
             lambda: self._deadline_ns,
             lambda: entry.error,
         )
-        self._step = StageStep(decoder, self._blocks.layers, self._batch, entry, exits)
+        self._step = StageStep(rank.decoder, self._blocks.layers, self._batch, entry, exits)
 
     def _send_on(self, own: OwnPart, post: RankPost) -> Send:
         rank = own.join.rank

@@ -17,13 +17,10 @@ from novacron.executor.hosts.host_speed import measure_bytes_per_s
 from novacron.executor.hosts.orders import Join, Load, Loading, Offer
 from novacron.executor.hosts.part_blocks import allocate_part_cache
 from novacron.executor.hosts.rank_post import GroupOver, RankPost
+from novacron.executor.own_rank import OwnRank, RankLoader
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
-from novacron.executor.worker import load_model, make_batch
-from novacron.models.decoder import Decoder
 from novacron.parallel.messages.links import OnLoss, OpenLink, TensorListener
 from novacron.parallel.stages import stages_ending
-from novacron.runner.input_batch import InputBatch
-from novacron.runner.kv_tensors import KVTensors
 
 Prepare = Callable[[ModelConfig, CacheConfig], tuple[ModelConfig, CacheConfig, Path]]
 Computing = Callable[[bool], None]
@@ -55,23 +52,17 @@ class OwnPart:
     model: ModelConfig
     cache: CacheConfig
 
-    def load_decoder(self, blueprint: Blueprint, post: RankPost) -> tuple[Decoder, str]:
-        """And the digest of its checkpoint. Raises ModelLoadError and GroupOver."""
-        found = load_model(blueprint, self.model, lambda fraction: post.tell(Loading(fraction)))
-        if blueprint.kernels.has_threads:
-            torch.set_num_threads(1)  # two pools would wait for each other's cores
-        found[0].set_context(self.load.max_model_len)
-        return found
+    def load_rank(self, blueprint: Blueprint, post: RankPost) -> OwnRank:
+        """`blueprint` is that of the part, joined with others. Raises ModelLoadError and
+        GroupOver."""
 
-    def allocate(self) -> tuple[KVTensors, InputBatch]:
-        blocks = allocate_part_cache(self.blueprint, self.load.num_blocks, self.cache)
-        batch = make_batch(
-            self.blueprint,
-            self.join.scheduler,
-            block_size=self.cache.block_size,
-            max_model_len=self.load.max_model_len,
-        )
-        return blocks, batch
+        def report(phase: str, fraction: float) -> None:
+            if phase == "weights":
+                post.tell(Loading(fraction))
+
+        loader = RankLoader(self.model, self.cache, self.join.scheduler, report)
+        weights = loader.load_weights(blueprint)
+        return loader.make_room(blueprint, weights, self.load, allocate=allocate_part_cache)
 
 
 def agree_on_part(join: Join, host: OwnHost, post: RankPost) -> OwnPart:
