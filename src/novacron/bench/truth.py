@@ -25,8 +25,9 @@ _LOOK_S: Final = 0.2
 
 
 class Truth:
-    """Looks while `run` runs. `num_contradictions`: looks, two in a row, at which /ready and the states of
-    replicas disagreed; `num_called_dead`: at which /health said that the server is beyond help."""
+    """Looks while `run` runs. `num_contradictions`: looks, two in a row, at which /ready and the
+    states of replicas disagreed; `num_called_dead`: at which /health said that the server is beyond
+    help."""
 
     def __init__(
         self, client: HttpClient, site: Site, held: Sequence[tuple[float, float]] = ()

@@ -38,8 +38,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection, over which each request has to arrive whole and in time.
 
     A server that was held (stopped, or without a core) has not read what came meanwhile when its
-    timers are due. So the connection is looked at once more before it ends for being silent: whoever
-    has sent a request in time gets an answer.
+    timers are due. So the connection is looked at once more before it ends for being silent:
+    whoever has sent a request in time gets an answer.
 
     Headers beyond MAX_HEADER_BYTES get 431, whether they end or not. Above the limit of
     connections, new ones get 503; above that plus SPARE_CONNECTIONS they are not accepted.
