@@ -98,8 +98,8 @@ async def test_who_calls_sees_what_he_has_used_and_nobody_else(
     await send(http, "PUT", "/quotas/user/bob", {"tokens_per_day": 1000})
     secrets = {}
     for user in ("ann", "bob"):
-        made = await send(http, "POST", "/keys", {"tenant_id": "default", "user_id": user})
-        secrets[user] = made["secret"]
+        wanted = {"tenant_id": "default", "user_id": user, "roles": ["user"]}
+        secrets[user] = (await send(http, "POST", "/keys", wanted))["secret"]
         for _ in range(1 if user == "ann" else 2):
             answer = await http.post(
                 "/v1/chat/completions", json=CHAT, headers=bearing(secrets[user])
