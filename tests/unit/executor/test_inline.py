@@ -10,7 +10,7 @@ import torch
 
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError
-from novacron.executor import inline
+from novacron.executor import inline, own_rank
 from novacron.executor.blueprint import refuse_unknown_levels
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.memory_plan import DeviceMemory
@@ -171,7 +171,7 @@ def test_weights_that_cannot_fit_are_refused_at_once(
 ) -> None:
     tiny = DeviceMemory("cpu", 1000, 2000, 0.5, is_own=False)
     monkeypatch.setattr(inline, "measure_device_memory", lambda device, cache: tiny)
-    monkeypatch.setattr(inline, "load_model", None)
+    monkeypatch.setattr(own_rank, "load_model", None)
     with pytest.raises(ModelLoadError, match=r"weights take .* KiB .* has 1000 bytes free"):
         load(folder)
 
