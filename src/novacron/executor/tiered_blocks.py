@@ -16,7 +16,7 @@ from novacron.executor.tiers import open_tiers
 from novacron.executor.worker import kv_identity_of, version_of
 from novacron.models.decoder import Decoder
 from novacron.models.model_version import weights_identity
-from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import TierSpec
 from novacron.records.step import SchedulerOutput
 from novacron.runner.kv_tensors import KVTensors
@@ -69,6 +69,10 @@ class TieredBlocks:
 
     def news(self, wait_s: float) -> BlockNews | None:
         return None if self._mover is None else self._mover.news(wait_s)
+
+    def blocks_of(self, scope: bytes) -> list[TierKeys]:
+        """See BlockMover."""
+        return [] if self._mover is None else self._mover.blocks_of(scope)
 
     def close(self) -> None:
         """What tiers still have to store gets a moment. Harmless when called again."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.host_team import HostTeam
-from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, SchedulerOutput
 
@@ -34,6 +36,9 @@ class OverHosts:
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
         return None
+
+    def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
+        return ()
 
     def shutdown(self) -> None:
         """Let go of the other hosts; this one's tensors go with this object."""
