@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from novacron.bench.chat_oracle import hit_rate_knowing
 from novacron.bench.measurement import Measurement
 from novacron.bench.result import BenchResult, Column, Goal, Row, metric, row
 from novacron.bench.scenario import Scenario, option
@@ -23,6 +24,7 @@ from novacron.kv_tiers.eviction.choice import PolicyConfig
 
 _PLAIN: Final = ("lru", "lfu", "arc")
 _COSTS: Final = Costs(bytes_per_token=1)
+_TOLD: Final = {"told the chances": False, "told who returns": True}  # see chat_oracle.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +65,8 @@ def measure(
     scenario: CachePolicyScenario, progress: Callable[[str], None]
 ) -> dict[tuple[str, float], dict[str, list[float]]]:
     """Hit rates by workload and size."""
-    names = (*scenario.policies, "optimum")
     rates: dict[tuple[str, float], dict[str, list[float]]] = {
-        (workload, share): {name: [] for name in names}
+        (workload, share): {name: [] for name in _names(workload, scenario)}
         for workload in scenario.workloads
         for share in scenario.shares
     }
@@ -79,8 +80,15 @@ def measure(
                 found = rates[workload, share]
                 for name in scenario.policies:
                     found[name].append(_hit_rate(trace, num_blocks, name))
+                for name in _TOLD.keys() & found.keys():
+                    found[name].append(hit_rate_knowing(trace, num_blocks, who=_TOLD[name]))
                 found["optimum"].append(best_hit_rate(trace, num_blocks))
     return rates
+
+
+def _names(workload: str, scenario: CachePolicyScenario) -> tuple[str, ...]:
+    told = tuple(_TOLD) if workload == "chat" else ()
+    return (*scenario.policies, *told, "optimum")
 
 
 def _hit_rate(trace: Trace, num_blocks: int, name: str) -> float:

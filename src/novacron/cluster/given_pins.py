@@ -29,8 +29,12 @@ class GivenPins:
                 self._pins[order.scope, order.name] = order
             case Unpin():
                 self._pins.pop((order.scope, order.name), None)
-            case ClearCache(unpin=True, dry_run=False):
-                self._pins.clear()
+            case ClearCache(unpin=True, dry_run=False, scope=scope):
+                self._pins = {
+                    named: pin
+                    for named, pin in self._pins.items()
+                    if scope not in (None, pin.scope)
+                }
             case _:
                 pass
 

@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from novacron.config.engine import CacheConfig, EngineConfig
 from novacron.config.folders import kv_folder
@@ -12,6 +12,7 @@ from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.kv_tiers.pin_file import PinFile
 from novacron.kv_tiers.pins import PinLimits, kept_within
 from novacron.kv_tiers.record import identity_of, record_bytes
+from novacron.records.block_moves import TierKeys
 from novacron.records.output import PREFETCH_BUFFER, ModelSpec
 from novacron.scheduler.cache_desk import CacheDesk
 from novacron.scheduler.fetch_choice import FetchChoice, MeasuredFetchChoice
@@ -31,10 +32,11 @@ def build_cache_desk(
     spec: ModelSpec,
     kv_cache: KVCacheManager,
     sessions: Sessions,
+    blocks_of: Callable[[bytes], Sequence[TierKeys]],
     around_choice: AroundChoice = as_it_is,
 ) -> tuple[TieredPrefixes | None, CacheDesk]:
     """The tiers as the scheduler sees them, None if there are none, with the pins of an earlier
-    start; and the desk that callers ask."""
+    start; and the desk that callers ask. `blocks_of` is the executor's."""
     if not spec.kv_tiers:
         return None, CacheDesk(kv_cache, None, sessions)
     block_bytes = record_bytes(spec.kv_cache_bytes // spec.num_blocks)
@@ -67,7 +69,12 @@ def build_cache_desk(
         for pin in pins.all:
             prefetcher.want(pin.keys)
     return tiers, CacheDesk(
-        kv_cache, tiers, sessions, block_bytes=block_bytes, write_pins=file.write
+        kv_cache,
+        tiers,
+        sessions,
+        block_bytes=block_bytes,
+        write_pins=file.write,
+        blocks_of=blocks_of,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Protocol
 
-from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 
@@ -66,6 +67,11 @@ class Executor(Protocol):
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
         """What came of `move_blocks` since the last call, and at first what tiers hold already;
         waits up to so long for some."""
+        ...
+
+    def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
+        """Blocks of a scope that KV tiers have, also what was put there by others. Raises OSError
+        if one of them cannot tell. May take long."""
         ...
 
     def shutdown(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
 from novacron.models.decoder import Decoder
 from novacron.quality.watch import Turns
-from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import capture_step
@@ -177,6 +177,9 @@ class InlineExecutor(StepByStep):
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
         return None if self._tiers is None else self._tiers.news(wait_s)
+
+    def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
+        return () if self._tiers is None else self._tiers.blocks_of(scope)
 
     def shutdown(self) -> None:
         """The tensors go with this object; what tiers still have to store gets a moment."""

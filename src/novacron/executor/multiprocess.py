@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import Progress
 from novacron.kernels.choice import choose_kernels
 from novacron.parallel.traffic import Traffic
-from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.parallel_stats import RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
@@ -233,6 +233,9 @@ class MultiprocessExecutor(StepByStep):
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
         return None if self._tiers is None else self._tiers.news(wait_s)
+
+    def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
+        return () if self._tiers is None else self._tiers.blocks_of(scope)
 
     def shutdown(self) -> None:
         """End the other ranks; this one's tensors go with this object. What tiers still have to

@@ -33,7 +33,7 @@ from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import Progress
 from novacron.kernels.ranks import RankLink
 from novacron.parallel.handover import HandoverLost, Receiver, Sender
-from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.parallel_stats import RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
@@ -202,6 +202,9 @@ class PipelineExecutor:
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
         return None if self._tiers is None else self._tiers.news(wait_s)
+
+    def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
+        return () if self._tiers is None else self._tiers.blocks_of(scope)
 
     def shutdown(self) -> None:
         """End the other ranks; this one's tensors go with this object. What tiers still have to

@@ -12,7 +12,7 @@ from novacron.executor.kv_quality import check_profile, measurement_path
 from novacron.executor.own_rank import OwnRank
 from novacron.executor.tiers import open_tiers
 from novacron.models.model_version import weights_identity
-from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import TierSpec
 from novacron.records.step import SchedulerOutput
 
@@ -58,6 +58,10 @@ class TieredBlocks:
 
     def news(self, wait_s: float) -> BlockNews | None:
         return None if self._mover is None else self._mover.news(wait_s)
+
+    def blocks_of(self, scope: bytes) -> list[TierKeys]:
+        """See BlockMover."""
+        return [] if self._mover is None else self._mover.blocks_of(scope)
 
     def close(self) -> None:
         """What tiers still have to store gets a moment. Harmless when called again."""

@@ -92,7 +92,12 @@ def scope_of(caller: Caller, cache_salt: str | None, sharing: CacheSharing | Non
     if caller.tenant:
         salt = f"{caller.tenant}\x00{salt}"
     owner = caller.tenant or salt
-    return CacheScope(salt, _tag(owner, _SCOPE_CONTEXT) if owner else b"")
+    return CacheScope(salt, owner_tag(owner) if owner else b"")
+
+
+def owner_tag(owner: str) -> bytes:
+    """Of a tenant's id; where there are no tenants, of a salt. See CacheScope."""
+    return _tag(owner, _SCOPE_CONTEXT)
 
 
 def session_tag(caller: Caller, session_id: str | None) -> bytes:

@@ -27,6 +27,7 @@ class BlockPool:
         self.num_blocks = num_blocks
         self._num_holders = [0] * num_blocks
         self._hash_of: list[BlockHash | None] = [None] * num_blocks
+        self._scope_of = [b""] * num_blocks  # of those with a hash
         self._block_of: dict[BlockHash, int] = {}
         self._free = list(range(num_blocks - 1, -1, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()  # in eviction order
@@ -94,16 +95,28 @@ class BlockPool:
             if self._num_holders[block_id] == 0:
                 self._put_back(block_id)
 
-    def register(self, block_id: int, block_hash: BlockHash) -> None:
-        """Make a held block findable by its content, unless another block already is."""
+    def register(self, block_id: int, block_hash: BlockHash, scope: bytes = b"") -> None:
+        """Make a held block findable by its content, unless another block already is. `scope` is
+        whose it is."""
         assert self._num_holders[block_id] > 0
         assert self._hash_of[block_id] is None, f"block {block_id} already has content"
         if self._block_of.setdefault(block_hash, block_id) == block_id:
             self._hash_of[block_id] = block_hash
+            self._scope_of[block_id] = scope
 
     def known_except(self, keep: Container[BlockHash]) -> list[int]:
         """Blocks that can be found by content, and not by one of these."""
         return [block_id for key, block_id in self._block_of.items() if key not in keep]
+
+    def known_of(
+        self, scope: bytes, keys: Container[BlockHash], keep: Container[BlockHash]
+    ) -> list[int]:
+        """Those of a scope, and those with one of these contents, without those to keep."""
+        return [
+            block_id
+            for key, block_id in self._block_of.items()
+            if (self._scope_of[block_id] == scope or key in keys) and key not in keep
+        ]
 
     def forget(self, block_ids: Iterable[int]) -> int:
         """Nobody shall find these blocks by content again. Their holders keep them. Returns

@@ -24,10 +24,11 @@ class BlockTable:
     `hashes` are those of the request's first full blocks, each computed once in its life; they stay
     when the blocks are freed. Of the blocks held, the first `num_settled` are full, and were
     offered to the pool or taken from it. The first `num_public` belong to a public prefix; the
-    request's own blocks go on from `root`.
+    request's own blocks, which are those of `scope`, go on from `root`.
     """
 
     root: BlockHash
+    scope: bytes = b""
     block_ids: list[int] = field(default_factory=list)
     hashes: list[BlockHash] = field(default_factory=list)
     num_settled: int = 0
@@ -93,6 +94,7 @@ class KVCacheManager:
         cache_salt: str,
         token_ids: Sequence[int] = (),
         public_keys: Container[BlockHash] = frozenset(),
+        scope: bytes = b"",
     ) -> BlockTable:
         """An empty table for a new request.
 
@@ -100,11 +102,11 @@ class KVCacheManager:
         request shares those blocks whatever its salt; what follows is apart by the salt.
         """
         if not (cache_salt and public_keys):
-            return BlockTable(self._root(cache_salt))
+            return BlockTable(self._root(cache_salt), scope)
         everyones = block_hashes(self._root(""), token_ids, self.block_size)
         public = list(takewhile(public_keys.__contains__, everyones))
         salt = f"{cache_salt}\x00{public[-1].hex()}" if public else cache_salt
-        return BlockTable(self._root(salt), hashes=public, num_public=len(public))
+        return BlockTable(self._root(salt), scope, hashes=public, num_public=len(public))
 
     def chain(self, table: BlockTable, token_ids: Sequence[int]) -> list[BlockHash]:
         """The hashes of all full blocks of these tokens."""
@@ -201,13 +203,21 @@ class KVCacheManager:
         """
         self._pool.forget(table.block_ids)
 
-    def clear(self, keep: Container[BlockHash]) -> int:
-        """Let nobody find any block but those of `keep`. Returns how many will not be found."""
-        return self._pool.forget(self._pool.known_except(keep))
+    def known_blocks(
+        self,
+        keep: Container[BlockHash],
+        scope: bytes | None = None,
+        keys: Container[BlockHash] = frozenset(),
+    ) -> list[int]:
+        """Blocks that can be found by their content, but for those of `keep`: all, or those of a
+        scope and with one of these contents."""
+        if scope is None:
+            return self._pool.known_except(keep)
+        return self._pool.known_of(scope, keys, keep)
 
-    def num_known_except(self, keep: Container[BlockHash]) -> int:
-        """What `clear` would return."""
-        return len(self._pool.known_except(keep))
+    def forget_blocks(self, block_ids: Sequence[int]) -> None:
+        """Let nobody find what these hold."""
+        self._pool.forget(block_ids)
 
     def check_integrity(self) -> None:
         """Raises AssertionError if free + used + cached blocks are not all blocks."""
@@ -225,7 +235,8 @@ class KVCacheManager:
         for _ in self._hash_up_to(table, token_ids, num_full):
             pass
         for index in range(table.num_settled, num_full):
-            self._pool.register(table.block_ids[index], table.hashes[index])
+            scope = table.scope if index >= table.num_public else b""
+            self._pool.register(table.block_ids[index], table.hashes[index], scope)
         table.num_settled = num_full
 
     def _hash_up_to(

@@ -27,6 +27,7 @@ from novacron.kv_tiers.tier import Bytes, LendsBlocks, ReadsParts, Rows
 from novacron.kv_tiers.tier_desk import TierDesk
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockNews, LoadBlock, LoadBlocks, LoadedBlocks, TierKeys
+from novacron.records.latency_counts import LatencyCounts
 
 logger = logging.getLogger(__name__)
 
@@ -200,13 +201,14 @@ class BlockLoader:
         if mismatches:
             tier.delete(mismatches)
             logger.warning("%d blocks of a KV tier do not check and are dropped.", len(mismatches))
-        num_loaded = sum(ok)
+        num_loaded, load_s = sum(ok), self._clock() - started_s
         self._desk.count(
             part.tier,
             num_loaded=num_loaded,
             num_missing=len(ok) - num_loaded - len(mismatches),
             num_mismatches=len(mismatches),
-            load_s=self._clock() - started_s,
+            load_s=load_s,
+            loads=LatencyCounts.of(load_s),
             loaded_bytes=num_loaded * self._memory.block_bytes,
         )
         return ok

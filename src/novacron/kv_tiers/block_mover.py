@@ -23,10 +23,11 @@ from novacron.kv_tiers.pinned_blocks import PinnedBlocks
 from novacron.kv_tiers.promoter import Promoter
 from novacron.kv_tiers.record import record_bytes
 from novacron.kv_tiers.store_pace import StorePace
-from novacron.kv_tiers.tier import KVTier
+from novacron.kv_tiers.tier import KnowsScopes, KVTier
 from novacron.kv_tiers.tier_desk import TierDesk
 from novacron.kv_tiers.upkeep import Upkeep
 from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
+from novacron.records.latency_counts import LatencyCounts
 from novacron.records.step import SchedulerOutput
 
 _LOADERS_PATIENCE_S: Final = 10.0
@@ -71,7 +72,7 @@ class BlockMover:
         copies = copies or PlainCopies()
         self._block_size = memory.block_size
         self._desk = TierDesk(tiers, found)
-        self._far = FarTiers(tiers, self._desk.tell, clock)
+        self._far = FarTiers(tiers, self._desk.tell, clock, self._see_lookup)
         self._pace = StorePace(share, clock, cpu_clock)
         self._storer = BlockStorer(
             memory, self._desk, self._far, identity, copies, self._pace, park_in, upkeep, clock
@@ -100,6 +101,8 @@ class BlockMover:
         if orders.loads:
             self.give_up(block.block_id for load in orders.loads for block in load.blocks)
             self._loader.order(orders.loads)
+        if orders.given_up:
+            self._pending.give_up(orders.given_up)
         self._far.look_up(orders.lookups)
         for tier in self._desk.tiers if orders.forgotten else ():
             tier.delete(orders.forgotten)
@@ -134,6 +137,15 @@ class BlockMover:
         """What happened since the last call; waits up to so long for something to happen."""
         return self._desk.news(wait_s, lambda: self._pending.num_dropped)
 
+    def blocks_of(self, scope: bytes) -> list[TierKeys]:
+        """All blocks of a scope that tiers have, as they themselves know. Raises OSError if one of
+        them cannot tell; that may take long."""
+        return [
+            TierKeys(place, tuple(tier.keys_of(scope)))
+            for place, tier in enumerate(self._desk.tiers)
+            if isinstance(tier, KnowsScopes)
+        ]
+
     def close(self, patience_s: float = 0.0) -> None:
         """End all threads, and store for up to so long what still waits."""
         self._promoter.close(_LOADERS_PATIENCE_S)
@@ -152,6 +164,9 @@ class BlockMover:
                 self._desk.see_error(change.tier, error)
             self._desk.count(change.tier)
         self._desk.tell(BlockNews(num_drops=len(dropped)))
+
+    def _see_lookup(self, tier: int, seconds: float) -> None:
+        self._desk.count(tier, lookups=LatencyCounts.of(seconds))
 
     def _tell_promoted(self, news: BlockNews, target: int, num_stored: int) -> None:
         self._desk.count(target, num_stored=num_stored)

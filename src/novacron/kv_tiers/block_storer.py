@@ -28,10 +28,12 @@ from novacron.kv_tiers.tier_desk import TierDesk
 from novacron.kv_tiers.upkeep import Upkeep
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockNews, StoreBlock, TierKeys
+from novacron.records.latency_counts import LatencyCounts
 
 logger = logging.getLogger(__name__)
 
-_BLOCKS_AT_ONCE: Final = 8
+_BLOCKS_AT_ONCE: Final = 16
+_MARKED_AT_ONCE: Final = 32  # this takes the interpreter's lock, and the next request needs it
 
 
 class BlockStorer:
@@ -125,8 +127,8 @@ class BlockStorer:
             self._pace.end_turn()
 
     def _work(self) -> None:
-        """Mark what was used, and store the next blocks."""
-        used = [self._used.popleft() for _ in range(len(self._used))]
+        """Mark some of what was used, and store the next blocks."""
+        used = [self._used.popleft() for _ in range(min(len(self._used), _MARKED_AT_ONCE))]
         notes = self.pending.take(_BLOCKS_AT_ONCE)
         try:
             if used:
@@ -235,11 +237,13 @@ class BlockStorer:
         except Exception as error:
             self._desk.see_error(index, error)
             return Put()
+        store_s = self._clock() - started_s
         self._desk.count(
             index,
             num_stored=len(put.stored),
             stored_bytes=len(put.stored) * self._memory.block_bytes,
-            store_s=self._clock() - started_s,
+            store_s=store_s,
+            stores=LatencyCounts.of(store_s),
             num_evicted=len(put.dropped),
             num_regretted=put.num_regretted,
         )

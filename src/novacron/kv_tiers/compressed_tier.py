@@ -23,7 +23,7 @@ from novacron.kv_tiers.codecs.codec import BlockCodec
 from novacron.kv_tiers.guarded_tier import GuardedTier
 from novacron.kv_tiers.protection import NO_PINS
 from novacron.kv_tiers.record import HEADER_BYTES, block_of, is_sound, record_bytes, seal
-from novacron.kv_tiers.tier import Bytes, KVTier, Put, Record
+from novacron.kv_tiers.tier import Bytes, KnowsScopes, KVTier, Put, Record
 from novacron.records.block import BlockHash
 from novacron.records.codec_totals import CodecTotals
 
@@ -44,7 +44,8 @@ class Shelf:
 
 
 class CompressedTier:
-    """`shelves` from the coarsest level to "raw". A block lies on one of them. Implements KVTier.
+    """`shelves` from the coarsest level to "raw". A block lies on one of them. Implements KVTier
+    and KnowsScopes.
 
     `pinned` blocks are kept a level finer than others, as far as there is room for that. With
     `is_one_place` all shelves share their bytes, as folders do, and each tells of the whole.
@@ -141,6 +142,10 @@ class CompressedTier:
         wanted = list(keys)
         for shelf in self._shelves:
             shelf.tier.delete(wanted)
+
+    def keys_of(self, scope: bytes) -> list[BlockHash]:
+        tiers = [shelf.tier for shelf in self._shelves]
+        return [key for t in tiers if isinstance(t, KnowsScopes) for key in t.keys_of(scope)]
 
     def close(self) -> None:
         for shelf in self._shelves:

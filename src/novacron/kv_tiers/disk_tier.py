@@ -44,7 +44,7 @@ _FEWEST_SEGMENTS: Final = 8
 
 class DiskTier:
     """Segments in `folder`, together at most `capacity_bytes`. Implements KVTier and
-    ReadsParts.
+    ReadsParts and KnowsScopes.
 
     Opening reads the tables of all segments with this identity: some 50 KB for each 64 MiB. Raises
     OSError if the folder cannot be made or written to. `now` is Unix time.
@@ -181,6 +181,9 @@ class DiskTier:
         with self._lock:
             wheres = [where for key in keys if (where := self._residents.remove(key)) is not None]
             self._erase(wheres)
+
+    def keys_of(self, scope: bytes) -> list[BlockHash]:
+        return [entry.key for entry in self.entries if entry.origin.scope == scope]
 
     def close(self) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ import numpy as np
 from novacron.kv_tiers.compressed_tier import identity_in
 from novacron.kv_tiers.packing import Packing
 from novacron.kv_tiers.record import HEADER_BYTES
-from novacron.kv_tiers.tier import Bytes, KVTier, Put, Record
+from novacron.kv_tiers.tier import Bytes, KnowsScopes, KVTier, Put, Record
 from novacron.records.block import BlockHash
 from novacron.records.codec_totals import CodecTotals
 
@@ -50,7 +50,8 @@ def purpose_of(key: BlockHash) -> bytes:
 
 
 class EncryptedTier:
-    """Around a tier whose records are longer by what the cipher adds. Implements KVTier."""
+    """Around a tier whose records are longer by what the cipher adds. Implements KVTier and
+    KnowsScopes."""
 
     def __init__(self, tier: KVTier, cipher: BlockCipher) -> None:
         self._tier = tier
@@ -76,6 +77,9 @@ class EncryptedTier:
 
     def delete(self, keys: Iterable[BlockHash]) -> None:
         self._tier.delete(keys)
+
+    def keys_of(self, scope: bytes) -> Sequence[BlockHash]:
+        return self._tier.keys_of(scope) if isinstance(self._tier, KnowsScopes) else ()
 
     def close(self) -> None:
         self._tier.close()

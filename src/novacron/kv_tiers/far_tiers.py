@@ -23,13 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 class FarTiers:
-    """Those among `tiers` that are far. `tell` gets the news, from any thread."""
+    """Those among `tiers` that are far. `tell` gets the news, `see_lookup` which tier was asked
+    what it has, and how many seconds that took; from any thread."""
 
     def __init__(
         self,
         tiers: Sequence[KVTier],
         tell: Callable[[BlockNews], None],
         clock: Callable[[], float],
+        see_lookup: Callable[[int, float], None],
     ) -> None:
         self._far = {
             index: tier
@@ -38,6 +40,7 @@ class FarTiers:
         }
         self._tell = tell
         self._clock = clock
+        self._see_lookup = see_lookup
         self._changed = threading.Condition()
         self._lookups: deque[LookUp] = deque()
         self._is_closed = False
@@ -95,7 +98,9 @@ class FarTiers:
                 if self._is_closed:
                     return
                 lookup = self._lookups.popleft()
+            asked_s = self._clock()
             found = lookup.keys[: self._count(lookup)]
+            self._see_lookup(lookup.tier, self._clock() - asked_s)
             added = (TierKeys(lookup.tier, found),) if found else ()
             self._tell(BlockNews(added=added, looked_up=(lookup.lookup_id,)))
 

@@ -21,7 +21,16 @@ import numpy as np
 
 from novacron.kv_tiers.circuit_breaker import Breaker, BreakerConfig, BreakerState
 from novacron.kv_tiers.lane import Lane
-from novacron.kv_tiers.tier import Bytes, KVTier, ListedTier, Put, ReadsParts, Record, SharedTier
+from novacron.kv_tiers.tier import (
+    Bytes,
+    KnowsScopes,
+    KVTier,
+    ListedTier,
+    Put,
+    ReadsParts,
+    Record,
+    SharedTier,
+)
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import TierTotals
 
@@ -207,6 +216,14 @@ class GuardedTier:
     def delete(self, keys: Iterable[BlockHash]) -> None:
         wanted = tuple(keys)
         self._stores.post(lambda: self._tier.delete(wanted))
+
+    def keys_of(self, scope: bytes) -> Sequence[BlockHash]:
+        """See KnowsScopes; none of one that does not. May take longer than the deadline: nobody
+        asks but who clears the cache."""
+        tier = self._tier
+        return (
+            self._looks.call(lambda: tier.keys_of(scope)) if isinstance(tier, KnowsScopes) else ()
+        )
 
     @property
     def is_shared(self) -> bool:

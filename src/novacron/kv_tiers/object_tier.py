@@ -1,7 +1,8 @@
 """ObjectTier: records in a bucket of an object store, to archive them or to move them elsewhere.
 
-The records of one `put` become one object, whose name is their keys: PREFIX/IDENTITY/KEY.KEY.KEY,
-with ~LENGTH (hexadecimal) behind each that is packed.
+A few records of one `put` and one scope become one object, whose name is their keys:
+PREFIX/IDENTITY/SCOPE!KEY.KEY.KEY, with ~LENGTH (hexadecimal) behind each that is packed, and
+without SCOPE! where they are everyone's.
 So a listing of names is the whole index, requests are few, and an object is never changed: it is
 there as it was put, or it is not. What others put since is seen at the next `refresh`.
 
@@ -34,8 +35,10 @@ from novacron.records.block import BlockHash
 _MOST_OBJECTS: Final = 100_000  # of a listing: what lies beyond them is not found
 _SAID: Final = "object store"  # what messages begin with
 _SEPARATOR: Final = "."
+_SCOPE: Final = "!"  # behind whose records they are
 _LENGTH: Final = "~"  # of a record, behind its key, where it is packed
 _KEY_BYTES: Final = 16
+_MOST_IN_ONE: Final = 7  # records of an object: as a file its name has at most 255 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class _Object:
     path: str
     keys: tuple[BlockHash, ...]
     ends: tuple[int, ...]
+    scope: bytes = b""
 
     def span(self, place: int) -> tuple[int, int]:
         """Start and length of a record."""
@@ -54,7 +58,8 @@ class _Object:
 
 class ObjectTier:
     """Records below a URL such as s3://bucket/prefix, at most `capacity_bytes` of one identity (0:
-    any number). Implements ListedTier. Nothing is asked of the store before the first call.
+    any number). Implements ListedTier and KnowsScopes. Nothing is asked of the store before the
+    first call.
 
     What the URL leaves open (region, keys, another endpoint) comes from where the store's own tools
     take it from. `timeout_s` is for each request. Raises ValueError for a URL that is none.
@@ -123,21 +128,28 @@ class ObjectTier:
 
     def put(self, records: Sequence[Record]) -> Put:
         with self._lock:
-            new = {r.key: r.data for r in records if r.key not in self._place_of}
+            new = {one.key: one for one in records if one.key not in self._place_of}
         dropped: list[BlockHash] = []
-        if new:
-            packed = {key: self.packing.pack(key, data) for key, data in new.items()}
-            names = (self._name(key, len(data)) for key, data in packed.items())
-            path = f"{self._folder}/{_SEPARATOR.join(names)}"
-            ends = tuple(itertools.accumulate(map(len, packed.values())))
-            with _as_os_errors():
-                dropped = self._make_room(ends[-1])
-                obstore.put(self._store, path, b"".join(packed.values()))
-            with self._lock:
-                self._take_in(_Object(path, tuple(new), ends))
-                self._used_bytes += ends[-1]
+        for scope in dict.fromkeys(one.origin.scope for one in new.values()):
+            of_scope = [one for one in new.values() if one.origin.scope == scope]
+            for start in range(0, len(of_scope), _MOST_IN_ONE):
+                dropped += self._put(of_scope[start : start + _MOST_IN_ONE], scope)
         with self._lock:
             return Put.of([record.key for record in records], dropped, self._place_of)
+
+    def _put(self, records: Sequence[Record], scope: bytes) -> list[BlockHash]:
+        """One object. Returns what had to go for it."""
+        packed = {one.key: self.packing.pack(one.key, one.data) for one in records}
+        name = _SEPARATOR.join(self._name(key, len(data)) for key, data in packed.items())
+        path = f"{self._folder}/{scope.hex()}{_SCOPE if scope else ''}{name}"
+        ends = tuple(itertools.accumulate(map(len, packed.values())))
+        with _as_os_errors():
+            dropped = self._make_room(ends[-1])
+            obstore.put(self._store, path, b"".join(packed.values()))
+        with self._lock:
+            self._take_in(_Object(path, tuple(packed), ends, scope))
+            self._used_bytes += ends[-1]
+        return dropped
 
     def get(self, keys: Sequence[BlockHash], into: Sequence[Bytes]) -> list[bool]:
         wanted: dict[_Object, list[tuple[int, int]]] = {}
@@ -172,6 +184,12 @@ class ObjectTier:
         objects = dict.fromkeys(one for one, _ in wheres)
         if objects:
             self._remove(list(objects))
+
+    def keys_of(self, scope: bytes) -> list[BlockHash]:
+        """As far as this process knows, which looks again first."""
+        self.refresh()
+        with self._lock:
+            return [key for key, (one, _) in self._place_of.items() if one.scope == scope]
 
     def close(self) -> None:
         with self._lock:
@@ -244,8 +262,10 @@ def _text_of(key: BlockHash) -> str:
 def _object_of(path: str, record_bytes: int) -> _Object | None:
     """What a path names; None if it is not one of ours."""
     keys, lengths = [], []
+    whose, _, names = path.rpartition("/")[2].rpartition(_SCOPE)
     try:
-        for name in path.rpartition("/")[2].split(_SEPARATOR):
+        scope = bytes.fromhex(whose)
+        for name in names.split(_SEPARATOR):
             text, has_length, length = name.partition(_LENGTH)
             keys.append(BlockHash(base64.b64decode(f"{text}==", b"-_", True)))
             lengths.append(int(length, 16) if has_length else record_bytes)
@@ -253,7 +273,7 @@ def _object_of(path: str, record_bytes: int) -> _Object | None:
         return None
     if not all(len(key) == _KEY_BYTES for key in keys) or min(lengths) < 0:
         return None
-    return _Object(path, tuple(keys), tuple(itertools.accumulate(lengths)))
+    return _Object(path, tuple(keys), tuple(itertools.accumulate(lengths)), scope)
 
 
 @contextlib.contextmanager

@@ -96,9 +96,11 @@ class Pins:
         self._drop(pin)
         self._look_again()
 
-    def clear(self) -> None:
-        self._pins.clear()
-        self._num_pins_of.clear()
+    def clear(self, scope: bytes | None = None) -> None:
+        """All, or those of a scope."""
+        for pin in list(self._pins.values()):
+            if scope in (None, pin.scope):
+                self._drop(pin)
         self._look_again()
 
     def expire(self, now_s: float) -> bool:

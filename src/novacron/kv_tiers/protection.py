@@ -43,6 +43,9 @@ class Protection:
             if not self._num_blocks[scope]:
                 del self._num_blocks[scope]
 
+    def keys_of(self, scope: bytes) -> list[BlockHash]:
+        return [key for key, one in self._scope_of.items() if one == scope]
+
     def is_pinned(self, key: BlockHash) -> bool:
         return key in self._pinned
 

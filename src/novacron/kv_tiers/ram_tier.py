@@ -27,16 +27,16 @@ from novacron.records.block import BlockHash
 
 Leaving = Callable[[Block, Bytes], None]
 
-_MOST_FREE: Final = 16  # slots that are made free ahead of need: two batches of stores
+_MOST_FREE: Final = 16  # slots that are made free ahead of need: a batch of stores
 _FREE_SHARE: Final = 64  # or one slot in so many, in a small tier
 _MAP_NORESERVE: Final = 0x4000  # Linux; in the module mmap from Python 3.13 on
 
 
 class RamTier:
-    """An arena of `capacity_bytes` at most, which takes memory as it fills. Implements KVTier and
-    LendsBlocks. Records that `protection` keeps do not leave to make room; it hears here of what
-    comes and goes. `leaving` sees each record that leaves to make room. While `may_grow` is False
-    no more memory is taken than was."""
+    """An arena of `capacity_bytes` at most, which takes memory as it fills. Implements KVTier,
+    LendsBlocks and KnowsScopes. Records that `protection` keeps do not leave to make room; it hears
+    here of what comes and goes. `leaving` sees each record that leaves to make room. While
+    `may_grow` is False no more memory is taken than was."""
 
     def __init__(
         self,
@@ -223,6 +223,10 @@ class RamTier:
                     self._policy.remove(key)
                     self._protection.remove(key)
                     self._free.append(slot)
+
+    def keys_of(self, scope: bytes) -> list[BlockHash]:
+        with self._lock:
+            return self._protection.keys_of(scope)
 
     def close(self) -> None:
         with self._lock:

@@ -23,10 +23,12 @@ from novacron.kv_tiers.redis_values import read_values
 from novacron.kv_tiers.tier import Bytes, Put, Record
 from novacron.records.block import BlockHash
 
-# KEYS: the sorted set, and the bytes of each record. ARGV: prefix of names, expiry in ms (0: none),
-# then what the script tells. All bytes together stand under a name that no record has.
+# KEYS: the sorted set, the bytes of each record, and whose it is, if somebody's. ARGV: prefix of
+# names, expiry in ms (0: none), then what the script tells. All bytes together stand under a name
+# that no record has.
 _PROLOGUE: Final = """
-local used, sizes, prefix, ttl_ms = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2])
+local used, sizes, scopes = KEYS[1], KEYS[2], KEYS[3]
+local prefix, ttl_ms = ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local function num_bytes(name) return tonumber(redis.call('HGET', sizes, name) or 0) end
@@ -36,6 +38,7 @@ local function count(name, size)
 end
 local function forget(name)
   redis.call('ZREM', used, name)
+  redis.call('HDEL', scopes, name)
   count(name, 0)
 end
 local function mark(name, order)
@@ -44,19 +47,22 @@ local function mark(name, order)
     redis.call('PEXPIRE', prefix .. name, ttl_ms)
     redis.call('PEXPIRE', used, ttl_ms)
     redis.call('PEXPIRE', sizes, ttl_ms)
+    redis.call('PEXPIRE', scopes, ttl_ms)
   end
 end
 """
 
-# ARGV[3]: most bytes (0: any number), then names and bytes, no more in all, that are to be set.
+# ARGV[3]: most bytes (0: any number), then names, bytes, no more in all, and scopes (empty:
+# everyone's), that are to be set.
 _MAKE_ROOM: Final = f"""{_PROLOGUE}
-if redis.call('ZCARD', used) == 0 then redis.call('DEL', sizes) end
+if redis.call('ZCARD', used) == 0 then redis.call('DEL', sizes, scopes) end
 if ttl_ms > 0 then
   local before = string.format('(%.6f', now - ttl_ms / 1e3)
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', used, '-inf', before)) do forget(name) end
 end
-for i = 4, #ARGV, 2 do
+for i = 4, #ARGV, 3 do
   count(ARGV[i], tonumber(ARGV[i + 1]))
+  if ARGV[i + 2] ~= '' then redis.call('HSET', scopes, ARGV[i], ARGV[i + 2]) end
   mark(ARGV[i], i)
 end
 local most, dropped = tonumber(ARGV[3]), {{}}
@@ -96,10 +102,15 @@ return num_bytes('all')
 """
 
 
+_Packed = tuple[BlockHash, Any, bytes]  # what the record became, and its scope
+_SCANNED_AT_ONCE: Final = 5000
+
+
 class RedisTier:
     """Records of one identity, at most `capacity_bytes` of them (0: as much as the server takes),
-    each for `ttl_s` after its last use (0: for ever). Implements SharedTier. What counts is what
-    `packing` makes of a record, without the server's own bytes for it.
+    each for `ttl_s` after its last use (0: for ever). Implements SharedTier and
+    KnowsScopes. What counts is what `packing` makes of a record, without the server's own bytes
+    for it.
 
     Nothing is asked of the server before the first call, so it need not be there yet. `timeout_s`
     is for each answer, and for a connection. Raises ValueError if the URL is not one of Redis.
@@ -122,7 +133,7 @@ class RedisTier:
         self._capacity_bytes = capacity_bytes
         self._ttl_ms = round(ttl_s * 1000)
         self._prefix = f"{namespace}:{identity.hex()}:"
-        self._books = (f"{self._prefix}used", f"{self._prefix}sizes")
+        self._books = tuple(self._prefix + name for name in ("used", "sizes", "scopes"))
         self._client = redis.Redis.from_url(
             url,
             socket_timeout=timeout_s,
@@ -144,40 +155,40 @@ class RedisTier:
     def put(self, records: Sequence[Record]) -> Put:
         stored: dict[BlockHash, None] = {}
         dropped: list[BlockHash] = []
-        packed = [(record.key, self.packing.pack(record.key, record.data)) for record in records]
+        packed = [
+            (one.key, self.packing.pack(one.key, one.data), one.origin.scope) for one in records
+        ]
         with _as_os_errors():
             for part in self._parts(packed):
                 gone = self._put(part)
-                stored |= dict.fromkeys(key for key, _ in part)
+                stored |= dict.fromkeys(key for key, *_ in part)
                 for key in gone:
                     stored.pop(key, None)
                 dropped += gone
         return Put.of(stored, dropped, stored)
 
-    def _parts(
-        self, packed: Sequence[tuple[BlockHash, Any]]
-    ) -> Iterator[list[tuple[BlockHash, Any]]]:
+    def _parts(self, packed: Sequence[_Packed]) -> Iterator[list[_Packed]]:
         """As many at once as there may be in all; one that is longer than that not at all."""
-        part: list[tuple[BlockHash, Any]] = []
+        part: list[_Packed] = []
         num_bytes = 0
-        for key, data in packed:
+        for key, data, scope in packed:
             if self._capacity_bytes and len(data) > self._capacity_bytes:
                 continue
             if part and self._capacity_bytes and num_bytes + len(data) > self._capacity_bytes:
                 yield part
                 part, num_bytes = [], 0
-            part.append((key, data))
+            part.append((key, data, scope))
             num_bytes += len(data)
         if part:
             yield part
 
-    def _put(self, part: Sequence[tuple[BlockHash, Any]]) -> list[BlockHash]:
+    def _put(self, part: Sequence[_Packed]) -> list[BlockHash]:
         """Returns what had to go for them, which is none of them."""
-        sizes = [text for key, data in part for text in (key.hex(), len(data))]
+        told = [text for key, data, scope in part for text in (key.hex(), len(data), scope.hex())]
         with self._client.pipeline(transaction=True) as transaction:
             limits = (self._ttl_ms, self._capacity_bytes)
-            transaction.eval(_MAKE_ROOM, 2, *self._books, self._prefix, *limits, *sizes)
-            for key, data in part:
+            transaction.eval(_MAKE_ROOM, 3, *self._books, self._prefix, *limits, *told)
+            for key, data, _ in part:
                 transaction.set(self._prefix + key.hex(), data, px=self._ttl_ms or None)
             [(self._used_bytes, dropped), *_] = transaction.execute()
         return [BlockHash(bytes.fromhex(name.decode())) for name in dropped]
@@ -212,6 +223,13 @@ class RedisTier:
         names = [key.hex() for key in keys]
         with _as_os_errors():
             self._used_bytes = self._delete(self._books, [self._prefix, self._ttl_ms, *names])
+
+    def keys_of(self, scope: bytes) -> list[BlockHash]:
+        """Whoever put them."""
+        with _as_os_errors():
+            owned = self._client.hscan_iter(self._books[2], count=_SCANNED_AT_ONCE)
+            wanted = scope.hex().encode()
+            return [BlockHash(bytes.fromhex(name.decode())) for name, one in owned if one == wanted]
 
     def close(self) -> None:
         self._client.close()

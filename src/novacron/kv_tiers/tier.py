@@ -91,6 +91,15 @@ class KVTier(Protocol):
 
 
 @runtime_checkable
+class KnowsScopes(Protocol):
+    """A tier that can tell whose its records are."""
+
+    def keys_of(self, scope: bytes) -> Sequence[BlockHash]:
+        """All records of a scope (BlockOrigin.scope), which is not empty."""
+        ...
+
+
+@runtime_checkable
 class ReadsParts(Protocol):
     """A tier that can bring headers and blocks to different places, so that a block needs no copy
     on its way to the device."""

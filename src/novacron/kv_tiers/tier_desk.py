@@ -12,6 +12,7 @@ from novacron.kv_tiers.compressed_tier import codec_totals
 from novacron.kv_tiers.guarded_tier import TierResting, with_breakers
 from novacron.kv_tiers.tier import KVTier
 from novacron.records.block_moves import BlockNews, TierKeys, TierTotals
+from novacron.records.latency_counts import LatencyCounts
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class TierDesk:
         self._has_news = threading.Condition()
         self._news: list[BlockNews] = [BlockNews(added=tuple(found))] if found else []
         self._totals = [TierTotals() for _ in tiers]
+        self._compresses = [codec_totals(tier) is not None for tier in tiers]
 
     def tell(self, news: BlockNews) -> None:
         with self._has_news:
@@ -56,14 +58,15 @@ class TierDesk:
                 promoted=tuple(key for one in news for key in one.promoted),
             )
 
-    def count(self, index: int, **more: float) -> None:
+    def count(self, index: int, **more: float | LatencyCounts) -> None:
         """Add to a tier's totals."""
         used_bytes = self.tiers[index].used_bytes
+        codec = codec_totals(self.tiers[index]) if self._compresses[index] else None
         with self._has_news:
             totals = self._totals[index]
             sums = {name: getattr(totals, name) + value for name, value in more.items()}
             self._totals[index] = msgspec.structs.replace(
-                totals, **sums, used_bytes=used_bytes, codec=codec_totals(self.tiers[index])
+                totals, **sums, used_bytes=used_bytes, codec=codec
             )
 
     def set_pressure(self, index: int, pressure: str) -> None:

@@ -63,6 +63,7 @@ class TierIndex:
         self._pins_are_new = False
         self._parked: list[int] = []
         self._lookups: list[LookUp] = []
+        self._given_up: list[int] = []
 
     @property
     def has_blocks(self) -> bool:
@@ -153,11 +154,15 @@ class TierIndex:
             self._dropped.append(TierKeys(tier, tuple(keys)))
             self._num_dropping += 1
 
+    def give_up(self, block_ids: Iterable[int]) -> None:
+        """What these device blocks hold shall not be stored, if it was offered."""
+        self._given_up.extend(block_ids)
+
     def take_orders(self) -> BlockOrders | None:
         """What ranks shall do, given once; None if there is nothing."""
         collected = (
             self._stores, self._loads, self._used, self._forgotten, self._parked, self._lookups,
-            self._dropped, self._promotions,
+            self._dropped, self._promotions, self._given_up,
         )  # fmt: skip
         if not any(collected) and not self._pins_are_new:
             return None
@@ -171,6 +176,7 @@ class TierIndex:
             dropped=tuple(self._dropped),
             pinned=tuple(self._kept) if self._pins_are_new else None,
             promotions=tuple(self._promotions),
+            given_up=tuple(self._given_up),
         )
         self._pins_are_new = False
         for orders_of_a_kind in collected:

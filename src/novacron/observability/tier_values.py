@@ -36,6 +36,15 @@ DEFINITIONS = (
     counter("novacron_kv_tier_load_seconds", "Time that this took.", "tier"),
     counter("novacron_kv_tier_stored_bytes", "Bytes of blocks put into a KV tier.", "tier"),
     counter("novacron_kv_tier_store_seconds", "Time that this took.", "tier"),
+    gauge(
+        "novacron_kv_tier_latency_seconds",
+        "How long a call of a KV tier took since the start, by operation (lookup, load, store) and "
+        "quantile (0.5, 0.99), within a factor of two; tier index: looking up prefixes here.",
+        "tier",
+        "operation",
+        "quantile",
+    ),
+    counter("novacron_kv_tier_calls", "Calls that this is of.", "tier", "operation"),
     gauge("novacron_kv_pinned_blocks", "KV blocks that tiers keep whatever comes."),
     gauge("novacron_kv_sessions", "Conversations that are remembered."),
     counter("novacron_kv_session_returns", "Turns of a conversation after its first."),
@@ -106,6 +115,7 @@ def tier_values(stats: EngineStats) -> Values:
         "novacron_kv_tier_load_seconds": [((tier.kind,), tier.load_s) for tier in tiers],
         "novacron_kv_tier_stored_bytes": [((tier.kind,), tier.stored_bytes) for tier in tiers],
         "novacron_kv_tier_store_seconds": [((tier.kind,), tier.store_s) for tier in tiers],
+        **_latency_values(stats),
         "novacron_kv_pinned_blocks": single(stats.num_pinned_blocks),
         **_session_values(stats.sessions),
         **_codec_values(tiers),
@@ -114,6 +124,29 @@ def tier_values(stats: EngineStats) -> Values:
         "novacron_kv_load_wait_seconds": single(stats.tier_wait_s),
         "novacron_kv_recomputed_instead": single(stats.num_recomputed_instead),
         "novacron_kv_lookup_seconds": single(stats.tier_lookup_s),
+    }
+
+
+def _latency_values(stats: EngineStats) -> Values:
+    calls = [
+        ((tier.kind, operation), counts)
+        for tier in stats.kv_tiers
+        for operation, counts in (
+            ("lookup", tier.lookups),
+            ("load", tier.loads),
+            ("store", tier.stores),
+        )
+    ]
+    if stats.kv_tiers:
+        calls.append((("index", "lookup"), stats.tier_lookups))
+    return {
+        "novacron_kv_tier_latency_seconds": [
+            ((*labels, str(share)), seconds)
+            for labels, counts in calls
+            for share in (0.5, 0.99)
+            if (seconds := counts.quantile_s(share)) is not None
+        ],
+        "novacron_kv_tier_calls": [(labels, counts.count) for labels, counts in calls],
     }
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from novacron.records.block import BlockHash
 from novacron.records.codec_totals import CodecTotals
+from novacron.records.latency_counts import LatencyCounts
 
 
 class BlockOrigin(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -82,7 +83,8 @@ class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     """What ranks shall do beside the steps. `used` were needed just now, the first the least.
     `parked` are device blocks of interrupted work: one that waits to be stored is stored before it
     is written to. `dropped` are not wanted any more in one tier. `pinned` are all that tiers must
-    not drop by themselves from now on; None: the same as before."""
+    not drop by themselves from now on; None: the same as before. What the device blocks `given_up`
+    hold shall not be stored any more."""
 
     stores: tuple[StoreBlock, ...] = ()
     loads: tuple[LoadBlocks, ...] = ()
@@ -93,6 +95,7 @@ class BlockOrders(msgspec.Struct, frozen=True, array_like=True):
     dropped: tuple[TierKeys, ...] = ()
     pinned: tuple[BlockHash, ...] | None = None
     promotions: tuple[PromoteBlocks, ...] = ()
+    given_up: tuple[int, ...] = ()
 
 
 class LoadedBlocks(msgspec.Struct, frozen=True, array_like=True):
@@ -121,6 +124,9 @@ class TierTotals(msgspec.Struct, frozen=True, kw_only=True):
     loaded_bytes: int = 0
     store_s: float = 0.0
     stored_bytes: int = 0
+    lookups: LatencyCounts = LatencyCounts()  # of what it is asked to find, on another machine
+    loads: LatencyCounts = LatencyCounts()  # each of some blocks of one request
+    stores: LatencyCounts = LatencyCounts()
     load_breaker: str = "closed"  # open: it failed, and nothing is asked of it for a while
     store_breaker: str = "closed"
     pressure: str = "low"  # how scarce what it is made of is: see kv_tiers/eviction/pressure.py

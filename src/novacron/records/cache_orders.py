@@ -33,12 +33,13 @@ class ListPins(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class ClearCache(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Drop blocks from these levels (device, and kinds of tiers; none: all). Pins go only with
-    `unpin`."""
+    """Drop blocks from these levels (device, and kinds of tiers; none: all), of one scope (None: of
+    all). Pins go only with `unpin`."""
 
     levels: tuple[str, ...] = ()
     unpin: bool = False
     dry_run: bool = False
+    scope: bytes | None = None
 
 
 CacheOrder = Pin | Unpin | ListPins | ClearCache

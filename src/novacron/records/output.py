@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from novacron.records.codec_totals import CodecTotals, sum_of_codecs
+from novacron.records.latency_counts import LatencyCounts
 from novacron.records.parallel_stats import LinkStats, RankStats
 from novacron.records.request import FinishReason
 from novacron.records.share_stats import ShareStats, sum_of_shares
@@ -91,6 +92,9 @@ class TierStats(msgspec.Struct, frozen=True, kw_only=True):
     load_s: float = 0.0  # reading, checking and copying
     stored_bytes: int = 0
     store_s: float = 0.0  # choosing places, and writing
+    lookups: LatencyCounts = LatencyCounts()  # asking what is there, of tiers on other machines
+    loads: LatencyCounts = LatencyCounts()  # each of some blocks of one request
+    stores: LatencyCounts = LatencyCounts()  # each of some blocks
     load_breaker: str = "closed"  # half_open, open: it failed, and is left alone for a while
     store_breaker: str = "closed"
     pressure: str = "low"  # medium, high, critical: the machine runs out of what it is made of
@@ -150,6 +154,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     tier_wait_s: float = 0.0  # total of these
     num_recomputed_instead: int = 0  # times that a prefix was computed because that is quicker
     tier_lookup_s: float = 0.0  # total of looking for prefixes in tiers
+    tier_lookups: LatencyCounts = LatencyCounts()  # of these, without asking any tier
     sessions: SessionStats = SessionStats()
     shares: ShareStats = ShareStats()
     num_pinned_blocks: int = 0  # that tiers keep whatever comes

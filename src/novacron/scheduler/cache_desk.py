@@ -13,6 +13,7 @@ from novacron.errors import InvalidRequest, NovaCronError, Unsupported
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.kv_tiers.pins import PinnedPrefix
 from novacron.records.block import BlockHash
+from novacron.records.block_moves import TierKeys
 from novacron.records.cache_orders import (
     CacheAnswer,
     CacheOrder,
@@ -33,7 +34,8 @@ _DEVICE = "device"
 
 class CacheDesk:
     """`tiers` is None where the device is all there is; then nothing can be pinned. `now` is Unix
-    time. `block_bytes`: what a block takes in a tier."""
+    time. `block_bytes`: what a block takes in a tier. `blocks_of` tells what tiers have of a scope,
+    and raises OSError if one of them cannot."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class CacheDesk:
         *,
         block_bytes: int = 0,
         write_pins: Callable[[Sequence[PinnedPrefix]], None] = lambda pins: None,
+        blocks_of: Callable[[bytes], Sequence[TierKeys]] = lambda scope: (),
         now: Callable[[], float] = time.time,
     ) -> None:
         self._kv_cache = kv_cache
@@ -50,6 +53,7 @@ class CacheDesk:
         self._sessions = sessions
         self._block_bytes = block_bytes
         self._write_pins = write_pins
+        self._blocks_of = blocks_of
         self._now = now
 
     def answer(self, order: CacheOrder) -> CacheAnswer:
@@ -115,23 +119,43 @@ class CacheDesk:
         keep: frozenset[BlockHash] = frozenset()
         if self._tiers is not None and not order.unpin:
             keep = self._tiers.pins.keys
+        owned = None if order.scope is None else self._owned(order.scope)
+        keys = frozenset(key for one in owned or () for key in one.keys)
         cleared: dict[str, int] = {}
+        on_device: list[int] = []
+        in_tiers: list[TierKeys] = []
         if _DEVICE in wanted:
-            cleared[_DEVICE] = self._kv_cache.num_known_except(keep)
+            on_device = self._kv_cache.known_blocks(keep, order.scope, keys)
+            cleared[_DEVICE] = len(on_device)
         if self._tiers is not None:
-            cleared |= self._tiers.count_except(wanted, keep)
+            in_tiers = self._tiers.keys_except(wanted, keep, owned)
+            cleared |= self._tiers.count(in_tiers)
         if not order.dry_run:
-            self._do_clear(wanted, keep, unpin=order.unpin)
+            self._do_clear(order, on_device, in_tiers)
         return ClearedCache(cleared)
 
-    def _do_clear(self, wanted: Sequence[str], keep: frozenset[BlockHash], *, unpin: bool) -> None:
+    def _owned(self, scope: bytes) -> Sequence[TierKeys]:
+        """What tiers have of a scope."""
+        try:
+            return self._blocks_of(scope)
+        except OSError as error:
+            raise NovaCronError(
+                f"Nothing was cleared: a tier cannot tell whose blocks it has ({error}). Try again "
+                "when it works."
+            ) from error
+
+    def _do_clear(
+        self, order: ClearCache, on_device: Sequence[int], in_tiers: Sequence[TierKeys]
+    ) -> None:
         if self._tiers is not None:
-            if unpin:
-                self._tiers.pins.clear()
+            if order.unpin:
+                self._tiers.pins.clear(order.scope)
                 self._keep(self._tiers)
-            self._tiers.drop_except(wanted, keep)
-        if _DEVICE in wanted:
-            self._kv_cache.clear(keep)
+            self._tiers.drop(in_tiers)
+            if not order.levels:  # else what waits for a tier is still wanted there
+                self._tiers.index.give_up(on_device)
+        self._kv_cache.forget_blocks(on_device)
+        if order.scope is None and _DEVICE in (order.levels or (_DEVICE,)):
             self._sessions.clear()
 
     def _require_tiers(self) -> TieredPrefixes:

@@ -180,7 +180,7 @@ class Scheduler:
             arrival_index=self._num_added,
             token_ids=token_ids,
             blocks=self._kv_cache.open_table(
-                request.cache_salt, token_ids, self._tiers.public_keys
+                request.cache_salt, token_ids, self._tiers.public_keys, request.cache_scope
             ),
             stop_conditions=conditions,
             totals=ClassTotals() if request.uncounted else self._shares.of(request.priority),

@@ -28,8 +28,10 @@ from novacron.records.block_moves import (
     LoadBlocks,
     LoadedBlocks,
     LookUp,
+    TierKeys,
     TierTotals,
 )
+from novacron.records.latency_counts import LatencyCounts
 from novacron.records.output import EngineStats, TierSpec, TierStats
 from novacron.scheduler.allowed_tiers import AllowedTiers
 from novacron.scheduler.fetch_choice import AlwaysFetch, FetchChoice
@@ -88,6 +90,7 @@ class TieredPrefixes:
         self._num_stores_dropped = 0
         self._num_waits = self._num_recomputed_instead = 0
         self._wait_s = self._lookup_s = 0.0
+        self._lookup_times = LatencyCounts()
 
     @property
     def public_keys(self) -> frozenset[BlockHash]:
@@ -111,19 +114,38 @@ class TieredPrefixes:
         tiers = [tier for key in keys for tier in self.index.tiers_of(key)]
         return {spec.kind: tiers.count(tier) for tier, spec in enumerate(self._specs)}
 
-    def count_except(self, kinds: Sequence[str], keep: Container[BlockHash]) -> dict[str, int]:
-        """How many blocks tiers of these kinds have, some left out."""
-        return {
-            spec.kind: len(self.index.keys_except(tier, keep))
-            for tier, spec in enumerate(self._specs)
-            if spec.kind in kinds
-        }
+    def keys_except(
+        self,
+        kinds: Sequence[str],
+        keep: Container[BlockHash],
+        owned: Sequence[TierKeys] | None = None,
+    ) -> list[TierKeys]:
+        """What tiers of these kinds have, some left out. With `owned` only that, and of its blocks
+        also those that are known to lie elsewhere."""
+        of_tier = [
+            list(self.index.keys_except(tier, keep)) if owned is None else []
+            for tier in range(len(self._specs))
+        ]
+        if owned is not None:
+            told = {(one.tier, key) for one in owned for key in one.keys}
+            known = {(t, key) for _, key in told for t in self.index.tiers_of(key)}
+            for tier, key in sorted(told | known):
+                if key not in keep:
+                    of_tier[tier].append(key)
+        return [
+            TierKeys(tier, tuple(keys))
+            for tier, keys in enumerate(of_tier)
+            if self._specs[tier].kind in kinds
+        ]
 
-    def drop_except(self, kinds: Sequence[str], keep: Container[BlockHash]) -> None:
-        """Drop what `count_except` counts. A load that is on its way finds nothing, or ends."""
-        for tier, spec in enumerate(self._specs):
-            if spec.kind in kinds:
-                self.index.drop(tier, self.index.keys_except(tier, keep))
+    def count(self, blocks: Sequence[TierKeys]) -> dict[str, int]:
+        """How many, by kind of tier."""
+        return {self._specs[one.tier].kind: len(one.keys) for one in blocks}
+
+    def drop(self, blocks: Sequence[TierKeys]) -> None:
+        """A load that is on its way finds nothing, or ends."""
+        for one in blocks:
+            self.index.drop(one.tier, one.keys)
 
     def expect(self, state: RequestState) -> None:
         if self._prefetcher is not None:
@@ -155,7 +177,7 @@ class TieredPrefixes:
         cut = self._choice.cut([tier for _, tier in chain], num_more_tokens)
         missing = [(key, tier) for key, tier in chain[:cut] if tier is not None]
         joined = self._loads_of(key for key, _ in chain[:cut])
-        self._lookup_s += self._clock() - started_s
+        self._see_lookup(self._clock() - started_s)
         waits = bool(missing or joined)
         if waits and not self._kv_cache.has_room(len(state.token_ids), hit, num_spare_blocks):
             return []
@@ -192,6 +214,10 @@ class TieredPrefixes:
                 break
             chain.append((key, tier))
         return chain, []
+
+    def _see_lookup(self, seconds: float) -> None:
+        self._lookup_s += seconds
+        self._lookup_times += LatencyCounts.of(seconds)
 
     def _loads_of(self, keys: Iterable[BlockHash]) -> list[_Load]:
         """The loads that bring some of these already."""
@@ -346,6 +372,9 @@ class TieredPrefixes:
                 load_s=totals.load_s,
                 stored_bytes=totals.stored_bytes,
                 store_s=totals.store_s,
+                lookups=totals.lookups,
+                loads=totals.loads,
+                stores=totals.stores,
                 load_breaker=totals.load_breaker,
                 store_breaker=totals.store_breaker,
                 codec=totals.codec,
@@ -364,4 +393,5 @@ class TieredPrefixes:
             num_recomputed_instead=self._num_recomputed_instead,
             tier_wait_s=self._wait_s,
             tier_lookup_s=self._lookup_s,
+            tier_lookups=self._lookup_times,
         )

@@ -169,6 +169,7 @@ class FakeEngineClient:
         self._lost_ranks: tuple[int, ...] = ()
         self.enter(state)
         self._num_steps = 0
+        self.asked: list[CacheOrder] = []
         self._num_prompt_tokens = 0
         self._num_generated_tokens = 0
         self._spec = ModelSpec(
@@ -284,6 +285,7 @@ class FakeEngineClient:
     async def ask(self, order: CacheOrder, variant: str = "") -> CacheAnswer:
         if self._state is not EngineState.READY:
             raise self._failure or errors.NotReady(f"The engine is {self._state.value}.")
+        self.asked.append(order)
         return raise_if_refused(self._desk.answer(order))
 
     async def drain(self, timeout_s: float) -> bool:

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.step import (
     DraftOutput,
@@ -138,6 +138,9 @@ class FakeExecutor:
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
         return None if self.tiers is None else self.tiers.news()
+
+    def blocks_of(self, scope: bytes) -> list[TierKeys]:
+        return [] if self.tiers is None else self.tiers.blocks_of(scope)
 
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         assert not self.is_shut_down, "draft() after shutdown()"

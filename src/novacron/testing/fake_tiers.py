@@ -106,6 +106,9 @@ class FakeTiers:
         for key in orders.forgotten:
             for content in self.kept:
                 content.pop(key, None)
+        for block_id in orders.given_up:
+            self._parked.discard(block_id)
+        self._give_up(orders.given_up)
         for change in orders.dropped:
             for key in change.keys:
                 self.kept[change.tier].pop(key, None)
@@ -121,6 +124,13 @@ class FakeTiers:
 
     def news(self) -> BlockNews | None:
         return self._news.pop(0) if self._news else None
+
+    def blocks_of(self, scope: bytes) -> list[TierKeys]:
+        """By what the scheduler told of them."""
+        return [
+            TierKeys(tier, tuple(key for key in kept if self.origins[key].scope == scope))
+            for tier, kept in enumerate(self.kept)
+        ]
 
     def work(self, num_stores: int | None = None, num_loads: int | None = None) -> None:
         """Do the oldest orders; None: all of them."""

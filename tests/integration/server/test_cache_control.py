@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 
+from novacron.gateway.identity.configured_keys import tenant_of
 from novacron.testing.server_process import PATIENCE_S, ServerProcess, StartServer, wait_until
 
 BASE = "/api/v1/llm/cache"
@@ -84,6 +85,13 @@ def test_a_pin_outlives_the_server_and_tenants_share_what_is_public_only(
     [pin] = call(second, "GET", f"{BASE}/pins", 2)["pins"]
     assert (pin["name"], pin["public"], pin["stored_blocks"]) == (
         "houses", True, {"disk": num_blocks}
+    )  # fmt: skip
+    of_one = call(second, "DELETE", BASE, 0, tenant=tenant_of(KEYS[1]))["blocks"]
+    assert of_one["disk"] >= num_blocks, "what this process only found"
+    wait_until(
+        lambda: not call(
+            second, "DELETE", BASE, 0, tenant=tenant_of(KEYS[1]), dry_run=True
+        )["blocks"]["disk"]
     )  # fmt: skip
     cleared = call(second, "DELETE", BASE, 0)["blocks"]
     assert cleared["disk"] >= num_blocks, "the tenant's own"

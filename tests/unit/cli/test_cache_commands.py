@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from novacron.cli.cache.stat import server_text
 from novacron.config.kv_compression import levels_from
+from novacron.gateway.native.cache_status import cache_status
 from novacron.kv_tiers.codecs.codec import make_codec
 from novacron.kv_tiers.compressed_tier import CompressedTier, Shelf, identity_in
 from novacron.kv_tiers.disk_tier import DiskTier
@@ -22,6 +24,8 @@ from novacron.kv_tiers.pins import PinnedPrefix
 from novacron.kv_tiers.record import block_of, record_bytes, seal
 from novacron.kv_tiers.segment import SegmentShape
 from novacron.kv_tiers.tier import Record
+from novacron.records.latency_counts import LatencyCounts
+from novacron.records.output import EngineStats, TierStats
 from novacron.testing.kv_layouts import make_block, make_layout
 from novacron.testing.kv_records import IDENTITY, RECORD_BYTES, key_of, make_record, put
 
@@ -296,3 +300,12 @@ def test_kept_answers_are_counted_and_dropped(novacron: Novacron, api) -> None:
         ("GET", path),
         ("DELETE", f"{path}?all_tenants=false&dry_run=true"),
     ]
+
+
+def test_stat_of_a_server_tells_how_long_calls_took() -> None:
+    disk = TierStats(kind="disk", capacity_bytes=1000, loads=LatencyCounts.of(0.004))
+    status = msgspec.to_builtins(cache_status(EngineStats(kv_tiers=(disk,))))
+    report = {"metrics": {"seconds": 9, "hit_rate": None}, "trends": {"hit_rate": "unknown"}}
+    [line] = [one for one in server_text(status, {**report, "bottlenecks": []}).splitlines()
+              if one.startswith("disk")]  # fmt: skip
+    assert line.endswith("3.8, 5.1 ms"), line

@@ -32,5 +32,7 @@ def test_given_pins_are_those_that_still_hold() -> None:
     assert len(pins) == 1
     pins.note(ClearCache(unpin=True, dry_run=True))
     assert len(pins) == 1
+    pins.note(ClearCache(unpin=True, scope=b"another."))
+    assert len(pins) == 1
     pins.note(ClearCache(unpin=True))
     assert not pins

@@ -162,6 +162,7 @@ def test_blocks_go_to_all_tiers_and_come_back(tmp_path: Path) -> None:
             told = [key for one in news for c in one.added if c.tier == tier for key in c.keys]
             assert tuple(told) == keys
             assert news[-1].totals[tier].stored_bytes == 20 * BLOCK_BYTES
+            assert news[-1].totals[tier].stores.count == 2, "batches"
             mover.order(load(tier, *((n, 20 + n) for n in numbers), tier=tier))
             assert loaded(mover) == LoadedBlocks(tier, (True,) * 20)
             assert (memory.blocks[20:] == memory.blocks[:20]).all()
@@ -327,6 +328,7 @@ def test_a_record_that_does_not_check_is_a_miss_and_goes() -> None:
     assert news.loaded == (LoadedBlocks(0, (True, False, False, True)),)
     assert news.removed == (TierKeys(0, (key_of(3), key_of(4))),)
     assert (news.totals[0].num_mismatches, news.totals[0].num_loaded) == (2, 2)
+    assert news.totals[0].loads.count == 1
     assert (memory.blocks[1] == 0).all(), "nothing of it reaches the device"
     assert (memory.blocks[3] == block_content(2)).all()
 
@@ -425,8 +427,8 @@ def test_an_order_does_not_wait_for_a_slow_copy() -> None:
 def test_while_steps_run_stores_take_a_small_share_of_the_time() -> None:
     """The clock stands still, but for what copies take: 1 s each."""
     now_s = [0.0]
-    memory, tier = Memory(20), ram()
-    for number in range(20):
+    memory, tier = Memory(40), ram()
+    for number in range(40):
         memory.fill(number, number)
 
     def take_a_second(block_id: int) -> None:
@@ -438,17 +440,17 @@ def test_while_steps_run_stores_take_a_small_share_of_the_time() -> None:
     )
     try:
         mover.begin_step(SchedulerOutput(1, (), (), (), ()))  # and it does not end
-        mover.order(store(*range(20)))
-        settled(mover, 8)  # at once
+        mover.order(store(*range(40)))
+        settled(mover, 16)  # at once
         assert mover.news(wait_s=0.1) is None
-        now_s[0] += 79.0
+        now_s[0] += 159.0
         assert mover.news(wait_s=0.1) is None
         now_s[0] += 1.1  # ten times what it took
-        settled(mover, 8)
+        settled(mover, 16)
         mover.end_step()
         now_s[0] += 1.0  # a pause
-        settled(mover, 4)
-        assert held(tier, range(20)) == list(range(20))
+        settled(mover, 8)
+        assert held(tier, range(40)) == list(range(40))
     finally:
         mover.close()
 

@@ -18,6 +18,7 @@ from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import block_of, is_sound, record_bytes, seal
 from novacron.kv_tiers.segment import SegmentShape
 from novacron.kv_tiers.tier import Bytes, KVTier, Put, Record
+from novacron.records.block_moves import BlockOrigin
 from novacron.testing.kv_layouts import make_block, make_layout
 from novacron.testing.kv_records import IDENTITY, key_of
 
@@ -221,6 +222,14 @@ def test_a_level_that_fails_does_not_take_the_others_along() -> None:
     assert tier.put([make_record(1), make_record(3)]) == Put(stored=(key_of(1),))
     with pytest.raises(OSError, match="full"):
         tier.put([make_record(3)])
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_it_tells_whose_records_all_levels_have(kind: str, tmp_path: Path) -> None:
+    tier = make_tier(kind, tmp_path, max_error=0.0)  # so nothing is in the level that was asked for
+    record = make_record(1)._replace(origin=BlockOrigin(None, 0, scope=b"scope-aa"))
+    tier.put([record, make_record(3)])
+    assert tier.keys_of(b"scope-aa") == [key_of(1)]
 
 
 def test_tiers_that_do_not_compress_have_no_totals() -> None:

@@ -17,6 +17,7 @@ from novacron.kv_tiers.redis_tier import RedisTier
 from novacron.kv_tiers.tier import Bytes, SharedTier
 from novacron.records.block import BlockHash
 from novacron.testing.kv_records import IDENTITY, RECORD_BYTES, held, key_of, make_record, put
+from novacron.testing.kv_scopes import A, B, check_scopes, numbers_of, put_some
 from novacron.testing.redis_server import find_server, running_redis
 
 pytestmark = pytest.mark.skipif(find_server() is None, reason="there is no redis-server")
@@ -71,7 +72,7 @@ def num_stored(server: Path, namespace: str) -> int:
     """Records that the server holds, counted by their names."""
     with redis.Redis(unix_socket_path=str(server)) as client:
         names = client.keys(f"{namespace}:*")
-        return sum(not name.endswith((b":used", b":sizes")) for name in names)
+        return sum(not name.endswith((b":used", b":sizes", b":scopes")) for name in names)
 
 
 lengths = st.lists(
@@ -150,6 +151,18 @@ def test_two_that_share_it_see_the_same_within_one_limit(
         assert tier.used_bytes == len(expected) * RECORD_BYTES
     for one in tiers:
         one.close()
+
+
+def test_it_tells_whose_records_it_has_whoever_put_them(server: Path) -> None:
+    namespace = next(namespaces)
+    check_scopes(open_tier(server, namespace), open_tier(server, namespace))
+
+
+def test_whose_a_record_was_goes_with_it(server: Path) -> None:
+    tier = open_tier(server, next(namespaces), num_records=4)
+    put_some(tier)
+    assert put(tier, 4, 5, 6) == [0, 1, 2]
+    assert numbers_of(tier, A) == numbers_of(tier, B) == []
 
 
 def test_how_much_of_a_chain_is_there(server: Path) -> None:

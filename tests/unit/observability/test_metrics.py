@@ -16,6 +16,7 @@ from novacron.observability.prometheus import DEFINITIONS, prometheus_text
 from novacron.observability.ratios import hit_rate, kv_cache_usage
 from novacron.observability.snapshots import EngineSnapshot, VariantSnapshot
 from novacron.records.codec_totals import CodecTotals
+from novacron.records.latency_counts import LatencyCounts
 from novacron.records.output import (
     EngineStats,
     RequestOutput,
@@ -178,7 +179,10 @@ def test_hits_are_told_by_where_they_were_found() -> None:
             kind="ram", capacity_bytes=100, used_bytes=40, hit_tokens=10, num_stored=4,
             stored_bytes=64, store_s=0.5,
         ),
-        TierStats(kind="disk", capacity_bytes=900, hit_tokens=5, num_mismatches=1, load_s=0.25),
+        TierStats(
+            kind="disk", capacity_bytes=900, hit_tokens=5, num_mismatches=1, load_s=0.25,
+            loads=LatencyCounts.of(0.25),
+        ),
     )  # fmt: skip
     stats = EngineStats(prefix_queries_tokens=100, prefix_hits_tokens=30, kv_tiers=tiers)
     text = prometheus_text(Metrics(), snapshot(stats), "m").decode()
@@ -190,6 +194,9 @@ def test_hits_are_told_by_where_they_were_found() -> None:
         'novacron_kv_tier_blocks_total{event="stored",model_name="m",tier="ram"} 4.0',
         'novacron_kv_tier_blocks_total{event="mismatch",model_name="m",tier="disk"} 1.0',
         'novacron_kv_tier_load_seconds_total{model_name="m",tier="disk"} 0.25',
+        'novacron_kv_tier_calls_total{model_name="m",operation="load",tier="disk"} 1.0',
+        'novacron_kv_tier_calls_total{model_name="m",operation="lookup",tier="index"} 0.0',
+        'novacron_kv_tier_latency_seconds{model_name="m",operation="load",quantile="0.99",tier="disk"}',
         'novacron_kv_tier_stored_bytes_total{model_name="m",tier="ram"} 64.0',
         'novacron_kv_tier_store_seconds_total{model_name="m",tier="ram"} 0.5',
     ):
@@ -217,7 +224,7 @@ def test_what_compression_gains_and_loses_is_told_of_tiers_that_compress() -> No
         f'novacron_kv_tier_codec_seconds_total{{{ram},way="decode"}} 0.25',
     ):
         assert line in lines
-    assert not [line for line in lines if "ratio" in line and "disk" in line]
+    assert not [line for line in lines if "compression_ratio" in line and "disk" in line]
     summed = sum_of([stats, stats]).kv_tiers[0].codec
     assert summed is not None
     assert (summed.num_encoded, summed.worst_error, summed.ratio) == (8, 0.03, 1.6)

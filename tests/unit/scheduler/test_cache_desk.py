@@ -10,6 +10,7 @@ import pytest
 from novacron.config.engine import SchedulerConfig
 from novacron.kv_tiers.pins import PinLimits, PinnedPrefix, Pins
 from novacron.records.block import BlockHash
+from novacron.records.block_moves import TierKeys
 from novacron.records.cache_orders import (
     ClearCache,
     ClearedCache,
@@ -60,6 +61,7 @@ class Desk:
             block_bytes=100,
             write_pins=lambda pins: self.written.append(tuple(pins)),
             now=lambda: self.now_s,
+            blocks_of=self.driver.executor.blocks_of,
         )
         self.num_asked = 0
 
@@ -223,6 +225,68 @@ def test_clearing_drops_everything_but_pins() -> None:
     assert desk.desk.answer(ListPins()) == PinList((), 0, 8, 100)
     assert not desk.tiers.awaits_news
     desk.driver.kv_cache.check_integrity()
+
+
+def test_one_scope_is_cleared_everywhere_and_nothing_else() -> None:
+    desk = Desk(num_blocks=60, tier_size=60)
+    for salt, scope in (("a", A), ("b", B), ("", b"")):
+        desk.run((*PREFIX, 99), salt=salt, scope=scope)
+    clear = ClearCache(scope=A)
+    for order in (ClearCache(scope=A, dry_run=True), clear):
+        assert desk.desk.answer(order) == ClearedCache({"device": 4, "fake": 4})
+    desk.driver.step()  # with which tiers hear of it
+    assert desk.desk.answer(clear) == ClearedCache({"device": 0, "fake": 0})
+    assert desk.run((*PREFIX, 99), salt="b", scope=B) == desk.run((*PREFIX, 99)) == 16
+    assert desk.run((*PREFIX, 99), salt="a", scope=A) == 0
+    desk.driver.kv_cache.check_integrity()
+
+
+def test_what_a_scope_has_offered_and_no_tier_has_yet_is_not_stored_after_it_was_cleared() -> None:
+    desk = Desk(num_blocks=60, tier_size=60)
+    request = Request(
+        request_id="r",
+        prompt_token_ids=(*PREFIX, 99),
+        sampling=SamplingParams(max_tokens=1, ignore_eos=True, seed=0),
+        arrival_time_s=0.0,
+        cache_salt="a",
+        cache_scope=A,
+    )
+    desk.driver.scheduler.add(request)
+    desk.driver.run()
+    assert desk.desk.answer(ClearCache(scope=A)) == ClearedCache({"device": 4, "fake": 0})
+    desk.driver.step()
+    desk.fake.work()
+    desk.driver.step()
+    assert not desk.fake.kept[0]
+    assert not desk.tiers.awaits_news
+
+
+def test_of_a_cleared_scope_pins_stay_unless_they_are_to_go_and_those_of_others_always() -> None:
+    desk = Desk(num_blocks=60, tier_size=60)
+    for name, salt, scope in (("mine", "a", A), ("theirs", "b", B)):
+        desk.pin(name, PREFIX[:8], salt=salt, scope=scope)
+        desk.run((*PREFIX, 99), salt=salt, scope=scope)
+    assert desk.desk.answer(ClearCache(scope=A)) == ClearedCache({"device": 2, "fake": 2})
+    desk.driver.step()
+    assert desk.desk.answer(ClearCache(scope=A, unpin=True)) == ClearedCache(
+        {"device": 2, "fake": 2}
+    )
+    assert [pin.name for pin in desk.tiers.pins.all] == ["theirs"]
+    assert desk.run((*PREFIX, 99), salt="b", scope=B) == 16
+
+
+def test_a_tier_that_cannot_tell_whose_blocks_it_has_lets_nothing_be_cleared() -> None:
+    desk = Desk(num_blocks=60, tier_size=60)
+    desk.run((*PREFIX, 99), salt="a", scope=A)
+
+    def fail(scope: bytes) -> list[TierKeys]:
+        raise OSError("no connection")
+
+    failing = CacheDesk(desk.driver.kv_cache, desk.tiers, Sessions(), blocks_of=fail)
+    answer = failing.answer(ClearCache(scope=A))
+    assert isinstance(answer, Refused)
+    assert "no connection" in answer.message
+    assert desk.run((*PREFIX, 99), salt="a", scope=A) == 16
 
 
 def test_one_level_can_be_cleared() -> None:

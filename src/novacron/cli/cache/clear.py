@@ -12,6 +12,7 @@ import click
 from novacron.cli.cache.place import BASE, client_of, folder_of, folder_options, server_options
 from novacron.cli.wording import size
 from novacron.config.quantities import parse_duration_s
+from novacron.gateway.identity.configured_keys import tenant_of
 from novacron.kv_tiers.disk_folder import FoundModel, FoundSegment, models_in, remove
 from novacron.kv_tiers.pin_file import PinFile
 
@@ -23,6 +24,8 @@ from novacron.kv_tiers.pin_file import PinFile
 @click.option("--model", "models", multiple=True, help="Of this model, as `ls` names it.")
 @click.option("--older-than", metavar="DURATION", help="Not used for so long: 7d, 12h.")
 @click.option("--level", "levels", multiple=True, help="With --url: device, ram or disk only.")
+@click.option("--tenant", help="With --url: only blocks of the tenant with this id.")
+@click.option("--tenant-key", help="The same of the tenant that this key of `api_key` is.")
 @click.option("--unpin", is_flag=True, help="Pinned blocks, too.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and leave it.")
 def clear(
@@ -35,21 +38,27 @@ def clear(
     models: tuple[str, ...],
     older_than: str | None,
     levels: tuple[str, ...],
+    tenant: str | None,
+    tenant_key: str | None,
     unpin: bool,
     dry_run: bool,
 ) -> None:
     """Drop cached blocks; nothing is lost but time. On disk whole files go: those of --all, or of
     --model, or that were not used for --older-than. Files that hold pinned blocks stay, unless
     --unpin is given, and so does one that a server is filling."""
+    if tenant_key is not None:
+        tenant = tenant_of(tenant_key)
     if url is not None:
         if models or older_than or everything:
             raise click.UsageError(
                 "--all, --model and --older-than are for the disk, not for --url."
             )
-        _clear_server(url, client_key, levels, unpin=unpin, dry_run=dry_run)
+        _clear_server(url, client_key, levels, tenant, unpin=unpin, dry_run=dry_run)
         return
     if levels:
         raise click.UsageError("--level needs --url: on disk there is one level.")
+    if tenant is not None:
+        raise click.UsageError("--tenant needs --url: a file has blocks of several tenants.")
     if not (everything or models or older_than):
         raise click.UsageError("Say what shall go: --all, --model NAME or --older-than DURATION.")
     folder = folder_of(kv_disk_path, cache_dir, config_file)
@@ -99,9 +108,17 @@ def _forget_pins(folder: Path, found: Sequence[FoundModel], gone: Sequence[Found
 
 
 def _clear_server(
-    url: str, client_key: str | None, levels: tuple[str, ...], *, unpin: bool, dry_run: bool
+    url: str,
+    client_key: str | None,
+    levels: tuple[str, ...],
+    tenant: str | None,
+    *,
+    unpin: bool,
+    dry_run: bool,
 ) -> None:
     wanted = [("level", level) for level in levels]
+    if tenant is not None:
+        wanted.append(("tenant", tenant))
     wanted += [("unpin", str(unpin).lower()), ("dry_run", str(dry_run).lower())]
     with client_of(url, client_key) as client:
         cleared = client.delete(f"{BASE}?{urlencode(wanted)}")

@@ -66,19 +66,23 @@ def stat(
 def server_text(status: Json, report: Json) -> str:
     device = status["device"]
     held = device["used_blocks"] + device["cached_blocks"]
-    rows = [("device", f"{held} of {device['num_blocks']} blocks", _rate(device["hit_rate"]), "")]
+    hits = _rate(device["hit_rate"])
+    rows = [("device", f"{held} of {device['num_blocks']} blocks", hits, "", "", "", "")]
     rows += [
         (
             tier["kind"],
             f"{size(tier['used_bytes'])} of {size(tier['capacity_bytes'])}",
             _rate(tier["hit_rate"]),
             f"{tier['loaded']} loaded, {tier['stored']} stored",
+            *(_latency(tier["latencies"][operation]) for operation in ("lookup", "load", "store")),
         )
         for tier in status["tiers"]
     ]
     sessions, metrics = status["sessions"], report["metrics"]
     lines = [
-        table(("LEVEL", "USED", "HITS", "BLOCKS"), rows),
+        table(("LEVEL", "USED", "HITS", "BLOCKS", "LOOKUP", "LOAD", "STORE"), rows),
+        "LOOKUP, LOAD and STORE: half of all calls took at most so long, and 99 of 100. The index: "
+        f"{_latency(status['loads']['lookup']) or '-'}.",
         f"Reused prompt tokens since the start: {_rate(status['overall_hit_rate'])}; "
         f"in the last {metrics['seconds']:.0f} s: {_rate(metrics['hit_rate'])} "
         f"({report['trends']['hit_rate']}).",
@@ -89,6 +93,16 @@ def server_text(status: Json, report: Json) -> str:
     for finding in report["bottlenecks"]:
         lines.append(f"{finding['kind']}: {finding['evidence']} {finding['advice']}")
     return "\n".join(lines)
+
+
+def _latency(told: Json) -> str:
+    if not told["calls"]:
+        return ""
+    return f"{_milliseconds(told['p50_seconds'])}, {_milliseconds(told['p99_seconds'])} ms"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.2g}"
 
 
 def _rate(share: float | None) -> str:

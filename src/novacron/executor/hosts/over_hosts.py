@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from novacron.executor.worker import Progress
 from novacron.parallel.handover import HandoverLost
 from novacron.parallel.messages.links import LinkLost
 from novacron.parallel.messages.tensor_message import Compression
-from novacron.records.block_moves import BlockNews, BlockOrders
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import DecoderStep
@@ -143,6 +143,9 @@ class OverHosts(ABC):
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
         return None
+
+    def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
+        return ()
 
     def shutdown(self) -> None:
         """Let go of the other hosts; this one's tensors go with this object."""

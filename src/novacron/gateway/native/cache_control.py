@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection, Request
 from novacron.engine.client import EngineState
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import InvalidRequest, PinNotFound
-from novacron.gateway.cache_scope import CacheScope, Caller, scope_of
+from novacron.gateway.cache_scope import CacheScope, Caller, owner_tag, scope_of
 from novacron.gateway.calls import Call, CallOrigin
 from novacron.gateway.native.cache_schema import (
     Cleared,
@@ -111,12 +111,22 @@ class CacheControl:
         return PinsView(pins=tuple(views), pinned_blocks=num_blocks, most_blocks=most_blocks)
 
     async def clear(
-        self, caller: Caller, levels: tuple[str, ...], *, unpin: bool, dry_run: bool
+        self,
+        caller: Caller,
+        levels: tuple[str, ...],
+        *,
+        unpin: bool,
+        dry_run: bool,
+        tenant: str | None,
     ) -> Cleared:
         caller.require_operator("Clearing the cache")
+        if tenant == "":
+            raise InvalidRequest("tenant is empty: give an id, or leave it out.", param="tenant")
+        scope = None if tenant is None else owner_tag(tenant)
+        order = ClearCache(levels, unpin, dry_run, scope)
         cleared: dict[str, int] = {}
         for variant in self._ready_variants():
-            answer = await self._service.client.ask(ClearCache(levels, unpin, dry_run), variant)
+            answer = await self._service.client.ask(order, variant)
             assert isinstance(answer, ClearedCache)
             for level, num_blocks in answer.num_blocks.items():
                 cleared[level] = cleared.get(level, 0) + num_blocks

@@ -69,12 +69,24 @@ def cache_routes(service: Service, history: CacheHistory, schemas: AnswerSchemas
         level: Annotated[
             list[str] | None, Query(description="device, ram, disk, ...; none: all")
         ] = None,
+        tenant: Annotated[
+            str | None,
+            Query(
+                description="only blocks of the tenant with this id, or, on a server without "
+                "tenants, of this cache_salt"
+            ),
+        ] = None,
         unpin: bool = False,
         dry_run: bool = False,
     ) -> Response:
         """Drop cached blocks. Pinned ones stay, unless `unpin`. Running requests keep theirs."""
-        caller = service.caller(request)
-        levels = tuple(level or ())
-        return JsonResponse(await control.clear(caller, levels, unpin=unpin, dry_run=dry_run))
+        cleared = await control.clear(
+            service.caller(request),
+            tuple(level or ()),
+            unpin=unpin,
+            dry_run=dry_run,
+            tenant=tenant,
+        )
+        return JsonResponse(cleared)
 
     return router

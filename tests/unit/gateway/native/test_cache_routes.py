@@ -8,6 +8,7 @@ import pytest
 from novacron.config.server import ServerConfig
 from novacron.gateway.app import build_app
 from novacron.gateway.identity.configured_keys import tenant_of
+from novacron.records.cache_orders import ClearCache
 from novacron.testing.fake_engine_client import FakeEngineClient
 
 BASE = "/api/v1/llm/cache"
@@ -128,6 +129,19 @@ async def test_clearing_names_its_levels(http: httpx2.AsyncClient) -> None:
     unknown = await http.delete(BASE, params={"level": "tape"})
     assert unknown.status_code == 400
     assert "device, ram" in unknown.json()["error"]["message"]
+
+
+async def test_clearing_names_a_tenant(
+    guarded: httpx2.AsyncClient, client: FakeEngineClient
+) -> None:
+    await guarded.post(f"{BASE}/warm", json=SYSTEM, headers=key(1))
+    [request] = client.submitted
+    tenant = {"tenant": tenant_of(KEYS[1])}
+    assert (await guarded.delete(BASE, params=tenant, headers=key(1))).status_code == 403
+    assert (await guarded.delete(BASE, params=tenant, headers=key(0))).status_code == 200
+    assert client.asked[-1] == ClearCache(scope=request.cache_scope)
+    assert request.cache_scope
+    assert (await guarded.delete(BASE, params={"tenant": ""}, headers=key(0))).status_code == 400
 
 
 async def test_an_engine_that_is_gone_says_so(

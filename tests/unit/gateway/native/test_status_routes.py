@@ -8,6 +8,7 @@ import msgspec
 from novacron.engine.client import EngineState
 from novacron.gateway.native.cache_status import cache_status
 from novacron.records.codec_totals import CodecTotals
+from novacron.records.latency_counts import LatencyCounts
 from novacron.records.output import EngineStats, TierStats
 from novacron.testing.fake_engine_client import FakeEngineClient
 
@@ -101,6 +102,7 @@ async def test_the_cache_level_by_level(http: httpx2.AsyncClient, client: FakeEn
         kv_tiers=(disk,),
         num_tier_waits=2,
         tier_wait_s=0.5,
+        tier_lookups=LatencyCounts.of(0.0001),
     )
     status = msgspec.to_builtins(cache_status(stats))
     assert status.keys() == empty.keys()
@@ -108,7 +110,13 @@ async def test_the_cache_level_by_level(http: httpx2.AsyncClient, client: FakeEn
     assert (status["device"]["free_blocks"], status["device"]["hit_rate"]) == (5, 0.2)
     assert (status["tiers"][0]["kind"], status["tiers"][0]["hit_rate"]) == ("disk", 0.3)
     assert status["loads"]["wait_seconds"] == 0.5
+    assert status["loads"]["lookup"]["calls"] == 1
     assert status["tiers"][0]["codec"] is None
+    assert status["tiers"][0]["latencies"]["load"] == {
+        "calls": 0,
+        "p50_seconds": None,
+        "p99_seconds": None,
+    }
     codec = CodecTotals(level="int8", num_encoded=2, raw_bytes=30, encoded_bytes=20, error=0.02)
     told = cache_status(EngineStats(kv_tiers=(msgspec.structs.replace(disk, codec=codec),)))
     found = told.tiers[0].codec
