@@ -31,7 +31,7 @@ def test_errors_in_every_layer_are_noticed_and_the_cost_is_told(tmp_path: Path) 
     outcome = watch(
         "--set", "quantization=int8", "--tasks", "capitals,addition", "--share", 1.0,
         "--num-requests", 130, "--num-after", 30, "--trials", 1, "--max-tokens", 16,
-        "--matrices", "model.layers.2.mlp.down_proj", "--cost-rounds", 1, "--cost-requests", 16,
+        "--matrices", "model.layers.2.mlp.down_proj", "--cost-rounds", 3, "--cost-slice", 0.1,
         "--output", tmp_path / "r.json",
     )  # fmt: skip
     assert outcome.exit_code == 0, outcome.output
@@ -48,7 +48,9 @@ def test_errors_in_every_layer_are_noticed_and_the_cost_is_told(tmp_path: Path) 
         metrics = cases[f"layers.{layer} x 1.2"]
         assert metrics["noticed"].summary.mean == 1
         assert metrics["noticed_after"].summary.mean <= 30
-    assert result.row(case="cost").metrics["throughput"].summary.count == 1
+    cost = result.row(case="cost").metrics
+    assert cost["round"].summary.count == 3
+    assert 0 < cost["low"].summary.mean <= cost["throughput"].summary.mean
     assert result.goals[1].met
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 
@@ -21,13 +20,15 @@ from novacron.bench.measurement import Measurement
 from novacron.bench.result import BenchResult, Column
 from novacron.bench.scenario import WatchScenario
 from novacron.bench.target import LocalEngine, TargetOptions, engine_settings, local_engine
-from novacron.bench.watch_cost import measure_cost
 from novacron.bench.watch_job import (
     News,
+    Order,
     Planted,
     Refused,
     Scored,
     ScoredAnswer,
+    SliceRates,
+    Slices,
     Traffic,
     Watching,
     WatchJob,
@@ -49,6 +50,7 @@ from novacron.errors import ConfigError, EngineDead
 from novacron.quality.drift import DriftDetector
 
 _CHILD = "novacron.bench.watched_engine"
+_COST_QUESTIONS = 512  # then from the beginning; no prefix is kept
 _REQUESTS_AT_ONCE = 2000  # bounds the queue, and says how far it is
 
 _COLUMNS = (
@@ -62,12 +64,12 @@ _COLUMNS = (
     Column("throughput", digits=4),
     Column("low", digits=4),
     Column("high", digits=4),
-    Column("cpu", digits=4),
     Column("busy", "mean"),
 )
 
 Progress = Callable[[str], None]
-Ask = Callable[..., Any]
+Ask = Callable[[Traffic], Awaitable[tuple[ScoredAnswer, ...]]]
+AskCost = Callable[[Slices], Awaitable[SliceRates]]
 
 
 async def run(options: TargetOptions, scenario: WatchScenario, progress: Progress) -> BenchResult:
@@ -77,8 +79,9 @@ async def run(options: TargetOptions, scenario: WatchScenario, progress: Progres
     measurement = Measurement("watch", scenario, _description(engine))
     runs: list[SoundRun] = []
     trials: list[Trial] = []
+    rates: SliceRates | None = None
     num_layers = 0
-    async with _watched(_watching(engine, scenario)) as (watching, ask):
+    async with _watched(_watching(engine, scenario)) as (watching, ask, cost):
         num_layers = watching.num_layers
         for number in range(scenario.repeats):
             sound = SoundRun(DriftDetector())
@@ -97,17 +100,15 @@ async def run(options: TargetOptions, scenario: WatchScenario, progress: Progres
                     answers = await ask(_traffic(scenario, prompts, planted))
                     _check_scored(answers)
                     trials.append(sound.trial(case, answers))
+        if scenario.cost_rounds:
+            progress("cost")
+            rates = await cost(_slices(scenario, questions))
     rows = planted_rows(trials, scenario.num_after)
     goals = goals_of(runs, rows[:num_layers], scenario.num_after)
     rows = [sound_row(runs), *rows]
-    if scenario.cost_rounds:
-        rounds = [questions.take(scenario.cost_requests) for _ in range(scenario.cost_rounds + 1)]
-        cost = await measure_cost(
-            engine, scenario.share, rounds, num_streams=scenario.num_streams,
-            max_tokens=scenario.max_tokens, progress=progress,
-        )  # fmt: skip
-        rows.append(cost_row(cost.throughput, cost.cpu, cost.busy))
-        goals.append(cost_goal(cost.throughput))
+    if rates is not None:
+        rows.append(cost_row(rates))
+        goals.append(cost_goal(rows[-1]))
     return measurement.finish(
         rows=rows,
         columns=_COLUMNS,
@@ -168,6 +169,15 @@ def _traffic(
     )
 
 
+def _slices(scenario: WatchScenario, questions: _Questions) -> Slices:
+    return Slices(
+        prompts=questions.take(_COST_QUESTIONS),
+        num_streams=scenario.num_streams,
+        num_rounds=scenario.cost_rounds,
+        slice_s=scenario.cost_slice,
+    )
+
+
 def _watching(engine: LocalEngine, scenario: WatchScenario) -> LocalEngine:
     """No prefix is kept: those of wrong weights would be taken for those of sound ones."""
     config = engine.config
@@ -179,14 +189,14 @@ def _watching(engine: LocalEngine, scenario: WatchScenario) -> LocalEngine:
 
 
 @contextlib.asynccontextmanager
-async def _watched(engine: LocalEngine) -> AsyncIterator[tuple[Watching, Ask]]:
-    """What is watched, and how to ask it."""
+async def _watched(engine: LocalEngine) -> AsyncIterator[tuple[Watching, Ask, AskCost]]:
+    """What is watched, and how to ask it for answers and for what scoring them costs."""
     process = await start_child(_CHILD, engine)
     sink, source = process.stdin, process.stdout
     assert sink is not None
     assert source is not None
 
-    async def news_of(message: WatchJob | Traffic) -> News:
+    async def news_of(message: WatchJob | Order) -> News:
         sink.write(msgspec.json.encode(message) + b"\n")
         await sink.drain()
         line = await source.readline()
@@ -202,10 +212,15 @@ async def _watched(engine: LocalEngine) -> AsyncIterator[tuple[Watching, Ask]]:
         assert isinstance(scored, Scored)
         return scored.answers
 
+    async def cost(order: Slices) -> SliceRates:
+        rates = await news_of(order)
+        assert isinstance(rates, SliceRates)
+        return rates
+
     try:
         watching = await news_of(WatchJob(engine.config, str(engine.model_path)))
         assert isinstance(watching, Watching)
-        yield watching, ask
+        yield watching, ask, cost
     finally:
         sink.close()
         await process.wait()

@@ -1,7 +1,8 @@
 """What crosses between the bench and watched_engine: requests, and how their answers scored.
 
 Each as a line of JSON: a WatchJob first, answered by Watching or Refused; then one Traffic after
-the other, each answered by Scored or Refused, until standard input is closed.
+the other, each answered by Scored or Refused, or Slices, answered by SliceRates or Refused, until
+standard input is closed.
 """
 
 from __future__ import annotations
@@ -25,13 +26,26 @@ class Planted(msgspec.Struct, frozen=True):
     factor: float
 
 
-class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+class Traffic(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Requests that are there at once; while they run, the weights are wrong as `planted` says."""
 
     prompts: tuple[tuple[int, ...], ...]
     max_tokens: int
     temperature: float
     planted: Planted | None = None
+
+
+class Slices(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Streams that always run, cut into rounds of two slices of time: one with the watch, and one
+    in which it stands still."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    num_streams: int
+    num_rounds: int
+    slice_s: float
+
+
+Order = Traffic | Slices
 
 
 class Watching(msgspec.Struct, frozen=True, tag=True):
@@ -54,8 +68,17 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
     answers: tuple[ScoredAnswer, ...]
 
 
+class SliceRates(msgspec.Struct, frozen=True, tag=True):
+    """Tokens per second of each slice, by rounds, and the share of the watched slices' time in
+    which answers were scored."""
+
+    watched: tuple[float, ...]
+    plain: tuple[float, ...]
+    busy: float
+
+
 class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-News = Watching | Scored | Refused
+News = Watching | Scored | SliceRates | Refused

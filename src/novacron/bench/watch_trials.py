@@ -8,9 +8,12 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from novacron.bench.result import Goal, Metric, Row, metric, row
 from novacron.bench.statistics import bootstrap_interval, wilson_interval
-from novacron.bench.watch_job import ScoredAnswer
+from novacron.bench.watch_job import ScoredAnswer, SliceRates
 from novacron.quality.drift import DriftDetector
 
 _DIGITS = 4
@@ -121,28 +124,39 @@ def goals_of(runs: Sequence[SoundRun], layers: Sequence[Row], num_requests: int)
     return goals
 
 
-def cost_row(ratios: Sequence[float], cpu: Sequence[float], shares: Sequence[float]) -> Row:
-    """`ratios` of throughput with the watch to that without, by rounds, with the ends of the 95 %
-    interval of their median; `cpu` those of what a token took of the processors; `shares` of the
-    time in which the watch computed while requests ran."""
-    interval = bootstrap_interval(ratios)
+def cost_row(rates: SliceRates) -> Row:
+    """Throughput with the watch to that without, by rounds: their geometric mean, since a mean of
+    ratios is too large where they scatter, and not the median, since scoring takes much of few
+    slices; with the ends of its 95 % interval. `busy`: the share of the watched time in which
+    answers were scored."""
+    ratios = [
+        with_it / without for with_it, without in zip(rates.watched, rates.plain, strict=True)
+    ]
+    logarithms = [math.log(ratio) for ratio in ratios]
+    interval = bootstrap_interval(logarithms, _mean)
+    middles = (statistics.mean(logarithms), interval.low, interval.high)
+    throughput, low, high = map(math.exp, middles)
     return row(
         {"case": "cost"},
-        throughput=metric("", "higher", ratios, digits=_DIGITS),
-        low=metric("", "higher", [interval.low], digits=_DIGITS),
-        high=metric("", "higher", [interval.high], digits=_DIGITS),
-        cpu=metric("", "lower", cpu, digits=_DIGITS),
-        busy=metric("", "lower", shares, digits=6),
+        throughput=metric("", "higher", [throughput], digits=_DIGITS),
+        low=metric("", "higher", [low], digits=_DIGITS),
+        high=metric("", "higher", [high], digits=_DIGITS),
+        round=metric("", "higher", ratios, digits=_DIGITS),
+        busy=metric("", "lower", [rates.busy], digits=6),
     )
 
 
-def cost_goal(ratios: Sequence[float]) -> Goal:
+def cost_goal(cost: Row) -> Goal:
     return Goal(
-        name="throughput with the watch, of that without",
+        name="throughput with the watch, of that without, low end of its interval",
         limit=0.99,
         better="higher",
-        value=statistics.median(ratios),
+        value=cost.metrics["low"].summary.mean,
     )
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(values.mean(axis=-1))
 
 
 def case_name(pattern: str, factor: float) -> str:

@@ -1,8 +1,8 @@
 """An engine whose watch over quality scores each sampled answer at once: `python -m` this file.
 
 Answers come from the step loop, batched, and go through the watch that servers have; only its turns
-are not waited for. Driven by lines of JSON, see watch_job. Imports torch, as the rest of the bench
-must not.
+are not waited for, unless its cost is asked for (watch_cost). Driven by lines of JSON, see
+watch_job. Imports torch, as the rest of the bench must not.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from novacron.bench.watch_cost import SlicedEngine, StandingTurns, answer_lengths
 from novacron.bench.watch_job import (
     News,
+    Order,
     Planted,
     Refused,
     Scored,
     ScoredAnswer,
+    SliceRates,
+    Slices,
     Traffic,
     Watching,
     WatchJob,
@@ -65,6 +69,7 @@ class WatchedEngine:
         self._record = _Noted(config.watch.quality_floor)
         self._watch.record = self._record
         self._core = build_core(config, self._executor, Path(config.model.tokenizer or path))
+        self._config = config.watch
         self._share = config.watch.quality_watch
         self._seeds = random.Random(config.model.seed or 0)
         self._ids = itertools.count()
@@ -82,6 +87,24 @@ class WatchedEngine:
     def serve(self, traffic: Traffic) -> Scored:
         with self._planted(traffic.planted):
             return Scored(tuple(self._scored(traffic)))
+
+    def rates(self, order: Slices) -> SliceRates:
+        """The rates of streams with the watch as servers have it, and without."""
+        turns = StandingTurns()
+        return SlicedEngine(
+            self._core,
+            self._executor.watch_quality(self._config.quality_floor, turns),
+            turns,
+            WatchedAnswers(self._share),
+            self._endless(order),
+            order.num_streams,
+        ).rates(order)
+
+    def _endless(self, order: Slices) -> Iterator[Request]:
+        prompts = itertools.cycle(order.prompts)
+        for prompt, length in zip(prompts, answer_lengths(order.num_streams), strict=False):
+            sampling = SamplingParams(temperature=0.0, max_tokens=length, ignore_eos=True)
+            yield self._admitted(prompt, sampling)
 
     def shutdown(self) -> None:
         self._core.shutdown()
@@ -109,10 +132,14 @@ class WatchedEngine:
                     yield ScoredAnswer(num_ended, log_error(scores), float(np.mean(scores.kl)))
 
     def _request(self, prompt: tuple[int, ...], traffic: Traffic) -> Request:
+        sampling = SamplingParams(temperature=traffic.temperature, max_tokens=traffic.max_tokens)
+        return self._admitted(prompt, sampling)
+
+    def _admitted(self, prompt: tuple[int, ...], sampling: SamplingParams) -> Request:
         request = Request(
             request_id=f"watched-{next(self._ids)}",
             prompt_token_ids=prompt,
-            sampling=SamplingParams(temperature=traffic.temperature, max_tokens=traffic.max_tokens),
+            sampling=sampling,
             arrival_time_s=time.monotonic(),
         )
         return admit(request, self._executor.spec, self._seeds)
@@ -124,7 +151,8 @@ def main() -> None:
         engine = WatchedEngine(msgspec.json.decode(lines.readline(), type=WatchJob))
         _tell(engine.described)
         for line in lines:
-            _tell(engine.serve(msgspec.json.decode(line, type=Traffic)))
+            order: Order = msgspec.json.decode(line, type=Order)
+            _tell(engine.rates(order) if isinstance(order, Slices) else engine.serve(order))
         engine.shutdown()
     except NovaCronError as error:
         _tell(Refused(str(error)))

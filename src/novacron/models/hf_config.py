@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from novacron.errors import ModelLoadError
 
+UNFINISHED = "quantize.json"  # stands in a folder until novacron quantize has finished it
+
 T = TypeVar("T", int, float, bool, str)
 
 
@@ -130,12 +132,14 @@ def read_hf_config(folder: Path) -> HFConfig:
     if config is None:
         raise ModelLoadError(
             f"{folder / 'config.json'} is missing: {folder} is no model folder in Hugging Face "
-            f"layout.{_gguf_hint(folder)}"
+            f"layout.{_hint(folder)}"
         )
     return config
 
 
-def _gguf_hint(folder: Path) -> str:
+def _hint(folder: Path) -> str:
+    if (folder / UNFINISHED).exists():
+        return " novacron quantize has not finished it: the same command again goes on."
     files = sorted(path.name for path in folder.glob("*.gguf"))
     return f" It holds GGUF files; name one of them: {', '.join(files)}." if files else ""
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from novacron.bench.watch_job import ScoredAnswer
+from novacron.bench.watch_job import ScoredAnswer, SliceRates
 from novacron.bench.watch_trials import (
     SoundRun,
     case_name,
@@ -75,13 +75,18 @@ def test_false_alarms_are_counted_over_all_runs() -> None:
     assert row.metrics["figure"].samples[0] == pytest.approx(runs[0].figures[0], abs=1e-4)
 
 
-def test_the_cost_is_judged_by_the_median_round() -> None:
-    assert cost_goal([0.98, 0.995, 1.01]).met
-    assert not cost_goal([0.98, 0.985, 1.01]).met
-    found = cost_row([0.98, 0.995, 0.99], [1.01, 1.03, 1.02], [0.004, 0.005, 0.006]).metrics
-    assert found["busy"].summary.mean == 0.005
-    assert found["cpu"].summary.p50 == 1.02
-    assert 0.98 <= found["low"].summary.mean < 0.99 < found["high"].summary.mean <= 0.995
+def test_the_cost_is_that_of_all_slices_and_judged_at_the_end_of_its_interval() -> None:
+    rare = [1.0] * 9 + [0.9]  # scoring takes much of few slices, and nothing of most
+    found = cost_row(SliceRates(tuple(100 * one for one in rare), (100.0,) * 10, 0.005))
+    figures = {name: one.summary.mean for name, one in found.metrics.items()}
+    assert figures["throughput"] == pytest.approx(0.9 ** (1 / 10), abs=1e-4)
+    assert figures["low"] < figures["throughput"] < figures["high"] <= 1
+    assert figures["busy"] == 0.005
+    assert len(found.metrics["round"].samples) == 10
+    goal = cost_goal(found)
+    assert (goal.value, goal.met) == (figures["low"], False)
+    scattered = cost_row(SliceRates((50.0, 200.0), (100.0, 100.0), 0.0))
+    assert scattered.metrics["throughput"].summary.mean == 1
 
 
 def test_cases_are_named_by_what_is_wrong() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from novacron.errors import ConfigError
 from novacron.kernels.linear import Quantization, Rounded
+from novacron.models.hf_config import UNFINISHED
 from novacron.models.model_version import model_version
 from novacron.models.rewriting.compressed_form import can_hold, compress, quantization_config
 from novacron.models.rewriting.plan import Shard, plan_shards
@@ -27,7 +28,6 @@ from novacron.models.rewriting.safetensors_file import write_json, write_safeten
 from novacron.models.rewriting.source import RewritingSource
 from novacron.models.weight_files import RoundedFiles, WeightFiles
 
-_STATE = "quantize.json"
 _CONFIG = "config.json"
 _INDEX = "model.safetensors.index.json"
 _VERSION = 1  # of what a recipe makes of weights; changes with it
@@ -76,7 +76,7 @@ def rewrite_model(
     for name, text in source.written.items():
         (out / name).write_text(text)
     write_json(out / _CONFIG, _config(source, shards, options.recipe))
-    (out / _STATE).unlink()
+    (out / UNFINISHED).unlink()
 
 
 def _begin(weights: WeightFiles, out: Path, options: RewritingOptions) -> None:
@@ -88,17 +88,17 @@ def _begin(weights: WeightFiles, out: Path, options: RewritingOptions) -> None:
         "shard_bytes": options.shard_bytes,
         **options.recipe.as_json(),
     }
-    if (out / _STATE).exists():
-        if _read_state(out / _STATE) != state:
+    if (out / UNFINISHED).exists():
+        if _read_state(out / UNFINISHED) != state:
             raise ConfigError(
-                f"{out} holds the beginning of another model or precision ({_STATE} there says "
+                f"{out} holds the beginning of another model or precision ({UNFINISHED} there says "
                 "which). Choose another folder, or remove it."
             )
         return
     if out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / _STATE, state)
+    write_json(out / UNFINISHED, state)
 
 
 def _read_state(path: Path) -> object:

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from novacron.config.engine import ModelConfig
-from novacron.errors import ConfigError
+from novacron.errors import ConfigError, ModelLoadError
 from novacron.executor.rewriting import rewrite
+from novacron.models.hf_config import read_hf_config
 from novacron.testing.tiny_models import make_tiny_model
 
 SHARD_BYTES = 2**14
@@ -92,7 +93,8 @@ def test_work_that_was_ended_goes_on(
 
     with pytest.raises(Ended):
         rewrite(settings(), source, tmp_path / "out", shard_bytes=SHARD_BYTES, progress=end)
-    assert not (tmp_path / "out" / "config.json").exists()
+    with pytest.raises(ModelLoadError, match=r"config.json is missing.* the same command again"):
+        read_hf_config(tmp_path / "out")
     kept = {path.name: path.stat().st_ino for path in (tmp_path / "out").glob("*.safetensors")}
     rewrite(settings(), source, tmp_path / "out", shard_bytes=SHARD_BYTES)
     assert contents(tmp_path / "out") == contents(whole)
