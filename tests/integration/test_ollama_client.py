@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import ollama
 import pytest
 
@@ -191,6 +192,13 @@ async def test_a_waiting_stream_lives_on_lines_without_text(
     stream = await api.chat("fake", HELLO, stream=True, options={"num_predict": 3})
     parts = [part async for part in stream]
     assert parts[-1].eval_count == 3
+
+
+async def test_ollama_s_command_finds_the_server(server) -> None:
+    """It asks so before whatever it is told to do."""
+    async with httpx2.AsyncClient(base_url=server.url) as http:
+        found = await http.head("/")
+    assert (found.status_code, found.content) == (200, b"")
 
 
 async def test_a_key_is_asked_for_where_one_is_set(tokenizer: Tokenizer) -> None:

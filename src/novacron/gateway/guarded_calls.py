@@ -66,8 +66,8 @@ class GuardedCalls(Calls):
                     if not output.finished:
                         await self._client.abort(output.request_id)
                 yield passed
-                if num_open == 0:
-                    return
+                if num_open == 0 and any(one.blocked is not None for one in answers):
+                    return  # else whoever computes comes to his end, and may keep the answer
 
     async def _passed(self, answer: AnswerGuard, output: RequestOutput) -> RequestOutput:
         text = await answer.push(output.text, is_last=output.finished)

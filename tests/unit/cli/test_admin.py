@@ -113,12 +113,12 @@ def test_each_command_stands_in_the_audit_log_with_its_end(admin: Admin) -> None
     admin("tenant", "ls")
     told = [entry.record for entry in oldest_first(admin.audit, Wanted(kind="admin"))][4:]
     assert [(one.route, one.outcome, one.target) for one in told] == [
-        ("cli admin user rename", "begun", ""),
-        ("cli admin user rename", "ok", "ann Ann"),
-        ("cli admin user rm", "begun", ""),
-        ("cli admin user rm", "failed", ""),
-        ("cli admin tenant ls", "begun", ""),
-        ("cli admin tenant ls", "ok", ""),
+        ("novacron admin user rename", "begun", ""),
+        ("novacron admin user rename", "ok", "ann Ann"),
+        ("novacron admin user rm", "begun", ""),
+        ("novacron admin user rm", "failed", ""),
+        ("novacron admin tenant ls", "begun", ""),
+        ("novacron admin tenant ls", "ok", ""),
     ]
     assert {(one.method, one.user) for one in told} == {
         ("COMMAND", f"os:{pwd.getpwuid(os.getuid()).pw_name}")

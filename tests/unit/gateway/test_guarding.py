@@ -21,7 +21,10 @@ from novacron.gateway.app import build_app
 from novacron.gateway.guard_setup import make_guarding
 from novacron.gateway.guarded_bodies import with_texts
 from novacron.gateway.openai.schema import ChatBody
+from novacron.gateway.response_caching import OpenedCache
 from novacron.records.request import Request
+from novacron.response_cache.cache import ResponseCache
+from novacron.response_cache.memory_store import MemoryStore
 from novacron.testing.fake_engine_client import FakeEngineClient
 from novacron.testing.serving import serving
 
@@ -41,7 +44,7 @@ class House:
 
     def __init__(
         self, tokenizer: Tokenizer, make_http: MakeHttp, config: GuardConfig,
-        reply: Callable[[str], str], post: Any = no_post,
+        reply: Callable[[str], str], post: Any = no_post, cache: OpenedCache | None = None,
     ) -> None:  # fmt: skip
         self._tokenizer = tokenizer
         self.client = FakeEngineClient(tokenizer, reply=lambda one: reply(self.prompt(one)))
@@ -50,6 +53,7 @@ class House:
             ServerConfig(),
             model_names=("fake",),
             make_guarding=partial(make_guarding, config, post=post),
+            response_cache=cache,
         )
         self.http = make_http(self.app)
 
@@ -76,9 +80,10 @@ def house(tokenizer: Tokenizer, make_http: MakeHttp) -> MakeHouse:
     def make(
         *guardians: Mapping[str, object], reply: Callable[[str], str] = lambda prompt: "Fine.",
         specialists: tuple[Mapping[str, object], ...] = (), post: Any = no_post,
+        cache: OpenedCache | None = None,
     ) -> House:  # fmt: skip
         config = GuardConfig(guardians=guardians, specialists=specialists)
-        return House(tokenizer, make_http, config, reply, post)
+        return House(tokenizer, make_http, config, reply, post, cache)
 
     return make
 
@@ -101,6 +106,23 @@ async def test_the_engine_gets_a_masked_prompt(house: MakeHouse) -> None:
     [prompt] = at.prompts
     assert MASKED in prompt
     assert "example.com" not in prompt
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answers_that_passed_are_found_again_and_blocked_ones_are_not_kept(
+    house: MakeHouse, stream: bool
+) -> None:
+    for guardian, outcomes, num_computed in (
+        (PII, ["miss", "hit"], 1),
+        ({**STRICT, "stage": ["stream"]}, ["miss", "miss"], 2),
+    ):
+        answers = ResponseCache(MemoryStore(1 << 20, lambda: 0.0), 60.0)
+        at = house(guardian, reply=lambda prompt: SECRET,
+                   cache=OpenedCache(answers=answers, store_name="memory"))  # fmt: skip
+        told = [await at.chat(temperature=0, stream=stream) for _ in range(2)]
+        assert [one.headers["x-novacron-cache"] for one in told] == outcomes
+        assert len(at.client.submitted) == num_computed
+        assert all("example.com" not in one.text for one in told)
 
 
 async def test_answers_are_masked_whole_and_streamed(house: MakeHouse) -> None:

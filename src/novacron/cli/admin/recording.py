@@ -70,10 +70,17 @@ def _record(context: click.Context, outcome: str, target: str = "") -> AuditReco
         kind="admin",
         user=f"os:{_login()}",
         method="COMMAND",
-        route=context.command_path,
+        route=_path(context),
         target=target,
         outcome=outcome,
     )
+
+
+def _path(context: click.Context) -> str:
+    """`novacron admin ...`, however Python was called to run it."""
+    if context.parent is None:
+        return "novacron"
+    return f"{_path(context.parent)} {context.info_name}"
 
 
 def _target(context: click.Context) -> str:

@@ -1,4 +1,5 @@
-"""The console at `/`: a route for each of its files."""
+"""The console at `/`: a route for each of its files. Ollama's command asks by HEAD whether a server
+is there."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ _NOT_MODIFIED = 304
 def console_routes() -> APIRouter:
     router = APIRouter()
     for path, file in FILES.items():
-        router.add_api_route(path, _send(file), methods=["GET"], include_in_schema=False)
+        router.add_api_route(path, _send(file), methods=["GET", "HEAD"], include_in_schema=False)
     return router
 
 

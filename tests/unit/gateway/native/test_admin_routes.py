@@ -94,27 +94,27 @@ async def test_a_tenant_from_its_beginning_to_its_bill(http: httpx2.AsyncClient)
 async def test_who_calls_sees_what_he_has_used_and_nobody_else(
     http: httpx2.AsyncClient, store: Store
 ) -> None:
-    await send(http, "POST", "/users", {"id": "bob", "tenant_id": "default"})
-    await send(http, "PUT", "/quotas/user/bob", {"tokens_per_day": 1000})
     secrets = {}
-    for user in ("ann", "bob"):
-        wanted = {"tenant_id": "default", "user_id": user, "roles": ["user"]}
-        secrets[user] = (await send(http, "POST", "/keys", wanted))["secret"]
-        for _ in range(1 if user == "ann" else 2):
+    for user in ("eve", "bob"):
+        await send(http, "POST", "/users", {"id": user, "tenant_id": "default"})
+        made = await send(http, "POST", "/keys", {"tenant_id": "default", "user_id": user})
+        secrets[user] = made["secret"]
+        for _ in range(1 if user == "eve" else 2):
             answer = await http.post(
                 "/v1/chat/completions", json=CHAT, headers=bearing(secrets[user])
             )
             assert answer.status_code == 200
     path = "/api/v1/llm/usage?by=user,model"
+    await send(http, "PUT", "/quotas/user/bob", {"tokens_per_day": 1000})
     await until(lambda: sum(row.requests for row in store.usage(UsageQuestion())) == 3)
-    for user, count in (("ann", 1), ("bob", 2)):
+    for user, count in (("eve", 1), ("bob", 2)):
         told = (await http.get(path, headers=bearing(secrets[user]))).json()
         [row] = told["usage"]
         assert (row["user"], row["requests"]) == (user, count)
     assert told["quotas"]["user:bob"]["tokens_per_day"] == 1000
     assert set(told["quotas"]) >= {"tenant:default", "user:bob"}
-    text = (await http.get(path + "&format=csv", headers=bearing(secrets["ann"]))).text
-    assert text.splitlines()[1].startswith("ann,fake,1,")
+    text = (await http.get(path + "&format=csv", headers=bearing(secrets["eve"]))).text
+    assert text.splitlines()[1].startswith("eve,fake,1,")
     assert (await http.get("/api/v1/llm/usage?by=planet")).status_code == 400
 
 

@@ -33,12 +33,12 @@ export function Audit() {
     <${Table} caption="Records" rows=${data?.entries ?? []} empty="No records." columns=${[
       ["Time", ({ record }) => date(record.time)],
       ["What", ({ record }) => KINDS[record.kind] ?? record.kind],
+      ["Outcome", ({ record }) => [record.outcome, record.status, record.count].filter(Boolean).join(" ")],
       ["Tenant", ({ record }) => record.tenant ?? record.purged_tenant ?? ""],
       ["User or key", ({ record }) => record.user || record.key_id || ""],
       ["Access", ({ record }) => record.route && html`<code>${record.method} ${record.route}</code>`],
       ["Of", ({ record }) => record.target ?? record.model ?? ""],
       ["Tokens", ({ record }) => record.kind === "inference" && `${number(record.prompt_tokens ?? 0)} + ${number(record.output_tokens ?? 0)}`, true],
-      ["Outcome", ({ record }) => [record.outcome, record.status, record.count].filter(Boolean).join(" ")],
     ]} />
     <div class="buttons">
       ${cursors.length > 1 && html`<button class="plain" onClick=${() => setCursors(cursors.slice(0, -1))}>Newer</button>`}
