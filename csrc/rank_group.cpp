@@ -1,5 +1,7 @@
 #include "rank_group.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
@@ -10,6 +12,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstdio>
+#include <cstring>
 #include <ctime>
 
 #ifndef SYS_pidfd_open
@@ -28,6 +32,7 @@ constexpr int kYieldsPerClock = 16;
 constexpr auto kYielding = milliseconds(2);
 constexpr auto kSleep = milliseconds(10);
 constexpr auto kMostCounted = milliseconds(50);  // of a sleep: longer, and we were stopped ourselves
+constexpr int kLooks = 16;  // at what a late rank does, while patience runs out
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -48,6 +53,37 @@ void count(std::atomic<uint64_t>& counter, uint64_t more) {
 
 void wake(std::atomic<uint32_t>* word) {
   syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+// proc(5): the state follows the name, which may itself hold brackets.
+bool is_runnable(int tasks, const char* name) {
+  char path[NAME_MAX + 8], line[256];
+  snprintf(path, sizeof path, "%s/stat", name);
+  const int file = openat(tasks, path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  const ssize_t size = read(file, line, sizeof line - 1);
+  close(file);
+  if (size <= 0) return false;
+  line[size] = 0;
+  const char* end = strrchr(line, ')');
+  return end != nullptr && end[1] == ' ' && end[2] == 'R';
+}
+
+// Whether a thread of the process runs, or would if it had a core.
+bool wants_core(int process) {
+  char path[32];
+  snprintf(path, sizeof path, "/proc/%d/task", process);
+  DIR* tasks = opendir(path);
+  if (tasks == nullptr) return false;
+  bool found = false;
+  while (const dirent* task = readdir(tasks)) {
+    if (task->d_name[0] != '.' && is_runnable(dirfd(tasks), task->d_name)) {
+      found = true;
+      break;
+    }
+  }
+  closedir(tasks);
+  return found;
 }
 
 }  // namespace
@@ -158,13 +194,17 @@ bool RankGroup::wait_for(int rank, uint32_t turn) {
 
 bool RankGroup::sleep_until_there(int rank, uint32_t turn) {
   Slot& slot = slots_[rank];
-  Clock::duration waited{};
+  Clock::duration waited{}, looked{};
   auto before = Clock::now();
   for (;;) {
     const uint32_t seen = slot.turn.load();
     if (static_cast<int32_t>(seen - turn) >= 0) return true;
     if (header_->is_lost.load() != 0) return lose(kGivenUp, rank);
     if (has_ended(rank)) return lose(kEnded, rank);
+    if (waited - looked > patience_ / kLooks) {
+      looked = waited;
+      if (wants_core(slot.process.load())) waited = looked = {};  // slow, which is no hanging
+    }
     if (waited > patience_) return lose(kLate, rank);
     slot.sleepers.fetch_add(1);
     sleep_on(&slot.turn, seen);

@@ -33,8 +33,8 @@ class RankGroup {
 
   int size() const { return size_; }
 
-  // `bytes`: what this rank gives the others to read. Returns when all ranks are there; false if one has ended, or is not there after the time that
-  // this process was awake for and has patience for.
+  // `bytes`: what this rank gives the others to read. Returns when all ranks are there; false if one has ended, or hangs: it is not there, and
+  // neither runs nor waits for a core, for as long as this process was awake and has patience for.
   bool wait(int64_t bytes);
   // Has every rank's `wait` return false.
   void give_up();

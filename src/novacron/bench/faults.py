@@ -31,6 +31,8 @@ _RANKS: Final = ("novacron.executor.rank_process", "novacron.executor.stage_proc
 _HOST_KINDS: Final = frozenset({"kill host", "stop host", "cut", "partition", "slow link"})
 _LONGEST_DELAY_S: Final = 0.15
 _HOLD_S: Final = (1.0, 3.0)  # beyond the patience that is tried
+_REPLACED_WITHIN_S: Final = 60.0
+_LOOK_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Site:
 class Injector:
     """Draws faults, and lets them strike. `until_loading` returns at some moment of the start of
     the next engine. What it has done to links, disks and hosts, it undoes after a while;
-    `wait_healed` waits for that."""
+    `wait_healed` waits for that, and until nothing is left of processes that it has stopped: the
+    server takes them to be active for a while, and nobody may count on them then."""
 
     def __init__(
         self,
@@ -102,6 +105,7 @@ class Injector:
         self._draw = random.Random(seed)
         self._until_loading = until_loading
         self._healing: set[asyncio.Task[None]] = set()
+        self._stopped: list[psutil.Process] = []
         self.num_before = 0  # faults of an earlier part of this run
         self.faults: list[Fault] = []
 
@@ -142,9 +146,14 @@ class Injector:
         return fault
 
     async def wait_healed(self) -> None:
-        """Until all that was done is undone."""
+        """Until all that was done is undone. What is stopped and never replaced is waited for no
+        longer than a minute."""
         while self._healing:
             await asyncio.gather(*self._healing)
+        end_s = time.perf_counter() + _REPLACED_WITHIN_S
+        while any(map(_is_stopped, self._stopped)) and time.perf_counter() < end_s:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)  # nobody tells of the end of a process of others
+        self._stopped.clear()
 
     def _strike_process(self, kind: Kind) -> bool:
         victims = self._site.victims
@@ -154,6 +163,7 @@ class Injector:
         stops = kind.startswith("stop")
         for process in processes if kind == "kill all" else [self._draw.choice(processes)]:
             _send(process, signal.SIGSTOP if stops else signal.SIGKILL)
+            self._stopped += [process] if stops else []
         return True
 
     def _strike_newest(self) -> None:
@@ -214,3 +224,10 @@ class Injector:
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     with contextlib.suppress(psutil.Error):
         process.send_signal(number)
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False

@@ -134,8 +134,8 @@ class ModelConfig:
     )
     rank_timeout: float = setting(
         10.0,
-        "seconds that one of several ranks may be late before it is taken to hang, killed and "
-        "replaced by a new process",
+        "seconds that others may wait for one of several ranks that neither computes nor waits for "
+        "a core, before it is taken to hang, killed and replaced by a new process",
     )
     data_parallel_size: int = setting(
         1,

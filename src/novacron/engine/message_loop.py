@@ -106,4 +106,6 @@ class MessageLoop:
 
     def _send(self, outputs: tuple[EngineOutput, ...]) -> None:
         stats = msgspec.structs.replace(self._core.stats(), watch=self._watch.stats())
-        self._mailbox.send(wire.Outputs(outputs, self._ranks.told_in(stats)))
+        stats = self._ranks.told_in(stats)
+        self._mailbox.send(wire.Outputs(outputs, stats))
+        self._ranks.see_told(stats)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from novacron.engine.pulse import Pulse
@@ -14,12 +16,15 @@ _WITH_RANKS = (MultiprocessExecutor, PipelineExecutor)
 
 
 class RankNews:
-    """Ranks are replaced beside the steps, also when nothing runs."""
+    """Ranks are replaced beside the steps, also when nothing runs. A rank counts as lost until its
+    new process has been told of: else the one that has ended would be taken to compute, for as long
+    as the step lasts that the new one begins with."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor if isinstance(executor, MultiprocessExecutor) else None
         self._counted = executor if isinstance(executor, _WITH_RANKS) else None
-        self._told: tuple[int, ...] = self._pids
+        self._told = () if self._executor is None else self._executor.spec.rank_pids
+        self._look: Callable[[], None] = lambda: None
 
     @property
     def _pids(self) -> tuple[int, ...]:
@@ -27,10 +32,16 @@ class RankNews:
 
     def tell_losses(self, pulse: Pulse) -> None:
         """In the pulse, because the loop waits in its step for a rank that is lost."""
-        executor = self._executor
-        if executor is not None:
-            pulse.lost_ranks = lambda: sum(1 << rank for rank in executor.lost_ranks)
-            executor.tell_losses(pulse.look)
+        if self._executor is not None:
+            pulse.lost_ranks = lambda: sum(1 << rank for rank in self._lost_ranks())
+            self._look = pulse.look
+            self._executor.tell_losses(pulse.look)
+
+    def _lost_ranks(self) -> set[int]:
+        assert self._executor is not None
+        lost = set(self._executor.lost_ranks)  # first: who is whole after this has its new process
+        both = enumerate(zip(self._pids, self._told, strict=True), 1)
+        return lost | {rank for rank, (pid, told) in both if pid != told}
 
     def restore(self) -> None:
         """While nothing runs: have a rank that is lost compute with the others again, so that the
@@ -48,12 +59,16 @@ class RankNews:
         return self._pids != self._told
 
     def told_in(self, stats: EngineStats) -> EngineStats:
-        """The figures with those of ranks."""
+        """The figures with those of ranks. Once they are on their way, `see_told` is called."""
         if self._counted is not None:
             stats = msgspec.structs.replace(stats, ranks=self._counted.rank_stats())
         if self._executor is None:
             return stats
-        self._told = self._pids
         return msgspec.structs.replace(
-            stats, rank_pids=self._told, num_ranks_replaced=self._executor.num_ranks_replaced
+            stats, rank_pids=self._pids, num_ranks_replaced=self._executor.num_ranks_replaced
         )
+
+    def see_told(self, stats: EngineStats) -> None:
+        if self._executor is not None and stats.rank_pids != self._told:
+            self._told = stats.rank_pids
+            self._look()

@@ -15,6 +15,7 @@ import msgspec
 from novacron.errors import EngineDead
 from novacron.executor.rank_connection import RankConnection
 from novacron.executor.rank_messages import FromRank, RankArguments, RankFailed, RankReady, ToRank
+from novacron.executor.rank_pulse import wants_core
 
 _ENDING_S: Final = 5.0
 _MOST_ENDS: Final = 3  # of processes one after the other that have not computed a step together
@@ -68,11 +69,11 @@ class RankSeat:
 
     def wait_until_ready(self, digest: str, patience_s: float) -> None:
         """Until the process that holds the seat has its part of the model. Who takes longer than
-        `patience_s` is replaced. Raises EngineDead, also if it has read other files than those of
-        `digest`; and RankRefused."""
+        `patience_s`, and does nothing for it, is replaced. Raises EngineDead, also if it has read
+        other files than those of `digest`; and RankRefused."""
         while (holder := self._holder) is not self._ready:
             try:
-                answer = holder.connection.receive(patience_s)
+                answer = _receive(holder, patience_s)
             except EOFError:
                 self._replace(holder)
                 continue
@@ -97,9 +98,9 @@ class RankSeat:
         self._ready.connection.send(message)
 
     def receive(self, patience_s: float) -> FromRank:
-        """From it. Raises EOFError if it is gone, and TimeoutError."""
+        """From it. Raises EOFError if it is gone, and TimeoutError if it hangs."""
         assert self._ready is not None
-        return self._ready.connection.receive(patience_s)
+        return _receive(self._ready, patience_s)
 
     def kill(self) -> None:
         """End it, whatever it does, if it has not ended yet, and wait for its successor. Raises
@@ -199,6 +200,16 @@ class RankSeat:
             self._loss = message
             self._changed.notify_all()
         self._on_loss(message)
+
+
+def _receive(holder: _Holder, patience_s: float) -> FromRank:
+    """Who computes, or waits for a core, is waited for."""
+    while True:
+        try:
+            return holder.connection.receive(patience_s)
+        except TimeoutError:
+            if not wants_core(holder.process.pid):
+                raise
 
 
 class RankRefused(Exception):

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from novacron.bench import faults
@@ -128,6 +129,10 @@ class Process:
     def create_time(self) -> float:
         return self.started_s
 
+    def status(self) -> str:
+        is_stopped = self.signals[-1:] == [signal.SIGSTOP]
+        return psutil.STATUS_STOPPED if is_stopped else psutil.STATUS_ZOMBIE
+
 
 class Victims(faults.Victims):
     def __init__(self, num_ranks: int, num_engines: int = 1) -> None:
@@ -181,6 +186,23 @@ async def test_the_second_of_two_kills_strikes_what_loads_and_only_kill_all_leav
     assert sum(len(one.signals) for one in victims.engines()) == 1
     await injector.strike()
     assert all(one.signals[-1] is kill for one in victims.engines())
+
+
+async def test_the_next_fault_waits_until_what_was_stopped_has_been_replaced() -> None:
+    """Else it may strike the only replica that still computes, and the server takes two to."""
+    victims = Victims(1)
+
+    async def until_loading() -> None:
+        raise AssertionError
+
+    injector = Injector(Site(victims), ("stop rank",), 0, until_loading)
+    await injector.strike()
+    waiting = asyncio.ensure_future(injector.wait_healed())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    victims.rank_processes[0].send_signal(signal.SIGKILL)
+    await waiting
 
 
 class Link:
@@ -267,6 +289,9 @@ class Engine:
     def send_signal(self, number: signal.Signals) -> None:
         self.client.die()
         asyncio.get_running_loop().call_later(0.1, self.client.enter, EngineState.READY)
+
+    def status(self) -> str:
+        return psutil.STATUS_RUNNING
 
 
 @pytest.fixture

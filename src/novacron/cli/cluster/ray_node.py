@@ -6,6 +6,7 @@ command has started, and no others.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -87,8 +88,7 @@ def run_node(
     A node that was cut off from its cluster ends by itself when it hears of it again, for the
     others count it as dead. With `comes_back` a node that has run for a while is started anew.
     """
-    ray = Path(sys.executable).parent / "ray"
-    if not ray.exists():
+    if importlib.util.find_spec("ray") is None:
         raise ConfigError("Ray is not installed here: pip install 'novacron[ray]'")
     record = _NODES.expanduser() / str(os.getpid())
     record.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,8 @@ def run_node(
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    command = [str(ray), "start", *arguments]
+    # Not the script `ray`: it names an interpreter, which is another one once an environment moves.
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
     has_run = False
     try:
         while True:

@@ -13,7 +13,7 @@ from novacron.kernels.ranks import Met
 _LATE: Final = 2
 _REASONS: Final = {
     1: "rank {rank} has ended",
-    _LATE: "rank {rank} is not at the same place of the step after {patience_s:.0f} s",
+    _LATE: "rank {rank} is not at the same place of the step, and has hung for {patience_s:.0f} s",
     3: "another rank has given up",
 }
 

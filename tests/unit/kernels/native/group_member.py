@@ -1,6 +1,8 @@
 """One process of a group, for test_rank_group: adds up numbers with the others, and checks them.
 
-    group_member.py LIBRARY DESCRIPTOR RANK SIZE ROUNDS PATIENCE_S
+    group_member.py LIBRARY DESCRIPTOR RANK SIZE ROUNDS PATIENCE_S [BUSY_S]
+
+BUSY_S: in its second round, it computes something else for so long.
 
 Writes "joined", then one line: "right", "wrong ROUND", or "lost REASON RANK". SIZE is 1, 2 or 4:
 other numbers of partial sums are not added. Knows the library only, so that it starts in no time.
@@ -38,7 +40,7 @@ def numbers(rank: int, turn: int, count: int) -> np.ndarray:
 
 
 def main() -> None:
-    path, descriptor, rank, size, rounds, patience_s = sys.argv[1:]
+    path, descriptor, rank, size, rounds, patience_s, *busy_s = sys.argv[1:]
     rank, size = int(rank), int(size)
     library = ctypes.CDLL(path)
     library.novacron_open.restype = library.novacron_join.restype = ctypes.c_void_p
@@ -55,6 +57,9 @@ def main() -> None:
         count = sizes.choice((1, 7, 64, 1000, MOST))
         if pauses.random() < 0.01:
             time.sleep(pauses.random() * 0.004)
+        end_s = time.monotonic() + float(*busy_s) if turn == 1 else 0.0
+        while time.monotonic() < end_s:
+            pass
         area = areas[turn % 2]
         area[rank, :count] = numbers(rank, turn, count)
         out = np.empty(count, np.float32)

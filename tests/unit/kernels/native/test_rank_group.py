@@ -25,14 +25,19 @@ except NativeUnavailable:
 
 
 @contextlib.contextmanager
-def members(size: int, rounds: int, patience_s: float) -> Iterator[list[subprocess.Popen[str]]]:
-    """As many processes, all of which have joined."""
+def members(
+    size: int, rounds: int, patience_s: float, busy_s: float = 0.0
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """As many processes, all of which have joined. The last one is busy for a while."""
     descriptor = os.memfd_create("novacron-test")
     os.ftruncate(descriptor, memory_bytes(size))
     fixed = [str(PATH), str(descriptor)]
     processes = [
         subprocess.Popen(
-            [sys.executable, SCRIPT, *fixed, *map(str, (rank, size, rounds, patience_s))],
+            [
+                *(sys.executable, SCRIPT, *fixed, *map(str, (rank, size, rounds, patience_s))),
+                *([str(busy_s)] if rank == size - 1 else []),
+            ],
             stdout=subprocess.PIPE,
             text=True,
             pass_fds=(descriptor,),
@@ -79,3 +84,9 @@ def test_who_waits_for_a_process_that_is_stopped_loses_patience() -> None:
         assert answer_of(processes[0]) == ["lost", LATE, "1"]
         processes[1].send_signal(signal.SIGCONT)
         assert answer_of(processes[1])[0] == "lost"
+
+
+def test_who_is_late_because_it_computes_is_waited_for() -> None:
+    """On a machine that is too busy a rank may get no core for longer than patience lasts."""
+    with members(2, 10, patience_s=0.02, busy_s=0.5) as processes:
+        assert [answer_of(process) for process in processes] == [["right"]] * 2
