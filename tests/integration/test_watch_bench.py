@@ -49,7 +49,7 @@ def test_errors_in_every_layer_are_noticed_and_the_cost_is_told(tmp_path: Path) 
         assert metrics["noticed"].summary.mean == 1
         assert metrics["noticed_after"].summary.mean <= 30
     cost = result.row(case="cost").metrics
-    assert cost["round"].summary.count == 3
+    assert cost["with_it"].summary.count == cost["without"].summary.count == 3
     assert 0 < cost["low"].summary.mean <= cost["throughput"].summary.mean
     assert result.goals[1].met
 

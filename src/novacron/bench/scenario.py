@@ -138,8 +138,8 @@ class WatchScenario(Scenario):
     max_tokens: int = option(48, "longest answer")
     temperature: float = option(0.0, "0: greedy", least=0)
     num_streams: int = option(32, "requests at once")
-    cost_rounds: int = option(200, "slices of time with the watch and without; 0: none", least=0)
-    cost_slice: float = option(0.5, "seconds of each", least=0.01)
+    cost_rounds: int = option(1000, "slices of time with the watch and without; 0: none", least=0)
+    cost_slice: float = option(0.1, "seconds of each", least=0.01)
 
 
 @dataclass(frozen=True, kw_only=True)

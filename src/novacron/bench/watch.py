@@ -37,7 +37,7 @@ from novacron.bench.watch_trials import (
     SoundRun,
     Trial,
     case_name,
-    cost_goal,
+    cost_goals,
     cost_row,
     figures_by_case,
     goals_of,
@@ -108,7 +108,7 @@ async def run(options: TargetOptions, scenario: WatchScenario, progress: Progres
     rows = [sound_row(runs), *rows]
     if rates is not None:
         rows.append(cost_row(rates))
-        goals.append(cost_goal(rows[-1]))
+        goals += cost_goals(rows[-1])
     return measurement.finish(
         rows=rows,
         columns=_COLUMNS,

@@ -125,34 +125,43 @@ def goals_of(runs: Sequence[SoundRun], layers: Sequence[Row], num_requests: int)
 
 
 def cost_row(rates: SliceRates) -> Row:
-    """Throughput with the watch to that without, by rounds: their geometric mean, since a mean of
-    ratios is too large where they scatter, and not the median, since scoring takes much of few
-    slices; with the ends of its 95 % interval. `busy`: the share of the watched time in which
+    """Throughput with the watch to that without, all slices together (they are equally long), with
+    the ends of its 95 % interval over rounds; `busy`: the share of the watched time in which
     answers were scored."""
-    ratios = [
-        with_it / without for with_it, without in zip(rates.watched, rates.plain, strict=True)
-    ]
-    logarithms = [math.log(ratio) for ratio in ratios]
-    interval = bootstrap_interval(logarithms, _mean)
-    middles = (statistics.mean(logarithms), interval.low, interval.high)
-    throughput, low, high = map(math.exp, middles)
+    with_it, without = np.asarray(rates.watched), np.asarray(rates.plain)
+    throughput = float(with_it.mean() / without.mean())
+    # What each round adds to the ratio of means, to first order.
+    rounds = throughput + (with_it - throughput * without) / without.mean()
+    interval = bootstrap_interval(rounds.tolist(), _mean)
+    kept = {"keep": len(rates.plain), "digits": 0}
     return row(
         {"case": "cost"},
         throughput=metric("", "higher", [throughput], digits=_DIGITS),
-        low=metric("", "higher", [low], digits=_DIGITS),
-        high=metric("", "higher", [high], digits=_DIGITS),
-        round=metric("", "higher", ratios, digits=_DIGITS),
+        low=metric("", "higher", [interval.low], digits=_DIGITS),
+        high=metric("", "higher", [interval.high], digits=_DIGITS),
+        with_it=metric("tokens/s", "higher", rates.watched, **kept),
+        without=metric("tokens/s", "higher", rates.plain, **kept),
         busy=metric("", "lower", [rates.busy], digits=6),
     )
 
 
-def cost_goal(cost: Row) -> Goal:
-    return Goal(
-        name="throughput with the watch, of that without, low end of its interval",
-        limit=0.99,
-        better="higher",
-        value=cost.metrics["low"].summary.mean,
-    )
+def cost_goals(cost: Row) -> list[Goal]:
+    """The share of the time is measured closely; what else the watch may cost (a cache that scoring
+    has filled), only the throughput can tell."""
+    return [
+        Goal(
+            name="share of the time that scoring takes from running requests",
+            limit=0.01,
+            better="lower",
+            value=cost.metrics["busy"].summary.mean,
+        ),
+        Goal(
+            name="throughput with the watch, of that without, low end of its interval",
+            limit=0.99,
+            better="higher",
+            value=cost.metrics["low"].summary.mean,
+        ),
+    ]
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -38,6 +38,12 @@ _STEPS = 1000  # of the progress bar
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write; goes on if begun.")
 @click.option("--explain", is_flag=True, help="Show levels, bytes and reasons; write nothing.")
+@click.option(
+    "--sensitivity",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --explain: what novacron quantize-plan measured, to say what the choice loses; of "
+    "the bundled model, it is known.",
+)
 @click.option("--shape", help="With --explain: a Llama of this size instead of MODEL, such as 8b.")
 @click.option("--shard-size", default="2Gi", show_default=True, help="Largest file to write.")
 def quantize(
@@ -47,6 +53,7 @@ def quantize(
     calibration: Path | None,
     out: Path | None,
     explain: bool,
+    sensitivity: Path | None,
     shape: str | None,
     shard_size: str,
 ) -> None:
@@ -57,12 +64,14 @@ def quantize(
     Settings of the KV cache are for --explain: a folder tells the server only its profile's.
     """
     model = settings.engine.model
+    if sensitivity is not None and (shape is not None or not explain):
+        raise ConfigError("--sensitivity goes with --explain MODEL.")
     if shape is not None:
         if not explain or model.model or out is not None:
             raise ConfigError("--shape goes with --explain, without MODEL and --out.")
         _explain_shape(settings.engine, shape)
     elif explain:
-        _explain(settings.engine)
+        _explain(settings, sensitivity)
     elif out is None:
         raise ConfigError("Say what to do: --explain, or --out FOLDER.")
     else:
@@ -77,13 +86,20 @@ def quantize(
         _write(model, out, parse_bytes(shard_size), method == "gptq", calibration)
 
 
-def _explain(engine: EngineConfig) -> None:
+def _explain(settings: Settings, sensitivity: Path | None) -> None:
     from novacron.cli.precision_table import render
+    from novacron.cli.sensitivity_file import known_sensitivity, read_sensitivity
     from novacron.engine.model_path import resolve_model_path
     from novacron.executor.precision_study import study_model
 
+    engine = settings.engine
     path = resolve_model_path(engine.model.model)
-    click.echo(render(study_model(engine.model, engine.cache, path)))
+    study = study_model(engine.model, engine.cache, path)
+    if sensitivity is None:
+        measured = known_sensitivity(settings)
+    else:
+        measured = read_sensitivity(settings, sensitivity)
+    click.echo(render(study, measured))
 
 
 def _explain_shape(engine: EngineConfig, name: str) -> None:

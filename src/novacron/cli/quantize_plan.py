@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from novacron.cli.options import serving_command
+from novacron.cli.sensitivity_file import identity_of, read_sensitivity
 from novacron.cli.wording import size
 from novacron.config.load import Settings
 from novacron.config.quantities import parse_bytes
@@ -71,7 +72,7 @@ def quantize_plan(
     from novacron.quality.sensitivity import plan_precision
 
     budget_bytes = parse_bytes(budget)
-    measured = _read(settings, kept) if kept is not None and kept.exists() else None
+    measured = read_sensitivity(settings, kept) if kept is not None and kept.exists() else None
     if measured is None:
         documents = _documents(settings, corpus, num_documents, window, tasks, corpus_seed)
         measured = _measure(settings, _levels(levels), documents, corpus, kept)
@@ -140,43 +141,6 @@ def _levels(text: str) -> tuple[str, ...]:
     return names
 
 
-def _read(settings: Settings, path: Path) -> Sensitivity:
-    """What was measured before. Raises ConfigError if it is of another model or precision."""
-    from novacron.quality.sensitivity import Sensitivity
-
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Sensitivity)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"{path} holds no sensitivities: {error}.") from error
-    ours = _identity(settings)
-    theirs = (found.model_version, found.dtype, _group_size_text(found.group_size))
-    for what, mine, measured in zip(("model", "dtype", "group size"), ours, theirs, strict=True):
-        if mine != measured:
-            raise ConfigError(
-                f"{path} was measured with the {what} {measured}, and this is {mine}. Name another "
-                "file to measure anew."
-            )
-    return found
-
-
-def _identity(settings: Settings) -> tuple[str, str, str]:
-    """Of what is measured: the model's version, dtype and group size."""
-    from novacron.executor.blueprint import draw_blueprint
-    from novacron.models.model_version import model_version
-
-    model = settings.engine.model
-    blueprint = draw_blueprint(model, resolve_model_path(model.model), 1)
-    return (
-        model_version(blueprint.checkpoint),
-        blueprint.dtype_name,
-        _group_size_text(model.quantization_group_size),
-    )
-
-
-def _group_size_text(size: int | None) -> str:
-    return "that is usual" if size is None else str(size)
-
-
 def _documents(
     settings: Settings, corpus: Path | None, count: int, window: int, tasks: str, seed: int
 ) -> tuple[Document, ...]:
@@ -204,7 +168,7 @@ def _measure(
 
     source = "chats of the tasks" if corpus is None else corpus.name
     name = f"{source}, {digest(documents)}"
-    version, dtype, group_size = _identity(settings)
+    version, dtype, group_size = identity_of(settings)
     identity = {
         "model": version, "dtype": dtype, "group_size": group_size, "corpus": name,
         "levels": ",".join(levels),

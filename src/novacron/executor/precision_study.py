@@ -12,6 +12,7 @@ import torch
 from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.executor.blueprint import draw_blueprint, refuse_unknown_levels
 from novacron.executor.placement import choose_device, choose_dtype, choose_precision
+from novacron.executor.precision_units import precision_names, units_of
 from novacron.kernels.choice import choose_kernels
 from novacron.kernels.kv_format import LayerFormat, choose_kv_formats, describe_kv_formats
 from novacron.models.decoder import Decoder, build_decoder
@@ -40,7 +41,9 @@ class KVStudy:
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionStudy:
-    """`parts` are all of the weights. `levels` also has what is not one: the KV cache, inputs."""
+    """`parts` are all of the weights. `levels` also has what is not one: the KV cache, inputs.
+    `held` has the precision of each unit whose loss can be measured, as quality.sensitivity wants
+    it."""
 
     model: str
     kernels: str
@@ -49,6 +52,7 @@ class PrecisionStudy:
     levels: PrecisionMap
     parts: tuple[Part, ...]
     kv: KVStudy
+    held: Mapping[str, tuple[str, ...]]
 
     @property
     def num_values(self) -> int:
@@ -101,6 +105,10 @@ def _study(
         levels=precision.levels,
         parts=report_precision(decoder, precision, stored),
         kv=_study_cache(decoder, precision.levels, cache),
+        held={
+            unit.name: precision_names(decoder, unit, precision.group_size)
+            for unit in units_of(decoder)
+        },
     )
 
 

@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from novacron.config.weight_layers import precision_name
 from novacron.models.decoder import Decoder
 from novacron.models.layers.matrix import Matrix
 from novacron.quantization.components import component_of
+from novacron.quantization.levels import usual_group_size
 
+_MIXED = "of several kinds"
 _EXPERT = re.compile(r"\.experts\.\d+\.")
 
 
@@ -55,3 +58,19 @@ def share(decoder: Decoder, source: Decoder, unit: Unit) -> None:
     pairs = zip(matrices_of_unit(decoder, unit), matrices_of_unit(source, unit), strict=True)
     for matrix, other in pairs:
         matrix.product, matrix.table = other.product, other.table
+
+
+def precision_names(decoder: Decoder, unit: Unit, group_size: int | None) -> tuple[str, ...]:
+    """Every name that the precision of the unit goes by as overrides have it: int8/128, and int8
+    where that is what int8 means (`group_size`, None: the usual). Empty if it is not rounded."""
+    forms = {(matrix.quantization, matrix.shape[1]) for matrix in matrices_of_unit(decoder, unit)}
+    if len({form for form, _ in forms}) > 1:
+        return (_MIXED,)
+    form, num_inputs = next(iter(forms))
+    if form is None:
+        return ()
+    if form.is_float:
+        return (form.level,)
+    named = precision_name(form.level, form.group_size)
+    usual = group_size or usual_group_size(form.level, num_inputs)
+    return (form.level, named) if form.group_size == usual else (named,)

@@ -85,7 +85,7 @@ class QualityWatch:
             self._running = None
             self._mapped.release()
             for alert in self.record.observe(scores):
-                logger.warning("quality alert: %s", alert)
+                logger.warning("quality alert, %s: %s", self._variant.decoder.precision, alert)
         elapsed_s = time.perf_counter() - started_s
         self._seconds += elapsed_s
         self._turns.spent(elapsed_s)

@@ -109,6 +109,22 @@ def plan_precision(sensitivity: Sensitivity, budget_bytes: int) -> PrecisionPlan
     )
 
 
+def expected_losses(
+    sensitivity: Sensitivity, held: Mapping[str, Sequence[str]]
+) -> dict[str, float | None]:
+    """KL by part, in nats per token, of a model whose parts are held so: `held` has every name that
+    the precision of a part goes by (int8, int8/128), none for one that is not rounded. None: it was
+    not measured at that precision."""
+    return {
+        part.name: _expected(part, held[part.name]) if held.get(part.name) else 0.0
+        for part in sensitivity.parts
+    }
+
+
+def _expected(part: PartSensitivity, names: Sequence[str]) -> float | None:
+    return next((part.losses[name].kl.value for name in names if name in part.losses), None)
+
+
 def _options(part: PartSensitivity) -> dict[str | None, Option]:
     plain: dict[str | None, Option] = {None: Option(part.plain_bytes, 0.0)}
     return plain | {

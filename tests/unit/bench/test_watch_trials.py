@@ -10,7 +10,7 @@ from novacron.bench.watch_job import ScoredAnswer, SliceRates
 from novacron.bench.watch_trials import (
     SoundRun,
     case_name,
-    cost_goal,
+    cost_goals,
     cost_row,
     goals_of,
     planted_rows,
@@ -76,17 +76,21 @@ def test_false_alarms_are_counted_over_all_runs() -> None:
 
 
 def test_the_cost_is_that_of_all_slices_and_judged_at_the_end_of_its_interval() -> None:
-    rare = [1.0] * 9 + [0.9]  # scoring takes much of few slices, and nothing of most
-    found = cost_row(SliceRates(tuple(100 * one for one in rare), (100.0,) * 10, 0.005))
+    rare = tuple([100.0] * 9 + [90.0])  # scoring takes much of few slices, and nothing of most
+    found = cost_row(SliceRates(rare, (100.0,) * 10, 0.005))
     figures = {name: one.summary.mean for name, one in found.metrics.items()}
-    assert figures["throughput"] == pytest.approx(0.9 ** (1 / 10), abs=1e-4)
-    assert figures["low"] < figures["throughput"] < figures["high"] <= 1
-    assert figures["busy"] == 0.005
-    assert len(found.metrics["round"].samples) == 10
-    goal = cost_goal(found)
-    assert (goal.value, goal.met) == (figures["low"], False)
-    scattered = cost_row(SliceRates((50.0, 200.0), (100.0, 100.0), 0.0))
-    assert scattered.metrics["throughput"].summary.mean == 1
+    assert figures["throughput"] == 0.99
+    assert figures["low"] < 0.99 < figures["high"] <= 1
+    assert found.metrics["with_it"].samples == rare
+    share, throughput = cost_goals(found)
+    assert (share.value, share.met) == (0.005, True)
+    assert (throughput.value, throughput.met) == (figures["low"], False)
+
+
+def test_what_slows_both_slices_of_a_round_is_no_cost() -> None:
+    plain = (100.0, 10.0, 1000.0, 50.0)
+    found = cost_row(SliceRates(tuple(0.995 * one for one in plain), plain, 0.005)).metrics
+    assert found["low"].summary.mean == found["high"].summary.mean == 0.995
 
 
 def test_cases_are_named_by_what_is_wrong() -> None:

@@ -54,6 +54,21 @@ def test_explains_the_cache(novacron, model: Path) -> None:
     )
 
 
+def test_says_what_a_choice_loses_on_the_bundled_model(novacron) -> None:
+    """Which was measured and comes with it."""
+
+    def quality(*options: str) -> float:
+        command = ("quantize", "--explain", "--device", "cpu", "--dtype", "bfloat16")
+        result = novacron(*command, "--kernels", "torch", *options)
+        assert result.exit_code == 0, result.output
+        return float(re.search(r"added up: quality ([\d.]+)", result.output)[1])
+
+    assert quality("-q", "int8") > quality("-q", "balanced") - 1e-3 > 0.99
+    assert quality("-q", "int8") > quality("-q", "memory_critical") > quality("-q", "int4") > 0.9
+    finer = quality("-q", "int4", "--quantization-layers", "model.layers.0.*=int8")
+    assert finer > quality("-q", "int4")
+
+
 def test_explains_a_shape_that_nobody_has(novacron) -> None:
     result = novacron("quantize", "--explain", "--shape", "405b", "-q", "int4", "--device", "cpu")
     assert result.exit_code == 0, result.output
@@ -68,6 +83,8 @@ def test_explains_a_shape_that_nobody_has(novacron) -> None:
         (("--explain", "--quantization-layers", "*.wq.*=int8"), "but no matrix"),
         (("--explain", "--quantization-layers", "int8"), "give PATTERN=LEVEL"),
         (("--explain", "--shape", "8b", "--model", "x"), "--shape goes with --explain"),
+        (("--out", "x", "--sensitivity", __file__), "--sensitivity goes with --explain MODEL"),
+        (("--explain", "--sensitivity", __file__), "holds no sensitivities"),
         ((), "--explain, or --out"),
         (("--out", "x", "-q", "int8", "--kv-cache-dtype", "int8"), "cannot be written into a"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,18 @@ def test_a_plan_is_made_and_its_file_serves(
     again = novacron(*arguments[:-2], "--corpus", "/nowhere")  # what was measured is read
     assert again.exit_code == 0, again.output
     assert again.output.splitlines()[:9] == result.output.splitlines()[:9]
+
+    planned = re.search(r"Loses +([\d.]+) thousandths", result.output)
+    explain = ("quantize", str(model), "--explain", "--sensitivity", str(kept), *OPTIONS[:6])
+    explained = novacron(*explain, "--config", str(output))
+    assert explained.exit_code == 0, explained.output
+    told = re.search(r"weights lose ([\d.]+) mnat", explained.output)
+    assert planned is not None
+    assert told is not None
+    assert float(told[1]) == pytest.approx(float(planned[1]), rel=0.01)
+    other = novacron(*explain, "-q", "fp8")
+    assert "not measured in this precision" in other.output
+    assert "Quality      not measured" in novacron(*explain[:3], *explain[5:], "-q", "int8").output
 
 
 def test_what_was_measured_on_another_precision_is_refused(

@@ -10,6 +10,7 @@ from novacron.quality.sensitivity import (
     LevelLoss,
     PartSensitivity,
     Sensitivity,
+    expected_losses,
     plan_precision,
 )
 from novacron.quantization.precision_map import PrecisionMap
@@ -71,3 +72,14 @@ def test_too_few_bytes_are_refused() -> None:
 def test_what_was_measured_survives_its_file() -> None:
     data = msgspec.json.encode(MEASURED)
     assert msgspec.json.decode(data, type=Sensitivity) == MEASURED
+
+
+def test_a_choice_loses_what_its_parts_do_and_what_is_not_measured_is_not_made_up() -> None:
+    held = {
+        "self_attn.q_proj": ("int4", "int4/32"),
+        "mlp.gate_proj": ("int4/64",),
+        "mlp.down_proj": (),
+    }
+    assert expected_losses(MEASURED, held) == {
+        "self_attn.q_proj": 3.0, "mlp.gate_proj": None, "mlp.down_proj": 0.0,
+    }  # fmt: skip
