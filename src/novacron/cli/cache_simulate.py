@@ -107,8 +107,8 @@ def simulate(
             click.echo(f"{tried}: {outcome.prefetch_used:.1%} of what was fetched ahead was used")
     some = next(iter(outcomes.values()))
     click.echo(
-        f"{some.num_requests} requests, {some.prompt_tokens} prompt tokens; saved: of the time to a "
-        "request's first token, in the mean"
+        f"{some.num_requests} requests, {some.prompt_tokens} prompt tokens; saved: of the time to "
+        "a request's first token, in the mean"
     )
 
 
