@@ -1,7 +1,7 @@
 """What KV tiers cost where nothing is reused, and how near their copies come to plain ones.
 
-Two engine cores, one without tiers, take turns with the same new prompts; a ratio is that of two
-runs beside each other, so that a slow minute harms both. `share` is of the one without, or of
+Two engine cores, one without tiers, compute the same new prompts in turns of some steps, the other
+one stopped meanwhile, so that a slow moment harms both alike. `share` is of the one without, or of
 a plain copy of the same bytes.
 """
 
@@ -16,20 +16,21 @@ from typing import Final
 import msgspec
 
 from novacron.bench.contestants import bare_core
+from novacron.bench.process_turns import in_turns
 from novacron.bench.result import Goal, Metric, Row, metric, row
 from novacron.bench.rounds import turn_order
 from novacron.bench.scenario import CacheScenario
 from novacron.bench.server import own_kv_folder
 from novacron.bench.target import LocalEngine, token_prompts
 from novacron.bench.tier_times import MediumTimes, TierTimes
-from novacron.bench.transcript import Transcript
 from novacron.bench.workload import make_prompts
 from novacron.errors import EngineDead
 
 _STREAMS: Final = 32
 _PROMPT_TOKENS: Final = 64
 _OUTPUT_TOKENS: Final = 128
-_STORING_S: Final = 0.3  # a pause, so that nobody stores while the other one is timed
+_TURN_S: Final = 0.1
+_STORING_S: Final = 0.3  # a pause, in which what is left to store is stored
 _GOAL_SHARE: Final = 0.98
 _GOAL_OF_PLAIN: Final = 0.7
 _HAVE_GOALS: Final = ("RAM", "disk")  # in memory, places that are in use; others are told
@@ -62,11 +63,13 @@ async def _throughput(
             progress(f"without reuse, round {turn + 1} of {scenario.throughput_rounds}")
             seed = scenario.seed * 1_000_003 + turn
             prompts = make_prompts(maker, seed, _STREAMS, _PROMPT_TOKENS)
-            for name, core in turn_order(cores, turn):
-                rate = _rate(await core.run_batch(prompts, _OUTPUT_TOKENS))
+            order = turn_order(cores, turn)
+            batches = [core.run_batch(prompts, _OUTPUT_TOKENS) for _, core in order]
+            done, ran_s = await in_turns([core.pid for _, core in order], batches, _TURN_S)
+            for (name, _), transcripts, seconds in zip(order, done, ran_s, strict=True):
                 if turn >= 0:
-                    rates[name].append(rate)
-                await asyncio.sleep(_STORING_S)
+                    rates[name].append(sum(t.num_output_tokens for t in transcripts) / seconds)
+            await asyncio.sleep(_STORING_S)
     share = metric("", "higher", [on / off for on, off in zip(*rates.values(), strict=True)])
     rows = [
         row({"cache": "nothing reused, without tiers"}, output_rate=_tokens_per_s(rates["off"])),
@@ -79,11 +82,6 @@ async def _throughput(
     name = "throughput with tiers where nothing is reused, share of that without"
     goal = Goal(name=name, limit=_GOAL_SHARE, better="higher", value=share.summary.p50)
     return rows, [goal]
-
-
-def _rate(transcripts: Sequence[Transcript]) -> float:
-    num_tokens = sum(one.num_output_tokens for one in transcripts)
-    return num_tokens / max(one.e2e_s for one in transcripts)
 
 
 def _tokens_per_s(rates: Sequence[float]) -> Metric:

@@ -101,6 +101,10 @@ class BareCore:
         self._process = process
         self._ids = itertools.count()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def run_batch(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Transcript]:
         batch = Batch(next(self._ids), tuple(map(_token_ids, prompts)), max_tokens)
         assert self._process.stdin is not None

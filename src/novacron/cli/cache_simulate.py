@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -105,14 +106,17 @@ def simulate(
         if outcome.prefetch_used is not None:
             click.echo(f"{tried}: {outcome.prefetch_used:.1%} of what was fetched ahead was used")
     some = next(iter(outcomes.values()))
-    click.echo(f"{some.num_requests} requests, {some.prompt_tokens} prompt tokens")
+    click.echo(
+        f"{some.num_requests} requests, {some.prompt_tokens} prompt tokens; saved: of the time to "
+        "a request's first token, in the mean"
+    )
 
 
 def _table(outcomes: dict[str, Outcome]) -> Table:
-    table = Table(header_style="bold")
-    for name in ("policy", "tier", "hit rate", "brought", "stored", "evicted", "regretted"):
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("policy", "tier", "hit rate", "brought", "stored", "evicted", "regrets"):
         table.add_column(name, justify="left" if name in ("policy", "tier") else "right")
-    table.add_column("saved a request", justify="right")
+    table.add_column("saved", justify="right", no_wrap=True)
     for policy, outcome in outcomes.items():
         for line in _lines(policy, outcome):
             table.add_row(*line)

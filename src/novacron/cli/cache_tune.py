@@ -24,7 +24,7 @@ from novacron.kv_tiers.eviction.choice import POLICY_NAMES, PolicyConfig, Policy
 @click.option("--current-ram", type=SIZE, help="RAM tier in effect. [default: --ram]")
 @click.option("--current-disk", type=SIZE, help="Disk tier in effect. [default: --disk]")
 @click.option(
-    "--current-policy", type=click.Choice(POLICY_NAMES), default="lru", show_default=True,
+    "--current-policy", type=click.Choice(POLICY_NAMES), default="learned", show_default=True,
     help="Policy in effect.",
 )  # fmt: skip
 @click.option(

@@ -306,11 +306,13 @@ class TieredPrefixes:
         """Let what has come be found, and the requests go on that wait for nothing else."""
         load = self._loads.pop(loaded.load_id)
         self._see_time_of(load)
+        is_new = any(state.first_scheduled_time_s is None for state in load.waiting)
         keys: list[BlockHash | None] = []
         for block, ok in zip(load.order.blocks, loaded.ok, strict=True):
             del self._load_of[block.key]
             keys.append(block.key if ok else None)
-            self._hit_tokens[block.tier] += self._kv_cache.block_size * ok
+            # What comes back for work that was interrupted is no part of a prompt found.
+            self._hit_tokens[block.tier] += self._kv_cache.block_size * (ok and is_new)
         self._kv_cache.release_filled([block.block_id for block in load.order.blocks], keys)
         ready = []
         for state in load.waiting:

@@ -261,6 +261,7 @@ def test_a_preempted_request_goes_on_from_where_it_was(mode: str) -> None:
     if mode == "swap":
         assert tiers.num_parked > 0
         assert num_computed_again <= BLOCK_SIZE
+        assert driver.scheduler.stats().kv_tiers[0].hit_tokens == 0, "no prompt was found"
     else:
         assert tiers.num_parked == 0
         assert num_computed_again > BLOCK_SIZE
