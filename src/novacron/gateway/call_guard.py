@@ -45,6 +45,7 @@ class CallGuard:
         self.masker = Masker()
         self.asked = ""
         self.risk = 0.0
+        self._admitted: Subject | None = None  # masked, until observers have it
 
     async def admit(self, texts: Sequence[str], asked: str = "") -> list[str]:
         """`texts` as the engine may have them. `asked`: which part of them is the question itself.
@@ -57,7 +58,7 @@ class CallGuard:
         decision = await self.decide(self.enforcing(Stage.INPUT), subject)
         raise_unless_passed(decision)
         masked = self._masked(texts, decision.spans_to_mask)
-        self._observe_input(replace(subject, text=_SEPARATOR.join(masked)))
+        self._admitted = replace(subject, text=_SEPARATOR.join(masked))
         return masked
 
     def _masked(self, texts: Sequence[str], spans: Sequence[Span]) -> list[str]:
@@ -111,15 +112,21 @@ class CallGuard:
             is_cached=is_cached,
         )
 
-    def _observe_input(self, subject: Subject) -> None:
-        """Hand the text, masked, to those who only look on. Does not wait for them."""
+    def observe(self, answers: Sequence[AnswerGuard]) -> None:
+        """The call is over: hand what went in, masked, and what of the answers went out to those
+        who only look on. Not earlier, for they would take the processor from the call."""
+        admitted, self._admitted = self._admitted, None
         for one in self.guardians:
-            if one.duty.mode is Mode.OBSERVE and Stage.INPUT in one.duty.stages:
-                self.watch.observers.offer(one, subject, self.call_id, self.risk)
+            if admitted and one.duty.mode is Mode.OBSERVE and Stage.INPUT in one.duty.stages:
+                self.watch.observers.offer(one, admitted, self.call_id, self.risk)
+        for answer in answers:
+            if answer.is_over:
+                answer.ended()
 
 
 class AnswerGuard:
-    """What of one answer may go out. `blocked` is set once nothing more may."""
+    """What of one answer may go out. `blocked` is set once nothing more may, `is_over` once it has
+    come to an end."""
 
     def __init__(self, call: CallGuard) -> None:
         self._call = call
@@ -136,6 +143,7 @@ class AnswerGuard:
         self._gate = Gate(None if needs_all else stride) if self._judges else None
         self._out: list[str] = []
         self.blocked: Verdict | None = None
+        self.is_over = False
 
     async def push(self, text: str, *, is_last: bool) -> str:
         """What may go out now. Raises GuardianUnavailable."""
@@ -146,7 +154,7 @@ class AnswerGuard:
             self._call.count(verdict, Stage.STREAM)
         if passage.is_blocked:
             self.blocked = next(v for v in passage.verdicts if v.outcome is Outcome.BLOCK)
-        is_over = is_last or passage.is_blocked
+        self.is_over = is_over = is_last or passage.is_blocked
         out = passage.text
         if self._gate is not None:
             self._gate.push(out, is_last=is_over)
@@ -173,7 +181,7 @@ class AnswerGuard:
         subject = Subject(stage, gate.text, self._call.asked, self._call.tenant, is_whole=is_over)
         decision = await self._call.decide(self._judges, subject)
         if decision.outcome is Outcome.BLOCK:
-            self.blocked = decision.decisive
+            self.blocked, self.is_over = decision.decisive, True
             return ""
         raise_unless_passed(decision)
         return gate.release(decision.spans_to_mask, self._call.masker)

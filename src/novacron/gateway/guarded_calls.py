@@ -51,28 +51,25 @@ class GuardedCalls(Calls):
                 param="logprobs",
             )
         answers = [guard.answer() for _ in call.requests]
-        num_open = len(answers)
-        async with aclosing(super().run(call)) as outputs:
-            async for output in outputs:
-                answer = answers[output.index]
-                if answer.blocked is not None or output.embedding is not None:
+        try:
+            async with aclosing(super().run(call)) as outputs:
+                async for output in outputs:
+                    answer = answers[output.index]
                     if output.embedding is not None:
                         yield output
-                    continue
-                passed = await self._passed(answer, output)
-                if passed.finished:
-                    num_open -= 1
-                    answer.ended()
-                    if not output.finished:
-                        await self._client.abort(output.request_id)
-                yield passed
-                if num_open == 0 and any(one.blocked is not None for one in answers):
-                    return  # else whoever computes comes to his end, and may keep the answer
+                    elif answer.blocked is None:
+                        yield await self._passed(answer, output)
+                    if any(one.blocked for one in answers) and all(one.is_over for one in answers):
+                        return  # else whoever computes comes to his end, and may keep the answer
+        finally:
+            guard.observe(answers)
 
     async def _passed(self, answer: AnswerGuard, output: RequestOutput) -> RequestOutput:
         text = await answer.push(output.text, is_last=output.finished)
         if answer.blocked is None:
             return output if text == output.text else msgspec.structs.replace(output, text=text)
+        if not output.finished:
+            await self._client.abort(output.request_id)
         self._metrics.finished[FinishReason.CONTENT_FILTER.value] += 1
         return msgspec.structs.replace(
             output, text=text, finish_reason=FinishReason.CONTENT_FILTER, stop_reason=None

@@ -27,6 +27,7 @@ from novacron.response_cache.cache import ResponseCache
 from novacron.response_cache.memory_store import MemoryStore
 from novacron.testing.fake_engine_client import FakeEngineClient
 from novacron.testing.serving import serving
+from novacron.testing.waiting import until
 
 MakeHttp = Callable[[FastAPI], httpx2.AsyncClient]
 SECRET = "Write to ann@example.com or call +49 30 901820 now."
@@ -311,6 +312,26 @@ async def test_a_hook_decides(house: MakeHouse) -> None:
     answer = (await at.chat("Which fox?")).json()["choices"][0]["message"]["content"]
     assert answer == "A [ANIMAL_1]."
     assert "Which [ANIMAL_1]?" in at.prompts[0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_observers_look_once_the_call_is_over(house: MakeHouse, stream: bool) -> None:
+    """On a small machine they would take the processor from it."""
+    order: list[str] = []
+
+    async def post(url: str, data: bytes, headers: Mapping[str, str]) -> bytes:
+        order.append(json.loads(data)["text"])
+        return b'{"verdict": "pass"}'
+
+    def reply(prompt: str) -> str:
+        order.append("computed")
+        return "A fox."
+
+    hook = {"kind": "http", "url": "http://guard.example", "mode": "observe"}
+    at = house(hook, reply=reply, post=post)
+    assert (await at.chat("Which animal?", stream=stream)).status_code == 200
+    await until(lambda: len(order) == 3)
+    assert order == ["computed", "Which animal?", "A fox."]
 
 
 async def test_the_model_judges_its_own_answers(house: MakeHouse) -> None:

@@ -28,10 +28,7 @@ function App() {
     };
   }, []);
   const [title, Page] = PAGES[page];
-  useEffect(() => {
-    document.title = `${title} – NovaCron`;
-    document.querySelector("nav [aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" }); // on a phone
-  }, [title]);
+  useEffect(() => { document.title = `${title} – NovaCron`; }, [title]);
   return html`
     <a class="skip" href="#main" onClick=${(e) => { e.preventDefault(); document.getElementById("main").focus(); }}>To the content</a>
     <header>
