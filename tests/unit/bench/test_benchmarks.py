@@ -283,7 +283,9 @@ async def test_cache_policy(tmp_path: Path) -> None:
     chat = {
         row.labels["policy"]: row.metrics for row in result.rows if "chat" in row.labels.values()
     }
-    assert list(chat) == ["lru", "lfu", "arc", "learned", "optimum"]
+    assert list(chat) == [
+        "lru", "lfu", "arc", "learned", "told the chances", "told who returns", "optimum",
+    ]  # fmt: skip
     best = chat["optimum"]["hit_rate"].samples
     assert len(best) == 2
     for name, metrics in chat.items():

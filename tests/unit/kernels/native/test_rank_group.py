@@ -88,5 +88,5 @@ def test_who_waits_for_a_process_that_is_stopped_loses_patience() -> None:
 
 def test_who_is_late_because_it_computes_is_waited_for() -> None:
     """On a machine that is too busy a rank may get no core for longer than patience lasts."""
-    with members(2, 10, patience_s=0.02, busy_s=0.5) as processes:
+    with members(2, 10, patience_s=0.3, busy_s=0.9) as processes:
         assert [answer_of(process) for process in processes] == [["right"]] * 2
