@@ -6,6 +6,7 @@ from pathlib import Path
 
 from novacron.demo import bundled_model_path
 from novacron.errors import ModelLoadError
+from novacron.models.hf_config import UNFINISHED
 from novacron.models.hub import download
 
 
@@ -19,4 +20,11 @@ def resolve_model_path(model: str) -> Path:
         return path
     if path.suffix == ".gguf":
         raise ModelLoadError(f"There is no file {path}.")
-    return path if path.is_dir() else download(model)
+    if not path.is_dir():
+        return download(model)
+    if (path / UNFINISHED).exists() and not (path / "config.json").exists():
+        raise ModelLoadError(
+            f"{path} is not whole: novacron quantize has not finished it. Call that again as "
+            "before, and it goes on."
+        )
+    return path

@@ -132,14 +132,12 @@ def read_hf_config(folder: Path) -> HFConfig:
     if config is None:
         raise ModelLoadError(
             f"{folder / 'config.json'} is missing: {folder} is no model folder in Hugging Face "
-            f"layout.{_hint(folder)}"
+            f"layout.{_gguf_hint(folder)}"
         )
     return config
 
 
-def _hint(folder: Path) -> str:
-    if (folder / UNFINISHED).exists():
-        return " novacron quantize has not finished it: the same command again goes on."
+def _gguf_hint(folder: Path) -> str:
     files = sorted(path.name for path in folder.glob("*.gguf"))
     return f" It holds GGUF files; name one of them: {', '.join(files)}." if files else ""
 

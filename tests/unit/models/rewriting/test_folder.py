@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from novacron.config.engine import ModelConfig
+from novacron.engine.model_path import resolve_model_path
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.executor.rewriting import rewrite
-from novacron.models.hf_config import read_hf_config
 from novacron.testing.tiny_models import make_tiny_model
 
 SHARD_BYTES = 2**14
@@ -93,8 +93,8 @@ def test_work_that_was_ended_goes_on(
 
     with pytest.raises(Ended):
         rewrite(settings(), source, tmp_path / "out", shard_bytes=SHARD_BYTES, progress=end)
-    with pytest.raises(ModelLoadError, match=r"config.json is missing.* the same command again"):
-        read_hf_config(tmp_path / "out")
+    with pytest.raises(ModelLoadError, match="novacron quantize has not finished it"):
+        resolve_model_path(str(tmp_path / "out"))
     kept = {path.name: path.stat().st_ino for path in (tmp_path / "out").glob("*.safetensors")}
     rewrite(settings(), source, tmp_path / "out", shard_bytes=SHARD_BYTES)
     assert contents(tmp_path / "out") == contents(whole)
