@@ -18,8 +18,10 @@ from novacron.engine.link.keys import write_key
 from novacron.errors import ConfigError
 from novacron.executor import tiers
 from novacron.executor.hosts import meeting_hosts, own_part
+from novacron.records.cache_orders import ClearCache
 from novacron.records.request import Request, SamplingParams
 from novacron.testing.rank_hosts import LEADER, RankThread
+from novacron.testing.server_process import wait_until
 from novacron.testing.tiny_models import make_tiny_model
 
 pytestmark = pytest.mark.usefixtures("needs_native_kernels")
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("needs_native_kernels")
 SAMPLING = SamplingParams(temperature=0.8, max_tokens=12, ignore_eos=True, seed=3)
 PROMPTS = [random.Random(seed).choices(range(5, 380), k=100 + 30 * seed) for seed in range(3)]
 WHOLE_BLOCKS = [(len(prompt) - 1) // 16 * 16 for prompt in PROMPTS]
+OWNER = b"an owner"
 NO_TIERS = {"kv_ram_size": 0, "kv_disk_size": 0}
 FAMILIES = [
     ("llama", "tensor_parallel_size", 2),
@@ -92,7 +95,7 @@ def of_one(folder: Path, prompts: list[list[int]]) -> list[tuple[int, ...]]:
 
 
 def answers(
-    core: EngineCore, prompts: list[list[int]], at_once: int = 1
+    core: EngineCore, prompts: list[list[int]], at_once: int = 1, **owned: Any
 ) -> tuple[list[tuple[int, ...]], list[int]]:
     """Tokens and numbers of cached tokens, so many prompts at once."""
     tokens: dict[str, tuple[int, ...]] = {}
@@ -103,7 +106,11 @@ def answers(
             prompt = tuple(prompts[int(name)])
             core.add(
                 Request(
-                    request_id=name, prompt_token_ids=prompt, sampling=SAMPLING, arrival_time_s=0.0
+                    request_id=name,
+                    prompt_token_ids=prompt,
+                    sampling=SAMPLING,
+                    arrival_time_s=0.0,
+                    **owned,
                 )
             )
         while running:
@@ -160,6 +167,23 @@ def test_what_small_devices_evict_comes_back_from_the_ram_of_all_hosts(
         assert sum(cached[3:]) > 0
         loaded = sum(tier.num_loaded for tier in core.stats().kv_tiers)
         assert loaded > 0, "from RAM, not from the device"
+
+
+def test_parts_of_a_scope_are_cleared_where_others_are_gone(tmp_path: Path) -> None:
+    folder, way = folder_of("llama", tmp_path), "tensor_parallel_size"
+    disk = {"kv_ram_size": 0, "kv_disk_size": 2**26}
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        answers(core, PROMPTS[:1], cache_salt="own", cache_scope=OWNER)
+        wait_until_stored(core)
+    for path in (tmp_path / "disk 0").glob("*.kvseg"):
+        path.unlink()
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        executor = core._executor
+        [left] = executor.blocks_of(OWNER)
+        assert len(left.keys) >= WHOLE_BLOCKS[0] // 16
+        assert core.stats().kv_tiers[0].num_blocks == 0, "nothing that could be loaded"
+        core.ask(ClearCache(scope=OWNER))
+        wait_until(lambda: not any(one.keys for one in executor.blocks_of(OWNER)))
 
 
 def test_a_host_without_room_is_named(tmp_path: Path) -> None:

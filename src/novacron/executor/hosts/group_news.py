@@ -35,7 +35,7 @@ class GroupNews:
 
     def __init__(self, num_ranks: int) -> None:
         self._everybody = (1 << num_ranks) - 1
-        self._num_ranks = num_ranks
+        self.num_ranks = num_ranks
         self._holders: dict[Part, int] = {}  # a bit for each rank that has its part
         self._touched: dict[Part, bool] = {}  # since news were last told: was it whole then
         self._storing: set[BlockHash] = set()
@@ -120,7 +120,7 @@ class GroupNews:
         self, ended: Counter[BlockHash], keys: Sequence[BlockHash]
     ) -> list[BlockHash]:
         ended.update(keys)
-        whole = [key for key in keys if ended[key] == self._num_ranks]
+        whole = [key for key in keys if ended[key] == self.num_ranks]
         for key in whole:
             del ended[key]
         return whole
@@ -128,7 +128,7 @@ class GroupNews:
     def _end_load(self, load: LoadedBlocks) -> None:
         found = self._loads.setdefault(load.load_id, [])
         found.append(load.ok)
-        if len(found) == self._num_ranks:
+        if len(found) == self.num_ranks:
             del self._loads[load.load_id]
             ok = tuple(all(of_block) for of_block in zip(*found, strict=True))
             self._told.loaded.append(LoadedBlocks(load.load_id, ok))

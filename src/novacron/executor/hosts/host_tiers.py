@@ -17,13 +17,22 @@ from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor.hosts.group_news import GroupNews
 from novacron.executor.hosts.host_team import HostTeam
-from novacron.executor.hosts.orders import CloseTiers, GiveUp, MoveBlocks, OpenTiers, TiersOpen
+from novacron.executor.hosts.orders import (
+    AskWhose,
+    CloseTiers,
+    GiveUp,
+    MoveBlocks,
+    OfScope,
+    OpenTiers,
+    TiersOpen,
+)
 from novacron.executor.hosts.part_blocks import LeadingBlocks, part_identity
 from novacron.executor.own_rank import OwnRank
 from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.kv_tiers.block_mover import written_blocks
 from novacron.parallel.messages.links import LinkLost
-from novacron.records.block_moves import BlockNews, BlockOrders, LoadBlocks
+from novacron.records.block import BlockHash
+from novacron.records.block_moves import BlockNews, BlockOrders, LoadBlocks, TierKeys
 from novacron.records.output import TierSpec
 from novacron.records.step import SchedulerOutput
 
@@ -50,6 +59,7 @@ class HostTiers:
         self.specs: tuple[TierSpec, ...] = self._own.specs
         self._loads: dict[int, LoadBlocks] = {}
         self._group = GroupNews(1)
+        self._whose: list[OfScope] = []
         if self.specs:
             opened = team.open_tiers(OpenTiers(kv_identity))
             self.specs = _together(self.specs, opened)
@@ -88,6 +98,27 @@ class HostTiers:
                 block.block_id for block, ok in zip(load.blocks, loaded.ok, strict=True) if ok
             )
         return news
+
+    def ask_whose(self, scope: bytes) -> None:
+        """Have all hosts tell what they have of a scope. Raises OSError, as `whose`, if a tier
+        cannot."""
+        self._whose = [OfScope(tuple(self._own.blocks_of(scope)))]
+        self._team.tell_all(AskWhose(scope))
+
+    def hear_whose(self, answer: OfScope) -> None:
+        self._whose.append(answer)
+
+    def whose(self) -> list[TierKeys] | None:
+        """Blocks of which any host has its part; None: not all have answered."""
+        if len(self._whose) < self._group.num_ranks:
+            return None
+        for answer in self._whose:
+            if answer.error:
+                raise OSError(answer.error)
+        keys: dict[int, dict[BlockHash, None]] = {}
+        for part in (part for answer in self._whose for part in answer.blocks):
+            keys.setdefault(part.tier, {}).update(dict.fromkeys(part.keys))
+        return [TierKeys(tier, tuple(found)) for tier, found in keys.items()]
 
     def close(self) -> None:
         """What tiers still have to store gets a moment, on all hosts that are there."""

@@ -8,11 +8,13 @@ from typing import Final
 
 from novacron.config.engine import CacheConfig, ModelConfig
 from novacron.executor.hosts.orders import (
+    AskWhose,
     CloseTiers,
     FromRank,
     GiveUp,
     MoveBlocks,
     Moved,
+    OfScope,
     OpenTiers,
     TiersClosed,
     TiersOpen,
@@ -65,6 +67,9 @@ class HostedTiers:
             case GiveUp(block_ids):
                 assert self._tiers is not None
                 self._tiers.give_up(block_ids)
+            case AskWhose(scope):
+                assert self._tiers is not None
+                self._tell(_of_scope(self._tiers, scope))
             case CloseTiers():
                 self.close()
                 self._tell(TiersClosed())
@@ -92,3 +97,10 @@ class HostedTiers:
         if self._tiers is not None:
             self._tiers.close()
             self._tiers = None
+
+
+def _of_scope(tiers: TieredBlocks, scope: bytes) -> OfScope:
+    try:
+        return OfScope(tuple(tiers.blocks_of(scope)))
+    except OSError as error:
+        return OfScope((), f"on {socket.gethostname()}: {error}")
