@@ -163,6 +163,7 @@ class RankLink:
                         num_open -= 1
                     elif event is zmq.Event.HANDSHAKE_SUCCEEDED:
                         stands.add(monitor)
+                    elif event is zmq.Event.CONNECTED:
                         self._descriptors[monitor] = int(told["value"])
                     else:
                         self._judge(event, did_stand=monitor in stands)

@@ -44,10 +44,7 @@ class HostLines:
         return {rank: link.send for rank, link in enumerate(self._links, 1)}
 
     def receive_ways(self) -> dict[int, Callable[[float], Received | None]]:
-        return {
-            rank: partial(self._next_tensor, index)
-            for index, rank in enumerate(range(1, len(self._links) + 1))
-        }
+        return {index + 1: partial(self._next_tensor, index) for index in range(len(self._links))}
 
     def words(self) -> list[tuple[int, FromRank]]:
         """What ranks, by their numbers, have said since the last call."""

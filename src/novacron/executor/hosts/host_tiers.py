@@ -61,8 +61,12 @@ class HostTiers:
         self._group = GroupNews(1)
         self._whose: list[OfScope] = []
         if self.specs:
-            opened = team.open_tiers(OpenTiers(kv_identity))
-            self.specs = _together(self.specs, opened)
+            try:
+                opened = team.open_tiers(OpenTiers(kv_identity))
+                self.specs = _together(self.specs, opened)
+            except BaseException:
+                self._own.close()
+                raise
             self._group = GroupNews(1 + len(opened))
 
     def begin_step(self, step: SchedulerOutput) -> None:
