@@ -33,7 +33,7 @@ OWNER = b"an owner"
 NO_TIERS = {"kv_ram_size": 0, "kv_disk_size": 0}
 FAMILIES = [
     ("llama", "tensor_parallel_size", 2),
-    ("gemma2", "pipeline_parallel_size", 2),
+    pytest.param("gemma2", "pipeline_parallel_size", 2, marks=pytest.mark.slow),
     pytest.param("qwen3_moe", "tensor_parallel_size", 2, marks=pytest.mark.slow),
     pytest.param("qwen2", "tensor_parallel_size", 4, marks=pytest.mark.slow),
     pytest.param("phi3", "pipeline_parallel_size", 3, marks=pytest.mark.slow),
@@ -154,7 +154,13 @@ def test_what_hosts_have_stored_on_their_disks_they_find_after_a_restart(
         assert core.stats().kv_tiers[0].num_blocks == num_blocks
 
 
-@pytest.mark.parametrize("way", ["tensor_parallel_size", "pipeline_parallel_size"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param("tensor_parallel_size", marks=pytest.mark.slow),
+        "pipeline_parallel_size",  # with two steps in flight
+    ],
+)
 def test_what_small_devices_evict_comes_back_from_the_ram_of_all_hosts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -169,6 +175,7 @@ def test_what_small_devices_evict_comes_back_from_the_ram_of_all_hosts(
         assert loaded > 0, "from RAM, not from the device"
 
 
+@pytest.mark.slow
 def test_parts_of_a_scope_are_cleared_where_others_are_gone(tmp_path: Path) -> None:
     folder, way = folder_of("llama", tmp_path), "tensor_parallel_size"
     disk = {"kv_ram_size": 0, "kv_disk_size": 2**26}
