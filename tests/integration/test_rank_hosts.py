@@ -4,6 +4,7 @@ wait for ever when a host is gone."""
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from novacron.parallel.messages.tensor_message import Compression
 from novacron.records.request import SamplingParams
 from novacron.testing.rank_hosts import RankThread, hosts_at
 from novacron.testing.reference import Engine
+from novacron.testing.server_process import wait_until
 from novacron.testing.tiny_models import make_tiny_model
 
 pytestmark = pytest.mark.usefixtures("needs_native_kernels")
@@ -34,21 +36,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model("llama", tmp_path_factory.mktemp("llama"), num_hidden_layers=5)
 
 
-def linked(
+def spread(
+    executor: type[LinkedPipelineExecutor | LinkedSlicesExecutor],
     folder: Path,
     ranks: list[RankThread],
     compression: Compression = Compression.NONE,
     **settings: object,
 ) -> Engine:
+    """Over this process and the ranks."""
     hosts = hosts_at(*(rank.address for rank in ranks), compression=compression)
+    has_stages = executor is LinkedPipelineExecutor
+    way = "pipeline_parallel_size" if has_stages else "tensor_parallel_size"
     return Engine(
         folder,
         CPU,
-        pipeline_parallel_size=len(ranks) + 1,
-        executor=partial(LinkedPipelineExecutor, hosts=hosts),
+        executor=partial(executor, hosts=hosts),
         model=str(folder),
-        **settings,  # type: ignore[arg-type]
+        **{way: len(ranks) + 1, **settings},  # type: ignore[arg-type]
     )
+
+
+linked = partial(spread, LinkedPipelineExecutor)
+sliced = partial(spread, LinkedSlicesExecutor)
+
+
+def end(engine: Engine, ranks: list[RankThread]) -> None:
+    engine.executor.shutdown()
+    for rank in ranks:
+        rank.join()
+        assert "has ended it" in rank.reason
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +72,7 @@ def three(folder: Path) -> Iterator[Engine]:
     ranks = [RankThread(folder), RankThread(folder)]
     engine = linked(folder, ranks, max_num_batched_tokens=48)
     yield engine
-    engine.executor.shutdown()
-    for rank in ranks:
-        rank.join()
-        assert "has ended it" in rank.reason
+    end(engine, ranks)
 
 
 def test_three_hosts_answer_as_one_process(three: Engine, folder: Path) -> None:
@@ -71,6 +84,24 @@ def test_three_hosts_answer_as_one_process(three: Engine, folder: Path) -> None:
         "max_model_len", "kv_identity",
     ):  # fmt: skip
         assert getattr(three.executor.spec, fact) == getattr(one.executor.spec, fact), fact
+
+
+def test_ranks_tell_what_they_have_counted(three: Engine) -> None:
+    executor = three.executor
+    assert isinstance(executor, LinkedPipelineExecutor)
+    three.greedy(PROMPTS, 8)
+    wait_until(lambda: len({one.num_steps for one in executor.rank_stats()}) == 1)
+    ranks = executor.rank_stats()
+    assert [one.stage for one in ranks] == [0, 1, 2]
+    assert ranks[0].sent_bytes == ranks[1].sent_bytes == ranks[2].sent_bytes > 0
+    assert all(0 < one.waited_s < one.step_s for one in ranks)
+    links = {(one.rank, one.peer): one.link for one in executor.rank_links()}
+    assert links.keys() == {(0, 1), (0, 2), (1, 2)}
+    assert all(link.round_trip_s for link in links.values())
+    # hidden states pass once over each of them; orders go from rank 0 to both
+    assert links[1, 2].sent_bytes > ranks[1].sent_bytes
+    assert links[0, 2].received_bytes > ranks[2].sent_bytes
+    assert links[0, 1].num_sent > links[1, 2].num_sent
 
 
 def test_prompts_with_a_prefix_in_common_share_its_blocks(three: Engine) -> None:
@@ -96,30 +127,6 @@ def test_int8_between_hosts_tells_its_error(folder: Path) -> None:
     assert [len(one.token_ids) for one in found] == [8] * 4
 
 
-def sliced(
-    folder: Path,
-    ranks: list[RankThread],
-    compression: Compression = Compression.NONE,
-    **settings: object,
-) -> Engine:
-    hosts = hosts_at(*(rank.address for rank in ranks), compression=compression)
-    return Engine(
-        folder,
-        CPU,
-        tensor_parallel_size=len(ranks) + 1,
-        executor=partial(LinkedSlicesExecutor, hosts=hosts),
-        model=str(folder),
-        **settings,  # type: ignore[arg-type]
-    )
-
-
-def end(engine: Engine, ranks: list[RankThread]) -> None:
-    engine.executor.shutdown()
-    for rank in ranks:
-        rank.join()
-        assert "has ended it" in rank.reason
-
-
 def test_slices_on_two_hosts_answer_as_one_process(folder: Path) -> None:
     ranks = [RankThread(folder)]
     pair = sliced(folder, ranks, max_num_batched_tokens=48)
@@ -127,6 +134,14 @@ def test_slices_on_two_hosts_answer_as_one_process(folder: Path) -> None:
     assert pair.run(PROMPTS, SEEDED) == one.run(PROMPTS, SEEDED)
     for fact in ("model_version", "num_parameters", "kv_cache_bytes", "num_blocks", "kv_identity"):
         assert getattr(pair.executor.spec, fact) == getattr(one.executor.spec, fact), fact
+    executor = pair.executor
+    assert isinstance(executor, LinkedSlicesExecutor)
+    wait_until(lambda: len({one.num_meetings for one in executor.rank_stats()}) == 1)
+    ours, theirs = executor.rank_stats()
+    assert ours.num_steps == theirs.num_steps > 0
+    assert ours.num_meetings > 10 * ours.num_steps  # two sums a layer, the embedding, logits
+    assert theirs.sent_bytes > ours.sent_bytes > 0  # with its columns of the logits
+    assert executor.spec.rank_hosts == (socket.gethostname(),)
     end(pair, ranks)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
-from tests.integration.test_replicas import NUM_STREAMS, of_one_engine, streamed
+from tests.integration.test_replicas import NUM_STREAMS, SETTINGS, of_one_engine, streamed
 
+from novacron import LLM, SamplingParams
 from novacron.testing.server_process import PATIENCE_S, ServerProcess, wait_until
 
 pytestmark = pytest.mark.slow
+
+GREEDY = {"temperature": 0.0, "max_tokens": 12, "ignore_eos": True}
 
 
 def workers(server: ServerProcess) -> list[dict[str, Any]]:
@@ -68,3 +72,29 @@ def test_a_killed_rank_changes_no_token(
         replicas = server.get("/api/v1/llm/cluster/status").json()["replicas"]
         assert all(rank["steps"] > 0 for rank in replicas[0]["ranks"])
         assert server.metric("novacron_rank_waited_seconds_total") > 0
+
+
+async def completed(server: ServerProcess, prompts: list[list[int]]) -> list[str]:
+    """All at once."""
+    async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as http:
+        answers = await asyncio.gather(
+            *(http.post("/v1/completions", json={"prompt": prompt, **GREEDY}) for prompt in prompts)
+        )
+    return [answer.json()["choices"][0]["text"] for answer in answers]
+
+
+def test_replicas_whose_ranks_share_rows_answer_as_one_process(tmp_path: Path) -> None:
+    """Prompts are long enough for a rank to have rows of its own."""
+    prompts = [random.Random(seed).choices(range(300, 2000), k=400) for seed in range(4)]
+    llm = LLM(**SETTINGS)
+    expected = [one.text for one in llm.generate(prompts, SamplingParams(**GREEDY))]
+    llm.close()
+    with ServerProcess(
+        "-dp", "2", "-cp", "2", "--dtype", "float32", "--num-threads", "2", "--kv-ram-size", "0",
+        log_file=tmp_path / "log",
+    ) as server:  # fmt: skip
+        server.wait_ready()
+        wait_until(lambda: sum(one["status"] == "active" for one in workers(server)) == 4)
+        assert asyncio.run(completed(server, prompts)) == expected
+        replicas = server.get("/api/v1/llm/cluster/status").json()["replicas"]
+        assert all(rank["meetings"] > 0 for one in replicas for rank in one["ranks"])

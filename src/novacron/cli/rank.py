@@ -19,6 +19,7 @@ from novacron.observability.logs import configure_logging
 _DEFAULT_PORT: Final = 9092
 _HOST_KEYS: Final = (
     "model", "packed_cache_size", "cache_dir", "num_threads", "cpu_memory_utilization",
+    "kv_ram_size", "kv_disk_size", "kv_disk_path", "encryption_key",
 )  # fmt: skip
 
 

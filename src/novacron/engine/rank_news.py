@@ -8,11 +8,12 @@ import msgspec
 
 from novacron.engine.pulse import Pulse
 from novacron.executor.executor import Executor
+from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.pipeline import PipelineExecutor
 from novacron.records.output import EngineStats
 
-_WITH_RANKS = (MultiprocessExecutor, PipelineExecutor)
+_WITH_RANKS = (MultiprocessExecutor, PipelineExecutor, OverHosts)
 
 
 class RankNews:
@@ -23,6 +24,7 @@ class RankNews:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor if isinstance(executor, MultiprocessExecutor) else None
         self._counted = executor if isinstance(executor, _WITH_RANKS) else None
+        self._hosts = executor if isinstance(executor, OverHosts) else None
         self._told = () if self._executor is None else self._executor.spec.rank_pids
         self._look: Callable[[], None] = lambda: None
 
@@ -51,17 +53,20 @@ class RankNews:
 
     @property
     def can_come(self) -> bool:
-        return self._executor is not None
+        return self._executor is not None or self._hosts is not None
 
     @property
     def is_there(self) -> bool:
-        """Whether another process holds a rank than was told."""
-        return self._pids != self._told
+        """Whether another process holds a rank than was told, or ranks on other hosts have told
+        what they have counted. Raises EngineDead."""
+        return self._pids != self._told or (self._hosts is not None and self._hosts.has_rank_news)
 
     def told_in(self, stats: EngineStats) -> EngineStats:
         """The figures with those of ranks. Once they are on their way, `see_told` is called."""
         if self._counted is not None:
             stats = msgspec.structs.replace(stats, ranks=self._counted.rank_stats())
+        if self._hosts is not None:
+            stats = msgspec.structs.replace(stats, rank_links=self._hosts.rank_links())
         if self._executor is None:
             return stats
         return msgspec.structs.replace(

@@ -32,6 +32,7 @@ from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.own_rank import RankLoader
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
+from novacron.executor.rank_counts import rank_stats
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_sharing import join_ranks, part_of, shape_of_ranks
@@ -245,17 +246,6 @@ class MultiprocessExecutor(StepByStep):
         self._link.give_up()
         self._team.close()
         self._memory.shared.close_descriptor()
-
-
-def rank_stats(rank: int, stage: int, traffic: Traffic) -> RankStats:
-    return RankStats(
-        rank=rank,
-        stage=stage,
-        num_steps=traffic.num_steps,
-        num_meetings=traffic.num_meetings,
-        sent_bytes=traffic.sent_bytes,
-        waited_s=traffic.waited_ns / 1e9,
-    )
 
 
 def _draft_of(whole: Blueprint, path: Path, model: ModelConfig) -> Blueprint:

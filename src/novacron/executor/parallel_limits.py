@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 from novacron.config.engine import CacheConfig, EngineConfig
+from novacron.config.kv_compression import loss_identity
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import dims_of, steps_in_flight
 from novacron.parallel.dims import ParallelDims
@@ -45,7 +46,9 @@ def refuse_with_ranks(config: EngineConfig) -> None:
         sizes["hosts of its ranks"] = 1 + len(config.apart.hosts)
         asked_for |= {
             "data_parallel_size": model.data_parallel_size > 1,
-            **_asked_for_tiers(cache),
+            "kv_redis_url": bool(cache.kv_redis_url),
+            "kv_object_url": bool(cache.kv_object_url),
+            "compressed KV tiers": bool(loss_identity(cache)),
         }
     if steps_in_flight(model) > 1 and not config.apart.hosts:
         sizes["pipeline_steps_in_flight"] = steps_in_flight(model)
@@ -81,11 +84,10 @@ def _asked_for_tiers(cache: CacheConfig) -> dict[str, bool]:
 
 
 def without_tiers(cache: CacheConfig) -> CacheConfig:
-    """For several steps in flight, or several hosts: the settings without KV tiers, which nobody
-    has asked for."""
+    """For several steps in flight on one host: the settings without KV tiers, which nobody has
+    asked for."""
     if cache.enable_prefix_caching and None in (cache.kv_ram_size, cache.kv_disk_size):
         logger.info(
-            "KV blocks are not kept in RAM or on disk: that takes one host, and "
-            "pipeline_steps_in_flight 1."
+            "KV blocks are not kept in RAM or on disk: that takes pipeline_steps_in_flight 1."
         )
     return replace(cache, kv_ram_size=0, kv_disk_size=0)

@@ -21,9 +21,9 @@ from novacron.errors import EngineDead
 from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.memory_plan import plan_memory
-from novacron.executor.multiprocess import rank_stats
 from novacron.executor.own_rank import OwnRank, RankLoader
 from novacron.executor.placement import keep_freed_memory
+from novacron.executor.rank_counts import rank_stats
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_threads import threads_of_rank
 from novacron.executor.stage_memory import StageMemory
@@ -157,13 +157,13 @@ class PipelineExecutor:
         raise AssertionError("no draft model was loaded")
 
     def submit(self, scheduler_output: SchedulerOutput) -> None:
-        with self._loss_is_the_end():
+        with self._loss_is_the_end(), self._traffic[0].timed():
             if self._tiers is not None:
                 self._tiers.begin_step(scheduler_output)
             self._begun.append(self._runner.begin(scheduler_output))
 
     def collect(self) -> ModelRunnerOutput:
-        with self._loss_is_the_end():
+        with self._loss_is_the_end(), self._traffic[0].timed():
             result = self._runner.finish(self._begun.popleft())
             if self._tiers is not None:
                 self._tiers.end_step()

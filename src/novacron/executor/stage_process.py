@@ -12,6 +12,7 @@ import gc
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -77,7 +78,9 @@ class StageWorker:
                 counts = num_tokens, num_requests, num_blocks
                 inputs = self._batch.copied_input(self._steps[place], *counts)
                 self._traffic.see_step()  # first: who has the result has it counted
+                began_ns = time.monotonic_ns()
                 self._own.compute(inputs, place)
+                self._traffic.see_time(time.monotonic_ns() - began_ns)
                 self._traffic.see_meetings(*self._link.met(self._group_rank))
             case ComputeStageLogits(rows):
                 self._logits(rows)

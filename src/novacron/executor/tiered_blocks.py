@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -44,7 +45,12 @@ class TieredBlocks:
         self.specs: tuple[TierSpec, ...] = () if opened is None else opened.specs
         self._mover = None if opened is None else opened.mover
 
-    def begin_step(self, step: SchedulerOutput) -> None:
+    def give_up(self, block_ids: Iterable[int]) -> None:
+        """These are about to be written to, by whoever begins steps without saying which."""
+        if self._mover is not None:
+            self._mover.give_up(block_ids)
+
+    def begin_step(self, step: SchedulerOutput | None) -> None:
         if self._mover is not None:
             self._mover.begin_step(step)
 

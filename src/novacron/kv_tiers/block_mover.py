@@ -122,10 +122,11 @@ class BlockMover:
         """These blocks are about to be written to. To be called before that."""
         self._storer.give_up(block_ids)
 
-    def begin_step(self, step: SchedulerOutput) -> None:
-        """To be called before the step is computed."""
+    def begin_step(self, step: SchedulerOutput | None) -> None:
+        """To be called before the step is computed. None: who calls has said itself what is given
+        up."""
         self._pace.begin_step()
-        if self._pending.has_blocks:
+        if step is not None and self._pending.has_blocks:
             written = list(written_blocks(step, self._block_size))
             if written:
                 self._storer.give_up(written)

@@ -8,6 +8,7 @@ from novacron.observability.definition import Values, counter, gauge
 from novacron.observability.replica_values import ReplicaSnapshot
 
 _OF_RANK = ("replica", "rank", "stage")
+_OF_RANK_LINK = ("replica", "rank", "peer")
 
 DEFINITIONS = (
     gauge(
@@ -31,6 +32,26 @@ DEFINITIONS = (
         "Time that a rank waited in a step: for others of its stage, for the stage before.",
         *_OF_RANK,
     ),
+    counter(
+        "novacron_rank_step_seconds",
+        "Time of a rank's steps, waiting included, where it is measured.",
+        *_OF_RANK,
+    ),
+    gauge(
+        "novacron_rank_link_round_trip_seconds",
+        "From a rank to one on another host and back, as TCP measures it.",
+        *_OF_RANK_LINK,
+    ),
+    counter(
+        "novacron_rank_link_messages",
+        "Messages between two ranks on different hosts, by way.",
+        *_OF_RANK_LINK,
+        "way",
+    ),
+    counter(
+        "novacron_rank_link_bytes", "Bytes of these, before encryption.", *_OF_RANK_LINK, "way"
+    ),
+    counter("novacron_rank_link_resent_segments", "TCP segments sent again.", *_OF_RANK_LINK),
     gauge(
         "novacron_link_round_trip_seconds", "To a replica's host and back, the newest.", "replica"
     ),
@@ -52,7 +73,12 @@ DEFINITIONS = (
 
 def parallel_values(replicas: Sequence[ReplicaSnapshot]) -> Values:
     """None of what there is not."""
-    return {**_rank_values(replicas), **_link_values(replicas), **_canary_values(replicas)}
+    return {
+        **_rank_values(replicas),
+        **_rank_link_values(replicas),
+        **_link_values(replicas),
+        **_canary_values(replicas),
+    }
 
 
 def _rank_values(replicas: Sequence[ReplicaSnapshot]) -> Values:
@@ -72,6 +98,31 @@ def _rank_values(replicas: Sequence[ReplicaSnapshot]) -> Values:
         "novacron_rank_meetings": [(name, rank.num_meetings) for name, rank in ranks],
         "novacron_rank_sent_bytes": [(name, rank.sent_bytes) for name, rank in ranks],
         "novacron_rank_waited_seconds": [(name, rank.waited_s) for name, rank in ranks],
+        "novacron_rank_step_seconds": [(name, rank.step_s) for name, rank in ranks if rank.step_s],
+    }
+
+
+def _rank_link_values(replicas: Sequence[ReplicaSnapshot]) -> Values:
+    links = [
+        ((one.name, str(link.rank), str(link.peer)), link.link)
+        for one in replicas
+        for link in one.stats.rank_links
+    ]
+    return {
+        "novacron_rank_link_round_trip_seconds": [
+            (name, link.round_trip_s) for name, link in links if link.round_trip_s is not None
+        ],
+        "novacron_rank_link_messages": [
+            ((*name, way), number)
+            for name, link in links
+            for way, number in (("sent", link.num_sent), ("received", link.num_received))
+        ],
+        "novacron_rank_link_bytes": [
+            ((*name, way), number)
+            for name, link in links
+            for way, number in (("sent", link.sent_bytes), ("received", link.received_bytes))
+        ],
+        "novacron_rank_link_resent_segments": [(name, link.num_resent) for name, link in links],
     }
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from novacron.records.codec_totals import CodecTotals, sum_of_codecs
 from novacron.records.latency_counts import LatencyCounts
-from novacron.records.parallel_stats import LinkStats, RankStats
+from novacron.records.parallel_stats import LinkStats, RankLinkStats, RankStats
 from novacron.records.request import FinishReason
 from novacron.records.share_stats import ShareStats, sum_of_shares
 from novacron.records.step import PositionLogprobs
@@ -163,6 +163,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     lost_ranks: tuple[int, ...] = ()  # whose processes do not compute with the others yet, or again
     canary: CanaryStats | None = None  # where there is one
     ranks: tuple[RankStats, ...] = ()  # where there are several
+    rank_links: tuple[RankLinkStats, ...] = ()  # where they are on several hosts
     link: LinkStats | None = None  # where the engine is on another host
 
     def after_the_end(self) -> EngineStats:
@@ -183,7 +184,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
 
 _NO_NUMBERS: Final = (
     "watch", "speculative_method", "kv_tiers", "sessions", "shares", "rank_pids", "lost_ranks",
-    "canary", "ranks", "link",
+    "canary", "ranks", "rank_links", "link",
 )  # fmt: skip
 
 
@@ -209,6 +210,7 @@ def sum_of(stats: Sequence[EngineStats]) -> EngineStats:
         lost_ranks=stats[0].lost_ranks,
         canary=stats[0].canary,
         ranks=stats[0].ranks,
+        rank_links=stats[0].rank_links,
         link=stats[0].link,
         **numbers,
     )
@@ -276,6 +278,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
     context_parallel_size: int = 1  # processes that share the tokens of prompts out
     pipeline_parallel_size: int = 1  # groups of such, each with some of the layers
     rank_pids: tuple[int, ...] = ()  # those beside the engine's own
+    rank_hosts: tuple[str, ...] = ()  # names of those of ranks 1 and following, if elsewhere
     host: str = ""  # its name, where that is not this one
     region: str = ""  # where it computes; empty: not said
     follows_a_crash: bool = False  # of a rank on another host, in whose place one of its ranks is

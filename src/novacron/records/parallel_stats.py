@@ -15,10 +15,11 @@ class RankStats(msgspec.Struct, frozen=True, kw_only=True):
     num_meetings: int = 0
     sent_bytes: int = 0  # to other ranks of its stage, and to the next stage
     waited_s: float = 0.0
+    step_s: float = 0.0  # in steps, waiting included; 0 where nobody measures it
 
 
 class LinkStats(msgspec.Struct, frozen=True, kw_only=True):
-    """The link to an engine's host. `round_trip_s` is the newest, None before the first;
+    """A link to another host. `round_trip_s` is the newest, None before the first;
     `num_resent` are segments that TCP sent again, `num_dropped` messages of an epoch that is over,
     `num_lost` links that ended without being told to."""
 
@@ -40,3 +41,12 @@ class LinkStats(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
         added = {name: getattr(self, name) + getattr(earlier, name) for name in names}
         return LinkStats(place=self.place or earlier.place, round_trip_s=self.round_trip_s, **added)
+
+
+class RankLinkStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The link between two ranks of an engine on different hosts, as the one that connects (`rank`)
+    sees it. The round trip is TCP's, of the network alone."""
+
+    rank: int
+    peer: int
+    link: LinkStats

@@ -36,6 +36,19 @@ def status(*replicas: dict[str, Any]) -> dict[str, Any]:
     return {"cluster": {"status": "healthy", "num_restarts": 2}, "replicas": list(replicas)}
 
 
+def test_status_names_the_hosts_of_ranks(novacron, api) -> None:
+    ranks = [
+        {"rank": rank, "host": host, "stage": rank, "steps": 1234, "step_s": 3.0, "waited_s": 0.5,
+         "sent_bytes": 2**20}
+        for rank, host in enumerate(("", "node-2"))
+    ]  # fmt: skip
+    api.routes[STATUS] = status(replica(0, ranks=ranks))
+    lines = novacron("cluster", "status", "--url", api.url).output.splitlines()
+    first, second = (line.split() for line in lines[-2:])
+    assert first[:4] == ["replica-0", "rank", "0", "-"]
+    assert second[2:] == ["1", "node-2", "1", "1,234", "2.5", "s", "0.5", "s", "1.0", "MiB"]
+
+
 def test_status_is_a_row_for_each_replica(novacron, api) -> None:
     api.routes[STATUS] = status(
         replica(0), replica(1, state="loading", host="node-1", pid=None, hit_rate=0.5)
@@ -155,13 +168,17 @@ def test_ranks_and_links_stand_below_the_replicas(api) -> None:
     def at(steps: int) -> dict[str, Any]:
         rank = {
             "rank": 1, "stage": 0, "steps": steps, "meetings": steps * 44,
-            "sent_bytes": steps * 2048, "waited_s": steps * 0.025,
+            "sent_bytes": steps * 2048, "waited_s": steps * 0.025, "step_s": steps * 0.04,
+            "host": "node-2",
         }  # fmt: skip
         link = {
             "place": "node-1:9091", "round_trip_s": 0.0021, "sent_bytes": 5000,
             "received_bytes": 3 * 2**20, "resent": 4, "dropped": 0, "lost": 2,
         }  # fmt: skip
-        return status(replica(0, ranks=[rank]), replica(1, link=link, ranks=[]))
+        between = {"rank": 0, "peer": 1, "link": link | {"place": "node-2:9092", "lost": 0}}
+        return status(
+            replica(0, ranks=[rank], rank_links=[between]), replica(1, link=link, ranks=[])
+        )
 
     api.routes[STATUS] = at(10)
     clock = iter(range(100))
@@ -172,7 +189,10 @@ def test_ranks_and_links_stand_below_the_replicas(api) -> None:
         api.routes[STATUS] = at(30)
         lines = shown(view.look()).splitlines()
     [rank] = [line.split() for line in lines if "rank 1" in line]
-    assert rank[3:] == ["0", "20.0", "44", "40", "KiB", "50%"]
+    assert rank[3:] == ["node-2", "0", "20.0", "44", "40", "KiB", "30%", "50%"]
+    [between] = [line.split() for line in lines if "rank 0 to 1 node-2:9092" in line]
+    assert between[6:8] == ["2.1", "ms"]
+    assert between[-3:] == ["4", "0", "0"]
     [link] = [line.split() for line in lines if "node-1:9091" in line]
     assert link[2:4] == ["2.1", "ms"]
     assert link[-3:] == ["4", "0", "2"]

@@ -79,7 +79,8 @@ def test_tiers_take_one_step_at_a_time(cache: CacheConfig) -> None:
     [
         ("data_parallel_size", {"model": {"data_parallel_size": 2}}),
         ("variants", {"model": {"variants": ("int8",)}}),
-        ("kv_ram_size", {"cache": CacheConfig(kv_ram_size=2**30)}),
+        ("kv_object_url", {"cache": CacheConfig(kv_object_url="s3://bucket")}),
+        ("compressed KV tiers", {"cache": CacheConfig(kv_disk_compression="int8")}),
         ("kv_redis_url", {"cache": CacheConfig(kv_redis_url="redis://host")}),
     ],
 )
@@ -87,7 +88,7 @@ def test_tiers_take_one_step_at_a_time(cache: CacheConfig) -> None:
 def test_what_hosts_cannot_do_is_refused(parallel: str, name: str, changes: dict[str, Any]) -> None:
     parts = ModelConfig(**{parallel: 2})
     apart = EngineConfig(model=parts, apart=RanksApart(hosts=("a",)))
-    refuse_with_ranks(apart)
+    refuse_with_ranks(replace(apart, cache=CacheConfig(kv_ram_size=2**30, kv_disk_size=2**30)))
     model = replace(parts, **changes.get("model", {}))
     cache = changes.get("cache", apart.cache)
     with pytest.raises(ConfigError, match=f"hosts of its ranks is 2, .* with .*{name}"):

@@ -11,7 +11,7 @@ from novacron.observability.prometheus import prometheus_text
 from novacron.observability.replica_values import ReplicaSnapshot
 from novacron.observability.snapshots import EngineSnapshot
 from novacron.records.output import CanaryStats, EngineStats
-from novacron.records.parallel_stats import LinkStats, RankStats
+from novacron.records.parallel_stats import LinkStats, RankLinkStats, RankStats
 
 
 def values(*stats: EngineStats) -> dict[tuple[Any, ...], float]:
@@ -37,8 +37,15 @@ def test_ranks_links_and_canaries_are_told_by_replica() -> None:
     found = values(
         EngineStats(
             ranks=(
-                RankStats(rank=0, num_steps=9, num_meetings=400, sent_bytes=77, waited_s=0.5),
+                RankStats(
+                    rank=0, num_steps=9, num_meetings=400, sent_bytes=77, waited_s=0.5, step_s=0.7
+                ),
                 RankStats(rank=1, stage=1, num_steps=8),
+            ),
+            rank_links=(
+                RankLinkStats(
+                    rank=0, peer=1, link=LinkStats(round_trip_s=0.02, num_sent=6, sent_bytes=60)
+                ),
             ),
             lost_ranks=(1,),
             canary=CanaryStats(num_passed=5, num_wrong=1, is_failing=True, last_took_s=0.2),
@@ -50,6 +57,12 @@ def test_ranks_links_and_canaries_are_told_by_replica() -> None:
     assert found["novacron_rank_meetings_total", *of_rank] == 400
     assert found["novacron_rank_sent_bytes_total", *of_rank] == 77
     assert found["novacron_rank_waited_seconds_total", *of_rank] == 0.5
+    assert found["novacron_rank_step_seconds_total", *of_rank] == 0.7
+    between = ("1", "0", "replica-0")  # labels by their names: peer, rank, replica
+    assert found["novacron_rank_link_round_trip_seconds", *between] == 0.02
+    assert found["novacron_rank_link_messages_total", *between, "sent"] == 6
+    assert found["novacron_rank_link_bytes_total", *between, "sent"] == 60
+    assert found["novacron_rank_link_resent_segments_total", *between] == 0
     assert found["novacron_rank_up", *of_rank] == 1
     assert found["novacron_rank_up", "1", "replica-0", "1"] == 0
     assert found["novacron_canary_results_total", "replica-0", "passed"] == 5

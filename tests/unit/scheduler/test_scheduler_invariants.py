@@ -107,7 +107,7 @@ class AnyLoad(RuleBasedStateMachine):
         self.tiers = None
         self.max_in_flight = max_in_flight
         has_draft_model &= max_in_flight == 1
-        if tier_sizes and max_in_flight == 1:
+        if tier_sizes:
             self.tiers = FakeTiers(
                 *tier_sizes, is_lost=lambda key: int.from_bytes(key) % lost_every == 0
             )

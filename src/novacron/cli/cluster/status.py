@@ -15,6 +15,7 @@ _TITLES = (
 )  # fmt: skip
 _COORDINATOR_TITLES = ("COORDINATOR", "NAME", "ADDRESS", "STATE", "DUTIES", "VERSION")
 _NODE_TITLES = ("NODE", "ADDRESS", "STATE", "PLACES")
+_RANK_TITLES = ("RANK", "HOST", "STAGE", "STEPS", "COMPUTED", "WAITED", "SENT")
 _SHORT_ID = 8
 
 
@@ -40,6 +41,10 @@ def status_text(answer: Json) -> str:
         f"{cluster['num_restarts']} restarts"
     )
     text = f"{head}\n{table(_TITLES, [_row(one) for one in replicas])}"
+    spread = [one for one in replicas if any(rank["host"] for rank in one.get("ranks") or ())]
+    if spread:
+        rows = [_rank_row(one["replica_id"], rank) for one in spread for rank in one["ranks"]]
+        text += f"\n\n{table(_RANK_TITLES, rows)}"
     nodes = answer.get("nodes") or ()
     if nodes:
         text += f"\n\n{table(_NODE_TITLES, [_node_row(one) for one in nodes])}"
@@ -52,6 +57,18 @@ def status_text(answer: Json) -> str:
 
 def _node_row(one: Json) -> tuple[str, ...]:
     return one["name"], one["address"], "alive" if one["alive"] else "gone", f"{one['places']:g}"
+
+
+def _rank_row(replica: str, one: Json) -> tuple[str, ...]:
+    return (
+        f"{replica} rank {one['rank']}",
+        one["host"] or "-",
+        str(one["stage"]),
+        f"{one['steps']:,}",
+        f"{max(0.0, one['step_s'] - one['waited_s']):,.1f} s",
+        f"{one['waited_s']:,.1f} s",
+        f"{one['sent_bytes'] / 2**20:,.1f} MiB",
+    )
 
 
 def _row(one: Json) -> tuple[str, ...]:

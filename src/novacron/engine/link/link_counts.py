@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from novacron.records.parallel_stats import LinkStats
 
 _INFO_BYTES: Final = 104
-_TOTAL_RETRANS: Final = 100  # offset in struct tcp_info (linux/tcp.h)
+_RTT: Final = 68  # offsets in struct tcp_info (linux/tcp.h): smoothed, in microseconds
+_TOTAL_RETRANS: Final = 100
 
 
 class LinkCounts:
@@ -41,7 +43,14 @@ class LinkCounts:
     def see_resent(self, descriptor: int | None) -> None:
         """Ask the system, of the connection's socket."""
         if descriptor is not None:
-            self._num_resent = max(self._num_resent, _resent_segments(descriptor))
+            self._num_resent = max(self._num_resent, _tcp_info(descriptor).num_resent)
+
+    def ask_system(self, descriptors: Iterable[int]) -> None:
+        """Of a link that is these connections: segments of all of them, and the shortest way."""
+        found = [_tcp_info(one) for one in descriptors]
+        self._num_resent = max(self._num_resent, sum(one.num_resent for one in found))
+        measured = [one.round_trip_s for one in found if one.round_trip_s > 0]
+        self._round_trip_s = min(measured, default=self._round_trip_s)
 
     def stats(self) -> LinkStats:
         return LinkStats(
@@ -56,8 +65,13 @@ class LinkCounts:
         )
 
 
-def _resent_segments(descriptor: int) -> int:
-    """0 if the socket is closed by now: it is ZeroMQ's, and only looked at."""
+class _TcpInfo(NamedTuple):
+    num_resent: int = 0
+    round_trip_s: float = 0.0
+
+
+def _tcp_info(descriptor: int) -> _TcpInfo:
+    """Zeros if the socket is closed by now: it is ZeroMQ's, and only looked at."""
     with contextlib.suppress(OSError):
         borrowed = socket.socket(fileno=descriptor)
         try:
@@ -65,6 +79,7 @@ def _resent_segments(descriptor: int) -> int:
         finally:
             borrowed.detach()
         if len(info) == _INFO_BYTES:
-            [found] = struct.unpack_from("=I", info, _TOTAL_RETRANS)
-            return int(found)
-    return 0
+            [num_resent] = struct.unpack_from("=I", info, _TOTAL_RETRANS)
+            [round_trip_us] = struct.unpack_from("=I", info, _RTT)
+            return _TcpInfo(num_resent, round_trip_us / 1e6)
+    return _TcpInfo()

@@ -19,7 +19,6 @@ from novacron.errors import ConfigError
 from novacron.executor.hosts.host_team import HostsOfRanks
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
 from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
-from novacron.executor.parallel_limits import without_tiers
 from novacron.parallel.messages.links import OnLoss
 from novacron.parallel.messages.tensor_message import Compression
 
@@ -46,7 +45,7 @@ def load_linked_model(
     has_stages = model.pipeline_parallel_size > 1
     return (LinkedPipelineExecutor if has_stages else LinkedSlicesExecutor)(
         replace(model, model=_as_others_know_it(model.model), pipeline_steps_in_flight=in_flight),
-        without_tiers(config.cache),
+        config.cache,
         config.scheduler,
         HostsOfRanks(
             addresses=tuple(map(str, addresses)),

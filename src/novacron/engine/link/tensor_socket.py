@@ -17,16 +17,19 @@ from zmq.utils.monitor import parse_monitor_message
 
 from novacron.engine.link.address import EngineAddress
 from novacron.engine.link.keys import KeyPair, in_z85
+from novacron.engine.link.link_counts import LinkCounts
 from novacron.engine.link.tensor_lanes import keep_alive, read_parts
 from novacron.parallel.messages.links import LinkLost, OnLoss, Received
 from novacron.parallel.messages.message_order import IncomingLane, LaneBroken, OutgoingLane
 from novacron.parallel.messages.tensor_message import (
+    HEADER_BYTES,
     Bytes,
     MessageError,
     OtherMessageVersion,
     Priority,
     TensorHeader,
 )
+from novacron.records.parallel_stats import LinkStats
 
 _RETRY_MS: Final = 100
 _LAST_RETRY_MS: Final = 2000
@@ -66,6 +69,9 @@ class RankLink:
         self._failure: LinkLost | None = None
         self._closed = False
         self._num_broken = 0
+        self._counts = LinkCounts()
+        self._counts.place = address.place
+        self._descriptors: dict[object, int] = {}  # of the connections, which are ZeroMQ's
         self._poller = zmq.Poller()
         self._sockets: dict[Priority, zmq.Socket[bytes]] = {}
         self._outgoing = {one: OutgoingLane(epoch, source, target) for one in Priority}
@@ -92,6 +98,7 @@ class RankLink:
         lane = self._outgoing[header.priority]
         head = lane.seal(header, payload, self._now_ns())
         self._sockets[header.priority].send_multipart([head, payload], zmq.NOBLOCK)
+        self._counts.see_sent(len(head) + len(payload))
 
     def receive(self, timeout_s: float) -> Received | None:
         until_s = time.monotonic() + timeout_s
@@ -104,6 +111,11 @@ class RankLink:
             if left_s <= 0:
                 return None
             self._poller.poll(math.ceil(min(_LOOK_S, left_s) * 1000))
+
+    def stats(self) -> LinkStats:
+        if self._failure is None and not self._closed:
+            self._counts.ask_system(list(self._descriptors.values()))
+        return self._counts.stats()
 
     def close(self) -> None:
         if self._closed:
@@ -119,7 +131,9 @@ class RankLink:
                 try:
                     header, payload = read_parts(socket.recv_multipart(zmq.NOBLOCK, copy=False))
                     if self._incoming[priority].take(header, self._now_ns()):
+                        self._counts.see_received(HEADER_BYTES + len(payload))
                         return Received(header, payload)
+                    self._counts.see_dropped()
                 except OtherMessageVersion as error:
                     raise Refused(f"what {self.place} sends cannot be read: {error}") from None
                 except (MessageError, LaneBroken) as error:
@@ -142,12 +156,15 @@ class RankLink:
         try:
             while num_open:
                 for monitor, _ in poller.poll():
-                    event = zmq.Event(parse_monitor_message(monitor.recv_multipart())["event"])
+                    told = parse_monitor_message(monitor.recv_multipart())
+                    event = zmq.Event(told["event"])
                     if event is zmq.Event.MONITOR_STOPPED:
                         poller.unregister(monitor)
                         num_open -= 1
                     elif event is zmq.Event.HANDSHAKE_SUCCEEDED:
                         stands.add(monitor)
+                    elif event is zmq.Event.CONNECTED:
+                        self._descriptors[monitor] = int(told["value"])
                     else:
                         self._judge(event, did_stand=monitor in stands)
         except zmq.ContextTerminated:  # which may come before the last events

@@ -5,6 +5,7 @@ Shapes: K places, T tokens of the largest step, D hidden size.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from torch import Tensor
@@ -20,23 +21,28 @@ from novacron.parallel.messages.tensor_message import (
     MessageError,
     TensorHeader,
 )
+from novacron.parallel.traffic import RankTraffic
 
 Send = Callable[[TensorHeader, Bytes], None]
 
 
 class HopEntry:
     """Implements Entry: what `receive` gives are the steps, in their order. It waits, and raises
-    LinkLost."""
+    LinkLost. `traffic` counts how long."""
 
-    def __init__(self, ring_KTD: Tensor, receive: Callable[[], Received]) -> None:
-        self.ring_KTD = ring_KTD
+    def __init__(
+        self, ring_KTD: Tensor, receive: Callable[[], Received], traffic: RankTraffic
+    ) -> None:
+        self.ring_KTD, self._traffic = ring_KTD, traffic
         self._receive = receive
         self._next_step = 0
         self.error = 0.0  # of the step taken last: what compression cost it on all its way so far
 
     def take(self, place: int, num_tokens: int) -> Tensor:
+        began_ns = time.monotonic_ns()
         try:
             header, payload, *_ = self._receive()
+            self._traffic.see_wait(time.monotonic_ns() - began_ns)
             if header.kind is not Kind.FORWARD or header.step != self._next_step:
                 raise MessageError(f"step {header.step} came where {self._next_step} was due")
             out_TD = self.ring_KTD[place, :num_tokens]
@@ -49,7 +55,8 @@ class HopEntry:
 
 class HopExit:
     """Implements Exit. `layer` is the first one of the next stage; `deadline_ns` tells until when a
-    step that leaves now is of use, `error` what compression has cost it so far."""
+    step that leaves now is of use, `error` what compression has cost it so far. `traffic` counts
+    bytes."""
 
     def __init__(
         self,
@@ -57,15 +64,18 @@ class HopExit:
         layer: int,
         compression: Compression,
         deadline_ns: Callable[[], int],
+        traffic: RankTraffic,
         error: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._send, self._layer, self._compression = send, layer, compression
         self._deadline_ns, self._error = deadline_ns, error
+        self._traffic = traffic
         self._next_step = 0
 
     def hand_over(self, place: int, x_TD: Tensor) -> None:
         packed = pack(x_TD, self._compression, self._error())
         header = forward_header(packed, self._next_step, self._layer, self._deadline_ns())
+        self._traffic.see_sent(len(packed.payload))
         try:
             self._send(header, packed.payload)
         except LinkLost as error:

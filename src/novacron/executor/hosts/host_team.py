@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -15,33 +14,34 @@ import msgspec
 from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
 from novacron.errors import ConfigError, EngineDead, ModelLoadError
 from novacron.executor.hosts.balance import HostsPlan
+from novacron.executor.hosts.host_lines import HostLines
 from novacron.executor.hosts.host_loads import loads_of
 from novacron.executor.hosts.orders import (
     Attach,
     Busy,
-    Fenced,
     FromRank,
     Join,
     Leave,
     Loading,
     Offer,
+    OpenTiers,
     PartFailed,
     PartReady,
+    TiersClosed,
+    TiersOpen,
     ToRank,
     encode,
     from_rank,
 )
-from novacron.parallel.messages.links import LinkLost, OpenLink, Received, TensorLink
+from novacron.parallel.messages.links import LinkLost, OpenLink, TensorLink
 from novacron.parallel.messages.tensor_message import (
     NO_DEADLINE,
-    Bytes,
     Compression,
-    Kind,
     Priority,
-    TensorHeader,
 )
+from novacron.records.parallel_stats import RankLinkStats
 
-_LOOK_S: Final = 0.25
+_BRIEFLY_S: Final = 0.005
 _BUSY_RETRY_S: Final = 1.0
 _SAY_EVERY_S: Final = 30.0
 
@@ -69,6 +69,7 @@ class HostTeam:
         self._hosts, self._on_loss = hosts, on_loss
         self._epoch = time.time_ns()
         self._links: list[TensorLink] = []
+        self.lines = HostLines(())  # once all have their parts
         self._has_begun = self._closed = False
         self.follows_a_crash = False  # some rank does, of the process before it
         self.loss: str | None = None  # why they cannot be reached any more, as half a sentence
@@ -127,6 +128,7 @@ class HostTeam:
                     "all hosts the same; copy large ones with their times (rsync -a), which are "
                     "part of the version."
                 )
+        self.lines = HostLines(self._links)
         self._has_begun = True
 
     def tell_all(self, order: ToRank) -> None:
@@ -135,40 +137,36 @@ class HostTeam:
         for link in self._links:
             link.send(*encode(order, deadline_ns))
 
-    def send_first(self, header: TensorHeader, payload: Bytes) -> None:
-        """Hidden states to the second stage. Raises LinkLost."""
-        self._links[0].send(header, payload)
-
-    def receive_last(self) -> Received:
-        """Hidden states of the last stage. Waits, and raises LinkLost."""
-        while True:
-            for link in self._links[:-1]:
-                self._see(link, link.receive(0.0))
-            last = self._links[-1]
-            received = last.receive(_LOOK_S)
-            if received is not None and received.header.kind is Kind.FORWARD:
-                return received
-            self._see(last, received)
-
-    def send_ways(self) -> dict[int, Callable[[TensorHeader, Bytes], None]]:
-        """To each rank, for what ranks add up. They raise LinkLost, as those that follow."""
-        return {rank: link.send for rank, link in enumerate(self._links, 1)}
-
-    def receive_ways(self) -> dict[int, Callable[[float], Received | None]]:
-        return {rank: partial(self._partial_of, link) for rank, link in enumerate(self._links, 1)}
-
-    def _partial_of(self, link: TensorLink, timeout_s: float) -> Received | None:
-        received = link.receive(timeout_s)
-        if received is not None and received.header.kind is Kind.PARTIAL:
-            return received
-        self._see(link, received)
-        return None
-
     def deadline_ns(self) -> int:
         """Until when a step that begins now is of use, by the clock of the group."""
         if self._hosts.step_timeout_s == 0:
             return NO_DEADLINE
         return time.monotonic_ns() + int(self._hosts.step_timeout_s * 1e9)
+
+    def open_tiers(self, order: OpenTiers) -> list[TiersOpen]:
+        """Have all open theirs. Raises ConfigError and LinkLost."""
+        self.tell_all(order)
+        opened = []
+        for link in self._links:
+            answer = self._answer_of(link)
+            while not isinstance(answer, TiersOpen):
+                answer = self._answer_of(link)
+            opened.append(answer)
+        return opened
+
+    def await_closed_tiers(self, patience_s: float) -> None:
+        """Until all have said so, but no longer. Raises LinkLost."""
+        until_s, num_open = time.monotonic() + patience_s, len(self._links)
+        while num_open and time.monotonic() < until_s:
+            num_open -= sum(isinstance(word, TiersClosed) for _, word in self.lines.words())
+            time.sleep(_BRIEFLY_S)
+
+    def link_stats(self) -> tuple[RankLinkStats, ...]:
+        """Of those from here to each rank."""
+        return tuple(
+            RankLinkStats(rank=0, peer=peer, link=link.stats())
+            for peer, link in enumerate(self._links, 1)
+        )
 
     def close(self) -> None:
         """Let go of them. Harmless when called again."""
@@ -236,14 +234,6 @@ class HostTeam:
             return from_rank(received.payload)
         except msgspec.MsgspecError as error:
             raise LinkLost(f"what {link.place} says cannot be understood: {error}") from None
-
-    def _see(self, link: TensorLink, received: Received | None) -> None:
-        """What a rank says beside the steps is that it is over. Raises LinkLost."""
-        if received is None:
-            return
-        answer = from_rank(received.payload)
-        if isinstance(answer, Fenced | PartFailed):
-            raise LinkLost(f"the rank at {link.place} is not in the group any more")
 
     def _tell(self, index: int, order: ToRank) -> None:
         try:

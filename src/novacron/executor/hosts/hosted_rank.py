@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from novacron.errors import NovaCronError
 from novacron.executor.blueprint import dims_of
+from novacron.executor.hosts.beside_steps import BesideSteps, Part
 from novacron.executor.hosts.hosted_slice import HostedSlice
 from novacron.executor.hosts.hosted_stage import HostedStage
+from novacron.executor.hosts.hosted_tiers import HostedTiers
 from novacron.executor.hosts.orders import PartFailed, PartReady
 from novacron.executor.hosts.own_part import OwnHost, agree_on_part
 from novacron.executor.hosts.rank_post import GroupOver, RankPost
@@ -21,16 +23,29 @@ def serve_group(host: OwnHost) -> str:
         try:
             own = agree_on_part(join, host, post)
             has_slice = dims_of(join.model).tensor > 1
-            part = (HostedSlice if has_slice else HostedStage)(own, host, post)
+            part: Part = (HostedSlice if has_slice else HostedStage)(own, host, post)
         except NovaCronError as error:
-            post.tell(PartFailed(type(error).__name__, str(error)))
-            return f"it cannot be served: {error}"
+            return _failed(post, error)
+        tiers = HostedTiers(part.rank, own.model, own.cache, post.tell)
         try:
             post.tell(PartReady(part.rank.digest))
+            beside = BesideSteps(part, tiers, post.tell)
             while True:
-                order, header = post.next_order()
-                part.follow(order, header.deadline_ns)
+                found = post.order_within(beside.patience_s)
+                if found is None:
+                    beside.rest()
+                else:
+                    order, header = found
+                    beside.follow(order, header.deadline_ns)
+        except NovaCronError as error:
+            return _failed(post, error)
         finally:
+            tiers.close()
             part.close()
     except (GroupOver, HandoverLost, ConnectionError) as over:
         return str(over)
+
+
+def _failed(post: RankPost, error: NovaCronError) -> str:
+    post.tell(PartFailed(type(error).__name__, str(error)))
+    return f"it cannot be served: {error}"

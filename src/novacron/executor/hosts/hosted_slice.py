@@ -18,6 +18,7 @@ from novacron.executor.hosts.step_orders import arrays_of
 from novacron.parallel.collectives.message_ranks import MessageRanks, Receive, Send
 from novacron.parallel.messages.links import LinkLost, Received, TensorLink
 from novacron.parallel.messages.tensor_message import Priority
+from novacron.parallel.traffic import RankTraffic
 from novacron.runner.captured_step import capture_step
 
 
@@ -26,10 +27,11 @@ class HostedSlice:
 
     def __init__(self, own: OwnPart, host: OwnHost, post: RankPost) -> None:
         self._own, self._host, self._post = own, host, post
-        self._links: dict[int, TensorLink] = {}
+        self.links: dict[int, TensorLink] = {}
+        self.traffic = RankTraffic()
         post.expect(own.load.keys, from_leader=True)
         blueprint, self._exchange = join_hosts(
-            own.blueprint, own.join.scheduler, own.join.compression
+            own.blueprint, own.join.scheduler, own.join.compression, self.traffic
         )
         self.rank = rank = own.load_rank(blueprint, post)
         self._blocks, self._batch = rank.kv_tensors, rank.batch
@@ -53,7 +55,7 @@ class HostedSlice:
         self._host.computing(False)
 
     def close(self) -> None:
-        for link in self._links.values():
+        for link in self.links.values():
             link.close()
 
     def _run(self, order: RunStep) -> None:
@@ -71,7 +73,7 @@ class HostedSlice:
         rank, post = self._own.join.rank, self._post
         for other, address in self._own.load.hosts.items():
             link = self._host.open_link(address, post.epoch, rank, other, self._host.on_loss)
-            self._links[other] = link
+            self.links[other] = link
             link.send(*encode(Attach(), priority=Priority.DATA))
         post.wait_for_neighbours()
         below = range(rank)
@@ -79,9 +81,10 @@ class HostedSlice:
         receive: dict[int, Receive] = {
             other: self._waiting(partial(post.next_partial, other)) for other in below
         }
-        for other, link in self._links.items():
+        for other, link in self.links.items():
             send[other], receive[other] = link.send, self._waiting(link.receive)
-        self._exchange.meet(MessageRanks(rank, send, receive, patience_s=math.inf))
+        ranks = MessageRanks(rank, send, receive, patience_s=math.inf, traffic=self.traffic)
+        self._exchange.meet(ranks)
 
     def _waiting(self, receive: Receive) -> Receive:
         """Who waits for others does not hang."""

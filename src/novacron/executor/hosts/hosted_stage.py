@@ -14,6 +14,7 @@ from novacron.executor.hosts.rank_post import GroupOver, RankPost
 from novacron.executor.hosts.step_orders import arrays_of
 from novacron.parallel.messages.links import Received, TensorLink
 from novacron.parallel.messages.tensor_message import NO_DEADLINE
+from novacron.parallel.traffic import RankTraffic
 from novacron.runner.stage_step import StageStep
 
 
@@ -22,7 +23,8 @@ class HostedStage:
 
     def __init__(self, own: OwnPart, host: OwnHost, post: RankPost) -> None:
         self._host, self._deadline_ns = host, NO_DEADLINE
-        self._next: TensorLink | None = None
+        self.links: dict[int, TensorLink] = {}
+        self.traffic = RankTraffic()
         load, blueprint = own.load, own.blueprint
         post.expect(load.keys, from_leader=not load.keys)
         self.rank = rank = own.load_rank(blueprint, post)
@@ -38,12 +40,13 @@ class HostedStage:
             host.computing(True)
             return received
 
-        entry = HopEntry(ring_KTD, next_forward)
+        entry = HopEntry(ring_KTD, next_forward, self.traffic)
         exits = HopExit(
             self._send_on(own, post),
             0 if stage.is_last else stage.layers.stop,
             own.join.compression,
             lambda: self._deadline_ns,
+            self.traffic,
             lambda: entry.error,
         )
         self._step = StageStep(rank.decoder, self._blocks.layers, self._batch, entry, exits)
@@ -53,12 +56,13 @@ class HostedStage:
         if not own.load.hosts:
             return post.hand_back
         address = own.load.hosts[rank + 1]
-        self._next = self._host.open_link(address, post.epoch, rank, rank + 1, self._host.on_loss)
-        return self._next.send
+        link = self._host.open_link(address, post.epoch, rank, rank + 1, self._host.on_loss)
+        self.links[rank + 1] = link
+        return link.send
 
     def close(self) -> None:
-        if self._next is not None:
-            self._next.close()
+        for link in self.links.values():
+            link.close()
 
     def follow(self, order: ToRank, deadline_ns: int) -> None:
         """Raises HandoverLost and GroupOver."""

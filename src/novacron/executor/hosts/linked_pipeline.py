@@ -44,12 +44,13 @@ class LinkedPipelineExecutor(OverHosts):
         ring_KTD = torch.zeros(
             (places, max_tokens, blueprint.config.hidden_size), dtype=blueprint.dtype
         )
-        self._entry = HopEntry(ring_KTD, team.receive_last)
+        self._entry = HopEntry(ring_KTD, team.lines.receive_last, self._traffic)
         exits = HopExit(
-            team.send_first,
+            team.lines.send_first,
             blueprint.stage.layers.stop,
             self._hosts.compression,
             team.deadline_ns,
+            self._traffic,
         )
         return PipelinedStep(
             StageStep(rank.decoder, rank.kv_tensors.layers, batch, None, exits),
@@ -60,12 +61,17 @@ class LinkedPipelineExecutor(OverHosts):
         )
 
     def submit(self, scheduler_output: SchedulerOutput) -> None:
-        with self._loss_is_the_end():
+        with self._loss_is_the_end(), self._traffic.timed():
+            self._begin_step(scheduler_output)
             self._begun.append(self._runner.begin(scheduler_output))
 
     def collect(self) -> ModelRunnerOutput:
-        with self._loss_is_the_end():
-            result = self._runner.finish(self._begun.popleft())
+        with self._loss_is_the_end(), self._traffic.timed():
+            begun = self._begun.popleft()
+            result = self._runner.finish(begun)
+            self._end_step()
+        if begun.inputs is not None:
+            self._traffic.see_step()
         self._report.see(self._entry.error)
         return result
 

@@ -39,21 +39,31 @@ class LinkedSlicesExecutor(StepByStep, OverHosts):
 
     def _join(self, own: Blueprint) -> Blueprint:
         joined, self._exchange = join_hosts(
-            own, self._scheduler, self._hosts.compression, self._report.see
+            own, self._scheduler, self._hosts.compression, self._traffic, self._report.see
         )
         return joined
 
     def _leading_step(self, rank: OwnRank, blocks: LeadingBlocks) -> DecoderStep:
         self._team.tell_all(Meet())
-        send, receive = self._team.send_ways(), self._team.receive_ways()
-        patience_s = self._hosts.step_timeout_s or math.inf
-        self._exchange.meet(MessageRanks(0, send, receive, patience_s=patience_s))
+        lines, patience_s = self._team.lines, self._hosts.step_timeout_s or math.inf
+        self._exchange.meet(
+            MessageRanks(
+                0, lines.send_ways(), lines.receive_ways(),
+                patience_s=patience_s, traffic=self._traffic,
+            )
+        )  # fmt: skip
         logger.info("sums over hosts: %s", _described(self._exchange.chosen))
         own = capture_step(rank.decoder, rank.kv_tensors.layers, rank.batch)
         return LedStep(own, _Lead(self._team, blocks))
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
-        return self._runner.execute(scheduler_output)
+        with self._loss_is_the_end(), self._traffic.timed():
+            self._begin_step(scheduler_output)
+            result = self._runner.execute(scheduler_output)
+            self._end_step()
+        if scheduler_output.scheduled:
+            self._traffic.see_step()
+        return result
 
 
 class _Lead:

@@ -22,6 +22,10 @@ from novacron.parallel.messages.tensor_message import (
     Priority,
     TensorHeader,
 )
+from novacron.parallel.traffic import Traffic
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
+from novacron.records.output import TierSpec
+from novacron.records.parallel_stats import LinkStats
 
 
 class Join(msgspec.Struct, frozen=True, kw_only=True, tag=0):
@@ -82,7 +86,48 @@ class ComputeLogits(msgspec.Struct, frozen=True, tag=6):
     places: tuple[int, ...]
 
 
-ToRank = Join | Attach | Load | RunStep | Leave | Meet | ComputeLogits
+class OpenTiers(msgspec.Struct, frozen=True, tag=7):
+    """Open KV tiers for your part of all blocks, which agree in `kv_identity`."""
+
+    kv_identity: str
+
+
+class MoveBlocks(msgspec.Struct, frozen=True, tag=8):
+    """Move your parts of blocks between these tiers and the cache, beside the steps."""
+
+    orders: BlockOrders
+
+
+class GiveUp(msgspec.Struct, frozen=True, tag=9):
+    """The next step writes to these blocks: what they hold is not stored any more."""
+
+    block_ids: tuple[int, ...]
+
+
+class CloseTiers(msgspec.Struct, frozen=True, tag=10):
+    """Store what still has to be, but not for long: the group is about to end."""
+
+
+class AskWhose(msgspec.Struct, frozen=True, tag=11):
+    """Tell which parts of blocks your tiers have of a scope."""
+
+    scope: bytes
+
+
+ToRank = (
+    Join
+    | Attach
+    | Load
+    | RunStep
+    | Leave
+    | Meet
+    | ComputeLogits
+    | OpenTiers
+    | MoveBlocks
+    | GiveUp
+    | CloseTiers
+    | AskWhose
+)
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True, tag=0):
@@ -122,7 +167,50 @@ class Fenced(msgspec.Struct, frozen=True, tag=5):
     """The message was of a group that this rank is not in, or not any more."""
 
 
-FromRank = Offer | Loading | PartReady | PartFailed | Busy | Fenced
+class Report(msgspec.Struct, frozen=True, tag=6):
+    """What it has counted so far, and its links to the ranks above it, by their numbers."""
+
+    traffic: Traffic
+    links: dict[int, LinkStats] = {}
+
+
+class TiersOpen(msgspec.Struct, frozen=True, tag=7):
+    """The KV tiers that the host so called has room for."""
+
+    host: str
+    specs: tuple[TierSpec, ...]
+
+
+class Moved(msgspec.Struct, frozen=True, tag=8):
+    """What came of orders to move blocks, and what tiers hold at first."""
+
+    news: BlockNews
+
+
+class TiersClosed(msgspec.Struct, frozen=True, tag=9):
+    """Nothing more will be stored."""
+
+
+class OfScope(msgspec.Struct, frozen=True, tag=10):
+    """These; or why a tier cannot tell."""
+
+    blocks: tuple[TierKeys, ...]
+    error: str = ""
+
+
+FromRank = (
+    Offer
+    | Loading
+    | PartReady
+    | PartFailed
+    | Busy
+    | Fenced
+    | Report
+    | TiersOpen
+    | Moved
+    | TiersClosed
+    | OfScope
+)
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _to_rank: Final = msgspec.msgpack.Decoder(ToRank)

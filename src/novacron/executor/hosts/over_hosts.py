@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +19,11 @@ from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint
 from novacron.executor.hosts.balance import HostsPlan
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
+from novacron.executor.hosts.host_tiers import HostTiers, wait_a_little
 from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
+from novacron.executor.hosts.orders import Moved, OfScope, Report
 from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
+from novacron.executor.hosts.rank_reports import RankReports
 from novacron.executor.own_rank import OwnRank, RankLoader
 from novacron.executor.placement import keep_freed_memory, threads_of_replica
 from novacron.executor.warm_up import warm_up
@@ -26,8 +31,10 @@ from novacron.executor.worker import Progress
 from novacron.parallel.handover import HandoverLost
 from novacron.parallel.messages.links import LinkLost
 from novacron.parallel.messages.tensor_message import Compression
+from novacron.parallel.traffic import RankTraffic
 from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
+from novacron.records.parallel_stats import RankLinkStats, RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import DecoderStep
 
@@ -42,7 +49,7 @@ def _ignore(message: str) -> None:
 
 class OverHosts(ABC):
     """Loads the model in `model_path` when made, on all hosts at once. The part of an Executor that
-    does not depend on how the model is shared out; without draft models and KV tiers.
+    does not depend on how the model is shared out; without draft models.
 
     Raises ModelLoadError, ConfigError, and EngineDead if a host is lost. `on_loss` gets a sentence,
     from another thread, if one is lost later; the next step, or that which is running, raises
@@ -68,6 +75,8 @@ class OverHosts(ABC):
         loader = RankLoader(model, cache, scheduler, progress)
         phases = loader.phases
         self._hosts, self._scheduler = hosts, scheduler
+        self._traffic, self._counted = RankTraffic(), RankReports(dims_of(model))
+        self._tiers: HostTiers | None = None  # a first step knows none
         self._team = HostTeam(hosts, on_loss)
         self._report = CompressionReport(self._sent_between_hosts)
         with self._loss_is_the_end(), self._ended_unless_made():
@@ -93,20 +102,24 @@ class OverHosts(ABC):
             self._runner = rank.runner(step, blocks)
             with phases.timed("warm_up"):
                 warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
-        is_exact = hosts.compression is Compression.NONE
+            is_exact = hosts.compression is Compression.NONE
+            kv_identity = rank.kv_identity(
+                plan.hosts[0], "" if is_exact else f"{self._sent_between_hosts} int8"
+            )
+            self._tiers = HostTiers(self._team, rank, blocks, kv_identity, model, cache)
         spec = rank.spec(
             model,
             plan.hosts[0],
-            kv_identity=rank.kv_identity(
-                plan.hosts[0], "" if is_exact else f"{self._sent_between_hosts} int8"
-            ),
+            kv_identity=kv_identity,
             load_phases_s=phases.times_s,
+            kv_tiers=self._tiers.specs,
         )
         self._spec = msgspec.structs.replace(
             spec,
             kv_cache_bytes=plan.kv_cache_bytes,
             max_model_len=plan.max_model_len,
             follows_a_crash=self._team.follows_a_crash,
+            rank_hosts=tuple(one.name for one in others),
         )
 
     @abstractmethod
@@ -139,16 +152,71 @@ class OverHosts(ABC):
         raise AssertionError("no draft model was loaded")
 
     def move_blocks(self, orders: BlockOrders) -> None:
-        raise AssertionError("there are no KV tiers")
+        assert self._tiers is not None
+        with self._loss_is_the_end():
+            self._tiers.move(orders)
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
-        return None
+        if self._tiers is None or not self._tiers.specs:
+            return None
+        until_s = time.monotonic() + wait_s
+        while True:
+            self._listen()
+            news = self._tiers.news()
+            if news is not None or not wait_a_little(until_s):
+                return news
+
+    def _begin_step(self, scheduler_output: SchedulerOutput) -> None:
+        if self._tiers is not None:
+            self._tiers.begin_step(scheduler_output)
+
+    def _end_step(self) -> None:
+        if self._tiers is not None:
+            self._tiers.end_step()
+
+    def rank_stats(self) -> tuple[RankStats, ...]:
+        """Of all ranks, from 0: of others what they have told. Raises EngineDead."""
+        self._listen()
+        return self._counted.stats(self._traffic.read())
+
+    def rank_links(self) -> tuple[RankLinkStats, ...]:
+        """Between all of them."""
+        return (*self._team.link_stats(), *self._counted.links)
+
+    @property
+    def has_rank_news(self) -> bool:
+        """Whether ranks have told something since `rank_stats`. Raises EngineDead."""
+        self._listen()
+        return self._counted.is_new
+
+    def _listen(self) -> None:
+        with self._loss_is_the_end():
+            for rank, word in self._team.lines.words():
+                match word:
+                    case Report():
+                        self._counted.hear(rank, word)
+                    case Moved(news):
+                        assert self._tiers is not None
+                        self._tiers.hear(rank, news)
+                    case OfScope():
+                        assert self._tiers is not None
+                        self._tiers.hear_whose(word)
 
     def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
-        return ()
+        if self._tiers is None or not self._tiers.specs:
+            return ()
+        with self._loss_is_the_end():
+            self._tiers.ask_whose(scope)
+        while (found := self._tiers.whose()) is None:
+            self._listen()
+            wait_a_little(math.inf)
+        return found
 
     def shutdown(self) -> None:
-        """Let go of the other hosts; this one's tensors go with this object."""
+        """Let go of the other hosts; this one's tensors go with this object. What tiers still have
+        to store gets a moment, on all of them."""
+        if self._tiers is not None:
+            self._tiers.close()
         self._team.close()
 
     @contextmanager

@@ -29,6 +29,14 @@ def allocate_part_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfi
     )
 
 
+def part_identity(kv_identity: str, blueprint: Blueprint) -> str:
+    """Of the parts of blocks that one rank has."""
+    layers, group = blueprint.stage.layers, blueprint.group
+    return (
+        f"{kv_identity}, layers {layers.start} to {layers.stop}, slice {group.rank} of {group.size}"
+    )
+
+
 class LeadingBlocks:
     """Those of the first rank, for the model runner. A block that may hold NaN is zeroed on all
     hosts before it is used again: `take_zeroed` tells which since it was last asked."""
@@ -48,6 +56,10 @@ class LeadingBlocks:
         self._tainted -= found
         self._zeroed |= found
         self._own.clean(block_ids)
+
+    def see_filled(self, block_ids: Iterable[int]) -> None:
+        """On all hosts these hold values again that are finite."""
+        self._tainted.difference_update(block_ids)
 
     def take_zeroed(self) -> tuple[int, ...]:
         zeroed, self._zeroed = tuple(sorted(self._zeroed)), set()

@@ -110,6 +110,12 @@ class RankPost:
             self._sort(self._listener.receive(_LOOK_S))
         return self._orders.popleft()
 
+    def order_within(self, timeout_s: float) -> tuple[ToRank, TensorHeader] | None:
+        """The same; None: nothing has come by then."""
+        if not self._orders:
+            self._sort(self._listener.receive(timeout_s))
+        return self._orders.popleft() if self._orders else None
+
     def next_forward(self) -> Received:
         """The same for hidden states."""
         while not self._forwards:

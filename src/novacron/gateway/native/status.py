@@ -15,7 +15,7 @@ from novacron.gateway.native.replies import model_info
 from novacron.gateway.service import Service
 from novacron.observability.ratios import hit_rate, kv_cache_usage
 from novacron.records.output import CanaryStats
-from novacron.records.parallel_stats import LinkStats, RankStats
+from novacron.records.parallel_stats import LinkStats, RankLinkStats, RankStats
 from novacron.records.routing import RoutingDecision
 
 _WORKER_STATUS = {
@@ -53,7 +53,7 @@ class LoadAnswer(Struct, frozen=True):
 
 
 class Worker(Struct, frozen=True, kw_only=True):
-    """A process that computes."""
+    """A process that computes. Of a rank on another `host` than its engine's, no pid is told."""
 
     worker_id: str
     status: str
@@ -62,11 +62,13 @@ class Worker(Struct, frozen=True, kw_only=True):
     device: str | None
     replica: str
     epoch: int
+    host: str = ""
 
 
 class Rank(Struct, frozen=True, kw_only=True):
     """What a rank has done since its engine's start. A meeting is a sum or a concatenation over the
-    ranks of its stage; it waits for these, and for the stage before."""
+    ranks of its stage; it waits for these, and for the stage before. `step_s`: the time of its
+    steps, waiting included, where it is measured. `host` is empty where it is the engine's own."""
 
     rank: int
     stage: int
@@ -74,11 +76,14 @@ class Rank(Struct, frozen=True, kw_only=True):
     meetings: int
     sent_bytes: int
     waited_s: float
+    step_s: float = 0.0
+    host: str = ""
 
 
 class Link(Struct, frozen=True, kw_only=True):
-    """The link to a replica's host, since the server's start. `resent` are TCP segments, `dropped`
-    messages of an epoch that was over, `lost` links that ended without being told to."""
+    """A link to another host: to a replica's, since the server's start, or between its ranks, since
+    that of its engine. `resent` are TCP segments, `dropped` messages of an epoch that was over,
+    `lost` links that ended without being told to."""
 
     place: str
     round_trip_s: float | None
@@ -89,6 +94,14 @@ class Link(Struct, frozen=True, kw_only=True):
     resent: int
     dropped: int
     lost: int
+
+
+class RankLink(Struct, frozen=True, kw_only=True):
+    """The link from one rank of a replica to another one, on another host."""
+
+    rank: int
+    peer: int
+    link: Link
 
 
 class Canary(Struct, frozen=True, kw_only=True):
@@ -125,6 +138,7 @@ class Replica(Struct, frozen=True, kw_only=True):
     routed: dict[str, int]
     last_decision: RoutingDecision | None
     ranks: tuple[Rank, ...] = ()
+    rank_links: tuple[RankLink, ...] = ()
     link: Link | None = None
     canary: Canary | None = None
 
@@ -221,8 +235,18 @@ def workers(service: Service) -> tuple[Worker, ...]:
     return tuple(
         _worker(one, rank, pid)
         for one in service.client.replicas
-        for rank, pid in enumerate((one.engine_pid, *one.rank_pids))
+        for rank, pid in enumerate((one.engine_pid, *one.rank_pids, *(None for _ in _hosts(one))))
     )
+
+
+def _hosts(one: ReplicaStatus) -> tuple[str, ...]:
+    """Of ranks 1 and following, if they are on other hosts than the engine."""
+    return () if one.spec is None else one.spec.rank_hosts
+
+
+def _host(one: ReplicaStatus, rank: int) -> str:
+    hosts = _hosts(one)
+    return hosts[rank - 1] if 0 < rank <= len(hosts) else ""
 
 
 def _worker(one: ReplicaStatus, rank: int, pid: int | None) -> Worker:
@@ -234,6 +258,7 @@ def _worker(one: ReplicaStatus, rank: int, pid: int | None) -> Worker:
         device=None if one.spec is None else one.spec.device,
         replica=one.replica_id,
         epoch=one.epoch,
+        host=_host(one, rank),
     )
 
 
@@ -256,13 +281,14 @@ def replica(one: ReplicaStatus) -> Replica:
         hit_rate=hit_rate(stats),
         routed=dict(one.num_routed),
         last_decision=one.last_decision,
-        ranks=tuple(map(_rank, stats.ranks)),
+        ranks=tuple(_rank(rank, _host(one, rank.rank)) for rank in stats.ranks),
+        rank_links=tuple(map(_rank_link, stats.rank_links)),
         link=None if stats.link is None else _link(stats.link),
         canary=None if stats.canary is None else _canary(stats.canary),
     )
 
 
-def _rank(one: RankStats) -> Rank:
+def _rank(one: RankStats, host: str) -> Rank:
     return Rank(
         rank=one.rank,
         stage=one.stage,
@@ -270,7 +296,13 @@ def _rank(one: RankStats) -> Rank:
         meetings=one.num_meetings,
         sent_bytes=one.sent_bytes,
         waited_s=round(one.waited_s, 6),
+        step_s=round(one.step_s, 6),
+        host=host,
     )
+
+
+def _rank_link(one: RankLinkStats) -> RankLink:
+    return RankLink(rank=one.rank, peer=one.peer, link=_link(one.link))
 
 
 def _link(one: LinkStats) -> Link:

@@ -29,6 +29,7 @@ from novacron.kernels.native.library import (
 from novacron.kernels.native.linear import NativeLinear, NativeTable
 from novacron.kernels.native.rank_group import RankGroup, group_bytes
 from novacron.kernels.native.row_link import NativeRowLink
+from novacron.kernels.native.row_products import submit_row_product
 from novacron.kernels.ranks import ExchangeSize, HostSums, Met
 
 
@@ -70,18 +71,7 @@ class NativeCommunicator:
     def row_product(
         self, product: object, x: Tensor, bias: Tensor | None, add_to: Tensor | None
     ) -> Tensor:
-        partials = self._next_partials()
-        rows, join = x.shape[0], AddPartialsCall.from_buffer_copy(partials.join)
-        own = partials.own_RD[:rows]
-        cast(NativeLinear, product).into(x, own, ranks=self._group.size)
-        out = self._context.stream.empty(own.shape, x.dtype) if add_to is None else add_to
-        assert (out.shape, out.dtype, out.stride(1)) == (own.shape, x.dtype, 1)
-        join.bias = None if bias is None else bias.data_ptr()
-        join.residual = None if add_to is None else out.data_ptr()
-        join.out, join.rows = out.data_ptr(), rows
-        join.residual_stride = join.out_stride = out.stride(0)
-        self._context.stream.submit(join)
-        return out
+        return submit_row_product(self._context, self._next_partials(), product, x, bias, add_to)
 
     def look_up(self, table: object, token_ids_T: Tensor, own: range) -> Tensor:
         shared_TD = self._areas.embedded_TD[: token_ids_T.shape[0]]

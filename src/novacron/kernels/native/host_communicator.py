@@ -25,6 +25,7 @@ from novacron.kernels.native.library import (
     NativeContext,
 )
 from novacron.kernels.native.linear import NativeLinear, NativeTable
+from novacron.kernels.native.row_products import submit_row_product
 from novacron.kernels.pages import zero_pages
 from novacron.kernels.ranks import ExchangeSize, HostSums
 
@@ -38,7 +39,7 @@ class NativeHostCommunicator:
         self, context: NativeContext, rank: int, num_ranks: int, size: ExchangeSize, sums: HostSums
     ) -> None:
         assert num_ranks in (1, 2, 4), "as many segments as a product has are shared out"
-        self._context, self._rank, self._num_ranks, self._sums = context, rank, num_ranks, sums
+        self._context, self._rank, self._sums = context, rank, sums
         hidden = size.hidden_size
         self._own_PD = zero_pages((size.partial_rows, hidden), torch.float32)
         self._embedded_TD = zero_pages((size.max_tokens, hidden), size.dtype)
@@ -50,7 +51,7 @@ class NativeHostCommunicator:
         self._add_up = _guarded(lambda rows: sums.add_up(self._own_PD[:rows]))
         self._join_rows = _guarded(self._join_embedded)
         self._collect = _guarded(self._collect_logits)
-        self._join = AddPartialsCall(
+        join = AddPartialsCall(
             exchange=self._add_up,
             partials=self._own_PD.data_ptr(),
             size=hidden,
@@ -59,21 +60,12 @@ class NativeHostCommunicator:
             ranks=1,
             out_stride=hidden,
         )
+        self._partials = RankPartials(self._own_PD, join, num_ranks)
 
     def row_product(
         self, product: object, x: Tensor, bias: Tensor | None, add_to: Tensor | None
     ) -> Tensor:
-        rows, join = x.shape[0], AddPartialsCall.from_buffer_copy(self._join)
-        own_TD = self._own_PD[:rows]
-        cast(NativeLinear, product).into(x, own_TD, ranks=self._num_ranks)
-        out = self._context.stream.empty(own_TD.shape, x.dtype) if add_to is None else add_to
-        assert (out.shape, out.dtype, out.stride(1)) == (own_TD.shape, x.dtype, 1)
-        join.bias = None if bias is None else bias.data_ptr()
-        join.residual = None if add_to is None else out.data_ptr()
-        join.out, join.rows = out.data_ptr(), rows
-        join.residual_stride = join.out_stride = out.stride(0)
-        self._context.stream.submit(join)
-        return out
+        return submit_row_product(self._context, self._partials, product, x, bias, add_to)
 
     def look_up(self, table: object, token_ids_T: Tensor, own: range) -> Tensor:
         self._token_ids_T, self._own_tokens = token_ids_T, own
@@ -121,8 +113,8 @@ class NativeHostCommunicator:
         shared: object,
         add_to: Tensor | None,
     ) -> Tensor:
-        partials = RankPartials(self._own_PD, self._join, self._num_ranks)
-        return cast(NativeExperts, experts)(x_TD, scores, shared, add_to, partials=partials)  # type: ignore[arg-type]
+        mixture = cast(NativeExperts, experts)
+        return mixture(x_TD, scores, shared, add_to, partials=self._partials)  # type: ignore[arg-type]
 
     def _meet(self, exchange: Any, rows: Tensor, copy: Tensor | None = None) -> None:
         self._context.stream.submit(

@@ -14,6 +14,7 @@ from novacron.parallel.collectives.choice import measure
 from novacron.parallel.collectives.point_to_point import PointToPoint
 from novacron.parallel.collectives.rounded import rounded_all_reduce
 from novacron.parallel.groups import ParallelGroup
+from novacron.parallel.traffic import RankTraffic
 
 
 class HostExchange:
@@ -22,7 +23,8 @@ class HostExchange:
     of them is lost.
 
     `algorithms` are those that may add up; the quickest for a size is chosen among them. With
-    `in_int8`, sums travel rounded, and `see_error` is told what each has cost."""
+    `in_int8`, sums travel rounded, and `see_error` is told what each has cost. `traffic` counts
+    meetings."""
 
     def __init__(
         self,
@@ -30,7 +32,9 @@ class HostExchange:
         *,
         in_int8: bool = False,
         see_error: Callable[[float], None] = lambda error: None,
+        traffic: RankTraffic | None = None,
     ) -> None:
+        self._traffic = traffic or RankTraffic()
         self._algorithms, self._in_int8, self._see_error = algorithms, in_int8, see_error
         self._ranks: PointToPoint | None = None
         self._all_reduce: AllReduce | None = None
@@ -49,6 +53,7 @@ class HostExchange:
     def add_up(self, x_TD: Tensor) -> None:
         """Make partial sums, without gaps, the sums."""
         if self._in_int8:
+            self._traffic.see_meeting()
             self._see_error(rounded_all_reduce(self.ranks, x_TD))
         else:
             self.join(x_TD)
@@ -56,12 +61,14 @@ class HostExchange:
     def join(self, x_TD: Tensor) -> None:
         """The same, bit for bit: for what one rank has, and the others have zeros for."""
         assert self._all_reduce is not None
+        self._traffic.see_meeting()
         self._all_reduce(self.ranks, x_TD.view(-1))
 
     def collect_columns(self, own_TV: Tensor, logits_TV: Tensor | None) -> None:
         """Have the columns of all ranks, as ParallelGroup.range_of shares them out, in `logits_TV`
         of rank 0, which the others have not. Its own are there already."""
         ranks = self.ranks
+        self._traffic.see_meeting()
         if logits_TV is None:
             ranks.send(0, own_TV)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from novacron.parallel.messages.activation_codec import pack, unpack_into
 from novacron.parallel.messages.links import LinkLost, Received
 from novacron.parallel.messages.tensor_message import Bytes, Kind, MessageError, TensorHeader
+from novacron.parallel.traffic import RankTraffic
 
 Send = Callable[[TensorHeader, Bytes], None]
 Receive = Callable[[float], Received | None]
@@ -28,10 +30,12 @@ class MessageRanks:
         receive_from: Mapping[int, Receive],
         *,
         patience_s: float,
+        traffic: RankTraffic | None = None,
     ) -> None:
         assert send_to.keys() == receive_from.keys()
         self.rank, self.size = rank, 1 + len(send_to)
         self._send_to, self._receive_from, self._patience_s = send_to, receive_from, patience_s
+        self._traffic = traffic or RankTraffic()
 
     def send(self, to: int, x: Tensor) -> None:
         packed = pack(x)
@@ -40,9 +44,12 @@ class MessageRanks:
             self._send_to[to](header, packed.payload)
         except LinkLost as error:
             raise ConnectionError(f"rank {to} cannot be reached: {error}") from None
+        self._traffic.see_sent(len(packed.payload))
 
     def receive(self, source: int, out: Tensor) -> None:
+        began_ns = time.monotonic_ns()
         received = self._next_of(source)
+        self._traffic.see_wait(time.monotonic_ns() - began_ns)
         try:
             unpack_into(received.header, received.payload, out)
         except MessageError as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from novacron.parallel.messages.tensor_message import Bytes, TensorHeader
+from novacron.records.parallel_stats import LinkStats
 
 
 class Received(NamedTuple):
@@ -43,6 +44,10 @@ class TensorLink(Protocol):
     def receive(self, timeout_s: float) -> Received | None:
         """The next message, those of control first; None if none has come by then. Raises LinkLost,
         also for what cannot be read or is out of order."""
+        ...
+
+    def stats(self) -> LinkStats:
+        """What has passed over it so far, and how long its way takes."""
         ...
 
     def close(self) -> None:

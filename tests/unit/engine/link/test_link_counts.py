@@ -36,8 +36,14 @@ def test_the_system_is_asked_what_tcp_sent_again_and_the_socket_stays_open() -> 
         with socket.create_connection(listener.getsockname()) as one:
             counts.see_resent(one.fileno())
             assert counts.stats().num_resent == 0
+            counts.ask_system([one.fileno()])
+            found = counts.stats().round_trip_s
+            assert found is not None
+            assert 0 < found < 10  # seconds, and TCP has measured the handshake
             one.send(b"still open")
             closed = one.fileno()
         counts.see_resent(closed)
+        counts.ask_system([closed])
+        assert counts.stats().round_trip_s == found, "the newest that is known"
     counts.see_resent(None)
     assert counts.stats().num_resent == 0

@@ -1,0 +1,169 @@
+"""GroupNews: what became of blocks on several hosts, each of which moves its own part. Pure.
+
+A block is in a tier when all ranks have their part there, is loaded when all have loaded theirs,
+and settled when all have done with it. Parts that are left where others are gone lie until their
+tier has better use for the room, and count again once the block is whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from novacron.records.block import BlockHash
+from novacron.records.block_moves import (
+    BlockNews,
+    BlockOrders,
+    LoadedBlocks,
+    TierKeys,
+    TierTotals,
+)
+from novacron.records.codec_totals import sum_of_codecs
+from novacron.records.output import BREAKERS, PRESSURES
+
+_WORST: Final = {"load_breaker": BREAKERS, "store_breaker": BREAKERS, "pressure": PRESSURES}
+
+Part = tuple[int, BlockHash]  # a block in a tier
+
+
+class GroupNews:
+    """Of `num_ranks` ranks. Each of them gets all orders, and is heard of in the order in which it
+    tells."""
+
+    def __init__(self, num_ranks: int) -> None:
+        self._everybody = (1 << num_ranks) - 1
+        self.num_ranks = num_ranks
+        self._holders: dict[Part, int] = {}  # a bit for each rank that has its part
+        self._touched: dict[Part, bool] = {}  # since news were last told: was it whole then
+        self._storing: set[BlockHash] = set()
+        self._settled: Counter[BlockHash] = Counter()
+        self._promoted: Counter[BlockHash] = Counter()
+        self._loads: dict[int, list[tuple[bool, ...]]] = {}
+        self._drops = [0] * num_ranks
+        self._num_drops_told = 0
+        self._newest: dict[int, BlockNews] = {}
+        self._told = _Told()
+        self._is_new = False
+
+    @property
+    def awaits_stores(self) -> bool:
+        """Whether any rank may still be about to copy a block."""
+        return bool(self._storing)
+
+    def see_orders(self, orders: BlockOrders) -> None:
+        """What all ranks are told. Who orders blocks to be dropped takes them for gone at once."""
+        self._storing.update(store.key for store in orders.stores)
+        for change in orders.dropped:
+            self._forget((change.tier, key) for key in change.keys)
+        forgotten = set(orders.forgotten)
+        if forgotten:
+            self._forget([part for part in self._holders if part[1] in forgotten])
+
+    def take(self, rank: int, news: BlockNews) -> None:
+        self._is_new = True
+        self._newest[rank] = news
+        for change in news.added:
+            for key in change.keys:
+                self._set((change.tier, key), self._holders_of((change.tier, key)) | 1 << rank)
+        for change in news.removed:
+            for key in change.keys:
+                self._set((change.tier, key), self._holders_of((change.tier, key)) & ~(1 << rank))
+        settled = self._ended_for_all(self._settled, news.settled)
+        self._storing.difference_update(settled)
+        self._told.settled += settled
+        self._told.promoted += self._ended_for_all(self._promoted, news.promoted)
+        for load in news.loaded:
+            self._end_load(load)
+        self._drops[rank] += news.num_drops
+
+    def news(self) -> BlockNews | None:
+        """What can be told of all since the last call, as TierDesk would."""
+        if not self._is_new:
+            return None
+        whole = {part: self._holders_of(part) == self._everybody for part in self._touched}
+        changed = [part for part, was in self._touched.items() if whole[part] != was]
+        num_drops = min(self._drops)
+        news = BlockNews(
+            added=_by_tier(part for part in changed if whole[part]),
+            removed=_by_tier(part for part in changed if not whole[part]),
+            settled=tuple(self._told.settled),
+            loaded=tuple(self._told.loaded),
+            num_stores_dropped=max(one.num_stores_dropped for one in self._newest.values()),
+            totals=sum_of_totals([one.totals for one in self._newest.values()]),
+            num_drops=num_drops - self._num_drops_told,
+            promoted=tuple(self._told.promoted),
+        )
+        self._num_drops_told = num_drops
+        self._touched.clear()
+        self._told, self._is_new = _Told(), False
+        return news
+
+    def _holders_of(self, part: Part) -> int:
+        return self._holders.get(part, 0)
+
+    def _set(self, part: Part, holders: int) -> None:
+        self._touched.setdefault(part, self._holders_of(part) == self._everybody)
+        if holders:
+            self._holders[part] = holders
+        else:
+            self._holders.pop(part, None)
+
+    def _forget(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            self._holders.pop(part, None)
+            self._touched.pop(part, None)
+
+    def _ended_for_all(
+        self, ended: Counter[BlockHash], keys: Sequence[BlockHash]
+    ) -> list[BlockHash]:
+        ended.update(keys)
+        whole = [key for key in keys if ended[key] == self.num_ranks]
+        for key in whole:
+            del ended[key]
+        return whole
+
+    def _end_load(self, load: LoadedBlocks) -> None:
+        found = self._loads.setdefault(load.load_id, [])
+        found.append(load.ok)
+        if len(found) == self.num_ranks:
+            del self._loads[load.load_id]
+            ok = tuple(all(of_block) for of_block in zip(*found, strict=True))
+            self._told.loaded.append(LoadedBlocks(load.load_id, ok))
+
+
+class _Told:
+    """What is to be told next."""
+
+    def __init__(self) -> None:
+        self.settled: list[BlockHash] = []
+        self.promoted: list[BlockHash] = []
+        self.loaded: list[LoadedBlocks] = []
+
+
+def _by_tier(parts: Iterable[Part]) -> tuple[TierKeys, ...]:
+    tiers: dict[int, list[BlockHash]] = {}
+    for tier, key in parts:
+        tiers.setdefault(tier, []).append(key)
+    return tuple(TierKeys(tier, tuple(keys)) for tier, keys in tiers.items())
+
+
+def sum_of_totals(ranks: Sequence[tuple[TierTotals, ...]]) -> tuple[TierTotals, ...]:
+    """Of the same tiers on several hosts: parts of blocks, and the worst state."""
+    return tuple(_sum(tiers) for tiers in zip(*(one for one in ranks if one), strict=True))
+
+
+def _sum(tiers: Sequence[TierTotals]) -> TierTotals:
+    numbers = {
+        name: sum(getattr(one, name) for one in tiers)
+        for name in TierTotals.__struct_fields__
+        if name not in _WORST and name != "codec"
+    }
+    worst = {
+        name: max((getattr(one, name) for one in tiers), key=order.index)
+        for name, order in _WORST.items()
+    }
+    codec = sum_of_codecs([one.codec for one in tiers if one.codec is not None])
+    return msgspec.structs.replace(TierTotals(), **numbers, **worst, codec=codec)

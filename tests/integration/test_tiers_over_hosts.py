@@ -1,0 +1,206 @@
+"""KV tiers of a model over several hosts: each keeps its part of every block, and a prefix that
+comes back gives the tokens of one process that had to compute it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig, RanksApart
+from novacron.engine.core import EngineCore
+from novacron.engine.core_process import build_core, load_executor
+from novacron.engine.link.keys import write_key
+from novacron.errors import ConfigError
+from novacron.executor import tiers
+from novacron.executor.hosts import meeting_hosts, own_part
+from novacron.records.cache_orders import ClearCache
+from novacron.records.request import Request, SamplingParams
+from novacron.testing.rank_hosts import LEADER, RankThread
+from novacron.testing.server_process import wait_until
+from novacron.testing.tiny_models import make_tiny_model
+
+pytestmark = pytest.mark.usefixtures("needs_native_kernels")
+
+SAMPLING = SamplingParams(temperature=0.8, max_tokens=12, ignore_eos=True, seed=3)
+PROMPTS = [random.Random(seed).choices(range(5, 380), k=100 + 30 * seed) for seed in range(3)]
+WHOLE_BLOCKS = [(len(prompt) - 1) // 16 * 16 for prompt in PROMPTS]
+OWNER = b"an owner"
+NO_TIERS = {"kv_ram_size": 0, "kv_disk_size": 0}
+FAMILIES = [
+    ("llama", "tensor_parallel_size", 2),
+    pytest.param("gemma2", "pipeline_parallel_size", 2, marks=pytest.mark.slow),
+    pytest.param("qwen3_moe", "tensor_parallel_size", 2, marks=pytest.mark.slow),
+    pytest.param("qwen2", "tensor_parallel_size", 4, marks=pytest.mark.slow),
+    pytest.param("phi3", "pipeline_parallel_size", 3, marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(autouse=True)
+def key(tmp_path: Path) -> None:
+    write_key(tmp_path / "key", LEADER)
+
+
+@pytest.fixture(autouse=True)
+def equal_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers are cut by what hosts measure, and blocks that were stored with another cut are not
+    found again."""
+    for module in (meeting_hosts, own_part):
+        monkeypatch.setattr(module, "measure_bytes_per_s", lambda: 1e9)
+
+
+def folder_of(family: str, tmp_path: Path) -> Path:
+    return make_tiny_model(family, tmp_path / family, num_hidden_layers=4)
+
+
+@contextmanager
+def over_hosts(
+    folder: Path, tmp_path: Path, way: str, num_hosts: int, **cache: Any
+) -> Iterator[EngineCore]:
+    """This process and others, each with a disk of its own."""
+    ranks = [
+        RankThread(folder, kv_disk_path=str(tmp_path / f"disk {rank}"))
+        for rank in range(1, num_hosts)
+    ]
+    config = EngineConfig(
+        model=ModelConfig(model=str(folder), dtype="float32", num_threads=1, **{way: num_hosts}),
+        cache=CacheConfig(**{"kv_cache_memory": 2**22, "kv_disk_path": str(tmp_path / "disk 0")}
+                          | cache),
+        apart=RanksApart(
+            hosts=tuple(rank.address for rank in ranks), link_key=str(tmp_path / "key")
+        ),
+    )  # fmt: skip
+    core = build_core(config, load_executor(config, folder, lambda *_: None), folder)
+    try:
+        yield core
+    finally:
+        core.shutdown()
+        for rank in ranks:
+            rank.join()
+
+
+def of_one(folder: Path, prompts: list[list[int]]) -> list[tuple[int, ...]]:
+    config = EngineConfig(
+        model=ModelConfig(model=str(folder), dtype="float32", num_threads=1),
+        cache=CacheConfig(kv_cache_memory=2**22, **NO_TIERS),
+    )
+    core = build_core(config, load_executor(config, folder, lambda *_: None), folder)
+    tokens, _ = answers(core, prompts)
+    core.shutdown()
+    return tokens
+
+
+def answers(
+    core: EngineCore, prompts: list[list[int]], at_once: int = 1, **owned: Any
+) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Tokens and numbers of cached tokens, so many prompts at once."""
+    tokens: dict[str, tuple[int, ...]] = {}
+    cached: dict[str, int] = {}
+    for first in range(0, len(prompts), at_once):
+        running = {str(number) for number in range(first, min(first + at_once, len(prompts)))}
+        for name in sorted(running):
+            prompt = tuple(prompts[int(name)])
+            core.add(
+                Request(
+                    request_id=name,
+                    prompt_token_ids=prompt,
+                    sampling=SAMPLING,
+                    arrival_time_s=0.0,
+                    **owned,
+                )
+            )
+        while running:
+            for output in core.step():
+                name = output.request_id
+                tokens[name] = tokens.get(name, ()) + tuple(output.new_token_ids)
+                cached[name] = max(cached.get(name, 0), output.num_cached_tokens)
+                if output.finish_reason is not None:
+                    running.discard(name)
+    names = [str(number) for number in range(len(prompts))]
+    return [tokens[name] for name in names], [cached[name] for name in names]
+
+
+def wait_until_stored(core: EngineCore) -> None:
+    while core.awaits_block_news:
+        core.take_block_news()
+
+
+@pytest.mark.parametrize(("family", "way", "num_hosts"), FAMILIES)
+def test_what_hosts_have_stored_on_their_disks_they_find_after_a_restart(
+    tmp_path: Path, family: str, way: str, num_hosts: int
+) -> None:
+    folder = folder_of(family, tmp_path)
+    expected = of_one(folder, PROMPTS)
+    disk = {"kv_ram_size": 0, "kv_disk_size": 2**26}
+    with over_hosts(folder, tmp_path, way, num_hosts, **disk) as core:
+        assert answers(core, PROMPTS, at_once=3) == (expected, [0, 0, 0])
+        wait_until_stored(core)
+        [tier] = core.stats().kv_tiers
+        num_blocks = tier.num_blocks
+        assert num_blocks >= sum(WHOLE_BLOCKS) // 16  # those of answers, too
+        assert tier.num_stored == num_hosts * num_blocks
+        assert tier.capacity_bytes == num_hosts * 2**26
+    with over_hosts(folder, tmp_path, way, num_hosts, **disk) as core:
+        assert answers(core, PROMPTS) == (expected, WHOLE_BLOCKS)
+    for path in (tmp_path / "disk 1").glob("*.kvseg"):  # half of each block is gone
+        path.unlink()
+    with over_hosts(folder, tmp_path, way, num_hosts, **disk) as core:
+        assert answers(core, PROMPTS) == (expected, [0, 0, 0])
+        wait_until_stored(core)
+        assert core.stats().kv_tiers[0].num_blocks == num_blocks
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param("tensor_parallel_size", marks=pytest.mark.slow),
+        "pipeline_parallel_size",  # with two steps in flight
+    ],
+)
+def test_what_small_devices_evict_comes_back_from_the_ram_of_all_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(tiers, "_SHARE_OF_CORES", 1.0)  # there is no pause to store in
+    folder = folder_of("llama", tmp_path)
+    ram = {"kv_ram_size": 2**24, "kv_disk_size": 0, "kv_cache_memory": 2**18}
+    with over_hosts(folder, tmp_path, way, 2, **ram) as core:
+        tokens, cached = answers(core, PROMPTS * 2, at_once=2)
+        assert tokens == of_one(folder, PROMPTS) * 2
+        assert sum(cached[3:]) > 0
+        loaded = sum(tier.num_loaded for tier in core.stats().kv_tiers)
+        assert loaded > 0, "from RAM, not from the device"
+
+
+@pytest.mark.slow
+def test_parts_of_a_scope_are_cleared_where_others_are_gone(tmp_path: Path) -> None:
+    folder, way = folder_of("llama", tmp_path), "tensor_parallel_size"
+    disk = {"kv_ram_size": 0, "kv_disk_size": 2**26}
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        answers(core, PROMPTS[:1], cache_salt="own", cache_scope=OWNER)
+        wait_until_stored(core)
+    for path in (tmp_path / "disk 0").glob("*.kvseg"):
+        path.unlink()
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        executor = core._executor
+        [left] = executor.blocks_of(OWNER)
+        assert len(left.keys) >= WHOLE_BLOCKS[0] // 16
+        assert core.stats().kv_tiers[0].num_blocks == 0, "nothing that could be loaded"
+        core.ask(ClearCache(scope=OWNER))
+        wait_until(lambda: not any(one.keys for one in executor.blocks_of(OWNER)))
+
+
+def test_a_host_without_room_is_named(tmp_path: Path) -> None:
+    folder = folder_of("llama", tmp_path)
+    rank = RankThread(folder, kv_ram_size=0)
+    config = EngineConfig(
+        model=ModelConfig(model=str(folder), num_threads=1, tensor_parallel_size=2),
+        cache=CacheConfig(kv_cache_memory=2**22, kv_ram_size=2**24, kv_disk_size=0),
+        apart=RanksApart(hosts=(rank.address,), link_key=str(tmp_path / "key")),
+    )
+    with pytest.raises(ConfigError, match=r"has room for the KV tiers none, and this one for ram"):
+        load_executor(config, folder, lambda *_: None)
+    rank.join()

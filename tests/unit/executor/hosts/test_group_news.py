@@ -1,0 +1,122 @@
+"""What is told of blocks that several hosts have parts of."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from novacron.executor.hosts.group_news import GroupNews
+from novacron.records.block import BlockHash
+from novacron.records.block_moves import (
+    BlockNews,
+    BlockOrders,
+    LoadedBlocks,
+    StoreBlock,
+    TierKeys,
+    TierTotals,
+)
+
+A, B = (BlockHash(bytes([number]) * 16) for number in (1, 2))
+KEYS = (A, B)
+
+
+def news_of(added: tuple[BlockHash, ...] = (), removed: tuple[BlockHash, ...] = ()) -> BlockNews:
+    return BlockNews(
+        added=(TierKeys(0, added),) if added else (),
+        removed=(TierKeys(0, removed),) if removed else (),
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),  # rank
+            st.lists(st.sampled_from(KEYS)),
+            st.lists(st.sampled_from(KEYS)),
+            st.booleans(),  # whether news are asked for then
+        ),
+        max_size=30,
+    )
+)
+def test_a_block_is_where_all_have_their_part(
+    events: list[tuple[int, list[BlockHash], list[BlockHash], bool]],
+) -> None:
+    group = GroupNews(3)
+    held: list[set[BlockHash]] = [set(), set(), set()]
+    told: set[BlockHash] = set()
+    for rank, added, removed, asks in [*events, (0, [], [], True)]:
+        held[rank] = (held[rank] | set(added)) - set(removed)
+        group.take(rank, news_of(tuple(added), tuple(removed)))
+        if not asks:
+            continue
+        news = group.news()
+        assert news is not None
+        for change in news.added:
+            assert told.isdisjoint(change.keys), "told twice"
+            told.update(change.keys)
+        for change in news.removed:
+            assert told.issuperset(change.keys), "was never told of"
+            told.difference_update(change.keys)
+        assert told == set.intersection(*held)
+        assert group.news() is None
+
+
+def test_what_was_ordered_ends_when_all_have_ended_it() -> None:
+    group = GroupNews(2)
+    group.see_orders(BlockOrders(stores=(StoreBlock(A, 0, (0,)),)))
+    assert group.awaits_stores
+    first = BlockNews(
+        settled=(A,), loaded=(LoadedBlocks(7, (True, True)),), promoted=(B,), num_drops=2
+    )
+    group.take(0, first)
+    news = group.news()
+    assert news is not None
+    assert (news.settled, news.loaded, news.promoted, news.num_drops) == ((), (), (), 0)
+    assert group.awaits_stores
+    group.take(
+        1,
+        BlockNews(
+            settled=(A,), loaded=(LoadedBlocks(7, (True, False)),), promoted=(B,), num_drops=1
+        ),
+    )
+    news = group.news()
+    assert news is not None
+    assert (news.settled, news.promoted, news.num_drops) == ((A,), (B,), 1)
+    assert news.loaded == (LoadedBlocks(7, (True, False)),), "a part is missing"
+    assert not group.awaits_stores
+
+
+def test_what_was_dropped_is_whole_again_only_when_all_have_stored_it_again() -> None:
+    group = GroupNews(2)
+    for orders in (
+        BlockOrders(dropped=(TierKeys(0, (A,)),)),
+        BlockOrders(forgotten=(A,)),
+    ):
+        for rank in (0, 1):
+            group.take(rank, news_of(added=(A, B)))
+        group.news()
+        group.see_orders(orders)
+        group.take(0, news_of(added=(A,)))
+        news = group.news()
+        assert news is not None
+        assert not news.added
+        assert not news.removed, "who dropped it knows"
+        group.take(1, news_of(added=(A,)))
+        news = group.news()
+        assert news is not None
+        assert news.added == (TierKeys(0, (A,)),)
+
+
+def test_totals_are_those_of_all_parts_and_the_worst_state() -> None:
+    group = GroupNews(2)
+    group.take(0, BlockNews(totals=(TierTotals(used_bytes=3, load_s=0.5, pressure="high"),)))
+    group.take(
+        1, BlockNews(totals=(TierTotals(used_bytes=4, pressure="low", load_breaker="open"),))
+    )
+    news = group.news()
+    assert news is not None
+    [totals] = news.totals
+    assert (totals.used_bytes, totals.load_s) == (7, 0.5)
+    assert (totals.pressure, totals.load_breaker, totals.store_breaker) == (
+        "high", "open", "closed",
+    )  # fmt: skip
