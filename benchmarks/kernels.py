@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from novacron.bench.machine_peaks import MachinePeaks, measure_peaks
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_layers import KVPrecision
 from novacron.demo import bundled_model_path
 from novacron.executor.placement import keep_freed_memory

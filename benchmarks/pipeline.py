@@ -28,13 +28,10 @@ from typing import Any, Literal
 
 import torch
 
-from novacron.config.engine import (
-    CacheConfig,
-    EngineConfig,
-    ModelConfig,
-    RanksApart,
-    SchedulerConfig,
-)
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig, RanksApart
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.build import build_core, load_executor
 from novacron.engine.core import EngineCore
 from novacron.engine.link.keys import write_key

@@ -23,7 +23,9 @@ from typing import Any
 
 import zmq
 
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.demo import bundled_model_path
 from novacron.engine.build import build_core
 from novacron.engine.core import EngineCore

@@ -17,7 +17,8 @@ import pytest
 from novacron.bench.faulty_link import FaultyLink
 from novacron.cluster.replicas_client import ReplicasClient
 from novacron.cluster.same_model import SameModel
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.engine.client import DrainOptions, EngineState
 from novacron.engine.engine_process import EngineProcess
 from novacron.engine.link import linked_engine

@@ -13,7 +13,7 @@ import pytest
 from novacron.bench.load_job import Load, LoadJob
 from novacron.bench.model_shapes import LlamaShape
 from novacron.bench.random_model import make_model
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 
 MIB = 2**20
 SHARD_BYTES = 40 * MIB

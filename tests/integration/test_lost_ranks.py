@@ -14,7 +14,9 @@ import psutil
 import pytest
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import EngineDead
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.warm_up import warm_up

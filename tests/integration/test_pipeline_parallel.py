@@ -12,7 +12,9 @@ import psutil
 import pytest
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.llm import LLM
 from novacron.errors import ConfigError, EngineDead
 from novacron.executor.pipeline import PipelineExecutor

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from novacron.config.engine import EngineConfig, ModelConfig, SchedulerConfig, WatchConfig
+from novacron.config.engine import EngineConfig, WatchConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.client import EngineState
 from novacron.engine.llm import LLM
 from novacron.engine.process_client import ProcessClient

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig, RanksApart
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig, RanksApart
+from novacron.config.model import ModelConfig
 from novacron.engine.core import EngineCore
 from novacron.engine.core_process import build_core, load_executor
 from novacron.engine.link.keys import write_key

@@ -18,7 +18,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from novacron.bench.corpus import demo_documents
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig, WatchConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig, WatchConfig
+from novacron.config.model import ModelConfig
 from novacron.config.server import ServerConfig
 from novacron.config.variants import Variant
 from novacron.demo import bundled_model_path

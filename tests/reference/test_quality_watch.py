@@ -12,7 +12,9 @@ import pytest
 from torch import Tensor
 
 from novacron.bench.corpus import demo_documents
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.demo import bundled_model_path
 from novacron.demo.tasks import TASKS
 from novacron.engine.tokenization import Tokenizer

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ModelLoadError
 from novacron.executor.blueprint import draw_blueprint
 from novacron.kernels.choice import choose_kernels

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.rewriting import rewrite
 from novacron.models.checkpoint import Checkpoint

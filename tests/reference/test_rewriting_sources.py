@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from novacron.cli.tokenizer_files import tokenizer_files
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.engine.tokenization import Tokenizer
 from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.rewriting import rewrite

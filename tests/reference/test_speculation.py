@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.core import EngineCore
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
 from novacron import LLM, SamplingParams
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor import teacher_forcing
 from novacron.executor.teacher_forcing import TeacherForcing, load_teacher

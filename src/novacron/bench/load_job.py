@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from novacron.bench.forced_job import Refused
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 
 
 class LoadJob(msgspec.Struct, frozen=True):

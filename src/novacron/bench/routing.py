@@ -22,7 +22,10 @@ from novacron.bench.scenario import Scenario, option
 from novacron.bench.target import TargetOptions
 from novacron.bench.virtual_time import VirtualTimeLoop
 from novacron.cluster.replicas_client import ReplicasClient
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.client import EngineClient, EngineState
 from novacron.engine.recovering_client import RecoveringClient
 from novacron.errors import NovaCronError

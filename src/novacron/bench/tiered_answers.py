@@ -13,7 +13,7 @@ from novacron.bench.contestants import engine_client
 from novacron.bench.scenario import KVCodecsScenario
 from novacron.bench.server import own_kv_folder
 from novacron.bench.target import LocalEngine, TargetOptions, local_engine
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_compression import KVLevel
 from novacron.demo.examples import Example
 from novacron.demo.tasks import held_out_examples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.demo.calibration import calibration_chats
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import ConfigError

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
 from novacron.config.load import Settings
+from novacron.config.model import ModelConfig
 from novacron.config.tenants import TenantPolicies
 from novacron.engine.link.address import EngineAddress
 from novacron.engine.model_path import resolve_model_path

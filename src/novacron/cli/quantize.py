@@ -8,8 +8,9 @@ import click
 
 from novacron.cli.options import serving_command
 from novacron.cli.wording import size
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
 from novacron.config.load import Settings
+from novacron.config.model import ModelConfig
 from novacron.config.quantities import parse_bytes
 from novacron.errors import ConfigError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.engine.gguf_tokenizer import read_gguf_tokenizer
 from novacron.engine.tokenization import Tokenizer
 

@@ -25,7 +25,8 @@ from novacron.cluster.merged_outputs import merged
 from novacron.cluster.replica import Replica, not_begun
 from novacron.cluster.replica_count import names_to_come, names_to_go
 from novacron.cluster.replica_totals import GoneReplicas
-from novacron.config.engine import MOST_REPLICAS, EngineConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import MOST_REPLICAS
 from novacron.config.privacy import may_be_in
 from novacron.engine.admission import not_allowed_in, with_seed
 from novacron.engine.client import (

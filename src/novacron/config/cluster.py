@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from novacron.config.engine import require, setting
+from novacron.config.setting import require, setting
 
 ENGINE_SLOT: Final = "novacron_engine"  # resource of a Ray node; cluster up and join offer it
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from novacron.config.cache import CacheConfig
 from novacron.config.cluster import ClusterConfig
-from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.config.server import ServerConfig
 
 _DEFAULT_CACHE = Path("~/.cache")

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from novacron.config.engine import require, setting
 from novacron.config.guardians import GuardianConfig, parse_guardian
 from novacron.config.listings import need
+from novacron.config.setting import require, setting
 from novacron.config.specialists import SpecialistConfig, parse_specialist
 
 

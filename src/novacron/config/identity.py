@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from novacron.config.engine import require, setting
 from novacron.config.safe_url import is_safe_url
+from novacron.config.setting import require, setting
 from novacron.errors import ConfigError
 
 _LEAST_SECRET_BYTES: Final = 32

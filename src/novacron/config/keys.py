@@ -10,16 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import get_type_hints
 
+from novacron.config.cache import CacheConfig
 from novacron.config.cluster import ClusterConfig
-from novacron.config.engine import (
-    CacheConfig,
-    ModelConfig,
-    SchedulerConfig,
-    SpeculativeConfig,
-    WatchConfig,
-)
+from novacron.config.engine import SpeculativeConfig, WatchConfig
 from novacron.config.guard import GuardConfig
 from novacron.config.identity import IdentityConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.config.server import ServerConfig
 from novacron.config.tenant_settings import TenantConfig
 

@@ -12,21 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from novacron.config.cache import CacheConfig
 from novacron.config.cluster import ClusterConfig
-from novacron.config.engine import (
-    CacheConfig,
-    EngineConfig,
-    ModelConfig,
-    RanksApart,
-    SchedulerConfig,
-    SpeculativeConfig,
-    WatchConfig,
-)
+from novacron.config.engine import EngineConfig, RanksApart, SpeculativeConfig, WatchConfig
 from novacron.config.file_layer import file_layer
 from novacron.config.guard import GuardConfig
 from novacron.config.identity import IdentityConfig
 from novacron.config.keys import COMPONENTS, KEYS
 from novacron.config.layer import Layer, Origin, WithoutEffect, did_you_mean
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.config.server import ServerConfig
 from novacron.config.tenant_settings import TenantConfig
 from novacron.errors import ConfigError

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from novacron.config.engine import require, setting
 from novacron.config.key_shares import KeyShare, parse_key_shares
 from novacron.config.privacy import check_region
 from novacron.config.response_cache import check_response_cache_url, parse_thresholds
+from novacron.config.setting import require, setting
 
 _HOST_NAME = re.compile(r"(\*\.)?[^*:/\s]+")
 

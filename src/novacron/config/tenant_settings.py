@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from novacron.config.engine import require, setting
+from novacron.config.setting import require, setting
 from novacron.config.tenants import TenantPolicies, parse_policies
 
 

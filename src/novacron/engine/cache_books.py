@@ -6,7 +6,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from novacron.config.engine import CacheConfig, EngineConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
 from novacron.config.folders import kv_folder
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.kv_tiers.pin_file import PinFile

@@ -19,13 +19,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from novacron.config.engine import (
-    CacheConfig,
-    EngineConfig,
-    ModelConfig,
-    SchedulerConfig,
-    SpeculativeConfig,
-)
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig, SpeculativeConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.admission import admit
 from novacron.engine.build import build_core, load_executor
 from novacron.engine.model_path import resolve_model_path

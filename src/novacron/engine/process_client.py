@@ -22,7 +22,8 @@ from pathlib import Path
 import msgspec
 
 from novacron import errors
-from novacron.config.engine import EngineConfig, SchedulerConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.admission import admit
 from novacron.engine.canary import LEAST_CONTEXT, MOST_FAILURES, Canary, CanaryRecord, Failure
 from novacron.engine.client import (

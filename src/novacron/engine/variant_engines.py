@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from novacron.config.engine import EngineConfig, ModelConfig, SharedDevice
+from novacron.config.engine import EngineConfig, SharedDevice
+from novacron.config.model import ModelConfig
 from novacron.config.variants import QUANTIZATIONS, Quantization, Variant, parse_variants
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.models.hf_config import read_hf_config

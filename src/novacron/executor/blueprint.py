@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from novacron.config.engine import ModelConfig
 from novacron.config.kv_layers import KVDtype, KVPrecision
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import ModelShape
 from novacron.executor.placement import choose_device, choose_dtype, choose_precision

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.executor.memory_plan import DeviceMemory
 
 _CGROUP = Path("/sys/fs/cgroup")

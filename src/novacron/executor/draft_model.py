@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from novacron.config.engine import CacheConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.models.loading import load_weights

@@ -13,7 +13,7 @@ from typing import Final
 import blake3
 import msgspec
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_compression import tier_compressions
 from novacron.errors import ConfigError
 from novacron.kernels.kv_format import describe_kv_formats

@@ -11,7 +11,7 @@ from typing import Final
 
 import psutil
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_compression import KVLevel, levels_from, tier_compressions
 from novacron.errors import ConfigError
 from novacron.executor.memory_plan import size_text

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.packed_weights import cache_key, packed_cache

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from novacron.config.engine import CacheConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import SpeculativeConfig
 from novacron.config.kv_layers import KVPrecision
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.kernels.kv_format import choose_kv_formats, describe_kv_formats
 

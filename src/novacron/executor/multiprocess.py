@@ -15,15 +15,12 @@ from pathlib import Path
 
 import torch
 
-from novacron.config.engine import (
-    CacheConfig,
-    ModelConfig,
-    SchedulerConfig,
-    SharedDevice,
-    SpeculativeConfig,
-)
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import SharedDevice, SpeculativeConfig
 from novacron.config.kv_compression import loss_identity
+from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel

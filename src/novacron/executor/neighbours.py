@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from novacron.config.engine import ModelConfig, SchedulerConfig, SharedDevice, SpeculativeConfig
+from novacron.config.engine import SharedDevice, SpeculativeConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ModelLoadError
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.memory_plan import (

@@ -11,7 +11,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.memory_plan import MemoryPlan
 from novacron.executor.worker import (

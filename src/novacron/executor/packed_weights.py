@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from novacron.config.engine import ModelConfig
 from novacron.config.folders import cache_folder
+from novacron.config.model import ModelConfig
 from novacron.models.decoder import Decoder
 from novacron.models.loading import fits, load_weights, packed_weights
 from novacron.models.packed_cache import PackedCache

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from novacron.config.engine import CacheConfig, EngineConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
 from novacron.config.kv_compression import loss_identity
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import dims_of, steps_in_flight

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import SpeculativeConfig
 from novacron.config.kv_compression import loss_identity
+from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import EngineDead
 from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.models.rewriting.recipe import Recipe
 from novacron.models.weight_precision import WeightPrecision

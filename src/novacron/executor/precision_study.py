@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import draw_blueprint, refuse_unknown_levels
 from novacron.executor.placement import choose_device, choose_dtype, choose_precision
 from novacron.executor.precision_units import precision_names, units_of

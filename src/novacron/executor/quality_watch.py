@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.mapped_reference import MappedReference
 from novacron.executor.teacher_forcing import TeacherForcing

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from novacron.config.engine import CacheConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.kernels.ranks import ExchangeSize, Met, RankLink

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 
 
 class RankArguments(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.executor.blueprint import META, Blueprint
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.models.layers.attention import num_local_kv_heads

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint, dims_of
 from novacron.executor.memory_plan import ModelShape
 from novacron.executor.rank_memory import RankMemory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import dims_of, steps_in_flight
 from novacron.executor.placement import threads_of_replica
 

@@ -10,7 +10,7 @@ import blake3
 import torch
 from torch import Tensor
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.calibration import TokenIds, second_moments

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from novacron.config.engine import CacheConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.rank_memory import RankMemory

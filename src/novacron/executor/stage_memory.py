@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from novacron.config.engine import CacheConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.rank_memory import exchange_size
 from novacron.kernels.kv_format import choose_kv_formats

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from novacron.config.engine import CacheConfig, EngineConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.forced_passes import Piece, lay_out, lay_out_after

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.kv_tiers.encrypted_tier import BlockCipher
 
 OpenCipher = Callable[[str], BlockCipher | None]  # of a kind of tier; None: it stays in the open

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.folders import cache_folder
+from novacron.config.model import ModelConfig
 from novacron.executor.kv_codecs import codec_of_cache
 from novacron.executor.kv_quality import check_profile, measurement_path
 from novacron.executor.own_rank import OwnRank

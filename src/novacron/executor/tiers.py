@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 import psutil
 
-from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.folders import kv_folder
 from novacron.config.kv_compression import TierCompression, levels_from, tier_compressions
+from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import tier_order
 from novacron.executor.local_tiers import LocalTiers, OpenedTier
 from novacron.executor.memory_plan import size_text

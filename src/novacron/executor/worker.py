@@ -9,7 +9,9 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.packed_weights import load_or_map_weights, packed_cache
 from novacron.kernels.kv_format import choose_kv_formats

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_layers import KVDtype, KVPrecision, choose_kv_dtypes
 
 _BITS: dict[KVDtype, int] = {

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.kernels.kv_format import LayerFormat, choose_kv_formats
 from novacron.kernels.metadata import KVLayer

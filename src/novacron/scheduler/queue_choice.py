@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.scheduler.deadline_queue import DeadlineQueue
 from novacron.scheduler.fair_queue import FairQueue
 from novacron.scheduler.standing_queues import FCFSQueue, PriorityQueue

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.kv_cache.kv_cache_manager import NO_HIT, KVCacheManager, PrefixHit
 from novacron.records.block_moves import BlockNews, BlockOrders
 from novacron.records.output import EngineOutput, EngineStats

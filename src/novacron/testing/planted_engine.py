@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.engine import core_process
 from novacron.executor import inline
 from novacron.executor.blueprint import Blueprint

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.output import EngineOutput, ModelSpec
 from novacron.records.request import FinishReason, Request

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.output import EngineOutput
 from novacron.records.request import Request, SamplingParams

@@ -9,7 +9,8 @@ import pytest
 from novacron.bench.physical_limits import ModelTraffic, model_traffic
 from novacron.bench.server import ServerPlan
 from novacron.bench.target import LocalEngine
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.demo import bundled_model_path
 
 

@@ -13,7 +13,8 @@ from novacron.bench.forced_job import ForcedJob, Loaded, Scored, Variant, Varian
 from novacron.bench.quality_goals import quality_goals
 from novacron.bench.quality_rows import quality_rows, size_rows, speed_row, task_rows
 from novacron.bench.target import TargetOptions, with_settings
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.quality.document import Document, DocumentScores
 from novacron.testing.tiny_models import make_tiny_model

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from novacron.cli.calibration_texts import calibration_texts
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.demo import bundled_model_path
 from novacron.demo.calibration import calibration_chats
 from novacron.demo.tasks import TASKS, held_out_examples

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from novacron.cluster.replica_count import names_to_come, names_to_go
 from novacron.cluster.replicas_client import ReplicasClient
-from novacron.config.engine import EngineConfig, ModelConfig, SchedulerConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.client import DrainOptions, EngineState
 from novacron.engine.tokenization import Tokenizer
 from novacron.errors import (

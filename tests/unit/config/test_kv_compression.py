@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_compression import (
     MOST_ERROR,
     KVLevel,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_layers import KVPrecision, choose_kv_dtypes
 from novacron.errors import ConfigError
 

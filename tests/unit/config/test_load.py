@@ -8,11 +8,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novacron.config.engine import MOST_REPLICAS
 from novacron.config.explain import text_of, value_of
 from novacron.config.keys import KEYS, Key
 from novacron.config.layer import Origin
 from novacron.config.load import Settings, load
+from novacron.config.model import MOST_REPLICAS
 from novacron.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from novacron.config import remote_tiers
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.explain import explain, render_json, render_table
 from novacron.config.load import load
 from novacron.config.remote_tiers import require_extras

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from novacron.config.engine import EngineConfig, ModelConfig, SharedDevice
+from novacron.config.engine import EngineConfig, SharedDevice
+from novacron.config.model import ModelConfig
 from novacron.config.variants import Variant, parse_variants
 from novacron.errors import ConfigError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.encryption.key_sources import open_master_keys
 from novacron.encryption.master_keys import (
     KeysUnavailable,

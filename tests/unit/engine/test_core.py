@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.core import EngineCore
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer

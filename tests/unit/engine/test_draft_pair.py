@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from novacron.config.engine import EngineConfig, ModelConfig, SpeculativeConfig
+from novacron.config.engine import EngineConfig, SpeculativeConfig
+from novacron.config.model import ModelConfig
 from novacron.demo import bundled_model_path
 from novacron.engine.draft_pair import find_draft_model
 from novacron.errors import ConfigError

@@ -8,7 +8,7 @@ import pytest
 
 from novacron.cache_simulator.replay import Costs, TierConfig, replay
 from novacron.cache_simulator.trace import read_trace
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.kv_trace import KVTrace
 from novacron.errors import ConfigError
 from novacron.kv_cache.kv_cache_manager import KVCacheManager

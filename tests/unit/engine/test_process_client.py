@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from novacron.config.engine import EngineConfig, ModelConfig, SchedulerConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.engine import process_client
 from novacron.engine.client import EngineState
 from novacron.engine.engine_process import EngineProcess

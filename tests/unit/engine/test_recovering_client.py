@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import pytest
 
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.config.variants import Variant
 from novacron.engine.client import EngineState
 from novacron.engine.recovering_client import RecoveringClient

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig, SharedDevice
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig, SharedDevice
+from novacron.config.model import ModelConfig
 from novacron.config.variants import Variant
 from novacron.engine.variant_engines import main_variant, variant_engines
 from novacron.errors import ConfigError, ModelLoadError

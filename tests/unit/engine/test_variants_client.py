@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from novacron.config.engine import EngineConfig, ModelConfig, WatchConfig
+from novacron.config.engine import EngineConfig, WatchConfig
+from novacron.config.model import ModelConfig
 from novacron.config.variants import Variant
 from novacron.engine.client import EngineState
 from novacron.engine.tokenization import Tokenizer

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.executor import device_memory
 from novacron.executor.device_memory import measure_device_memory
 

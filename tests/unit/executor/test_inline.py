@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.executor import inline, own_rank
 from novacron.executor.blueprint import refuse_unknown_levels

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_compression import KVLevel
 from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.errors import ConfigError

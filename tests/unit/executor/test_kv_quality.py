@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_layers import KVDtype
 from novacron.errors import ConfigError
 from novacron.executor.kv_quality import (

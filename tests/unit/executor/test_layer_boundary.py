@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.executor.layer_boundary import LayerBoundary
 from novacron.executor.precision_units import share, units_of
 from novacron.executor.teacher_forcing import TeacherForcing, load_teacher

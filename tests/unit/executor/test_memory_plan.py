@@ -7,8 +7,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from novacron.config.engine import CacheConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import SpeculativeConfig
 from novacron.config.kv_layers import KVPrecision
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError, NovaCronError
 from novacron.executor.memory_plan import (
     DeviceMemory,

@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 
-from novacron.config.engine import (
-    CacheConfig,
-    ModelConfig,
-    SchedulerConfig,
-    SharedDevice,
-    SpeculativeConfig,
-)
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import SharedDevice, SpeculativeConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.config.variants import Variant
 from novacron.errors import ModelLoadError
 from novacron.executor.blueprint import draw_blueprint

@@ -6,14 +6,9 @@ from typing import Any
 
 import pytest
 
-from novacron.config.engine import (
-    CacheConfig,
-    EngineConfig,
-    ModelConfig,
-    RanksApart,
-    SpeculativeConfig,
-    WatchConfig,
-)
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig, RanksApart, SpeculativeConfig, WatchConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor import placement
 from novacron.executor.placement import (

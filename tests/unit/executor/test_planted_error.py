@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor.planted_error import wrong_scales
 from novacron.executor.teacher_forcing import load_teacher

@@ -13,7 +13,10 @@ import torch
 
 from novacron.bench.forced_comparison import compare
 from novacron.bench.forced_job import ForcedJob, Scored, Variant
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.quality_watch import QualityWatch

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor import sensitivity
 from novacron.executor.blueprint import draw_blueprint

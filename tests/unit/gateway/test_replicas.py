@@ -10,7 +10,8 @@ import pytest
 from fastapi import FastAPI
 
 from novacron.cluster.replicas_client import ReplicasClient
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.config.server import ServerConfig
 from novacron.engine.client import EngineState
 from novacron.engine.tokenization import Tokenizer

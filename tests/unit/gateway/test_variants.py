@@ -8,7 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from novacron.config.engine import EngineConfig, ModelConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.config.server import ServerConfig
 from novacron.config.variants import Variant
 from novacron.engine.tokenization import Tokenizer

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from novacron.config.engine import CacheConfig
+from novacron.config.cache import CacheConfig
 from novacron.config.kv_layers import KVDtype, KVPrecision
 from novacron.kernels.kv_format import KVFormat, choose_kv_formats, describe_kv_formats
 from novacron.kernels.torch_kv import as_stored, read_kv, write_kv

@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 import pytest
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.kv_tiers.pins import PinLimits, PinnedPrefix, Pins
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import TierKeys

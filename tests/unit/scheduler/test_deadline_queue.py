@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.scheduler.states import state
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.scheduler.deadline_queue import DeadlineQueue
 from novacron.scheduler.request_state import RequestState
 from novacron.scheduler.step_pace import StepPace

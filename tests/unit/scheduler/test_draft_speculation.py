@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import msgspec
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.request import Request, SamplingParams
 from novacron.records.step import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.scheduler.states import state
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.records.output import EngineOutput
 from novacron.records.request import FinishReason, Request, SamplingParams
 from novacron.scheduler.fair_queue import FairQueue

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.testing.shared_load import SharedLoad, Tenant, jain
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.records.request import Request, SamplingParams
 from novacron.records.step import SchedulerOutput
 from novacron.scheduler.micro_batches import most_requests, most_tokens

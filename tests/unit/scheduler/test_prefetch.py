@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.kv_tiers.tier_index import TierIndex
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockNews, PromoteBlocks, TierKeys

@@ -6,8 +6,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novacron.config.engine import SchedulerConfig
 from novacron.config.privacy import may_be_in
+from novacron.config.scheduler import SchedulerConfig
 from novacron.records.block_moves import BlockOrders
 from novacron.records.request import Request, SamplingParams
 from novacron.testing.fake_executor import FakeExecutor, fake_spec

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import InvalidRequest, PromptTooLong
 from novacron.records.request import FinishReason, Request, SamplingParams
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput, StepResult

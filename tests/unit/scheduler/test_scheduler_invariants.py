@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.records.request import FinishReason, Request, SamplingParams
 from novacron.testing.fake_executor import FakeExecutor, fake_spec, hashed_token
 from novacron.testing.fake_tiers import FakeTiers, FetchFirst

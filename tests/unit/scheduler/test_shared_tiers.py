@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.kv_tiers.tier_index import TierIndex
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockNews, TierKeys

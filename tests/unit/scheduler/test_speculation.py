@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from novacron.config.engine import SchedulerConfig, SpeculativeConfig
+from novacron.config.engine import SpeculativeConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.request import Pooling, Request, SamplingParams
 from novacron.records.step import ScheduledTokens, SchedulerOutput, StepResult

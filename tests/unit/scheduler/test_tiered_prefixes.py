@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.records.block import BlockHash
 from novacron.records.request import FinishReason, Request, SamplingParams
 from novacron.scheduler.fetch_choice import FetchChoice

@@ -8,7 +8,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.engine.model_path import resolve_model_path
 from novacron.errors import ModelLoadError
 

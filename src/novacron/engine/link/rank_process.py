@@ -21,7 +21,9 @@ from typing import Final
 
 import msgspec
 
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.engine.link.address import EngineAddress
 from novacron.engine.link.host_settings import settings_of_host
 from novacron.engine.link.keys import KeyPair

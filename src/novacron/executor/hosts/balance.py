@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from novacron.config.engine import CacheConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import SpeculativeConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.executor.blueprint import META, Blueprint
 from novacron.executor.memory_plan import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from novacron.config.engine import SchedulerConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.rank_memory import exchange_size
 from novacron.parallel.collectives.choice import ALGORITHMS, in_order

@@ -11,7 +11,9 @@ from typing import Final
 
 import msgspec
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError, EngineDead, ModelLoadError
 from novacron.executor.hosts.balance import HostsPlan
 from novacron.executor.hosts.host_lines import HostLines

@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
 from novacron.executor.hosts.group_news import GroupNews
 from novacron.executor.hosts.host_team import HostTeam

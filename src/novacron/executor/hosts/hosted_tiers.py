@@ -6,7 +6,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
 from novacron.executor.hosts.orders import (
     AskWhose,
     CloseTiers,

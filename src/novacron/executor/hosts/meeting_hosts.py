@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.device_memory import measure_device_memory

@@ -10,7 +10,9 @@ from typing import Final
 
 import msgspec
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.memory_plan import DeviceMemory
 from novacron.parallel.messages.activation_codec import Packed
 from novacron.parallel.messages.tensor_message import (

@@ -14,7 +14,10 @@ from typing import Final
 import msgspec
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import SpeculativeConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint
 from novacron.executor.hosts.balance import HostsPlan
 from novacron.executor.hosts.compression_report import CompressionReport

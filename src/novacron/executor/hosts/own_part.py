@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from novacron.config.engine import CacheConfig, ModelConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import META, Blueprint, dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.hosts.host_speed import measure_bytes_per_s

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from novacron.config.engine import CacheConfig, EngineConfig, ModelConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import EngineConfig
 from novacron.config.keys import KEYS
+from novacron.config.model import ModelConfig
 from novacron.engine.link.host_settings import HOST_KEYS, settings_of_host
 from novacron.errors import ConfigError, ModelLoadError
 

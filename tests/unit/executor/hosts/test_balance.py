@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig, SpeculativeConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.engine import SpeculativeConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.hosts.balance import (

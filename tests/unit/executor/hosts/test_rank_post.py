@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from novacron.config.engine import CacheConfig, ModelConfig, SchedulerConfig
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
+from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.hosts.orders import (
     Attach,
     Busy,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.engine.model_path import resolve_model_path
 from novacron.errors import ConfigError, ModelLoadError
 from novacron.executor.rewriting import rewrite
@@ -105,7 +105,7 @@ def test_work_that_was_ended_goes_on(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from novacron.config.engine import ModelConfig
+from novacron.config.model import ModelConfig
 from novacron.executor.rewriting import rewrite
 
 def progress(fraction):
