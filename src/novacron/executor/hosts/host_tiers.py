@@ -69,6 +69,9 @@ class HostTiers:
                 self._own.close()
                 raise
             self._group = GroupNews(1 + len(opened))
+            for other, one in enumerate(opened, 1):
+                if one.found is not None:
+                    self._group.take(other, one.found)
 
     def begin_step(self, step: SchedulerOutput) -> None:
         """To be called before ranks are told of the step."""

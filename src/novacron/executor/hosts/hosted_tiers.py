@@ -59,7 +59,8 @@ class HostedTiers:
             case OpenTiers(kv_identity):
                 identity = part_identity(kv_identity, self._rank.blueprint)
                 self._tiers = TieredBlocks(self._rank, identity, self._model, self._cache)
-                self._tell(TiersOpen(socket.gethostname(), self._tiers.specs))
+                found = self._tiers.news(0.0)
+                self._tell(TiersOpen(socket.gethostname(), self._tiers.specs, found))
             case MoveBlocks(orders):
                 assert self._tiers is not None
                 self._num_stores += len(orders.stores)

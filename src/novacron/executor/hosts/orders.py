@@ -177,10 +177,12 @@ class Report(msgspec.Struct, frozen=True, tag=6):
 
 
 class TiersOpen(msgspec.Struct, frozen=True, tag=7):
-    """The KV tiers that the host so called has room for."""
+    """The KV tiers that the host so called has room for, and what they hold already: the first
+    request is to find it."""
 
     host: str
     specs: tuple[TierSpec, ...]
+    found: BlockNews | None = None
 
 
 class Moved(msgspec.Struct, frozen=True, tag=8):
