@@ -75,7 +75,8 @@ def test_the_layers_are_those_that_the_import_contract_enforces() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     contract = pyproject["tool"]["importlinter"]["contracts"][0]
     enforced = [name for layer in contract["layers"] for name in re.split(r" [|:] ", layer)]
-    assert layer_table() == enforced + contract["exhaustive_ignores"]
+    ignored = [name for name in contract["exhaustive_ignores"] if name != "__main__"]
+    assert layer_table() == enforced + ignored
 
 
 def test_every_package_has_something_in_it() -> None:

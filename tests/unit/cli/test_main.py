@@ -80,3 +80,10 @@ def test_errors_become_a_line_and_a_code(monkeypatch, novacron, error, exit_code
 def test_version_names_ours_first(novacron) -> None:
     assert novacron("version").output.startswith("novacron ")
     assert version("novacron") in novacron("--version").output
+
+
+def test_the_package_is_the_command() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "novacron", "--version"], capture_output=True, text=True, check=True
+    )
+    assert version("novacron") in told.stdout
