@@ -220,7 +220,7 @@ class FairnessScenario(Scenario):
     prompt_tokens: int = option(512, "prompt length where first tokens are timed, and of the load")
     output_tokens: int = option(64, "output length of the load")
     quiet_output_tokens: int = option(8, "output length where first tokens are timed")
-    num_requests: int = option(60, "first tokens timed in a round")
+    num_requests: int = option(200, "first tokens timed in a round")
     rounds: int = option(3, "alone, then beside a load")
     pause: float = option(0.02, "seconds between these requests, on average", least=0)
     settling: float = option(2.0, "seconds from the start of a load until it counts", least=0)
