@@ -8,7 +8,7 @@ what `novacron config explain` and `--help` print.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from novacron.config.cache import CacheConfig
 from novacron.config.model import ModelConfig
@@ -43,6 +43,9 @@ class SpeculativeConfig:
             "prompt_lookup_max", self.prompt_lookup_max,
             f"must be at least prompt_lookup_min ({self.prompt_lookup_min})",
         )  # fmt: skip
+
+
+NO_SPECULATION: Final = SpeculativeConfig()
 
 
 @dataclass(frozen=True, kw_only=True)

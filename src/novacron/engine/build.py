@@ -15,7 +15,7 @@ from novacron.engine.link.linked_ranks import load_linked_model
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
 from novacron.executor.blueprint import steps_in_flight
-from novacron.executor.executor import Executor
+from novacron.executor.executor import Executor, tell_nobody
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
 from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
 from novacron.executor.inline import InlineExecutor
@@ -37,15 +37,11 @@ AnyExecutor = (
 )
 
 
-def _ignore(message: str) -> None:
-    pass
-
-
 def load_executor(
     config: EngineConfig,
     model_path: Path,
     progress: Callable[[str, float], None],
-    on_loss: Callable[[str], None] = _ignore,
+    on_loss: Callable[[str], None] = tell_nobody,
     owner: str = "",
 ) -> AnyExecutor:
     """The executor of an engine, its models loaded. `on_loss` is that of MultiprocessExecutor;

@@ -11,6 +11,10 @@ from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 
 
+def tell_nobody(message: str) -> None:
+    """The default of `on_loss`: who drives an executor hears of a lost rank at the next step."""
+
+
 class StepByStep(ABC):
     """The part of an Executor that has one step at a time computed, which takes `execute`."""
 

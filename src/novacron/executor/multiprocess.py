@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from novacron.config.cache import CacheConfig
-from novacron.config.engine import SharedDevice, SpeculativeConfig
+from novacron.config.engine import NO_SPECULATION, SharedDevice, SpeculativeConfig
 from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
@@ -24,7 +24,7 @@ from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.draft_model import DraftModel
-from novacron.executor.executor import StepByStep
+from novacron.executor.executor import StepByStep, tell_nobody
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.own_rank import RankLoader
@@ -46,14 +46,9 @@ from novacron.records.parallel_stats import RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.draft_runner import DraftRunner
 
-_NO_SPECULATION = SpeculativeConfig()
 _ALONE = SharedDevice()
 
 logger = logging.getLogger(__name__)
-
-
-def _ignore(message: str) -> None:
-    pass
 
 
 class MultiprocessExecutor(StepByStep):
@@ -75,9 +70,9 @@ class MultiprocessExecutor(StepByStep):
         model_path: Path,
         draft_path: Path | None = None,
         progress: Progress,
-        speculative: SpeculativeConfig = _NO_SPECULATION,
+        speculative: SpeculativeConfig = NO_SPECULATION,
         shared: SharedDevice = _ALONE,
-        on_loss: Callable[[str], None] = _ignore,
+        on_loss: Callable[[str], None] = tell_nobody,
     ) -> None:
         loader = RankLoader(model, cache, scheduler, progress)
         phases = loader.phases

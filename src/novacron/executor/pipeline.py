@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from novacron.config.cache import CacheConfig
-from novacron.config.engine import SpeculativeConfig
+from novacron.config.engine import NO_SPECULATION, SpeculativeConfig
 from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
@@ -23,6 +23,7 @@ from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import EngineDead
 from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
+from novacron.executor.executor import tell_nobody
 from novacron.executor.memory_plan import plan_memory
 from novacron.executor.own_rank import OwnRank, RankLoader
 from novacron.executor.placement import keep_freed_memory
@@ -44,13 +45,7 @@ from novacron.runner.model_runner import BegunStep
 from novacron.runner.pipelined_step import PipelinedStep
 from novacron.runner.stage_step import StageStep, logits_of
 
-_NO_SPECULATION = SpeculativeConfig()
-
 logger = logging.getLogger(__name__)
-
-
-def _ignore(message: str) -> None:
-    pass
 
 
 class PipelineExecutor:
@@ -71,8 +66,8 @@ class PipelineExecutor:
         *,
         model_path: Path,
         progress: Progress,
-        speculative: SpeculativeConfig = _NO_SPECULATION,
-        on_loss: Callable[[str], None] = _ignore,
+        speculative: SpeculativeConfig = NO_SPECULATION,
+        on_loss: Callable[[str], None] = tell_nobody,
     ) -> None:
         loader = RankLoader(model, cache, scheduler, progress)
         phases = loader.phases

@@ -9,16 +9,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import torch
 
 from novacron.config.cache import CacheConfig
-from novacron.config.engine import SpeculativeConfig
+from novacron.config.engine import NO_SPECULATION, SpeculativeConfig
 from novacron.config.model import ModelConfig
 from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint
+from novacron.executor.executor import tell_nobody
 from novacron.executor.hosts.balance import HostsPlan
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
@@ -41,13 +41,7 @@ from novacron.records.parallel_stats import RankLinkStats, RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import DecoderStep
 
-_NO_SPECULATION: Final = SpeculativeConfig()
-
 logger = logging.getLogger(__name__)
-
-
-def _ignore(message: str) -> None:
-    pass
 
 
 class OverHosts(ABC):
@@ -72,8 +66,8 @@ class OverHosts(ABC):
         *,
         model_path: Path,
         progress: Progress,
-        speculative: SpeculativeConfig = _NO_SPECULATION,
-        on_loss: Callable[[str], None] = _ignore,
+        speculative: SpeculativeConfig = NO_SPECULATION,
+        on_loss: Callable[[str], None] = tell_nobody,
     ) -> None:
         loader = RankLoader(model, cache, scheduler, progress)
         phases = loader.phases
