@@ -36,7 +36,7 @@ def num_crashes(server: ServerProcess) -> int:
     return server.log().count("before this one has crashed")
 
 
-@pytest.mark.parametrize("parallel", ["-pp", "-tp"])
+@pytest.mark.parametrize("parallel", ["-pp 2", "-tp 2", "-pp 2 -tp 2"])
 def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost, parallel: str) -> None:
     expected = of_one_engine()
     key = tmp_path / "server.key"
@@ -45,7 +45,7 @@ def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost, parallel:
     with (
         FaultyLink(int(place.rpartition(":")[2])) as network,
         ServerProcess(
-            parallel, "2", "--rank-hosts", f"{public}@127.0.0.1:{network.port}",
+            *parallel.split(), "--rank-hosts", f"{public}@127.0.0.1:{network.port}",
             "--link-key", str(key), "--dtype", "float32", "--num-threads", "1",
             "--link-timeout", "1s", log_file=tmp_path / "log",
         ) as server,
@@ -82,6 +82,70 @@ def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost, parallel:
         server.process.send_signal(signal.SIGTERM)
         assert server.wait_exit() == 0
     wait_until(lambda: psutil.pid_exists(pid_of(rank)))
+
+
+def slices_of(pid: int) -> list[psutil.Process]:
+    """The processes of the other slices of the stage whose first rank this is."""
+    children = psutil.Process(pid).children()
+    return [one for one in children if "novacron.executor.rank_process" in one.cmdline()]
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_slice_on_another_host_is_replaced_there(
+    tmp_path: Path, rank: RankHost, fault: signal.Signals
+) -> None:
+    expected = of_one_engine()
+    key = tmp_path / "server.key"
+    write_key(key, LEADER)
+    with ServerProcess(
+        "-pp", "2", "-tp", "2", "--rank-hosts", rank.address, "--link-key", str(key),
+        "--dtype", "float32", "--num-threads", "1", "--link-timeout", "30s",
+        log_file=tmp_path / "log",
+    ) as server:  # fmt: skip
+        server.wait_ready()
+        first = pid_of(rank)
+        [lost] = slices_of(first)
+        assert asyncio.run(texts_while(server.url, lambda: lost.send_signal(fault))) == expected
+        wait_until(lambda: not lost.is_running())
+        assert asyncio.run(texts_while(server.url, lambda: None)) == expected
+        assert pid_of(rank) == first  # its stage has kept its weights
+        [another] = slices_of(first)
+        assert another != lost
+        assert server.metric("novacron_engine_restarts_total") == 0
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+    wait_until(lambda: not another.is_running())
+
+
+def test_a_lost_host_pauses_its_replica_alone(tmp_path: Path, rank: RankHost) -> None:
+    expected = of_one_engine()
+    key = tmp_path / "server.key"
+    write_key(key, LEADER)
+    with (
+        RankHost() as other,
+        ServerProcess(
+            "-pp", "2", "-dp", "2", "--rank-hosts", f"{rank.address},{other.address}",
+            "--link-key", str(key), "--dtype", "float32", "--num-threads", "2",
+            log_file=tmp_path / "log",
+        ) as server,
+    ):  # fmt: skip
+        server.wait_ready()
+
+        def states() -> list[str]:
+            found = server.get("/api/v1/llm/cluster/status").json()["replicas"]
+            return [replica["state"] for replica in found]
+
+        wait_until(lambda: states() == ["ready", "ready"])
+        survivor, lost = pid_of(rank), pid_of(other)
+
+        def kill() -> None:
+            os.kill(lost, signal.SIGKILL)
+
+        assert asyncio.run(texts_while(server.url, kill)) == expected
+        wait_until(lambda: pid_of(other) != lost and states() == ["ready", "ready"])
+        assert pid_of(rank) == survivor
+        assert server.metric("novacron_engine_restarts_total") == 1
+        assert server.post("/v1/completions", {"prompt": "a", "max_tokens": 2}).status_code == 200
 
 
 def test_a_key_that_is_not_allowed_ends_the_server(tmp_path: Path, rank: RankHost) -> None:

@@ -47,6 +47,35 @@ def test_a_draft_model_guesses_for_ranks_and_changes_no_token(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_each_variant_has_stages_of_its_own(tmp_path: Path) -> None:
+    common = (
+        "--quantization", "int8", "--num-threads", "1", "--kv-cache-memory", "32Mi",
+        "--dtype", "float32", "--max-num-seqs", "8", "--variants", "none",
+    )  # fmt: skip
+    body = {"prompt": "The capital of France", "max_tokens": 8, "temperature": 0, "logprobs": 0}
+
+    def scores(*stages: str) -> dict[str, list[float]]:
+        with ServerProcess(*common, *stages, log_file=tmp_path / "log") as server:
+            server.wait_ready()
+            wait_until(lambda: "variant none is ready beside int8" in server.log())
+            [main, *_] = [card["id"] for card in server.get("/v1/models").json()["data"]]
+            found = server.get("/api/v1/llm/cluster/workers").json()["workers"]
+            assert len(found) == (4 if stages else 2)
+            answers = {
+                name: server.post("/v1/completions", {**body, "model": f"{main}@{name}"}).json()
+                for name in ("int8", "none")
+            }
+        return {
+            name: answer["choices"][0]["logprobs"]["token_logprobs"]
+            for name, answer in answers.items()
+        }
+
+    whole = scores()
+    assert whole["int8"] != whole["none"]
+    assert scores("-pp", "2") == whole
+
+
+@pytest.mark.slow
 def test_each_variant_has_ranks_of_its_own(tmp_path: Path) -> None:
     with ServerProcess(
         "--quantization", "int8", "--variants", "none", "-tp", "2", "--num-threads", "1",

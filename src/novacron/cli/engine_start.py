@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from novacron.config.engine import EngineConfig
+from novacron.config.host_shares import of_replica, refuse_other_number_of_hosts
 from novacron.config.load import Settings
 from novacron.config.model import ModelConfig
 from novacron.config.tenants import TenantPolicies
@@ -16,6 +17,7 @@ from novacron.engine.link.address import EngineAddress
 from novacron.engine.model_path import resolve_model_path
 from novacron.engine.process_client import ProcessClient
 from novacron.engine.recovering_client import RecoveringClient, StartedClient
+from novacron.errors import ConfigError
 
 if TYPE_CHECKING:
     from novacron.engine.engine_group import MemberClient
@@ -63,8 +65,7 @@ def _regions_of(policies: TenantPolicies) -> Callable[[str], tuple[str, ...]] | 
 
 def _make_client(settings: Settings, path: Path) -> SpawnedClient:
     config = settings.engine
-    for text in settings.cluster.rank_hosts:
-        EngineAddress.parse(text, "rank_hosts")  # which the engine does too late to be quick
+    refuse_bad_hosts(config)
     if settings.cluster.is_apart:
         from novacron.cli.remote_engines import remote_engines
 
@@ -75,8 +76,12 @@ def _make_client(settings: Settings, path: Path) -> SpawnedClient:
 
         make_one = make_client
 
+        def make_replica(name: str, config: EngineConfig) -> MemberClient:
+            return make_one(of_replica(config, int(name.rpartition("-")[2])))
+
         def make_replicas(config: EngineConfig) -> MemberClient:
-            return ReplicasClient(config, lambda name, config: make_one(config))
+            most = config.model.data_parallel_size if config.apart.hosts else None
+            return ReplicasClient(config, make_replica, most=most)
 
         make_client = make_replicas
     if not config.model.variants:
@@ -87,6 +92,17 @@ def _make_client(settings: Settings, path: Path) -> SpawnedClient:
 
     variants = variant_engines(config, main_variant(config.model, path))
     return VariantsClient(variants, make_client, config.watch)
+
+
+def refuse_bad_hosts(config: EngineConfig) -> None:
+    """What the engine would refuse too late to be quick. Raises ConfigError."""
+    addresses = [EngineAddress.parse(text, "rank_hosts") for text in config.apart.hosts]
+    if len(set(addresses)) < len(addresses):
+        raise ConfigError(
+            "rank_hosts names a host twice. Name each once; a second part there needs a novacron "
+            "rank on a port of its own."
+        )
+    refuse_other_number_of_hosts(config, config.model.data_parallel_size)
 
 
 def _named(model: ModelConfig, path: Path) -> ModelConfig:

@@ -10,6 +10,7 @@ import msgspec
 from novacron.cli.options import serving_command
 from novacron.cli.wording import size
 from novacron.config.engine import SharedDevice
+from novacron.config.host_shares import of_replica, refuse_other_number_of_hosts
 from novacron.config.load import Settings
 from novacron.config.variants import parse_variants
 from novacron.executor.memory_plan import Capacity, MemoryPlan, Neighbour
@@ -40,10 +41,12 @@ def plan(settings: Settings, *, as_json: bool) -> None:
 
     path = resolve_model_path(engine.model.model)
     dims = dims_of(engine.model)
-    refuse_with_ranks(engine)
-    blueprint = draw_blueprint(engine.model, path, 1).of_rank(0, dims)
+    refuse_other_number_of_hosts(engine, engine.model.data_parallel_size)
+    refuse_with_ranks(of_replica(engine, 0))
+    whole = draw_blueprint(engine.model, path, 1)
+    blueprint = whole.of_rank(0, dims)
     draft_path = find_draft_model(engine, path)
-    draft = None if draft_path is None else blueprint.of_draft(draft_path)
+    draft = None if draft_path is None else whole.of_draft(draft_path)
     shared = SharedDevice(others=parse_variants(engine.model.variants))
     found = plan_memory(
         shape_of_ranks(blueprint, engine.model),

@@ -78,6 +78,9 @@ class SharedDevice:
     free_bytes: int | None = None
 
 
+ALONE: Final = SharedDevice()
+
+
 @dataclass(frozen=True, kw_only=True)
 class RanksApart:
     """The stages of a pipeline that are on other hosts, and the links to them: see ClusterConfig.

@@ -48,19 +48,20 @@ def load_executor(
     `owner` names who starts the engine anew to ranks on other hosts, if it is not this process.
     Raises ConfigError and ModelLoadError."""
     refuse_with_ranks(config)
+    draft_path = find_draft_model(config, model_path)
     if config.apart.hosts:
-        find_draft_model(config, model_path)  # refuses settings that contradict each other
-        return load_linked_model(config, model_path, progress, on_loss, owner)
+        return load_linked_model(config, model_path, draft_path, progress, on_loss, owner)
     if config.model.pipeline_parallel_size > 1:
-        find_draft_model(config, model_path)  # refuses settings that contradict each other
         one_at_a_time = steps_in_flight(config.model) == 1
         return PipelineExecutor(
             config.model,
             config.cache if one_at_a_time else without_tiers(config.cache),
             config.scheduler,
             model_path=model_path,
+            draft_path=draft_path,
             progress=progress,
             speculative=config.speculative,
+            shared=config.shared,
             on_loss=on_loss,
         )
     if config.model.tensor_parallel_size > 1 or config.model.context_parallel_size > 1:
@@ -69,7 +70,7 @@ def load_executor(
             config.cache,
             config.scheduler,
             model_path=model_path,
-            draft_path=find_draft_model(config, model_path),
+            draft_path=draft_path,
             progress=progress,
             speculative=config.speculative,
             shared=config.shared,
@@ -80,7 +81,7 @@ def load_executor(
         config.cache,
         config.scheduler,
         model_path=model_path,
-        draft_path=find_draft_model(config, model_path),
+        draft_path=draft_path,
         progress=progress,
         speculative=config.speculative,
         shared=config.shared,

@@ -163,13 +163,21 @@ class Blueprint:
         )
 
     def shape_of_part(self) -> ModelShape:
-        """Of this rank's part alone, on a host of its own."""
+        """Of what the rank's host has, where there are several: a stage with all its slices, or of
+        a single stage this rank's slice."""
         stage, group, whole = self.stage, self.group, self.shape()
-        return replace(
+        weight_bytes, ranks_each = self.build(META).weight_bytes, self.dims.ranks_each
+        vocab_size = whole.vocab_size if stage.is_first else 0
+        part = replace(
             whole,
-            weight_bytes=self.build(META).weight_bytes,
+            weight_bytes=weight_bytes * ranks_each,
             layers=stage.layers,
-            vocab_size=whole.vocab_size if stage.is_first else 0,
+            vocab_size=vocab_size,
+        )
+        if ranks_each == group.size:
+            return part
+        return replace(
+            part,
             num_heads=whole.num_heads // group.size,
             num_kv_heads=num_local_kv_heads(whole.num_kv_heads, group),
             ffn_width=-(-whole.ffn_width // group.size),

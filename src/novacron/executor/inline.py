@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from novacron.config.cache import CacheConfig
-from novacron.config.engine import NO_SPECULATION, SharedDevice, SpeculativeConfig
+from novacron.config.engine import ALONE, NO_SPECULATION, SharedDevice, SpeculativeConfig
 from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
@@ -37,8 +37,6 @@ from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutpu
 from novacron.runner.captured_step import capture_step
 from novacron.runner.draft_runner import DraftRunner
 
-_ALONE = SharedDevice()
-
 logger = logging.getLogger(__name__)
 
 
@@ -62,7 +60,7 @@ class InlineExecutor(StepByStep):
         draft_path: Path | None = None,
         progress: Callable[[str, float], None],
         speculative: SpeculativeConfig = NO_SPECULATION,
-        shared: SharedDevice = _ALONE,
+        shared: SharedDevice = ALONE,
     ) -> None:
         loader = RankLoader(model, cache, scheduler, progress)
         phases = loader.phases

@@ -10,25 +10,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from novacron.config.cache import CacheConfig
-from novacron.config.engine import NO_SPECULATION, SharedDevice, SpeculativeConfig
+from novacron.config.engine import ALONE, NO_SPECULATION, SharedDevice, SpeculativeConfig
 from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
 from novacron.config.scheduler import SchedulerConfig
-from novacron.executor.blueprint import Blueprint, draw_blueprint
+from novacron.executor.blueprint import draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
-from novacron.executor.draft_model import DraftModel
 from novacron.executor.executor import StepByStep, tell_nobody
+from novacron.executor.leaders_draft import LeadersDraft
 from novacron.executor.memory_plan import MemoryPlan, plan_memory
 from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.own_rank import RankLoader
-from novacron.executor.placement import keep_freed_memory, threads_of_replica
+from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_counts import rank_stats
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
@@ -38,15 +37,11 @@ from novacron.executor.rank_threads import threads_of_leader, threads_of_rank
 from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import Progress
-from novacron.kernels.choice import choose_kernels
 from novacron.parallel.traffic import Traffic
 from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.parallel_stats import RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
-from novacron.runner.draft_runner import DraftRunner
-
-_ALONE = SharedDevice()
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +66,7 @@ class MultiprocessExecutor(StepByStep):
         draft_path: Path | None = None,
         progress: Progress,
         speculative: SpeculativeConfig = NO_SPECULATION,
-        shared: SharedDevice = _ALONE,
+        shared: SharedDevice = ALONE,
         on_loss: Callable[[str], None] = tell_nobody,
     ) -> None:
         loader = RankLoader(model, cache, scheduler, progress)
@@ -81,7 +76,7 @@ class MultiprocessExecutor(StepByStep):
             num_threads = threads_of_leader(model)
             whole = draw_blueprint(model, model_path, num_threads)
             blueprint = part_of(whole, model, 0)
-            draft = None if draft_path is None else _draft_of(whole, draft_path, model)
+            draft = self._draft = LeadersDraft(whole, draft_path, model)
             torch.set_num_threads(num_threads)
             keep_freed_memory()
             shape = shape_of_ranks(blueprint, model)
@@ -93,8 +88,10 @@ class MultiprocessExecutor(StepByStep):
                 scheduler,
                 speculative,
                 max_model_len=model.max_model_len,
-                draft=None if draft is None else draft.shape(),
-                neighbours=draw_neighbours(blueprint, draft, shared, model, scheduler, speculative),
+                draft=draft.shape,
+                neighbours=draw_neighbours(
+                    blueprint, draft.blueprint, shared, model, scheduler, speculative
+                ),
                 num_replicas=model.data_parallel_size,
             )
             logger.info("memory: %s", plan.summary)
@@ -108,7 +105,6 @@ class MultiprocessExecutor(StepByStep):
                 max_model_len=plan.max_model_len,
             )
         self._tiers: TieredBlocks | None = None  # a first step knows none
-        self._draft_runner: DraftRunner | None = None
         self._memory = memory = joined.memory
         self._link, blueprint = joined.link, joined.blueprint
         self._team = RankTeam(
@@ -121,31 +117,21 @@ class MultiprocessExecutor(StepByStep):
             weights = loader.load_weights(
                 blueprint, lambda digest: self._team.begin(digest, time.monotonic() - began_s)
             )
-            draft_model: DraftModel | None = None
-            if draft is not None:
-                with phases.timed("draft_weights"):
-                    draft_model = DraftModel(draft)
+            draft.load(phases)
             rank = loader.make_room(
-                blueprint, weights, plan, memory=memory.kv_blocks, arrays=memory.arrays
+                blueprint, weights, plan, arrays=memory.arrays, allocate=joined.allocate
             )
             kv_tensors = rank.kv_tensors
             self._runner = rank.runner(
                 joined.leading_step(rank.decoder, kv_tensors.layers, rank.batch, self._team)
             )
-            if draft_model is not None:
-                self._draft_runner = draft_model.make_runner(
-                    kv_tensors,
-                    scheduler,
-                    max_model_len=plan.max_model_len,
-                    vocab_size=blueprint.config.vocab_size,
-                    eos_token_ids=blueprint.eos_token_ids,
-                )
+            draft.stand_beside(rank, scheduler)
             with phases.timed("warm_up"):
                 warm_up(
                     self,
                     max_model_len=plan.max_model_len,
                     block_size=cache.block_size,
-                    is_drafting=draft_model is not None,
+                    is_drafting=draft_path is not None,
                 )
             kv_identity = rank.kv_identity(plan, loss_identity(cache))
             self._tiers = TieredBlocks(rank, kv_identity, model, cache)
@@ -158,7 +144,7 @@ class MultiprocessExecutor(StepByStep):
             kv_identity=kv_identity,
             load_phases_s=phases.times_s,
             kv_tiers=self._tiers.specs,
-            draft_model=draft_model.spec if draft_model else None,
+            draft_model=draft.spec,
             rank_pids=self._team.pids,
         )
 
@@ -198,8 +184,7 @@ class MultiprocessExecutor(StepByStep):
         self._team.on_change = on_change
 
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
-        assert self._draft_runner is not None, "no draft model was loaded"
-        return self._draft_runner.draft(scheduler_output)
+        return self._draft.draft(scheduler_output)
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         if self._tiers is None:
@@ -216,8 +201,7 @@ class MultiprocessExecutor(StepByStep):
             self._link.give_up()
             raise
         self._team.see_step()
-        if self._draft_runner is not None:
-            self._draft_runner.follow(scheduler_output, result)
+        self._draft.follow(scheduler_output, result)
         return result
 
     def move_blocks(self, orders: BlockOrders) -> None:
@@ -238,11 +222,6 @@ class MultiprocessExecutor(StepByStep):
         self._link.give_up()
         self._team.close()
         self._memory.shared.close_descriptor()
-
-
-def _draft_of(whole: Blueprint, path: Path, model: ModelConfig) -> Blueprint:
-    kernels = choose_kernels(model.kernels, whole.device, whole.dtype, threads_of_replica(model))
-    return replace(whole.of_draft(path), kernels=kernels)
 
 
 def _arguments(

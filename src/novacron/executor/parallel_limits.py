@@ -7,18 +7,19 @@ from dataclasses import replace
 
 from novacron.config.cache import CacheConfig
 from novacron.config.engine import EngineConfig
+from novacron.config.host_shares import refuse_other_number_of_hosts
 from novacron.config.kv_compression import loss_identity
 from novacron.errors import ConfigError
 from novacron.executor.blueprint import dims_of, steps_in_flight
-from novacron.parallel.dims import ParallelDims
 
 logger = logging.getLogger(__name__)
 
 
 def refuse_with_ranks(config: EngineConfig) -> None:
-    """Raises ConfigError for settings that several ranks cannot follow."""
+    """Raises ConfigError for settings that several ranks cannot follow: those of an engine, with
+    the hosts of its own."""
     model, cache = config.model, config.cache
-    _refuse_with_hosts(config)
+    refuse_other_number_of_hosts(config)
     num_ranks = dims_of(model).num_ranks
     if num_ranks == 1 and model.context_parallel_size == 1:
         return
@@ -38,15 +39,12 @@ def refuse_with_ranks(config: EngineConfig) -> None:
         "compilation": model.compilation != "off",
         "device cuda": model.device == "cuda",
     }
-    if model.pipeline_parallel_size > 1 or config.apart.hosts:
-        asked_for |= {
-            "variants": bool(model.variants or config.shared.others),
-            "speculative_method draft": config.speculative.speculative_method == "draft",
-        }
     if config.apart.hosts:
         sizes["hosts of its ranks"] = 1 + len(config.apart.hosts)
         asked_for |= {
-            "data_parallel_size": model.data_parallel_size > 1,
+            "variants (start a server for each precision)": bool(
+                model.variants or config.shared.others
+            ),
             "kv_redis_url": bool(cache.kv_redis_url),
             "kv_object_url": bool(cache.kv_object_url),
             "compressed KV tiers": bool(loss_identity(cache)),
@@ -61,18 +59,6 @@ def refuse_with_ranks(config: EngineConfig) -> None:
             f"{several}, which does not go together with {', '.join(refused)} yet. Leave one of "
             "them out."
         )
-
-
-def _refuse_with_hosts(config: EngineConfig) -> None:
-    num_hosts, dims = len(config.apart.hosts), dims_of(config.model)
-    if not num_hosts or dims in (ParallelDims(num_hosts + 1), ParallelDims(1, num_hosts + 1)):
-        return
-    raise ConfigError(
-        f"rank_hosts names {num_hosts}, but pipeline_parallel_size is {dims.pipeline} and "
-        f"tensor_parallel_size {dims.tensor}: each host has a stage of the model, or a slice of "
-        f"every layer, and this one the first. Set one of the two to {num_hosts + 1}, and leave "
-        "the other out."
-    )
 
 
 def _asked_for_tiers(cache: CacheConfig) -> dict[str, bool]:

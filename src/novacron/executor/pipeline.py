@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from novacron.config.cache import CacheConfig
-from novacron.config.engine import NO_SPECULATION, SpeculativeConfig
+from novacron.config.engine import ALONE, NO_SPECULATION, SharedDevice, SpeculativeConfig
 from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
@@ -24,7 +24,9 @@ from novacron.errors import EngineDead
 from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.executor import tell_nobody
+from novacron.executor.leaders_draft import LeadersDraft
 from novacron.executor.memory_plan import plan_memory
+from novacron.executor.neighbours import before_all, draw_neighbours
 from novacron.executor.own_rank import OwnRank, RankLoader
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_counts import rank_stats
@@ -50,8 +52,8 @@ logger = logging.getLogger(__name__)
 
 class PipelineExecutor:
     """Loads the model in `model_path` when made, all ranks at once, and computes steps, as many at
-    a time as the settings say. Implements Executor, without draft models; KV tiers take one step at
-    a time.
+    a time as the settings say. Implements Executor. A draft model is rank 0's alone. KV tiers take
+    one step at a time.
 
     Raises ModelLoadError, ConfigError, and EngineDead if a rank ends. `on_loss` gets a sentence,
     from another thread, if one ends later; the next step, or that which is running, raises
@@ -65,8 +67,10 @@ class PipelineExecutor:
         scheduler: SchedulerConfig,
         *,
         model_path: Path,
+        draft_path: Path | None = None,
         progress: Progress,
         speculative: SpeculativeConfig = NO_SPECULATION,
+        shared: SharedDevice = ALONE,
         on_loss: Callable[[str], None] = tell_nobody,
     ) -> None:
         loader = RankLoader(model, cache, scheduler, progress)
@@ -74,16 +78,24 @@ class PipelineExecutor:
         with phases.timed("config"):
             require_extras(cache)
             num_threads = threads_of_rank(model)
-            blueprint = draw_blueprint(model, model_path, num_threads).of_rank(0, dims_of(model))
+            whole = draw_blueprint(model, model_path, num_threads)
+            blueprint = whole.of_rank(0, dims_of(model))
+            draft = self._draft = LeadersDraft(whole, draft_path, model)
             torch.set_num_threads(num_threads)
             keep_freed_memory()
+            shape = blueprint.shape()
+            measured = measure_device_memory(blueprint.device, cache)
             plan = plan_memory(
-                blueprint.shape(),
-                measure_device_memory(blueprint.device, cache),
+                shape,
+                before_all(measured, shared.free_bytes, shape),
                 cache,
                 scheduler,
                 speculative,
                 max_model_len=model.max_model_len,
+                draft=draft.shape,
+                neighbours=draw_neighbours(
+                    blueprint, draft.blueprint, shared, model, scheduler, speculative
+                ),
                 num_replicas=model.data_parallel_size,
             )
             logger.info("memory: %s", plan.summary)
@@ -119,10 +131,17 @@ class PipelineExecutor:
             self._link = memory.join(self._team.meeting_point, model.rank_timeout)
             blueprint = blueprint.joined_by(self._link.communicator)
             weights = loader.load_weights(blueprint, self._team.wait_until_ready)
+            draft.load(phases)
             rank = loader.make_room(blueprint, weights, plan, memory=memory.kv_blocks)
             self._runner = rank.runner(_pipelined_step(rank, memory, self._team))
+            draft.stand_beside(rank, scheduler)
             with phases.timed("warm_up"):
-                warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
+                warm_up(
+                    self,
+                    max_model_len=plan.max_model_len,
+                    block_size=cache.block_size,
+                    is_drafting=draft_path is not None,
+                )
             self._team.forget_meeting_point()
             kv_identity = rank.kv_identity(plan, loss_identity(cache))
             self._tiers = TieredBlocks(rank, kv_identity, model, cache)
@@ -135,6 +154,7 @@ class PipelineExecutor:
             kv_identity=kv_identity,
             load_phases_s=phases.times_s,
             kv_tiers=self._tiers.specs,
+            draft_model=draft.spec,
             rank_pids=self._team.pids,
         )
 
@@ -152,17 +172,20 @@ class PipelineExecutor:
         return 0
 
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
-        raise AssertionError("no draft model was loaded")
+        return self._draft.draft(scheduler_output)
 
     def submit(self, scheduler_output: SchedulerOutput) -> None:
         with self._loss_is_the_end(), self._traffic[0].timed():
             if self._tiers is not None:
                 self._tiers.begin_step(scheduler_output)
+            self._draft.begin(scheduler_output)
             self._begun.append(self._runner.begin(scheduler_output))
 
     def collect(self) -> ModelRunnerOutput:
         with self._loss_is_the_end(), self._traffic[0].timed():
-            result = self._runner.finish(self._begun.popleft())
+            begun = self._begun.popleft()
+            result = self._runner.finish(begun)
+            self._draft.follow(begun.step, result)
             if self._tiers is not None:
                 self._tiers.end_step()
             self._traffic[0].see_step()

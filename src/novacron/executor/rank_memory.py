@@ -10,8 +10,9 @@ import torch
 from novacron.config.cache import CacheConfig
 from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint
-from novacron.kernels.kv_format import choose_kv_formats
+from novacron.kernels.kv_format import LayerFormat, choose_kv_formats
 from novacron.kernels.ranks import ExchangeSize, Met, RankLink
+from novacron.models.decoder_config import DecoderConfig
 from novacron.parallel.gloo import GlooCommunicator
 from novacron.parallel.shared_memory import Piece, SharedMemory
 from novacron.runner.kv_tensors import shape_of_blocks
@@ -40,10 +41,7 @@ class RankMemory:
             block_size=cache.block_size,
         )
         blocks = shape_of_blocks(
-            blueprint.config,
-            choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision),
-            num_blocks=num_blocks,
-            block_size=cache.block_size,
+            *self._in_blocks(blueprint, cache), num_blocks=num_blocks, block_size=cache.block_size
         )
         pieces = {"kv_blocks": Piece(blocks, torch.uint8)}
         pieces |= {name: Piece(shape, torch.int64) for name, shape in shapes.items()}
@@ -53,6 +51,13 @@ class RankMemory:
         tensors = self.shared.tensors
         self.kv_blocks = tensors["kv_blocks"]
         self.arrays = StepArrays(**{name: tensors[name].numpy() for name in shapes})
+
+    def _in_blocks(
+        self, blueprint: Blueprint, cache: CacheConfig
+    ) -> tuple[DecoderConfig, tuple[LayerFormat, ...]]:
+        """The model as far as blocks hold something of it, and in which form."""
+        config = blueprint.config
+        return config, choose_kv_formats(cache, len(config.layers), blueprint.kv_precision)
 
     def _exchanged(
         self, blueprint: Blueprint, scheduler: SchedulerConfig

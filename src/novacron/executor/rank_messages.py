@@ -13,9 +13,19 @@ from novacron.config.model import ModelConfig
 from novacron.config.scheduler import SchedulerConfig
 
 
+class StageOfHost(msgspec.Struct, frozen=True):
+    """The stage whose slices the ranks of a host are; stages end before the layers `stops`.
+    `num_places`: steps whose hidden states, handed to it, may lie there at once."""
+
+    index: int
+    stops: tuple[int, ...]
+    num_places: int
+
+
 class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
     """What a rank other than 0 is started with, as JSON. `descriptor` is that of the memory they
-    share, `socket` that of the connection to rank 0."""
+    share, `socket` that of the connection to rank 0. With a `stage`, ranks are those of the stage
+    alone, counted from 0."""
 
     model: ModelConfig
     cache: CacheConfig
@@ -28,6 +38,7 @@ class RankArguments(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int
     descriptor: int
     socket: int
+    stage: StageOfHost | None = None
 
 
 class RunStep(msgspec.Struct, frozen=True, array_like=True, tag=0):

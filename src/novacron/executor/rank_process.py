@@ -15,12 +15,13 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 import torch
 
 from novacron.errors import NovaCronError
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import Blueprint, draw_blueprint
 from novacron.executor.own_rank import RankLoader
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
@@ -33,7 +34,14 @@ from novacron.executor.rank_messages import (
     RankReady,
     ToRank,
 )
-from novacron.executor.rank_sharing import join_ranks, part_of
+from novacron.executor.rank_sharing import JoinedRanks, join_ranks, part_of
+from novacron.executor.stage_sharing import JoinedStage, part_of_stage
+
+
+class Sizes(TypedDict):
+    num_blocks: int
+    max_model_len: int
+    descriptor: int
 
 
 def no_progress(phase: str, fraction: float) -> None:
@@ -48,21 +56,12 @@ class RankWorker:
         torch.set_num_threads(arguments.num_threads)
         keep_freed_memory()
         whole = draw_blueprint(model, Path(arguments.model_path), arguments.num_threads)
-        joined = join_ranks(
-            part_of(whole, model, arguments.rank),
-            model,
-            cache,
-            scheduler,
-            rank=arguments.rank,
-            num_blocks=arguments.num_blocks,
-            max_model_len=arguments.max_model_len,
-            descriptor=arguments.descriptor,
-        )
-        self.link, blueprint, memory = joined.link, joined.blueprint, joined.memory
+        joined = _join(whole, arguments)
+        self.link, blueprint = joined.link, joined.blueprint
         loader = RankLoader(model, cache, scheduler, no_progress)
         weights = loader.load_weights(blueprint)
         rank = loader.make_room(
-            blueprint, weights, arguments, memory=memory.kv_blocks, arrays=memory.arrays
+            blueprint, weights, arguments, arrays=joined.memory.arrays, allocate=joined.allocate
         )
         self.digest = weights.digest
         self._follow = joined.follower(rank.decoder, rank.kv_tensors.layers, rank.batch)
@@ -75,6 +74,23 @@ class RankWorker:
             return Begun(message.epoch)
         self._follow(message)
         return None
+
+
+def _join(whole: Blueprint, arguments: RankArguments) -> JoinedRanks | JoinedStage:
+    """With the other ranks. Raises ConfigError."""
+    model, rank, stage = arguments.model, arguments.rank, arguments.stage
+    sizes: Sizes = {
+        "num_blocks": arguments.num_blocks,
+        "max_model_len": arguments.max_model_len,
+        "descriptor": arguments.descriptor,
+    }
+    if stage is None:
+        own = part_of(whole, model, rank)
+        return join_ranks(own, model, arguments.cache, arguments.scheduler, rank=rank, **sizes)
+    own = part_of_stage(whole, model, stage, rank)
+    return JoinedStage(
+        own, model, arguments.cache, arguments.scheduler, num_places=stage.num_places, **sizes
+    )
 
 
 def main() -> None:

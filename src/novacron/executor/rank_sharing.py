@@ -19,12 +19,14 @@ from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import ComputeLogits, RunStep
 from novacron.executor.rank_threads import threads_of_rank
 from novacron.executor.row_memory import RowMemory
+from novacron.executor.worker import allocate_cache
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.ranks import RankBond, RankLink, RowLink
 from novacron.models.decoder import Decoder
 from novacron.parallel.groups import ParallelGroup
 from novacron.runner.captured_step import DecoderStep, capture_step
 from novacron.runner.input_batch import InputBatch
+from novacron.runner.kv_tensors import KVTensors
 from novacron.runner.led_step import Lead, LedStep
 from novacron.runner.shared_rows import OwnRows, RowLead, RowShare, SharedRowsStep
 
@@ -50,6 +52,10 @@ class JoinedRanks(ABC):
     blueprint: Blueprint
     memory: RankMemory
     link: RankBond
+
+    def allocate(self, blueprint: Blueprint, num_blocks: int, cache: CacheConfig) -> KVTensors:
+        """This rank's heads of the blocks that all share."""
+        return allocate_cache(blueprint, num_blocks, cache, self.memory.kv_blocks)
 
     @abstractmethod
     def leading_step(

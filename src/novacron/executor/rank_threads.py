@@ -26,6 +26,11 @@ def threads_of_rank(model: ModelConfig) -> int:
     return max(1, num_threads // num_ranks)
 
 
+def threads_on_host(model: ModelConfig) -> int:
+    """The same where ranks are on several hosts: the slices of a stage share one."""
+    return max(1, threads_of_replica(model) // dims_of(model).ranks_each)
+
+
 def threads_of_leader(model: ModelConfig) -> int:
     """Of rank 0. Where ranks share rows, it computes short steps alone, with all threads."""
     if model.context_parallel_size > 1:

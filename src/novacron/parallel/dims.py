@@ -34,6 +34,20 @@ class ParallelDims:
     def ranks_of(self, stage: int) -> range:
         return range(stage * self.tensor, (stage + 1) * self.tensor)
 
+    @property
+    def num_hosts(self) -> int:
+        """Where ranks are on several hosts: a stage on each, or, of a single one, a slice."""
+        return self.tensor if self.pipeline == 1 else self.pipeline
+
+    @property
+    def ranks_each(self) -> int:
+        """On each of these hosts."""
+        return self.num_ranks // self.num_hosts
+
+    def rank_of_host(self, host: int) -> int:
+        """Which speaks for its host."""
+        return host * self.ranks_each
+
     def leads(self, rank: int) -> bool:
         """Whether the rank speaks for its stage: all of them have the same hidden states."""
         return self.group_of(rank).rank == 0

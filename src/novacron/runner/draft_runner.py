@@ -37,9 +37,10 @@ from novacron.runner.sampling_row import SamplingRow, ending_token_ids
 class DraftRunner:
     """Holds the draft model, its KV tensors and, once more, the requests that ranks hold.
 
-    For every step `draft` if guesses are wanted, then `follow`. A guess is what the request's own
-    parameters and seed would choose from the draft model's logits: where the two models agree on
-    the odds, they then agree on the token as well, also if it is drawn at random.
+    For every step `draft` if guesses are wanted, then `follow`. Where several steps are under way,
+    `begin` comes between, and each is followed once its result is there. A guess is what the
+    request's own parameters and seed would choose from the draft model's logits: where the two
+    models agree on the odds, they then agree on the token as well, also if it is drawn at random.
 
     `own_vocab_size` is that of the draft model, `vocab_size` of the model that is guessed for.
     Either may have rows beyond the common vocabulary, as padding: what only one of them has is
@@ -69,7 +70,7 @@ class DraftRunner:
     @torch.inference_mode()
     def draft(self, step: SchedulerOutput) -> DraftOutput:
         """Do the work in `step.drafting`, one result for each."""
-        self._take_in(step)
+        self.begin(step)
         drafts: dict[str, list[int]] = {work.request_id: [] for work in step.drafting}
         going = step.drafting
         passes = []
@@ -96,16 +97,17 @@ class DraftRunner:
             tuple(passes),
         )
 
-    def follow(self, step: SchedulerOutput, result: ModelRunnerOutput) -> None:
-        """Take in what became of a step, drafted for or not."""
-        self._take_in(step)
-        for one in result.results:
-            self._input_batch.append(one.request_id, one.token_ids)
-
-    def _take_in(self, step: SchedulerOutput) -> None:
-        if step.step != self._last_step:
+    def begin(self, step: SchedulerOutput) -> None:
+        """Take in what a step begins with, drafted for or not. Steps begin in their order."""
+        if self._last_step is None or step.step > self._last_step:
             self._last_step = step.step
             self._kv_tensors.clean(self._input_batch.update(step))
+
+    def follow(self, step: SchedulerOutput, result: ModelRunnerOutput) -> None:
+        """Take in what became of a step, drafted for or not."""
+        self.begin(step)
+        for one in result.results:
+            self._input_batch.append(one.request_id, one.token_ids)
 
     def _guess(
         self, parts: tuple[ScheduledTokens, ...], wanting: Mapping[str, list[int]]

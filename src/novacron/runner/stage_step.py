@@ -48,12 +48,17 @@ class StageStep:
     @torch.inference_mode()
     def compute(self, inputs: StepInput, place: int) -> None:
         """Raises HandoverLost."""
-        if self._entry is not None and self._given_TD is not None:
-            count = inputs.num_tokens
-            self._given_TD[:count].copy_(self._entry.take(place, count))
-        x_TD = self._layers(inputs)
+        taken_TD = None
+        if self._entry is not None:
+            taken_TD = self._entry.take(place, inputs.num_tokens)
+        x_TD = self._compute_layers(inputs, taken_TD)
         if self._exits is not None:
             self._exits.hand_over(place, x_TD)
+
+    def _compute_layers(self, inputs: StepInput, taken_TD: Tensor | None) -> Tensor:
+        if taken_TD is not None and self._given_TD is not None:
+            self._given_TD[: inputs.num_tokens].copy_(taken_TD)
+        return self._layers(inputs)
 
 
 def _layers_of(

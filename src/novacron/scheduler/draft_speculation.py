@@ -7,6 +7,7 @@ positions; whoever runs it decides nothing.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -59,7 +60,7 @@ class DraftModelSpeculation:
         self._coverage = DraftCoverage(kv_cache.num_blocks, kv_cache.block_size)
         self._acceptance = Acceptance()  # of all requests
         self._step_times, self._pass_times = StepTimes(), StepTimes()
-        self._started_s = 0.0
+        self._started_s: deque[float] = deque()  # steps in flight
         self._trials = Trials()
 
     def extend(
@@ -81,7 +82,7 @@ class DraftModelSpeculation:
             if work is not None:
                 drafting.append(work)
                 num_catching_up -= work.num_tokens - (work.num_drafts > 0)
-        self._started_s = self._clock()
+        self._started_s.append(self._clock())
         return tuple(drafting)
 
     def see_drafts(
@@ -95,7 +96,7 @@ class DraftModelSpeculation:
             if len(drafts) < work.num_drafts:
                 self._coverage.forget(state, progress)
                 self._learn(progress, work.num_drafts, 0)
-        self._started_s = self._clock()
+        self._started_s[-1] = self._clock()
 
     def observe(
         self,
@@ -105,7 +106,7 @@ class DraftModelSpeculation:
     ) -> None:
         if not parts:
             return
-        elapsed_s = self._clock() - self._started_s
+        elapsed_s = self._clock() - self._started_s.popleft()
         self._step_times.observe(sum(part.num_tokens for part in parts), elapsed_s)
         is_guessing = any(part.draft_token_ids for part in parts)
         self._trials.see_step(is_guessing=is_guessing)

@@ -37,21 +37,13 @@ def test_the_sizes_that_were_given_are_named() -> None:
         refuse_with_ranks(EngineConfig(model=both))
 
 
-@pytest.mark.parametrize(
-    ("name", "changes"),
-    [
-        (
-            "speculative_method draft",
-            {"speculative": SpeculativeConfig(speculative_method="draft")},
-        ),
-        ("variants", {"model": ModelConfig(pipeline_parallel_size=2, variants=("int8",))}),
-    ],
-)
-def test_what_stages_cannot_do_is_refused(name: str, changes: dict[str, Any]) -> None:
-    staged = EngineConfig(model=ModelConfig(pipeline_parallel_size=2))
-    refuse_with_ranks(replace(staged, cache=CacheConfig(kv_ram_size=2**30)))
-    with pytest.raises(ConfigError, match=f"pipeline_parallel_size is 2, .* with {name} yet"):
-        refuse_with_ranks(replace(staged, **changes))
+def test_stages_have_draft_models_variants_and_tiers() -> None:
+    staged = EngineConfig(
+        model=ModelConfig(pipeline_parallel_size=2, variants=("int8",)),
+        speculative=DRAFT,
+        cache=CacheConfig(kv_ram_size=2**30),
+    )
+    refuse_with_ranks(staged)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +64,6 @@ def test_tiers_take_one_step_at_a_time(cache: CacheConfig) -> None:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("data_parallel_size", {"model": {"data_parallel_size": 2}}),
         ("variants", {"model": {"variants": ("int8",)}}),
         ("kv_object_url", {"cache": CacheConfig(kv_object_url="s3://bucket")}),
         ("compressed KV tiers", {"cache": CacheConfig(kv_disk_compression="int8")}),
@@ -90,11 +81,16 @@ def test_what_hosts_cannot_do_is_refused(parallel: str, name: str, changes: dict
         refuse_with_ranks(replace(apart, model=model, cache=cache))
 
 
-@pytest.mark.parametrize(("stages", "slices"), [(1, 1), (3, 1), (1, 4), (2, 2)])
+@pytest.mark.parametrize(("stages", "slices"), [(1, 1), (3, 1), (1, 4), (4, 2)])
 def test_hosts_and_parts_are_counted_alike(stages: int, slices: int) -> None:
     model = ModelConfig(pipeline_parallel_size=stages, tensor_parallel_size=slices)
-    with pytest.raises(ConfigError, match="Set one of the two to 2"):
+    with pytest.raises(ConfigError, match=r"name .*, or set pipeline_parallel_size to 2"):
         refuse_with_ranks(EngineConfig(model=model, apart=RanksApart(hosts=("a",))))
+
+
+def test_hosts_may_have_several_slices_of_their_stage() -> None:
+    model = ModelConfig(pipeline_parallel_size=2, tensor_parallel_size=2)
+    refuse_with_ranks(EngineConfig(model=model, apart=RanksApart(hosts=("a",))))
 
 
 def test_tiers_that_nobody_asked_for_are_left_out_and_that_is_said(

@@ -15,7 +15,6 @@ from novacron.config.engine import EngineConfig
 from novacron.engine.link.address import EngineAddress
 from novacron.engine.link.keys import KeyPair, link_key_file, read_or_make_key
 from novacron.engine.link.tensor_socket import RankLink
-from novacron.errors import ConfigError
 from novacron.executor.hosts.host_team import HostsOfRanks
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
 from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
@@ -28,6 +27,7 @@ _COMPRESSIONS = {"none": Compression.NONE, "int8": Compression.INT8}
 def load_linked_model(
     config: EngineConfig,
     model_path: Path,
+    draft_path: Path | None,
     progress: Callable[[str, float], None],
     on_loss: Callable[[str], None],
     owner: str,
@@ -35,11 +35,6 @@ def load_linked_model(
     """Raises ConfigError and ModelLoadError."""
     apart, model = config.apart, config.model
     addresses = [EngineAddress.parse(text, "rank_hosts") for text in apart.hosts]
-    if len(set(addresses)) < len(addresses):
-        raise ConfigError(
-            "rank_hosts names a host twice. Name each once; a second part there needs a novacron "
-            "rank on a port of its own."
-        )
     keys = read_or_make_key(link_key_file(apart.link_key))
     in_flight = model.pipeline_steps_in_flight or model.pipeline_parallel_size
     has_stages = model.pipeline_parallel_size > 1
@@ -56,8 +51,10 @@ def load_linked_model(
             compression=_COMPRESSIONS[apart.compression],
         ),
         model_path=model_path,
+        draft_path=draft_path,
         progress=progress,
         speculative=config.speculative,
+        shared=config.shared,
         on_loss=on_loss,
     )
 

@@ -130,8 +130,10 @@ def run(arguments: RankArguments) -> None:
 
     def begin(join: Join) -> None:
         network.begin(join)
-        watch.begin(join.model.rank_timeout)
-        logger.info("rank %d of %d for %s", join.rank, dims_of(join.model).num_ranks, join.owner)
+        dims = dims_of(join.model)
+        others_first = 2 if dims.ranks_each > 1 else 1  # who waits for one that hangs replaces it
+        watch.begin(others_first * join.model.rank_timeout)
+        logger.info("host %d of %d for %s", join.rank, dims.num_hosts, join.owner)
 
     reason = serve_group(
         OwnHost(

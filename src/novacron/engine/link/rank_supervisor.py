@@ -6,7 +6,10 @@ and its port, and has imported what it needs before anybody asks for it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -62,6 +65,7 @@ class RankSupervisor:
         while not self._asked_to_end.is_set():
             if not self._is_over():
                 continue
+            _end_others(self._process)
             _close_pipes(self._process)
             logger.info("the rank has ended with code %d; the next one", self._process.returncode)
             if time.monotonic() - started_s < _SHORT_LIFE_S:
@@ -79,6 +83,7 @@ class RankSupervisor:
                 logger.error("%s", error)
         self._process.kill()
         self._process.wait()
+        _end_others(self._process)
         _close_pipes(self._process)
 
     def end(self) -> None:
@@ -139,6 +144,13 @@ class RankSupervisor:
             _close_pipes(process)
             raise ConfigError(said.removeprefix("error: ") or "The rank's process does not start.")
         return process, said
+
+
+def _end_others(process: subprocess.Popen[bytes]) -> None:
+    """Those of its session: further ranks of its stage end with it, unless the system keeps one
+    stopped."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:

@@ -39,11 +39,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HostFacts:
-    """Of the host of one rank."""
+    """Of the host of one rank, which it shares with those of other replicas."""
 
     name: str
     memory: DeviceMemory
     bytes_per_s: float
+    num_replicas: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +72,20 @@ def plan_pipeline(
     scheduler: SchedulerConfig,
     speculative: SpeculativeConfig,
     *,
+    dims: ParallelDims,
     max_model_len: int | None,
+    draft: ModelShape | None = None,
 ) -> HostsPlan:
-    """Of the model that `whole` draws, alone so far. `kv_cache_memory` is for all hosts together.
-    Raises ModelLoadError and ConfigError, which name the host that has no room."""
-    dims = ParallelDims(1, len(hosts))
+    """Of the model that `whole` draws, alone so far, for as many stages as hosts, each with the
+    slices that `dims` tell. `kv_cache_memory` is for all hosts together, and all replicas.
+    `draft` is that of a
+    model that guesses, on the first host. Raises ModelLoadError and ConfigError, which name the
+    host that has no room."""
+    assert dims.pipeline == len(hosts)
     whole.of_rank(0, dims)  # refuses more stages than layers
     stages = _cut(whole, hosts)
-    parts = [whole.of_rank(rank, dims, stages) for rank in range(len(hosts))]
-    return _plan_parts(parts, hosts, cache, scheduler, speculative, max_model_len)
+    parts = [whole.of_rank(dims.rank_of_host(host), dims, stages) for host in range(len(hosts))]
+    return _plan_parts(parts, hosts, cache, scheduler, speculative, max_model_len, draft)
 
 
 def plan_slices(
@@ -89,11 +95,13 @@ def plan_slices(
     scheduler: SchedulerConfig,
     speculative: SpeculativeConfig,
     *,
+    dims: ParallelDims,
     max_model_len: int | None,
+    draft: ModelShape | None = None,
 ) -> HostsPlan:
     """The same where each host has a slice of every layer. Slices are equal, so that sums are those
     of one process: all hosts compute as quickly as the slowest one."""
-    dims = ParallelDims(len(hosts))
+    assert dims == ParallelDims(len(hosts))
     speeds = rounded_speeds([host.bytes_per_s for host in hosts])
     if min(speeds) < _MUCH_SLOWER:
         logger.warning(
@@ -102,7 +110,7 @@ def plan_slices(
             hosts[speeds.index(min(speeds))].name, 100 * min(speeds),
         )  # fmt: skip
     parts = [whole.of_rank(rank, dims) for rank in range(len(hosts))]
-    return _plan_parts(parts, hosts, cache, scheduler, speculative, max_model_len)
+    return _plan_parts(parts, hosts, cache, scheduler, speculative, max_model_len, draft)
 
 
 def _plan_parts(
@@ -112,16 +120,19 @@ def _plan_parts(
     scheduler: SchedulerConfig,
     speculative: SpeculativeConfig,
     max_model_len: int | None,
+    draft: ModelShape | None,
 ) -> HostsPlan:
     shapes = [part.shape_of_part() for part in parts]
     all_blocks = sum(block_bytes(shape, cache) for shape in shapes)
     plans = []
     for host, shape, part in zip(hosts, shapes, parts, strict=True):
-        own = _share(cache, shape, all_blocks)
+        own = _share(cache, shape, all_blocks, hosts[0].num_replicas, host.num_replicas)
         try:
             plan = plan_memory(
-                shape, host.memory, own, scheduler, speculative, max_model_len=max_model_len
-            )
+                shape, host.memory, own, scheduler, speculative,
+                max_model_len=max_model_len, draft=draft if part.rank == 0 else None,
+                num_replicas=host.num_replicas,
+            )  # fmt: skip
         except (ModelLoadError, ConfigError) as error:
             raise type(error)(f"On the host {host.name}: {error}") from error
         logger.info(
@@ -141,7 +152,7 @@ def _plan_parts(
 
 
 def _cut(whole: Blueprint, hosts: Sequence[HostFacts]) -> tuple[Stage, ...]:
-    room_bytes = [_SHARE_FOR_WEIGHTS * host.memory.free_bytes for host in hosts]
+    room_bytes = [_SHARE_FOR_WEIGHTS * host.memory.free_bytes / host.num_replicas for host in hosts]
     decoder = whole.build(META)
     speeds = rounded_speeds([host.bytes_per_s for host in hosts])
     try:
@@ -155,9 +166,11 @@ def _cut(whole: Blueprint, hosts: Sequence[HostFacts]) -> tuple[Stage, ...]:
         ) from None
 
 
-def _share(cache: CacheConfig, shape: ModelShape, all_bytes: int) -> CacheConfig:
+def _share(
+    cache: CacheConfig, shape: ModelShape, all_bytes: int, num_replicas: int, num_here: int
+) -> CacheConfig:
+    """What the host's part of `kv_cache_memory` is, for so many replicas on the host."""
     if cache.kv_cache_memory is None:
         return cache
-    own = block_bytes(shape, cache)
-    num_blocks = cache.kv_cache_memory // all_bytes
-    return replace(cache, kv_cache_memory=num_blocks * own)
+    num_blocks = cache.kv_cache_memory // num_replicas // all_bytes
+    return replace(cache, kv_cache_memory=num_blocks * block_bytes(shape, cache) * num_here)

@@ -21,7 +21,8 @@ _IDLE_S: Final = 60.0
 
 class Part(Protocol):
     """A rank's part of the model. `links` are those to the ranks above it, by their numbers;
-    `traffic` counts what it gives others, and how long it waits for them."""
+    `traffic` counts what it gives others, and how long it waits for them; `others` is what further
+    ranks of its stage have counted."""
 
     @property
     def rank(self) -> OwnRank: ...
@@ -31,6 +32,9 @@ class Part(Protocol):
 
     @property
     def traffic(self) -> RankTraffic: ...
+
+    @property
+    def others(self) -> tuple[Traffic, ...]: ...
 
     def follow(self, order: ToRank, deadline_ns: int) -> None: ...
 
@@ -83,4 +87,4 @@ class BesideSteps:
     def _report(self) -> None:
         self._told, self._told_s = self._part.traffic.read(), self._clock_s()
         links = {peer: link.stats() for peer, link in self._part.links.items()}
-        self._tell(Report(self._told, links))
+        self._tell(Report(self._told, links, self._part.others))

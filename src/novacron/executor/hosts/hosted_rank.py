@@ -22,8 +22,8 @@ def serve_group(host: OwnHost) -> str:
         host.begin(join)
         try:
             own = agree_on_part(join, host, post)
-            has_slice = dims_of(join.model).tensor > 1
-            part: Part = (HostedSlice if has_slice else HostedStage)(own, host, post)
+            has_stage = dims_of(join.model).pipeline > 1
+            part: Part = (HostedStage if has_stage else HostedSlice)(own, host, post)
         except NovaCronError as error:
             return _failed(post, error)
         tiers = HostedTiers(part.rank, own.model, own.cache, post.tell)

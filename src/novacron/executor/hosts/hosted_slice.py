@@ -18,7 +18,7 @@ from novacron.executor.hosts.step_orders import arrays_of
 from novacron.parallel.collectives.message_ranks import MessageRanks, Receive, Send
 from novacron.parallel.messages.links import LinkLost, Received, TensorLink
 from novacron.parallel.messages.tensor_message import Priority
-from novacron.parallel.traffic import RankTraffic
+from novacron.parallel.traffic import RankTraffic, Traffic
 from novacron.runner.captured_step import capture_step
 
 
@@ -29,6 +29,7 @@ class HostedSlice:
         self._own, self._host, self._post = own, host, post
         self.links: dict[int, TensorLink] = {}
         self.traffic = RankTraffic()
+        self.others: tuple[Traffic, ...] = ()
         post.expect(own.load.keys, from_leader=True)
         blueprint, self._exchange = join_hosts(
             own.blueprint, own.join.scheduler, own.join.compression, self.traffic

@@ -11,11 +11,11 @@ from novacron.executor.hosts.hops import HopEntry, HopExit, Send
 from novacron.executor.hosts.orders import RunStep, ToRank
 from novacron.executor.hosts.own_part import OwnHost, OwnPart
 from novacron.executor.hosts.rank_post import GroupOver, RankPost
+from novacron.executor.hosts.stage_ranks import stage_ranks
 from novacron.executor.hosts.step_orders import arrays_of
 from novacron.parallel.messages.links import Received, TensorLink
 from novacron.parallel.messages.tensor_message import NO_DEADLINE
-from novacron.parallel.traffic import RankTraffic
-from novacron.runner.stage_step import StageStep
+from novacron.parallel.traffic import RankTraffic, Traffic
 
 
 class HostedStage:
@@ -27,12 +27,23 @@ class HostedStage:
         self.traffic = RankTraffic()
         load, blueprint = own.load, own.blueprint
         post.expect(load.keys, from_leader=not load.keys)
-        self.rank = rank = own.load_rank(blueprint, post)
+        self._ranks = ranks = stage_ranks(
+            blueprint,
+            own.model,
+            own.cache,
+            own.join.scheduler,
+            load,
+            num_places=1,
+            on_loss=host.on_loss,
+            resting=lambda begins: host.computing(not begins),
+        )
+        try:
+            self.rank = rank = own.load_stage(ranks, post)
+        except BaseException:
+            ranks.close()
+            raise
         self._blocks, self._batch = rank.kv_tensors, rank.batch
-        self._block_size = own.cache.block_size
-        config, stage = blueprint.config, blueprint.stage
-        max_tokens = rank.batch.max_num_tokens
-        ring_KTD = torch.zeros((1, max_tokens, config.hidden_size), dtype=blueprint.dtype)
+        self._block_size, stage = own.cache.block_size, blueprint.stage
 
         def next_forward() -> Received:
             host.computing(False)
@@ -40,7 +51,7 @@ class HostedStage:
             host.computing(True)
             return received
 
-        entry = HopEntry(ring_KTD, next_forward, self.traffic)
+        entry = HopEntry(ranks.ring_KTD, next_forward, self.traffic)
         exits = HopExit(
             self._send_on(own, post),
             0 if stage.is_last else stage.layers.stop,
@@ -49,7 +60,7 @@ class HostedStage:
             self.traffic,
             lambda: entry.error,
         )
-        self._step = StageStep(rank.decoder, self._blocks.layers, self._batch, entry, exits)
+        self._step = ranks.step(rank, entry, exits)
 
     def _send_on(self, own: OwnPart, post: RankPost) -> Send:
         rank = own.join.rank
@@ -60,7 +71,12 @@ class HostedStage:
         self.links[rank + 1] = link
         return link.send
 
+    @property
+    def others(self) -> tuple[Traffic, ...]:
+        return self._ranks.others
+
     def close(self) -> None:
+        self._ranks.close()
         for link in self.links.values():
             link.close()
 
@@ -77,4 +93,5 @@ class HostedStage:
         counts = order.num_tokens, order.num_requests, arrays.block_tables_RB.shape[1]
         with torch.inference_mode():
             self._step.compute(self._batch.copied_input(arrays, *counts), 0)
+        self._ranks.see_step(self.traffic)
         self._host.computing(False)

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections import deque
 
-import torch
-
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import Blueprint
-from novacron.executor.hosts.balance import plan_pipeline
+from novacron.executor.hosts.balance import HostsPlan, plan_pipeline
 from novacron.executor.hosts.hops import HopEntry, HopExit
 from novacron.executor.hosts.host_team import HostTeam
 from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.hosts.part_blocks import LeadingBlocks
+from novacron.executor.hosts.stage_ranks import StageAlone, stage_ranks
 from novacron.executor.hosts.step_orders import order_of
-from novacron.executor.own_rank import OwnRank
+from novacron.executor.own_rank import OwnRank, RankLoader, Weights
+from novacron.parallel.traffic import Traffic
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.runner.input_batch import StepInput
 from novacron.runner.model_runner import BegunStep
 from novacron.runner.pipelined_step import PipelinedStep
-from novacron.runner.stage_step import StageStep, logits_of
 from novacron.runner.step_arrays import StepArrays
 
 
@@ -33,18 +34,41 @@ class LinkedPipelineExecutor(OverHosts):
     _plan = staticmethod(plan_pipeline)
     _sent_between_hosts = "hidden states"
 
-    def _join(self, own: Blueprint) -> Blueprint:
+    _ranks: StageAlone | None = None  # of the first stage
+
+    def _join(
+        self, own: Blueprint, model: ModelConfig, cache: CacheConfig, plan: HostsPlan
+    ) -> Blueprint:
         self.max_steps_in_flight = own.steps_in_flight
         self._begun: deque[BegunStep] = deque()
-        return own
+        self._ranks = stage_ranks(
+            own,
+            model,
+            cache,
+            self._scheduler,
+            plan,
+            num_places=self.max_steps_in_flight,
+            on_loss=self._on_loss,
+        )
+        return self._ranks.blueprint
+
+    def _wait_until_ready(self, digest: str) -> None:
+        self._stage.begin(digest)
+        super()._wait_until_ready(digest)
+
+    def _make_room(
+        self, loader: RankLoader, blueprint: Blueprint, weights: Weights, plan: HostsPlan
+    ) -> OwnRank:
+        return self._stage.make_room(loader, weights, plan)
+
+    @property
+    def _stage(self) -> StageAlone:
+        assert self._ranks is not None
+        return self._ranks
 
     def _leading_step(self, rank: OwnRank, blocks: LeadingBlocks) -> PipelinedStep:
         blueprint, batch, team = rank.blueprint, rank.batch, self._team
-        places, max_tokens = self.max_steps_in_flight, batch.max_num_tokens
-        ring_KTD = torch.zeros(
-            (places, max_tokens, blueprint.config.hidden_size), dtype=blueprint.dtype
-        )
-        self._entry = HopEntry(ring_KTD, team.lines.receive_last, self._traffic)
+        self._entry = HopEntry(self._stage.ring_KTD, team.lines.receive_last, self._traffic)
         exits = HopExit(
             team.lines.send_first,
             blueprint.stage.layers.stop,
@@ -53,10 +77,10 @@ class LinkedPipelineExecutor(OverHosts):
             self._traffic,
         )
         return PipelinedStep(
-            StageStep(rank.decoder, rank.kv_tensors.layers, batch, None, exits),
-            logits_of(rank.decoder, ring_KTD, max_tokens),
+            self._stage.step(rank, None, exits),
+            self._stage.logits(rank),
             _Lead(team, blocks),
-            [_arrays_like(batch.largest_input().arrays) for _ in range(places)],
+            [_arrays_like(batch.largest_input().arrays) for _ in range(self.max_steps_in_flight)],
             self._entry,
         )
 
@@ -69,11 +93,25 @@ class LinkedPipelineExecutor(OverHosts):
         with self._loss_is_the_end(), self._traffic.timed():
             begun = self._begun.popleft()
             result = self._runner.finish(begun)
-            self._end_step()
+            self._end_step(begun.step, result)
         if begun.inputs is not None:
             self._traffic.see_step()
+            self._stage.see_step(self._traffic)
         self._report.see(self._entry.error)
         return result
+
+    def _others(self) -> tuple[Traffic, ...]:
+        return self._stage.others
+
+    @property
+    def num_ranks_replaced(self) -> int:
+        """On this host."""
+        return self._stage.num_replaced
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._ranks is not None:
+            self._ranks.close()
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         self.submit(scheduler_output)

@@ -11,9 +11,11 @@ import logging
 import math
 from collections.abc import Sequence
 
+from novacron.config.cache import CacheConfig
+from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.executor import StepByStep
-from novacron.executor.hosts.balance import plan_slices
+from novacron.executor.hosts.balance import HostsPlan, plan_slices
 from novacron.executor.hosts.host_sums import join_hosts
 from novacron.executor.hosts.host_team import HostTeam, rank_lost
 from novacron.executor.hosts.orders import ComputeLogits, Meet, ToRank
@@ -37,7 +39,9 @@ class LinkedSlicesExecutor(StepByStep, OverHosts):
     _plan = staticmethod(plan_slices)
     _sent_between_hosts = "partial sums"
 
-    def _join(self, own: Blueprint) -> Blueprint:
+    def _join(
+        self, own: Blueprint, model: ModelConfig, cache: CacheConfig, plan: HostsPlan
+    ) -> Blueprint:
         joined, self._exchange = join_hosts(
             own, self._scheduler, self._hosts.compression, self._traffic, self._report.see
         )
@@ -60,7 +64,7 @@ class LinkedSlicesExecutor(StepByStep, OverHosts):
         with self._loss_is_the_end(), self._traffic.timed():
             self._begin_step(scheduler_output)
             result = self._runner.execute(scheduler_output)
-            self._end_step()
+            self._end_step(scheduler_output, result)
         if scheduler_output.scheduled:
             self._traffic.see_step()
         return result

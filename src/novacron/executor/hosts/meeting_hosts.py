@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 from novacron.config.cache import CacheConfig
+from novacron.config.engine import SharedDevice
 from novacron.config.model import ModelConfig
 from novacron.config.scheduler import SchedulerConfig
 from novacron.errors import ConfigError
@@ -18,9 +20,15 @@ from novacron.executor.hosts.own_part import what_computes
 from novacron.executor.worker import Progress
 
 
-def facts_here(whole: Blueprint, cache: CacheConfig) -> HostFacts:
+def facts_here(
+    whole: Blueprint, cache: CacheConfig, shared: SharedDevice, num_replicas: int
+) -> HostFacts:
+    """Of the host where the engine is, with those of other replicas: as the first of them found
+    it."""
     memory = measure_device_memory(whole.device, cache)
-    return HostFacts(socket.gethostname(), memory, measure_bytes_per_s())
+    if shared.free_bytes is not None:
+        memory = replace(memory, free_bytes=shared.free_bytes)
+    return HostFacts(socket.gethostname(), memory, measure_bytes_per_s(), num_replicas)
 
 
 def facts_of_others(
@@ -31,8 +39,10 @@ def facts_of_others(
     scheduler: SchedulerConfig,
     progress: Progress,
 ) -> list[HostFacts]:
-    """Those of all that are named, once they are there. Raises ConfigError and ModelLoadError."""
-    offers = team.join(model, cache, scheduler, lambda fraction: progress("connect", fraction))
+    """Those of all that are named, once they are there. Each is there for one replica. Raises
+    ConfigError and ModelLoadError."""
+    theirs = replace(model, data_parallel_size=1)
+    offers = team.join(theirs, cache, scheduler, lambda fraction: progress("connect", fraction))
     computes = what_computes(whole)
     for offer in offers:
         _refuse_other(offer, computes)

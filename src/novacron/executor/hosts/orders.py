@@ -31,8 +31,9 @@ from novacron.records.parallel_stats import LinkStats
 
 
 class Join(msgspec.Struct, frozen=True, kw_only=True, tag=0):
-    """Become `rank` of those that the sizes in `model` tell, with the epoch of this message.
-    `owner` is the server that it belongs to; `clock_ns` the time of the group."""
+    """Become `rank` of those that the sizes in `model` tell, with the epoch of this message; where
+    stages have several ranks each, become the stage of that number. `owner` is the server that it
+    belongs to; `clock_ns` the time of the group."""
 
     owner: str
     rank: int
@@ -170,10 +171,12 @@ class Fenced(msgspec.Struct, frozen=True, tag=5):
 
 
 class Report(msgspec.Struct, frozen=True, tag=6):
-    """What it has counted so far, and its links to the ranks above it, by their numbers."""
+    """What it has counted so far, and its links to the ranks above it, by their numbers. `others`:
+    the same of further ranks of its stage."""
 
     traffic: Traffic
     links: dict[int, LinkStats] = {}
+    others: tuple[Traffic, ...] = ()
 
 
 class TiersOpen(msgspec.Struct, frozen=True, tag=7):

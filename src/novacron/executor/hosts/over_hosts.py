@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 from novacron.config.cache import CacheConfig
-from novacron.config.engine import NO_SPECULATION, SpeculativeConfig
+from novacron.config.engine import ALONE, NO_SPECULATION, SharedDevice, SpeculativeConfig
 from novacron.config.model import ModelConfig
 from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint
@@ -27,14 +27,16 @@ from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
 from novacron.executor.hosts.orders import Moved, OfScope, Report
 from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
 from novacron.executor.hosts.rank_reports import RankReports
-from novacron.executor.own_rank import OwnRank, RankLoader
-from novacron.executor.placement import keep_freed_memory, threads_of_replica
+from novacron.executor.leaders_draft import LeadersDraft
+from novacron.executor.own_rank import OwnRank, RankLoader, Weights
+from novacron.executor.placement import keep_freed_memory
+from novacron.executor.rank_threads import threads_on_host
 from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import Progress
 from novacron.parallel.handover import HandoverLost
 from novacron.parallel.messages.links import LinkLost
 from novacron.parallel.messages.tensor_message import Compression
-from novacron.parallel.traffic import RankTraffic
+from novacron.parallel.traffic import RankTraffic, Traffic
 from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.parallel_stats import RankLinkStats, RankStats
@@ -46,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 class OverHosts(ABC):
     """Loads the model in `model_path` when made, on all hosts at once. The part of an Executor that
-    does not depend on how the model is shared out; without draft models.
+    does not depend on how the model is shared out. A draft model is rank 0's alone.
 
     Raises ModelLoadError, ConfigError, and EngineDead if a host is lost. `on_loss` gets a sentence,
     from another thread, if one is lost later; the next step, or that which is running, raises
@@ -65,40 +67,51 @@ class OverHosts(ABC):
         hosts: HostsOfRanks,
         *,
         model_path: Path,
+        draft_path: Path | None = None,
         progress: Progress,
         speculative: SpeculativeConfig = NO_SPECULATION,
+        shared: SharedDevice = ALONE,
         on_loss: Callable[[str], None] = tell_nobody,
     ) -> None:
         loader = RankLoader(model, cache, scheduler, progress)
         phases = loader.phases
-        self._hosts, self._scheduler = hosts, scheduler
+        self._hosts, self._scheduler, self._on_loss = hosts, scheduler, on_loss
         self._traffic, self._counted = RankTraffic(), RankReports(dims_of(model))
         self._tiers: HostTiers | None = None  # a first step knows none
         self._team = HostTeam(hosts, on_loss)
         self._report = CompressionReport(self._sent_between_hosts)
         with self._loss_is_the_end(), self._ended_unless_made():
             with phases.timed("config"):
-                num_threads = threads_of_replica(model)
+                num_threads = threads_on_host(model)
                 torch.set_num_threads(num_threads)
                 keep_freed_memory()
                 whole = draw_blueprint(model, model_path, num_threads)
-                here = facts_here(whole, cache)
+                self._draft = LeadersDraft(whole, draft_path, model)
+                here = facts_here(whole, cache, shared, model.data_parallel_size)
             with phases.timed("connect"):
                 others = facts_of_others(self._team, whole, model, cache, scheduler, progress)
+            dims = dims_of(model)
             plan = self._plan(
                 whole, [here, *others], cache, scheduler, speculative,
-                max_model_len=model.max_model_len,
+                dims=dims, max_model_len=model.max_model_len, draft=self._draft.shape,
             )  # fmt: skip
             self._team.load(plan)
-            blueprint = self._join(whole.of_rank(0, dims_of(model), plan.stages))
-            weights = loader.load_weights(blueprint, self._team.wait_until_ready)
-            rank = loader.make_room(blueprint, weights, plan, allocate=allocate_part_cache)
+            blueprint = self._join(whole.of_rank(0, dims, plan.stages), model, cache, plan)
+            weights = loader.load_weights(blueprint, self._wait_until_ready)
+            self._draft.load(phases)
+            rank = self._make_room(loader, blueprint, weights, plan)
             blocks = LeadingBlocks(rank.kv_tensors)
             with phases.timed("meet"):
                 step = self._leading_step(rank, blocks)
             self._runner = rank.runner(step, blocks)
+            self._draft.stand_beside(rank, scheduler)
             with phases.timed("warm_up"):
-                warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
+                warm_up(
+                    self,
+                    max_model_len=plan.max_model_len,
+                    block_size=cache.block_size,
+                    is_drafting=draft_path is not None,
+                )
             is_exact = hosts.compression is Compression.NONE
             kv_identity = rank.kv_identity(
                 plan.hosts[0], "" if is_exact else f"{self._sent_between_hosts} int8"
@@ -110,18 +123,32 @@ class OverHosts(ABC):
             kv_identity=kv_identity,
             load_phases_s=phases.times_s,
             kv_tiers=self._tiers.specs,
+            draft_model=self._draft.spec,
         )
         self._spec = msgspec.structs.replace(
             spec,
             kv_cache_bytes=plan.kv_cache_bytes,
             max_model_len=plan.max_model_len,
             follows_a_crash=self._team.follows_a_crash,
-            rank_hosts=tuple(one.name for one in others),
+            rank_hosts=tuple(one.name for one in (here, *others) for _ in range(dims.ranks_each))[
+                1:
+            ],
         )
 
     @abstractmethod
-    def _join(self, own: Blueprint) -> Blueprint:
+    def _join(
+        self, own: Blueprint, model: ModelConfig, cache: CacheConfig, plan: HostsPlan
+    ) -> Blueprint:
         """The first part, as this rank loads it."""
+
+    def _wait_until_ready(self, digest: str) -> None:
+        """Until the other ranks have their parts, of this checkpoint."""
+        self._team.wait_until_ready(digest)
+
+    def _make_room(
+        self, loader: RankLoader, blueprint: Blueprint, weights: Weights, plan: HostsPlan
+    ) -> OwnRank:
+        return loader.make_room(blueprint, weights, plan, allocate=allocate_part_cache)
 
     @abstractmethod
     def _leading_step(self, rank: OwnRank, blocks: LeadingBlocks) -> DecoderStep:
@@ -146,7 +173,7 @@ class OverHosts(ABC):
         return self._report.worst
 
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
-        raise AssertionError("no draft model was loaded")
+        return self._draft.draft(scheduler_output)
 
     def move_blocks(self, orders: BlockOrders) -> None:
         assert self._tiers is not None
@@ -164,21 +191,31 @@ class OverHosts(ABC):
                 return news
 
     def _begin_step(self, scheduler_output: SchedulerOutput) -> None:
+        self._draft.begin(scheduler_output)
         if self._tiers is not None:
             self._tiers.begin_step(scheduler_output)
 
-    def _end_step(self) -> None:
+    def _end_step(self, scheduler_output: SchedulerOutput, result: ModelRunnerOutput) -> None:
+        self._draft.follow(scheduler_output, result)
         if self._tiers is not None:
             self._tiers.end_step()
 
     def rank_stats(self) -> tuple[RankStats, ...]:
         """Of all ranks, from 0: of others what they have told. Raises EngineDead."""
         self._listen()
-        return self._counted.stats(self._traffic.read())
+        return self._counted.stats(self._traffic.read(), self._others())
+
+    def _others(self) -> tuple[Traffic, ...]:
+        """What further ranks of this host have counted."""
+        return ()
 
     def rank_links(self) -> tuple[RankLinkStats, ...]:
         """Between all of them."""
-        return (*self._team.link_stats(), *self._counted.links)
+        own = [
+            msgspec.structs.replace(link, peer=self._counted.dims.rank_of_host(link.peer))
+            for link in self._team.link_stats()
+        ]
+        return (*own, *self._counted.links)
 
     @property
     def has_rank_news(self) -> bool:

@@ -18,8 +18,10 @@ from novacron.executor.hosts.host_speed import measure_bytes_per_s
 from novacron.executor.hosts.orders import Join, Load, Loading, Offer
 from novacron.executor.hosts.part_blocks import allocate_part_cache
 from novacron.executor.hosts.rank_post import GroupOver, RankPost
+from novacron.executor.hosts.stage_ranks import StageAlone
 from novacron.executor.own_rank import OwnRank, RankLoader
-from novacron.executor.placement import keep_freed_memory, threads_of_replica
+from novacron.executor.placement import keep_freed_memory
+from novacron.executor.rank_threads import threads_on_host
 from novacron.parallel.messages.links import OnLoss, OpenLink, TensorListener
 from novacron.parallel.stages import stages_ending
 
@@ -56,20 +58,29 @@ class OwnPart:
     def load_rank(self, blueprint: Blueprint, post: RankPost) -> OwnRank:
         """`blueprint` is that of the part, joined with others. Raises ModelLoadError and
         GroupOver."""
+        loader = self._loader(post)
+        weights = loader.load_weights(blueprint)
+        return loader.make_room(blueprint, weights, self.load, allocate=allocate_part_cache)
 
+    def load_stage(self, ranks: StageAlone, post: RankPost) -> OwnRank:
+        """The same of the first of the ranks of a stage, with the others. Raises ConfigError and
+        EngineDead, too."""
+        loader = self._loader(post)
+        weights = loader.load_weights(ranks.blueprint, ranks.begin)
+        return ranks.make_room(loader, weights, self.load)
+
+    def _loader(self, post: RankPost) -> RankLoader:
         def report(phase: str, fraction: float) -> None:
             if phase == "weights":
                 post.tell(Loading(fraction))
 
-        loader = RankLoader(self.model, self.cache, self.join.scheduler, report)
-        weights = loader.load_weights(blueprint)
-        return loader.make_room(blueprint, weights, self.load, allocate=allocate_part_cache)
+        return RankLoader(self.model, self.cache, self.join.scheduler, report)
 
 
 def agree_on_part(join: Join, host: OwnHost, post: RankPost) -> OwnPart:
     """Raises NovaCronError and GroupOver."""
     model, cache, path = host.prepare(join.model, join.cache)
-    num_threads = threads_of_replica(model)
+    num_threads = threads_on_host(model)
     torch.set_num_threads(num_threads)
     keep_freed_memory()
     whole = draw_blueprint(model, path, num_threads)
@@ -85,7 +96,8 @@ def agree_on_part(join: Join, host: OwnHost, post: RankPost) -> OwnPart:
     load, _ = post.next_order()
     if not isinstance(load, Load):
         raise GroupOver(f"an order {type(load).__name__} came where a part was due")
-    own = whole.of_rank(join.rank, dims_of(join.model), stages_ending(load.stops))
+    dims = dims_of(join.model)
+    own = whole.of_rank(dims.rank_of_host(join.rank), dims, stages_ending(load.stops))
     return OwnPart(join, load, own, model, cache)
 
 

@@ -22,6 +22,7 @@ from novacron.executor.hosts.balance import (
     rounded_speeds,
 )
 from novacron.executor.memory_plan import DeviceMemory, block_bytes, plan_memory
+from novacron.parallel.dims import ParallelDims
 from novacron.testing.tiny_models import make_tiny_model
 
 MEMORY = DeviceMemory("cpu", 2**28, 2**28, 0.5, is_own=False)
@@ -39,8 +40,18 @@ def host(name: str, speed: float = 1e9, free_bytes: int = MEMORY.free_bytes) -> 
     return HostFacts(name, replace(MEMORY, free_bytes=free_bytes), speed)
 
 
-def planned(whole: Blueprint, *hosts: HostFacts, cache: CacheConfig = CACHE) -> HostsPlan:
-    return plan_pipeline(whole, hosts, cache, SCHEDULER, SpeculativeConfig(), max_model_len=None)
+def planned(
+    whole: Blueprint, *hosts: HostFacts, cache: CacheConfig = CACHE, slices: int = 1
+) -> HostsPlan:
+    return plan_pipeline(
+        whole,
+        hosts,
+        cache,
+        SCHEDULER,
+        SpeculativeConfig(),
+        dims=ParallelDims(slices, len(hosts)),
+        max_model_len=None,
+    )
 
 
 def test_noise_of_a_measurement_moves_no_layer(whole: Blueprint) -> None:
@@ -103,7 +114,24 @@ def test_more_hosts_than_layers_are_refused(whole: Blueprint, tmp_path: Path) ->
 
 
 def sliced(whole: Blueprint, *hosts: HostFacts) -> HostsPlan:
-    return plan_slices(whole, hosts, CACHE, SCHEDULER, SpeculativeConfig(), max_model_len=None)
+    return plan_slices(
+        whole,
+        hosts,
+        CACHE,
+        SCHEDULER,
+        SpeculativeConfig(),
+        dims=ParallelDims(len(hosts)),
+        max_model_len=None,
+    )
+
+
+def test_a_host_has_all_slices_of_its_stage(whole: Blueprint) -> None:
+    """They take what one rank takes, but for norms, which each has."""
+    alone, pairs = (planned(whole, host("a"), host("b"), slices=count) for count in (1, 2))
+    assert pairs.stages == alone.stages
+    assert pairs.kv_cache_bytes // pairs.num_blocks == alone.kv_cache_bytes // alone.num_blocks
+    for one, pair in zip(alone.hosts, pairs.hosts, strict=True):
+        assert one.weight_bytes < pair.weight_bytes < 1.02 * one.weight_bytes
 
 
 def test_slices_are_equal_and_share_the_cache(whole: Blueprint) -> None:
