@@ -85,8 +85,8 @@ class ModelConfig:
     tensor_parallel_size: int = setting(
         1,
         "processes that compute each step together, every one with its slice of the weights and of "
-        "the KV cache: 1, 2 or 4, on this host, where they share num_threads, or one on each of "
-        "rank_hosts; on CPU only so far",
+        "the KV cache: 1, 2 or 4, on this host, where they share num_threads, or, without stages, "
+        "one on each of rank_hosts; on CPU only so far",
         flags=("-tp",),
     )
     context_parallel_size: int = setting(

@@ -30,8 +30,9 @@ def allocate_part_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfi
 
 
 def part_identity(kv_identity: str, blueprint: Blueprint) -> str:
-    """Of the parts of blocks that one rank has."""
-    layers, group = blueprint.stage.layers, blueprint.group
+    """Of the parts of blocks that are on one host: of a stage, all heads, whoever has slices."""
+    stage = blueprint.stage
+    layers, group = stage.layers, blueprint.group if stage.count == 1 else SINGLE
     return (
         f"{kv_identity}, layers {layers.start} to {layers.stop}, slice {group.rank} of {group.size}"
     )
