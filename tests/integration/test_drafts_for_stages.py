@@ -88,7 +88,7 @@ def guessing(draft: Path) -> SpeculativeConfig:
 @pytest.mark.parametrize("in_flight", [1, 2])
 def test_stages_of_a_host(folder: Path, draft: Path, expected: Answers, in_flight: int) -> None:
     sizes = {"pipeline_parallel_size": 2, "pipeline_steps_in_flight": in_flight}
-    with core_of(folder, guessing(draft), **sizes) as core:
+    with core_of(folder, guessing(draft), None, **sizes) as core:
         assert answers(core) == expected
         assert core.stats().num_drafts > 0  # later ones depend on what they are found to cost
 

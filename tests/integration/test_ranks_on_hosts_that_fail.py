@@ -126,6 +126,7 @@ def test_a_lost_host_pauses_its_replica_alone(tmp_path: Path, rank: RankHost) ->
         ServerProcess(
             "-pp", "2", "-dp", "2", "--rank-hosts", f"{rank.address},{other.address}",
             "--link-key", str(key), "--dtype", "float32", "--num-threads", "2",
+            "--link-timeout", "30s",
             log_file=tmp_path / "log",
         ) as server,
     ):  # fmt: skip
