@@ -1,8 +1,8 @@
 """Upkeep: what is done about tiers beside storing and loading, in small pieces, when there is time.
 
 Blocks that left RAM go on to the disk that lacks them, those that left the disk to a tier on
-another machine. A few places of a full RAM tier are made
-free ahead of need, so that a step which has to store a block at once finds one. After a start RAM
+another machine. The policy of a RAM tier hears what came, and some places of a full one are made
+free ahead of need: what is stored waits for neither. After a start RAM
 is filled with what was used most, in pauses. And the machine's
 memory and disk are looked at: where they run out, tiers stop growing, and RAM is given back.
 Called by the thread that stores, so steps wait for none of it.
@@ -33,9 +33,11 @@ class GrowingTier(Protocol):
 
 
 class RamArena(GrowingTier, Protocol):
-    """What is asked of a RAM tier here. Both return the blocks that left."""
+    """What is asked of a RAM tier here. Both calls return the blocks that left."""
 
-    def make_free(self) -> Sequence[BlockHash]: ...
+    @property
+    def is_behind(self) -> bool: ...
+    def catch_up(self) -> Sequence[BlockHash]: ...
     def give_back(self, count: int) -> Sequence[BlockHash]: ...
 
 
@@ -99,6 +101,8 @@ class Upkeep:
         """Whether nothing is to be done before `patience_s` has passed."""
         if any(one.demotion for one in self._demotions):
             return False
+        if any(arena.is_behind for one in self._watched for arena in one.arenas):
+            return False
         if self._warm_start is not None and not self._warm_start.is_over:
             return False
         return not self._watched or self._clock() < self._next_look_s
@@ -108,16 +112,17 @@ class Upkeep:
         """None: until something else is."""
         return max(0.0, self._next_look_s - self._clock()) if self._watched else None
 
-    def work(self, desk: Desk, *, is_paused: bool) -> None:
-        """One piece of it. `is_paused`: the engine has nothing to do."""
+    def work(self, desk: Desk, *, is_paused: bool, is_busy: bool = False) -> None:
+        """One piece of it. `is_paused`: the engine has nothing to do. `is_busy`: blocks were
+        stored right now; RAM tiers catch up when none are."""
         warm = self._warm_start
         if warm is not None and is_paused and warm.is_time and not self.holds_prefetch:
             desk.count(warm.target, num_warmed=warm.work(desk))
         for demoting in self._demotions:
             self._demote(desk, demoting)
-        for one in self._watched:
+        for one in self._watched if not is_busy else ():
             for arena in one.arenas:
-                desk.tell_left(one.place, arena.make_free())
+                desk.tell_left(one.place, arena.catch_up())
         if self._clock() >= self._next_look_s:
             self._next_look_s = self._clock() + _LOOK_EVERY_S
             self._look(desk)
