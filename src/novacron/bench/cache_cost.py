@@ -106,7 +106,6 @@ def rows_of_copies(times: TierTimes) -> tuple[list[Row], list[Goal]]:
     media = {
         "RAM": times.ram,
         "disk": times.disk,
-        "RAM, in the processor's caches": times.cached_ram,
         "RAM, blocks of 2 MiB": times.large_ram,
         "disk, blocks of 2 MiB": times.large_disk,
         "disk, new files": times.new_files,

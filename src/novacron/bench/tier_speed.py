@@ -29,10 +29,12 @@ from novacron.executor.tiers import open_copies
 from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.encrypted_tier import EncryptedTier
+from novacron.kv_tiers.eviction.choice import PolicyConfig
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import Bytes, KVTier
 from novacron.kv_tiers.tier_index import TierIndex
+from novacron.kv_tiers.upkeep import Upkeep, Watched
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
     BlockNews,
@@ -45,6 +47,9 @@ from novacron.records.block_moves import (
 
 _ROUNDS: Final = 9
 _LOOKUPS: Final = 50
+_LOOK_EVERY_S: Final = 0.0005
+_RAM_BYTES: Final = 768 * 2**20  # of the tier: a server has more
+_ALIGNED_TO: Final = 64  # as torch has its tensors
 _WAYS: Final = ("store_s", "plain_store_s", "load_s", "plain_load_s")
 _IDENTITY: Final = identity_of(model_version="tier_speed", kv_identity="bytes", block_size=16)
 
@@ -73,7 +78,6 @@ class _Sets:
 
 
 _IN_MEMORY: Final = _Sets(16)  # 192 MiB, more than processors have caches
-_IN_CACHES: Final = _Sets(1)
 _LARGE: Final = _Sets(4, 32, 2 * 2**20)  # blocks of a model of 8 B parameters
 
 
@@ -84,8 +88,11 @@ class _Blocks:
 
     def __init__(self, sets: _Sets) -> None:
         self.sets, self.block_bytes = sets, sets.block_bytes
-        words = np.random.default_rng(0).integers(0, 2**63, sets.num_sets * sets.set_bytes // 8)
-        self.data: Bytes = words.view(np.uint8).reshape(sets.all_blocks, sets.block_bytes)
+        num_bytes = sets.num_sets * sets.set_bytes
+        room: Bytes = np.empty(num_bytes + _ALIGNED_TO, np.uint8)
+        aligned = room[-room.ctypes.data % _ALIGNED_TO :][:num_bytes]
+        aligned.view(np.int64)[:] = np.random.default_rng(0).integers(0, 2**63, num_bytes // 8)
+        self.data: Bytes = aligned.reshape(sets.all_blocks, sets.block_bytes)
 
     def of_set(self, number: int) -> Bytes:
         blocks: Bytes = self.data.reshape(self.sets.num_sets, -1)[number]
@@ -121,14 +128,24 @@ def _wait(mover: BlockMover, is_done: Callable[[BlockNews], int], count: int) ->
         count -= is_done(news) if news else 0
 
 
-def _measure(tier: KVTier, blocks: _Blocks, plain_store: Copy, plain_load: Copy) -> MediumTimes:
+def _measure(
+    tier: KVTier,
+    blocks: _Blocks,
+    plain_store: Copy,
+    plain_load: Copy,
+    *,
+    num_before: int = 1,
+    upkeep: Upkeep | None = None,
+) -> MediumTimes:
     """Each round takes the next set of blocks, and has loaded what was stored half of all sets ago,
-    so with many of them nothing is in the processor's caches. First all sets are stored once."""
+    so with many of them nothing is in the processor's caches. First all sets are stored
+    `num_before` times, as other blocks each time. What upkeep has to do is done between rounds."""
     num_sets, num_blocks = blocks.sets.num_sets, blocks.sets.num_blocks
     num_loaders = min(4, os.cpu_count() or 1)
     mover = BlockMover(
-        blocks, [tier], _IDENTITY, share=1.0, copies=open_copies(), num_loaders=num_loaders
-    )
+        blocks, [tier], _IDENTITY, share=1.0, copies=open_copies(), num_loaders=num_loaders,
+        upkeep=upkeep,
+    )  # fmt: skip
     times: dict[str, list[float]] = {name: [] for name in _WAYS}
 
     def store(turn: int) -> None:
@@ -148,10 +165,13 @@ def _measure(tier: KVTier, blocks: _Blocks, plain_store: Copy, plain_load: Copy)
         mover.order(BlockOrders(loads=(LoadBlocks(0, order),)))
         _wait(mover, lambda news: sum(all(one.ok) for one in news.loaded), 1)
 
-    for turn in range(num_sets):
+    first_turn = num_before * num_sets
+    for turn in range(first_turn):
         store(turn)
         plain_store(turn % num_sets)
-    for turn in range(num_sets, num_sets + _ROUNDS):
+    for turn in range(first_turn, first_turn + _ROUNDS):
+        while upkeep is not None and not upkeep.is_idle:
+            time.sleep(_LOOK_EVERY_S)
         number, earlier = turn % num_sets, (turn - num_sets // 2) % num_sets
         round_s = (
             _timed(partial(store, turn)),
@@ -170,11 +190,17 @@ def _ram(sets: _Sets) -> MediumTimes:
     size = sets.record_bytes
     blocks = _Blocks(sets)
     elsewhere = np.zeros_like(blocks.data).reshape(sets.num_sets, -1)
+    num_before = max(1, _RAM_BYTES // (sets.num_sets * sets.set_bytes))
+    tier = RamTier(
+        num_before * sets.all_blocks * size, size, copies=open_copies(), policy=PolicyConfig()
+    )
     return _measure(
-        RamTier(sets.all_blocks * size, size, copies=open_copies()),
+        tier,
         blocks,
         lambda number: np.copyto(elsewhere[number], blocks.of_set(number)),
         lambda number: np.copyto(blocks.of_set(number), elsewhere[number]),
+        num_before=num_before,
+        upkeep=Upkeep([Watched(0, "ram", lambda: 0.0, arenas=(tier,))]),
     )
 
 
@@ -221,7 +247,6 @@ def main() -> None:
     folder = Path(sys.argv[1])
     speed = TierTimes(
         ram=_ram(_IN_MEMORY),
-        cached_ram=_ram(_IN_CACHES),
         large_ram=_ram(_LARGE),
         disk=_disk(folder / "disk", _IN_MEMORY),
         large_disk=_disk(folder / "large", _LARGE),

@@ -17,7 +17,6 @@ class MediumTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 class TierTimes(msgspec.Struct, frozen=True, kw_only=True):
     ram: MediumTimes
-    cached_ram: MediumTimes  # where all lies in the processor's caches
     large_ram: MediumTimes  # in blocks of 2 MiB
     disk: MediumTimes
     large_disk: MediumTimes

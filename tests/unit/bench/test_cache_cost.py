@@ -25,7 +25,6 @@ LOOKUPS = (60e-6, 70e-6, 80e-6)
 def test_a_copy_is_judged_by_a_plain_one_of_the_same_round() -> None:
     times = TierTimes(
         ram=RAM,
-        cached_ram=RAM,
         large_ram=RAM,
         disk=DISK,
         large_disk=DISK,
