@@ -81,6 +81,28 @@ _IN_MEMORY: Final = _Sets(16)  # 192 MiB, more than processors have caches
 _LARGE: Final = _Sets(4, 32, 2 * 2**20)  # blocks of a model of 8 B parameters
 
 
+@dataclass(frozen=True)
+class _Drive:
+    """What the files of a folder lie on: bytes are to reach it, and to come from it."""
+
+    folder: Path
+
+    def sync(self) -> None:
+        self._each(os.fdatasync)
+
+    def forget(self) -> None:
+        """Nothing of the files is in memory afterwards."""
+        self.sync()
+        self._each(lambda fd: os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED))
+
+    def _each(self, work: Callable[[int], None]) -> None:
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                fd = os.open(path, os.O_RDWR)
+                work(fd)
+                os.close(fd)
+
+
 class _Blocks:
     """Device blocks in the host's memory. Implements BlockMemory."""
 
@@ -122,6 +144,11 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started_s
 
 
+def _timed_with(drive: _Drive, work: Callable[[], object]) -> float:
+    drive.forget()
+    return _timed(work) + _timed(drive.sync)
+
+
 def _wait(mover: BlockMover, is_done: Callable[[BlockNews], int], count: int) -> None:
     while count > 0:
         news = mover.news(1.0)
@@ -136,10 +163,12 @@ def _measure(
     *,
     num_before: int = 1,
     upkeep: Upkeep | None = None,
+    drive: _Drive | None = None,
 ) -> MediumTimes:
     """Each round takes the next set of blocks, and has loaded what was stored half of all sets ago,
     so with many of them nothing is in the processor's caches. First all sets are stored
-    `num_before` times, as other blocks each time. What upkeep has to do is done between rounds."""
+    `num_before` times, as other blocks each time. What upkeep has to do is done between rounds.
+    With a `drive`, stores end when it has the bytes, and nothing is in memory before loads."""
     num_sets, num_blocks = blocks.sets.num_sets, blocks.sets.num_blocks
     num_loaders = min(4, os.cpu_count() or 1)
     mover = BlockMover(
@@ -173,14 +202,14 @@ def _measure(
         while upkeep is not None and not upkeep.is_idle:
             time.sleep(_LOOK_EVERY_S)
         number, earlier = turn % num_sets, (turn - num_sets // 2) % num_sets
-        round_s = (
-            _timed(partial(store, turn)),
-            _timed(partial(plain_store, number)),
-            _timed(partial(load, turn - num_sets // 2, number)),
-            _timed(partial(plain_load, earlier)),
+        ways: tuple[Callable[[], object], ...] = (
+            partial(store, turn),
+            partial(plain_store, number),
+            partial(load, turn - num_sets // 2, number),
+            partial(plain_load, earlier),
         )
-        for samples, seconds in zip(times.values(), round_s, strict=True):
-            samples.append(seconds)
+        for samples, work in zip(times.values(), ways, strict=True):
+            samples.append(_timed(work) if drive is None else _timed_with(drive, work))
     mover.close()
     samples_of = {name: tuple(samples) for name, samples in times.items()}
     return MediumTimes(num_bytes=blocks.sets.set_bytes, **samples_of)
@@ -205,10 +234,16 @@ def _ram(sets: _Sets) -> MediumTimes:
 
 
 def _disk(
-    folder: Path, sets: _Sets, *, is_full: bool = True, cipher: Sealing | None = None
+    folder: Path,
+    sets: _Sets,
+    *,
+    is_full: bool = True,
+    cipher: Sealing | None = None,
+    drive: _Drive | None = None,
 ) -> MediumTimes:
-    """Both leave it to the system when bytes reach the medium, whose files it has in memory. A full
-    tier writes where others lay, and so does the plain copy; else both write to new files."""
+    """Without a `drive` both leave it to the system when bytes reach it, whose files it has in
+    memory. A full tier writes where others lay, and so does the plain copy; else both write to new
+    files."""
     folder.mkdir()
     blocks, turns = _Blocks(sets), itertools.count()
     paths = [folder / f"plain{number}" for number in range(sets.num_sets)]
@@ -228,7 +263,8 @@ def _disk(
     size = sets.record_bytes + (0 if cipher is None else cipher.overhead_bytes)
     most_bytes = (sets.all_blocks + sets.num_blocks) * size if is_full else 2**30
     tier = DiskTier(folder / "tier", most_bytes, size, _IDENTITY)
-    return _measure(tier if cipher is None else EncryptedTier(tier, cipher), blocks, write, read)
+    sealed = tier if cipher is None else EncryptedTier(tier, cipher)
+    return _measure(sealed, blocks, write, read, drive=drive)
 
 
 def _cipher(folder: Path) -> Sealing:
@@ -245,10 +281,12 @@ def _lookups() -> tuple[float, ...]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    drive = _Drive(folder / "drive")
     speed = TierTimes(
         ram=_ram(_IN_MEMORY),
         large_ram=_ram(_LARGE),
         disk=_disk(folder / "disk", _IN_MEMORY),
+        drive=_disk(drive.folder, _IN_MEMORY, drive=drive),
         large_disk=_disk(folder / "large", _LARGE),
         new_files=_disk(folder / "new", _IN_MEMORY, is_full=False),
         encrypted_disk=_disk(folder / "encrypted", _IN_MEMORY, cipher=_cipher(folder / "keys")),

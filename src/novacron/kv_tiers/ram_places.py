@@ -7,13 +7,13 @@ only if more comes at once than slots are free.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container, Iterable, KeysView, Sequence
 from typing import Final, NamedTuple
 
-from novacron.kv_tiers.eviction.choice import PolicyConfig, make_policy
+from novacron.kv_tiers.eviction.choice import PolicyConfig
 from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.protection import Protection
+from novacron.kv_tiers.residents import Residents
 from novacron.kv_tiers.tier import NewBlock
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockOrigin
@@ -43,10 +43,8 @@ class RamPlaces:
         self._most_free = min(_MOST_FREE, num_slots // _FREE_SHARE)
         self._kept: set[int] = set()  # slots that somebody reads or writes
         self._free_later: set[int] = set()  # of these: their records are gone
-        self._untold: deque[tuple[BlockHash, BlockOrigin, float]] = deque()  # not to the policy
         self._is_stuck = False  # nothing may leave, until something comes or goes
-        self._protection = protection
-        self._policy = make_policy(policy, num_slots, self._stays)
+        self._residents = Residents(num_slots, policy, protection, self._is_kept)
 
     @property
     def keys(self) -> KeysView[BlockHash]:
@@ -58,12 +56,12 @@ class RamPlaces:
 
     @property
     def num_regretted(self) -> int:
-        return self._policy.counts.num_regretted
+        return self._residents.num_regretted
 
     @property
     def is_behind(self) -> bool:
         """Whether `catch_up` has something to do."""
-        return bool(self._untold) or (self._num_missing > 0 and not self._is_stuck)
+        return self._residents.num_untold > 0 or (self._num_missing > 0 and not self._is_stuck)
 
     def slots_of(self, keys: Iterable[BlockHash]) -> list[int]:
         """NOWHERE: it has none."""
@@ -71,7 +69,7 @@ class RamPlaces:
 
     def recall(self, key: BlockHash) -> Block | None:
         """What is remembered of a record that has left."""
-        return self._policy.recall(key)
+        return self._residents.recall(key)
 
     def give(
         self, blocks: Sequence[NewBlock], now_s: float, unfinished: Container[int] = ()
@@ -80,7 +78,9 @@ class RamPlaces:
         of others, and what leaves for them. One whose slot is `unfinished` gets another one, as
         nobody knows how that will end."""
         self._is_stuck = False
-        left = [Left(key, NOWHERE) for key in self._expire(now_s)]
+        gone = self._residents.expired(now_s)
+        self._free += [self._slots.pop(key) for key in gone]
+        left = [Left(key, NOWHERE) for key in gone]
         refused: set[BlockHash] = set()
         given: dict[BlockHash, int] = {}  # and the block's place among all
         for place, block in enumerate(blocks):
@@ -98,7 +98,7 @@ class RamPlaces:
             if slot is None:
                 slot = self._slot_for(key, origin, left, given, now_s)
             else:
-                self._untold.append((key, origin, now_s))
+                self._residents.come(key, origin, now_s)
             if slot is None:
                 refused.add(key)
             else:
@@ -122,20 +122,20 @@ class RamPlaces:
     def catch_up(self, most: int, now_s: float) -> list[Left]:
         """Tell the policy of so many that came, then have so many slots free ahead of need. The
         slots of what left are free when whoever looks at them gives them back (`put_back`)."""
-        self._tell(most)
-        return self.evict(0 if self._untold else min(most, self._num_missing), now_s)
+        self._residents.tell(most)
+        if self._residents.num_untold:
+            return []
+        return self.evict(min(most, self._num_missing), now_s)
 
     def evict(self, count: int, now_s: float) -> list[Left]:
         """Have so many leave, if there are as many that may; as in `catch_up`."""
         left: list[Left] = []
-        if count > 0:
-            self._tell()
         while len(left) < count:
-            key = self._policy.evict(now_s)
+            key = self._residents.evict(now_s)
             if key is None:
                 self._is_stuck = True
                 break
-            left.append(Left(key, self._taken_from(key)))
+            left.append(Left(key, self._slots.pop(key)))
         return left
 
     def put_back(self, slots: Iterable[int]) -> None:
@@ -153,33 +153,29 @@ class RamPlaces:
 
     def touch(self, keys: Iterable[BlockHash], now_s: float) -> list[bool]:
         """Requests found these. Which of them are there."""
-        self._tell()
-        found = []
-        for key in keys:
-            found.append(key in self._slots)
-            self._policy.touch(key, now_s)
-        return found
+        asked = list(keys)
+        self._residents.touch(asked, now_s)
+        return [key in self._slots for key in asked]
 
     def remove(self, keys: Iterable[BlockHash]) -> None:
-        self._tell()
         self._is_stuck = False
         for key in keys:
-            if key in self._slots:
-                self._policy.remove(key)
-                slot = self._taken_from(key)
-                if slot in self._kept:
-                    self._free_later.add(slot)
-                else:
-                    self._free.append(slot)
+            slot = self._slots.pop(key, None)
+            if slot is None:
+                continue
+            self._residents.remove(key)
+            if slot in self._kept:
+                self._free_later.add(slot)
+            else:
+                self._free.append(slot)
 
     def keys_of(self, scope: bytes) -> list[BlockHash]:
-        self._tell()
-        return self._protection.keys_of(scope)
+        return self._residents.keys_of(scope)
 
     def clear(self) -> None:
         """Nothing is there, and nothing will be."""
         self._slots.clear()
-        self._untold.clear()
+        self._residents.clear()
         self._free.clear()
         self._unused.clear()
 
@@ -188,20 +184,8 @@ class RamPlaces:
         """Slots that should be free and are not."""
         return self._most_free - len(self._free) - (len(self._unused) if self.may_grow else 0)
 
-    def _tell(self, most: int | None = None) -> None:
-        """Tell the policy of what came: all, or so many of the first."""
-        for _ in range(len(self._untold) if most is None else min(most, len(self._untold))):
-            key, origin, came_s = self._untold.popleft()
-            self._policy.insert(key, origin, came_s)
-            self._protection.add(key, origin.scope)
-
-    def _expire(self, now_s: float) -> list[BlockHash]:
-        gone = self._policy.expired(now_s)
-        self._free += [self._taken_from(key) for key in gone]
-        return gone
-
-    def _stays(self, key: BlockHash) -> bool:
-        return self._slots.get(key) in self._kept or self._protection.is_protected(key)
+    def _is_kept(self, key: BlockHash) -> bool:
+        return self._slots.get(key) in self._kept
 
     def _free_slot(self) -> int | None:
         if self._free:
@@ -218,19 +202,12 @@ class RamPlaces:
     ) -> int | None:
         """That of a record which leaves. None: the new one is worth the least, or all others are
         kept."""
-        self._tell()
-        self._policy.insert(key, origin, now_s)
-        victim = self._policy.evict(now_s)
+        self._residents.insert(key, origin, now_s)
+        victim = self._residents.evict(now_s)
         if victim is None:
-            self._policy.remove(key)
+            self._residents.remove(key)
         if victim is None or victim == key:
             return None
-        slot = self._taken_from(victim)
+        slot = self._slots.pop(victim)
         left.append(Left(victim, NOWHERE if victim in given else slot))
-        self._protection.add(key, origin.scope)
         return slot
-
-    def _taken_from(self, key: BlockHash) -> int:
-        """The slot of a record that is gone."""
-        self._protection.remove(key)
-        return self._slots.pop(key)
