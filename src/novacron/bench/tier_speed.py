@@ -48,7 +48,7 @@ from novacron.records.block_moves import (
 _ROUNDS: Final = 9
 _LOOKUPS: Final = 50
 _LOOK_EVERY_S: Final = 0.0005
-_RAM_BYTES: Final = 768 * 2**20  # of the tier: a server has more
+_TIER_BYTES: Final = 768 * 2**20  # a server has more
 _ALIGNED_TO: Final = 64  # as torch has its tensors
 _WAYS: Final = ("store_s", "plain_store_s", "load_s", "plain_load_s")
 _IDENTITY: Final = identity_of(model_version="tier_speed", kv_identity="bytes", block_size=16)
@@ -75,6 +75,11 @@ class _Sets:
     @property
     def set_bytes(self) -> int:
         return self.num_blocks * self.block_bytes
+
+    @property
+    def num_fills(self) -> int:
+        """How often all sets, as other blocks each time, fill a tier."""
+        return max(1, _TIER_BYTES // (self.num_sets * self.set_bytes))
 
 
 _IN_MEMORY: Final = _Sets(16)  # 192 MiB, more than processors have caches
@@ -219,17 +224,15 @@ def _ram(sets: _Sets) -> MediumTimes:
     size = sets.record_bytes
     blocks = _Blocks(sets)
     elsewhere = np.zeros_like(blocks.data).reshape(sets.num_sets, -1)
-    num_before = max(1, _RAM_BYTES // (sets.num_sets * sets.set_bytes))
-    tier = RamTier(
-        num_before * sets.all_blocks * size, size, copies=open_copies(), policy=PolicyConfig()
-    )
+    most_bytes = sets.num_fills * sets.all_blocks * size
+    tier = RamTier(most_bytes, size, copies=open_copies(), policy=PolicyConfig())
     return _measure(
         tier,
         blocks,
         lambda number: np.copyto(elsewhere[number], blocks.of_set(number)),
         lambda number: np.copyto(blocks.of_set(number), elsewhere[number]),
-        num_before=num_before,
-        upkeep=Upkeep([Watched(0, "ram", lambda: 0.0, arenas=(tier,))]),
+        num_before=sets.num_fills,
+        upkeep=Upkeep([Watched(0, "ram", lambda: 0.0, (tier,))]),
     )
 
 
@@ -261,10 +264,13 @@ def _disk(
         os.close(fd)
 
     size = sets.record_bytes + (0 if cipher is None else cipher.overhead_bytes)
-    most_bytes = (sets.all_blocks + sets.num_blocks) * size if is_full else 2**30
-    tier = DiskTier(folder / "tier", most_bytes, size, _IDENTITY)
+    num_fills = sets.num_fills if is_full else 1
+    num_blocks = num_fills * sets.all_blocks + sets.num_blocks
+    most_bytes = num_blocks * size if is_full else 2**30
+    tier = DiskTier(folder / "tier", most_bytes, size, _IDENTITY, policy=PolicyConfig())
+    upkeep = Upkeep([Watched(0, "disk", lambda: 0.0, (tier,))])
     sealed = tier if cipher is None else EncryptedTier(tier, cipher)
-    return _measure(sealed, blocks, write, read, drive=drive)
+    return _measure(sealed, blocks, write, read, num_before=num_fills, upkeep=upkeep, drive=drive)
 
 
 def _cipher(folder: Path) -> Sealing:

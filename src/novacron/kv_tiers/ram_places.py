@@ -13,14 +13,12 @@ from typing import Final, NamedTuple
 from novacron.kv_tiers.eviction.choice import PolicyConfig
 from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.protection import Protection
-from novacron.kv_tiers.residents import Residents
+from novacron.kv_tiers.residents import Residents, free_ahead
 from novacron.kv_tiers.tier import NewBlock
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockOrigin
 
 NOWHERE: Final = -1
-_MOST_FREE: Final = 256  # slots ahead of need: a prompt of some thousand tokens
-_FREE_SHARE: Final = 64  # or one in so many, in a small tier
 
 
 class Left(NamedTuple):
@@ -40,7 +38,7 @@ class RamPlaces:
         self._slots: dict[BlockHash, int] = {}
         self._unused = list(range(num_slots - 1, -1, -1))
         self._free: list[int] = []
-        self._most_free = min(_MOST_FREE, num_slots // _FREE_SHARE)
+        self._most_free = free_ahead(num_slots)
         self._kept: set[int] = set()  # slots that somebody reads or writes
         self._free_later: set[int] = set()  # of these: their records are gone
         self._is_stuck = False  # nothing may leave, until something comes or goes

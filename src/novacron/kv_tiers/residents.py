@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from novacron.kv_tiers.eviction.choice import PolicyConfig, make_policy
 from novacron.kv_tiers.eviction.policy import Block, MayGo
 from novacron.kv_tiers.protection import Protection
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockOrigin
+
+_MOST_FREE: Final = 256
+_FREE_SHARE: Final = 64
+
+
+def free_ahead(num_places: int) -> int:
+    """How many places of a full tier are free ahead of need: for a prompt of some thousand tokens,
+    or a small part of a small tier."""
+    return min(_MOST_FREE, num_places // _FREE_SHARE)
 
 
 class Residents:
@@ -26,7 +36,7 @@ class Residents:
     ) -> None:
         self._protection = protection
         self._stays = stays
-        self._policy = make_policy(policy, num_places, self.is_protected)
+        self._policy = make_policy(policy, num_places, self._may_not_leave)
         self._untold: deque[tuple[BlockHash, BlockOrigin, float]] = deque()
 
     @property
@@ -38,7 +48,7 @@ class Residents:
         return self._policy.counts.num_regretted
 
     def is_protected(self, key: BlockHash) -> bool:
-        return self._stays(key) or self._protection.is_protected(key)
+        return self._protection.is_protected(key)
 
     def come(self, key: BlockHash, origin: BlockOrigin, now_s: float) -> None:
         """The block is here. The policy need not know yet."""
@@ -102,3 +112,6 @@ class Residents:
     def clear(self) -> None:
         """The tier is closed."""
         self._untold.clear()
+
+    def _may_not_leave(self, key: BlockHash) -> bool:
+        return self._stays(key) or self._protection.is_protected(key)
