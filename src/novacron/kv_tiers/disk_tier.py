@@ -3,9 +3,10 @@
 Processes share a folder: each writes to segments whose lock it has, and reads them all. While the
 files leave room below the limit, new ones are made. Then files of others go that were used longer
 ago than all of ours, and at last blocks of ours: the policy says which, and new ones take their
-places; likewise on a disk that is full before. So the files never exceed the limit, and no block goes because of its neighbours. Segments
-of other formats and of processes that died count towards the limit and go like those of others. A
-crash frees its locks with the process, and the next one fills the segment further.
+places; likewise on a disk that is full before. So the files never exceed the limit, and no block
+goes because of its neighbours. Segments of other formats and of processes that died count towards
+the limit and go like those of others. A crash frees its locks with the process, and the next one
+fills the segment further.
 
 Nothing is forced to the medium: a killed process loses at most the block it was writing, a power
 cut what the system had not written back (Linux: about 30 s), and neither makes a wrong block.
