@@ -128,7 +128,7 @@ def test_top_fits_a_terminal_of_80_columns() -> None:
     for width, is_wide in ((80, False), (120, True)):
         out = io.StringIO()
         Console(file=out, width=width).print(frame("http://127.0.0.1:8080", now, None, ()))
-        head, _, titles, first, second, *_ = out.getvalue().splitlines()
+        _head, _, titles, first, second, *_ = out.getvalue().splitlines()
         assert titles.split()[:6] == ["replica", "state", "epoch", "run", "wait", "queued"]
         assert first.split()[:6] == ["replica-0", "ready", "0", "64", "128", "1,234,567"]
         assert second.split()[:2] == ["replica-1", "draining"]

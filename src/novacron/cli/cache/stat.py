@@ -15,7 +15,6 @@ from novacron.cli.cache.place import BASE, client_of, folder_of, folder_options,
 from novacron.cli.wording import counted, size
 from novacron.kv_tiers.disk_folder import models_in
 
-
 _DONE = {"load": "loaded", "store": "stored"}
 
 
@@ -85,8 +84,8 @@ def server_text(status: Json, report: Json) -> str:
     sessions, metrics = status["sessions"], report["metrics"]
     lines = [
         table(("LEVEL", "USED", "HITS", "BLOCKS", "LOOKUP", "LOAD", "STORE"), rows),
-        "Times: half of all calls took at most the first, 99 of 100 the second. Looking a prefix up "
-        f"in the index: {_latency(status['loads']['lookup']) or '-'}.",
+        "Times: half of all calls took at most the first, 99 of 100 the second. "
+        f"Looking a prefix up in the index: {_latency(status['loads']['lookup']) or '-'}.",
         f"Reused prompt tokens since the start: {_rate(status['overall_hit_rate'])}; "
         f"in the last {metrics['seconds']:.0f} s: {_rate(metrics['hit_rate'])}"
         f"{_trend(report['trends']['hit_rate'])}.",
@@ -115,7 +114,7 @@ def _troubles(tier: Json) -> Iterator[str]:
         yield f"{medium} runs out ({tier['pressure']}): {', '.join(tier['actions'])}."
     for work in ("load", "store"):
         if tier[f"{work}_breaker"] != "closed":
-            yield f"{tier['kind']}: nothing is {_DONE[work]} for a while, after errors; see the log."
+            yield f"{tier['kind']}: nothing is {_DONE[work]} for a while, after errors (see log)."
 
 
 def _latency(told: Json) -> str:
