@@ -312,6 +312,12 @@ def test_stat_of_a_server_tells_how_long_calls_took() -> None:
     [line] = [one for one in server_text(status, {**report, "bottlenecks": []}).splitlines()
               if one.startswith("disk")]  # fmt: skip
     assert line.endswith("3.8, 5.1 ms"), line
+    slow = msgspec.structs.replace(disk, loads=LatencyCounts.of(1.5))
+    fetched = TierStats(kind="prefetch", capacity_bytes=1000, num_stored=8, num_loaded=6)
+    status = msgspec.to_builtins(cache_status(EngineStats(kv_tiers=(slow, fetched))))
+    text = server_text(status, {**report, "bottlenecks": []})
+    assert "e+" not in text
+    assert "Fetched ahead: 8 blocks, 75.0% of them used." in text
 
 
 def test_stat_of_a_server_tells_why_a_tier_does_less() -> None:

@@ -96,11 +96,18 @@ def server_text(status: Json, report: Json) -> str:
             else "."
         ),
         f"Pinned: {status['pinned_blocks']} blocks.",
+        *_fetched_ahead(status["prefetch"]),
         *(line for tier in status["tiers"] for line in _troubles(tier)),
     ]
     for finding in report["bottlenecks"]:
         lines.append(f"{finding['kind']}: {finding['evidence']} {finding['advice']}")
     return "\n".join(lines)
+
+
+def _fetched_ahead(told: Json | None) -> Iterator[str]:
+    if told is not None:
+        used = f", {_rate(told['effectiveness'])} of them used" if told["fetched"] else ""
+        yield f"Fetched ahead: {told['fetched']:,} blocks{used}."
 
 
 def _trend(told: str) -> str:
@@ -124,7 +131,8 @@ def _latency(told: Json) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.2g}"
+    told = 1000 * seconds
+    return f"{told:,.0f}" if told >= 10 else f"{told:.2g}"
 
 
 def _rate(share: float | None) -> str:
