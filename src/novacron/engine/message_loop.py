@@ -44,6 +44,8 @@ class MessageLoop:
 
     def run(self) -> None:
         """Until a Shutdown message."""
+        self._core.take_block_news()
+        self._send(())  # what lies in KV tiers from earlier
         progressed = True
         while True:
             self._pulse.rest()

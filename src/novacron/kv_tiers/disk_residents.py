@@ -134,6 +134,10 @@ class DiskResidents:
         dropped, self._dropped = self._dropped, []
         return list(dict.fromkeys(dropped))
 
+    def tell_later(self, dropped: Iterable[BlockHash]) -> None:
+        """What `take_dropped` returned could not be told."""
+        self._dropped = [*dropped, *self._dropped]
+
     def take_regrets(self) -> int:
         before, self._num_regretted = self._num_regretted, self._residents.num_regretted
         return self._num_regretted - before

@@ -3,9 +3,10 @@
 Processes share a folder: each writes to segments whose lock it has, and reads them all. While the
 files leave room below the limit, new ones are made. Then files of others go that were used longer
 ago than all of ours, and at last blocks of ours: the policy says which, and new ones take their
-places. So the files never exceed the limit, and no block goes because of its neighbours. Segments
-of other formats and of processes that died count towards the limit and go like those of others. A
-crash frees its locks with the process, and the next one fills the segment further.
+places; likewise on a disk that is full before. So the files never exceed the limit, and no block
+goes because of its neighbours. Segments of other formats and of processes that died count towards
+the limit and go like those of others. A crash frees its locks with the process, and the next one
+fills the segment further.
 
 Nothing is forced to the medium: a killed process loses at most the block it was writing, a power
 cut what the system had not written back (Linux: about 30 s), and neither makes a wrong block.
@@ -110,7 +111,8 @@ class DiskTier:
     @property
     def has_room(self) -> bool:
         """Whether a new block needs no other's place, as far as is known."""
-        return self._places.may_grow and not self._places.is_full
+        places = self._places
+        return places.may_grow and not places.is_full and not places.is_disk_full
 
     def __contains__(self, key: object) -> bool:
         return key in self._index
@@ -142,7 +144,7 @@ class DiskTier:
             try:
                 if self._places.used_bytes > self._capacity_bytes:
                     self._shrink(now_s)
-                self._store(new, now_s)
+                self._store_somewhere(new, now_s)
                 if self._compaction.is_worthwhile():
                     self._compact()
             except OSError as failed:
@@ -150,7 +152,8 @@ class DiskTier:
             self._end()
             dropped = self._residents.take_dropped()
             done = Put.of(dict.fromkeys(one.key for one in records), dropped, self._index)
-            if error is not None and not (done.stored or done.dropped):
+            if error is not None and not done.stored:
+                self._residents.tell_later(dropped)
                 raise error
             return Put(done.stored, done.dropped, self._residents.take_regrets())
 
@@ -220,6 +223,15 @@ class DiskTier:
             self._residents.write_uses()
             self._places.close()
             self._index.clear()
+
+    def _store_somewhere(self, records: Sequence[Record], now_s: float) -> None:
+        """As `_store`; where the disk is full, in the places of blocks that lie there."""
+        try:
+            self._store(records, now_s)
+        except OSError as error:
+            if not (len(self._index) and self._places.see_disk_full(error)):
+                raise
+            self._store([one for one in records if one.key not in self._index], now_s)
 
     def _store(self, records: Sequence[Record], now_s: float) -> None:
         """Write those that are worth it. Raises OSError; some may be stored then."""

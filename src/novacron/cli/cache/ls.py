@@ -82,9 +82,9 @@ def pin_table(pins: Json) -> str:
         )
         for pin in pins["pins"]
     ]  # fmt: skip
-    bound = f"{pins['pinned_blocks']} of {pins['most_blocks']} blocks that may be are pinned."
+    bound = f"{pins['pinned_blocks']:,} blocks are pinned; {pins['most_blocks']:,} may be."
     if not rows:
-        return f"No pins of yours. {bound}"
+        return f"You have no pins. {bound}"
     return table(("PIN", "FOR", "TOKENS", "SIZE", "STORED", "UNTIL"), rows) + f"\n{bound}"
 
 
