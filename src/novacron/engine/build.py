@@ -17,6 +17,7 @@ from novacron.engine.tokenization import Tokenizer
 from novacron.executor.blueprint import steps_in_flight
 from novacron.executor.executor import Executor, tell_nobody
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
+from novacron.executor.hosts.linked_rows import LinkedRowsExecutor
 from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
@@ -34,6 +35,7 @@ AnyExecutor = (
     | PipelineExecutor
     | LinkedPipelineExecutor
     | LinkedSlicesExecutor
+    | LinkedRowsExecutor
 )
 
 

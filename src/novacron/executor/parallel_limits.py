@@ -20,14 +20,15 @@ def refuse_with_ranks(config: EngineConfig) -> None:
     model, cache = config.model, config.cache
     _refuse_with_hosts(config)
     num_ranks = dims_of(model).num_ranks
-    if num_ranks == 1 and model.context_parallel_size == 1:
+    if num_ranks == 1:
         return
     sizes = {
         "tensor_parallel_size": model.tensor_parallel_size,
         "pipeline_parallel_size": model.pipeline_parallel_size,
         "context_parallel_size": model.context_parallel_size,
     }
-    if num_ranks > 1 and model.context_parallel_size > 1:
+    has_rows = model.context_parallel_size > 1
+    if has_rows and num_ranks > model.context_parallel_size:
         raise ConfigError(
             f"context_parallel_size is {model.context_parallel_size}, which does not go together "
             "with tensor_parallel_size and pipeline_parallel_size yet: its ranks have the whole "
@@ -47,9 +48,10 @@ def refuse_with_ranks(config: EngineConfig) -> None:
         sizes["hosts of its ranks"] = 1 + len(config.apart.hosts)
         asked_for |= {
             "data_parallel_size": model.data_parallel_size > 1,
-            "kv_redis_url": bool(cache.kv_redis_url),
-            "kv_object_url": bool(cache.kv_object_url),
+            "kv_redis_url": bool(cache.kv_redis_url) and not has_rows,  # there, rank 0 has them
+            "kv_object_url": bool(cache.kv_object_url) and not has_rows,
             "compressed KV tiers": bool(loss_identity(cache)),
+            "activation_compression": config.apart.compression != "none" and has_rows,
         }
     if steps_in_flight(model) > 1 and not config.apart.hosts:
         sizes["pipeline_steps_in_flight"] = steps_in_flight(model)
@@ -65,13 +67,16 @@ def refuse_with_ranks(config: EngineConfig) -> None:
 
 def _refuse_with_hosts(config: EngineConfig) -> None:
     num_hosts, dims = len(config.apart.hosts), dims_of(config.model)
-    if not num_hosts or dims in (ParallelDims(num_hosts + 1), ParallelDims(1, num_hosts + 1)):
+    size = num_hosts + 1
+    if not num_hosts or dims in (
+        ParallelDims(tensor=size), ParallelDims(pipeline=size), ParallelDims(context=size),
+    ):  # fmt: skip
         return
     raise ConfigError(
-        f"rank_hosts names {num_hosts}, but pipeline_parallel_size is {dims.pipeline} and "
-        f"tensor_parallel_size {dims.tensor}: each host has a stage of the model, or a slice of "
-        f"every layer, and this one the first. Set one of the two to {num_hosts + 1}, and leave "
-        "the other out."
+        f"rank_hosts names {num_hosts}, but pipeline_parallel_size is {dims.pipeline}, "
+        f"tensor_parallel_size {dims.tensor} and context_parallel_size {dims.context}: each host "
+        "has a stage of the model, or a slice of every layer, or some rows of long prompts, and "
+        f"this one the first. Set one of the three to {size}, and leave the others out."
     )
 
 

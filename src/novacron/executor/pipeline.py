@@ -173,7 +173,7 @@ class PipelineExecutor:
     def rank_stats(self) -> tuple[RankStats, ...]:
         """Of all ranks, from 0."""
         return tuple(
-            rank_stats(rank, rank // self._dims.tensor, one.read())
+            rank_stats(rank, self._dims.stage_of(rank), one.read())
             for rank, one in enumerate(self._traffic)
         )
 

@@ -20,7 +20,7 @@ import msgspec
 import torch
 
 from novacron.errors import NovaCronError
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.own_rank import RankLoader
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
@@ -33,7 +33,7 @@ from novacron.executor.rank_messages import (
     RankReady,
     ToRank,
 )
-from novacron.executor.rank_sharing import join_ranks, part_of
+from novacron.executor.rank_sharing import join_ranks
 
 
 def no_progress(phase: str, fraction: float) -> None:
@@ -49,11 +49,10 @@ class RankWorker:
         keep_freed_memory()
         whole = draw_blueprint(model, Path(arguments.model_path), arguments.num_threads)
         joined = join_ranks(
-            part_of(whole, model, arguments.rank),
+            whole.of_rank(arguments.rank, dims_of(model)),
             model,
             cache,
             scheduler,
-            rank=arguments.rank,
             num_blocks=arguments.num_blocks,
             max_model_len=arguments.max_model_len,
             descriptor=arguments.descriptor,

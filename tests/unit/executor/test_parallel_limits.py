@@ -90,10 +90,32 @@ def test_what_hosts_cannot_do_is_refused(parallel: str, name: str, changes: dict
         refuse_with_ranks(replace(apart, model=model, cache=cache))
 
 
-@pytest.mark.parametrize(("stages", "slices"), [(1, 1), (3, 1), (1, 4), (2, 2)])
-def test_hosts_and_parts_are_counted_alike(stages: int, slices: int) -> None:
-    model = ModelConfig(pipeline_parallel_size=stages, tensor_parallel_size=slices)
-    with pytest.raises(ConfigError, match="Set one of the two to 2"):
+def test_hosts_that_share_rows_leave_tiers_to_the_first() -> None:
+    rows = ModelConfig(context_parallel_size=2)
+    apart = EngineConfig(model=rows, apart=RanksApart(hosts=("a",)))
+    refuse_with_ranks(replace(apart, cache=CacheConfig(kv_redis_url="redis://host")))
+    rounded = replace(apart, apart=RanksApart(hosts=("a",), compression="int8"))
+    with pytest.raises(ConfigError, match="not go together with activation_compression yet"):
+        refuse_with_ranks(rounded)
+
+
+@pytest.mark.parametrize("other", ["tensor_parallel_size", "pipeline_parallel_size"])
+def test_rows_go_with_no_other_ranks(other: str) -> None:
+    refuse_with_ranks(EngineConfig(model=ModelConfig(context_parallel_size=2)))
+    both = ModelConfig(context_parallel_size=2, **{other: 2})
+    with pytest.raises(ConfigError, match="its ranks have the whole model each"):
+        refuse_with_ranks(EngineConfig(model=both))
+
+
+@pytest.mark.parametrize(
+    ("stages", "slices", "rows"),
+    [(1, 1, 1), (3, 1, 1), (1, 4, 1), (2, 2, 1), (1, 1, 3), (2, 1, 2)],
+)
+def test_hosts_and_parts_are_counted_alike(stages: int, slices: int, rows: int) -> None:
+    model = ModelConfig(
+        pipeline_parallel_size=stages, tensor_parallel_size=slices, context_parallel_size=rows
+    )
+    with pytest.raises(ConfigError, match="Set one of the three to 2"):
         refuse_with_ranks(EngineConfig(model=model, apart=RanksApart(hosts=("a",))))
 
 

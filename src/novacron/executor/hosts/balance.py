@@ -26,6 +26,7 @@ from novacron.executor.memory_plan import (
     plan_memory,
     size_text,
 )
+from novacron.executor.row_memory import kernels_for_rows
 from novacron.models.layer_costs import stages_of
 from novacron.parallel.dims import ParallelDims
 from novacron.parallel.stages import NoCut, Stage
@@ -94,15 +95,39 @@ def plan_slices(
     """The same where each host has a slice of every layer. Slices are equal, so that sums are those
     of one process: all hosts compute as quickly as the slowest one."""
     dims = ParallelDims(len(hosts))
+    _tell_of_much_slower("Slices", hosts)
+    parts = [whole.of_rank(rank, dims) for rank in range(len(hosts))]
+    return _plan_parts(parts, hosts, cache, scheduler, speculative, max_model_len)
+
+
+def plan_rows(
+    whole: Blueprint,
+    hosts: Sequence[HostFacts],
+    cache: CacheConfig,
+    scheduler: SchedulerConfig,
+    speculative: SpeculativeConfig,
+    *,
+    max_model_len: int | None,
+) -> HostsPlan:
+    """The same where each host has the whole model, all KV blocks, and as many rows of long steps
+    as any other: `kv_cache_memory` is what each of them takes."""
+    kernels_for_rows(whole, len(hosts))  # refuses those that cannot
+    dims = ParallelDims(context=len(hosts))
+    _tell_of_much_slower("Shares of long prompts", hosts)
+    parts = [whole.of_rank(rank, dims) for rank in range(len(hosts))]
+    return _plan_parts(
+        parts, hosts, cache, scheduler, speculative, max_model_len, num_copies=len(hosts)
+    )
+
+
+def _tell_of_much_slower(what: str, hosts: Sequence[HostFacts]) -> None:
     speeds = rounded_speeds([host.bytes_per_s for host in hosts])
     if min(speeds) < _MUCH_SLOWER:
         logger.warning(
-            "Slices are equal, but the host %s reads weights at %.0f%% of the speed of the fastest "
+            "%s are equal, but the host %s reads weights at %.0f%% of the speed of the fastest "
             "one, which waits for it. Stages (pipeline_parallel_size) would be cut by speed.",
-            hosts[speeds.index(min(speeds))].name, 100 * min(speeds),
+            what, hosts[speeds.index(min(speeds))].name, 100 * min(speeds),
         )  # fmt: skip
-    parts = [whole.of_rank(rank, dims) for rank in range(len(hosts))]
-    return _plan_parts(parts, hosts, cache, scheduler, speculative, max_model_len)
 
 
 def _plan_parts(
@@ -112,9 +137,12 @@ def _plan_parts(
     scheduler: SchedulerConfig,
     speculative: SpeculativeConfig,
     max_model_len: int | None,
+    *,
+    num_copies: int = 1,
 ) -> HostsPlan:
+    """All parts together are so many times the model."""
     shapes = [part.shape_of_part() for part in parts]
-    all_blocks = sum(block_bytes(shape, cache) for shape in shapes)
+    all_blocks = sum(block_bytes(shape, cache) for shape in shapes) // num_copies
     plans = []
     for host, shape, part in zip(hosts, shapes, parts, strict=True):
         own = _share(cache, shape, all_blocks)
@@ -125,9 +153,10 @@ def _plan_parts(
         except (ModelLoadError, ConfigError) as error:
             raise type(error)(f"On the host {host.name}: {error}") from error
         logger.info(
-            "rank %d on %s: layers %d to %d, slice %d of %d; %s",
+            "rank %d on %s: layers %d to %d, slice %d of %d, share %d of %d of rows; %s",
             part.rank, host.name, part.stage.layers.start, part.stage.layers.stop - 1,
-            part.group.rank + 1, part.group.size, plan.summary,
+            part.group.rank + 1, part.group.size,
+            part.rows_group.rank + 1, part.rows_group.size, plan.summary,
         )  # fmt: skip
         plans.append(plan)
     num_blocks = min(plan.num_blocks for plan in plans)

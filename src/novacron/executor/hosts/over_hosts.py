@@ -23,6 +23,7 @@ from novacron.executor.hosts.balance import HostsPlan
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
 from novacron.executor.hosts.host_tiers import HostTiers, wait_a_little
+from novacron.executor.hosts.leading_tiers import LeadingTiers
 from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
 from novacron.executor.hosts.orders import Moved, OfScope, Report
 from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
@@ -73,7 +74,7 @@ class OverHosts(ABC):
         phases = loader.phases
         self._hosts, self._scheduler = hosts, scheduler
         self._traffic, self._counted = RankTraffic(), RankReports(dims_of(model))
-        self._tiers: HostTiers | None = None  # a first step knows none
+        self._tiers: HostTiers | LeadingTiers | None = None  # a first step knows none
         self._team = HostTeam(hosts, on_loss)
         self._report = CompressionReport(self._sent_between_hosts)
         with self._loss_is_the_end(), self._ended_unless_made():
@@ -103,7 +104,7 @@ class OverHosts(ABC):
             kv_identity = rank.kv_identity(
                 plan.hosts[0], "" if is_exact else f"{self._sent_between_hosts} int8"
             )
-            self._tiers = HostTiers(self._team, rank, blocks, kv_identity, model, cache)
+            self._tiers = self._open_tiers(rank, blocks, kv_identity, model, cache)
         spec = rank.spec(
             model,
             plan.hosts[0],
@@ -126,6 +127,17 @@ class OverHosts(ABC):
     @abstractmethod
     def _leading_step(self, rank: OwnRank, blocks: LeadingBlocks) -> DecoderStep:
         """How steps are computed by all hosts, once they have their weights."""
+
+    def _open_tiers(
+        self,
+        rank: OwnRank,
+        blocks: LeadingBlocks,
+        kv_identity: str,
+        model: ModelConfig,
+        cache: CacheConfig,
+    ) -> HostTiers | LeadingTiers:
+        """Raises ConfigError and LinkLost."""
+        return HostTiers(self._team, rank, blocks, kv_identity, model, cache)
 
     @abstractmethod
     def submit(self, scheduler_output: SchedulerOutput) -> None: ...

@@ -23,7 +23,7 @@ class RankReports:
         counted = {rank: report.traffic for rank, report in self._reports.items()} | {0: own}
         self.is_new = False
         return tuple(
-            rank_stats(rank, rank // self._dims.tensor, counted.get(rank, Traffic()))
+            rank_stats(rank, self._dims.stage_of(rank), counted.get(rank, Traffic()))
             for rank in range(self._dims.num_ranks)
         )
 

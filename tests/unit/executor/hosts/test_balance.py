@@ -18,6 +18,7 @@ from novacron.executor.hosts.balance import (
     HostFacts,
     HostsPlan,
     plan_pipeline,
+    plan_rows,
     plan_slices,
     rounded_speeds,
 )
@@ -123,3 +124,21 @@ def test_slices_on_a_much_slower_host_are_told_of(
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
     sliced(whole, host("a"), host("b", 0.3e9))
     assert "the host b reads weights at 33%" in caplog.text
+
+
+def test_rows_take_the_whole_model_and_all_blocks_on_every_host(whole: Blueprint) -> None:
+    native = draw_blueprint(ModelConfig(device="cpu", kernels="native"), whole.path, 1)
+    cache = replace(CACHE, kv_cache_memory=2**20)
+    plan = plan_rows(
+        native, [host("a"), host("b")], cache, SCHEDULER, SpeculativeConfig(), max_model_len=None
+    )
+    alone = plan_memory(
+        native.shape(), MEMORY, cache, SCHEDULER, SpeculativeConfig(), max_model_len=None
+    )
+    assert [one.weight_bytes for one in plan.hosts] == [alone.weight_bytes] * 2
+    assert (plan.num_blocks, plan.kv_cache_bytes) == (alone.num_blocks, alone.kv_cache_bytes)
+    with pytest.raises(ConfigError, match="context_parallel_size is 2, but PyTorch computes here"):
+        plan_rows(
+            whole, [host("a"), host("b")], CACHE, SCHEDULER, SpeculativeConfig(),
+            max_model_len=None,
+        )  # fmt: skip

@@ -1,0 +1,51 @@
+"""LeadingTiers: KV tiers of rank 0 alone, which has all of every block. What comes from them, other
+hosts get when they need it."""
+
+from __future__ import annotations
+
+from novacron.executor.hosts.orders import OfScope
+from novacron.executor.hosts.stale_blocks import StaleBlocks
+from novacron.executor.tiered_blocks import TieredBlocks
+from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
+from novacron.records.output import TierSpec
+from novacron.records.step import SchedulerOutput
+
+
+class LeadingTiers:
+    """What OverHosts asks of HostTiers."""
+
+    def __init__(self, own: TieredBlocks, stale: StaleBlocks) -> None:
+        self._own, self._stale = own, stale
+        self._whose: list[TierKeys] = []
+        self.specs: tuple[TierSpec, ...] = own.specs
+
+    def begin_step(self, step: SchedulerOutput) -> None:
+        self._own.begin_step(step)
+
+    def end_step(self) -> None:
+        self._own.end_step()
+
+    def move(self, orders: BlockOrders) -> None:
+        for load in orders.loads:
+            self._stale.see_filled(block.block_id for block in load.blocks)
+        self._own.move(orders)
+
+    def hear(self, rank: int, news: BlockNews) -> None:
+        raise AssertionError(f"rank {rank} has no tiers")
+
+    def news(self) -> BlockNews | None:
+        return self._own.news(0.0)
+
+    def ask_whose(self, scope: bytes) -> None:
+        """Raises OSError if a tier cannot tell."""
+        self._whose = self._own.blocks_of(scope)
+
+    def hear_whose(self, answer: OfScope) -> None:
+        raise AssertionError("nobody was asked")
+
+    def whose(self) -> list[TierKeys] | None:
+        return self._whose
+
+    def close(self) -> None:
+        self.specs = ()
+        self._own.close()
