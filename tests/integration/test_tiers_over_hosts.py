@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,22 @@ import pytest
 from novacron.config.cache import CacheConfig
 from novacron.config.engine import EngineConfig, RanksApart
 from novacron.config.model import ModelConfig
+from novacron.engine.build import load_executor
 from novacron.engine.core import EngineCore
-from novacron.engine.core_process import build_core, load_executor
 from novacron.engine.link.keys import write_key
 from novacron.errors import ConfigError
 from novacron.executor import tiers
 from novacron.executor.hosts import meeting_hosts, own_part
 from novacron.records.cache_orders import ClearCache
-from novacron.records.request import Request, SamplingParams
+from novacron.records.request import SamplingParams
+from novacron.testing import cores_over_hosts
+from novacron.testing.cores_over_hosts import (
+    OWN_TIERS_OFF,
+    Tokens,
+    core_of_one,
+    core_over_hosts,
+    wait_until_stored,
+)
 from novacron.testing.rank_hosts import LEADER, RankThread
 from novacron.testing.server_process import wait_until
 from novacron.testing.tiny_models import make_tiny_model
@@ -32,7 +41,7 @@ SAMPLING = SamplingParams(temperature=0.8, max_tokens=12, ignore_eos=True, seed=
 PROMPTS = [random.Random(seed).choices(range(5, 380), k=100 + 30 * seed) for seed in range(3)]
 WHOLE_BLOCKS = [(len(prompt) - 1) // 16 * 16 for prompt in PROMPTS]
 OWNER = b"an owner"
-NO_TIERS = {"kv_ram_size": 0, "kv_disk_size": 0}
+answers = partial(cores_over_hosts.answers, sampling=SAMPLING)
 FAMILIES = [
     ("llama", "tensor_parallel_size", 2),
     pytest.param("gemma2", "pipeline_parallel_size", 2, marks=pytest.mark.slow),
@@ -55,10 +64,6 @@ def equal_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "measure_bytes_per_s", lambda: 1e9)
 
 
-def folder_of(family: str, tmp_path: Path) -> Path:
-    return make_tiny_model(family, tmp_path / family, num_hidden_layers=4)
-
-
 @contextmanager
 def over_hosts(
     folder: Path, tmp_path: Path, way: str, num_hosts: int, **cache: Any
@@ -68,67 +73,20 @@ def over_hosts(
         RankThread(folder, kv_disk_path=str(tmp_path / f"disk {rank}"))
         for rank in range(1, num_hosts)
     ]
-    config = EngineConfig(
-        model=ModelConfig(model=str(folder), dtype="float32", num_threads=1, **{way: num_hosts}),
-        cache=CacheConfig(**{"kv_cache_memory": 2**22, "kv_disk_path": str(tmp_path / "disk 0")}
-                          | cache),
-        apart=RanksApart(
-            hosts=tuple(rank.address for rank in ranks), link_key=str(tmp_path / "key")
-        ),
-    )  # fmt: skip
-    core = build_core(config, load_executor(config, folder, lambda *_: None), folder)
-    try:
+    disk = {"kv_disk_path": str(tmp_path / "disk 0")}
+    with core_over_hosts(folder, tmp_path / "key", way, ranks, **(disk | cache)) as core:
         yield core
-    finally:
-        core.shutdown()
-        for rank in ranks:
-            rank.join()
 
 
-def of_one(folder: Path, prompts: list[list[int]]) -> list[tuple[int, ...]]:
-    config = EngineConfig(
-        model=ModelConfig(model=str(folder), dtype="float32", num_threads=1),
-        cache=CacheConfig(kv_cache_memory=2**22, **NO_TIERS),
-    )
-    core = build_core(config, load_executor(config, folder, lambda *_: None), folder)
+def of_one(folder: Path, prompts: list[list[int]]) -> Tokens:
+    core = core_of_one(folder, **OWN_TIERS_OFF)
     tokens, _ = answers(core, prompts)
     core.shutdown()
     return tokens
 
 
-def answers(
-    core: EngineCore, prompts: list[list[int]], at_once: int = 1, **owned: Any
-) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Tokens and numbers of cached tokens, so many prompts at once."""
-    tokens: dict[str, tuple[int, ...]] = {}
-    cached: dict[str, int] = {}
-    for first in range(0, len(prompts), at_once):
-        running = {str(number) for number in range(first, min(first + at_once, len(prompts)))}
-        for name in sorted(running):
-            prompt = tuple(prompts[int(name)])
-            core.add(
-                Request(
-                    request_id=name,
-                    prompt_token_ids=prompt,
-                    sampling=SAMPLING,
-                    arrival_time_s=0.0,
-                    **owned,
-                )
-            )
-        while running:
-            for output in core.step():
-                name = output.request_id
-                tokens[name] = tokens.get(name, ()) + tuple(output.new_token_ids)
-                cached[name] = max(cached.get(name, 0), output.num_cached_tokens)
-                if output.finish_reason is not None:
-                    running.discard(name)
-    names = [str(number) for number in range(len(prompts))]
-    return [tokens[name] for name in names], [cached[name] for name in names]
-
-
-def wait_until_stored(core: EngineCore) -> None:
-    while core.awaits_block_news:
-        core.take_block_news()
+def folder_of(family: str, tmp_path: Path) -> Path:
+    return make_tiny_model(family, tmp_path / family, num_hidden_layers=4)
 
 
 @pytest.mark.parametrize(("family", "way", "num_hosts"), FAMILIES)

@@ -47,8 +47,6 @@ def refuse_with_ranks(config: EngineConfig) -> None:
         sizes["hosts of its ranks"] = 1 + len(config.apart.hosts)
         asked_for |= {
             "data_parallel_size": model.data_parallel_size > 1,
-            "kv_redis_url": bool(cache.kv_redis_url),
-            "kv_object_url": bool(cache.kv_object_url),
             "compressed KV tiers": bool(loss_identity(cache)),
         }
     if steps_in_flight(model) > 1 and not config.apart.hosts:

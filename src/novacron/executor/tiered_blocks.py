@@ -25,11 +25,17 @@ _SHARE_READY: Final = 8
 
 class TieredBlocks:
     """Opened when made, once the model has its weights. With several ranks of one host, by rank 0,
-    whose blocks are those of all of them. `kv_identity`: what equal blocks agree in. Raises
-    ConfigError."""
+    whose blocks are those of all of them. `kv_identity`: what equal blocks agree in. `share`
+    is that of what a block takes, where other hosts have parts of it. Raises ConfigError."""
 
     def __init__(
-        self, rank: OwnRank, kv_identity: str, model: ModelConfig, cache: CacheConfig
+        self,
+        rank: OwnRank,
+        kv_identity: str,
+        model: ModelConfig,
+        cache: CacheConfig,
+        *,
+        share: float = 1.0,
     ) -> None:
         kv_tensors, blueprint = rank.kv_tensors, rank.blueprint
         kv_tensors.populate(min(_READY_BYTES, kv_tensors.num_bytes // _SHARE_READY))
@@ -41,6 +47,7 @@ class TieredBlocks:
             kv_tensors,
             model_version=rank.version,
             kv_identity=kv_identity,
+            share=share,
             codec_of=partial(codec_of_cache, tensors=kv_tensors, blueprint=blueprint),
         )
         self.specs: tuple[TierSpec, ...] = () if opened is None else opened.specs

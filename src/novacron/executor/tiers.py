@@ -56,9 +56,11 @@ def open_tiers(
     model_version: str,
     kv_identity: str,
     codec_of: CodecOf,
+    share: float = 1.0,
 ) -> OpenTiers | None:
     """The tiers that the settings ask for; None if there are none. One that nobody asked for and
-    that cannot be had is left out, with a line in the log. Raises ConfigError for others."""
+    that cannot be had is left out, with a line in the log. `share`: of a tier on other machines, if
+    only that part of each block is from here. Raises ConfigError for others."""
     if not cache.enable_prefix_caching:
         return None
     size = record_bytes(memory.block_bytes)
@@ -95,7 +97,7 @@ def open_tiers(
             )
             stored = stored_identity(identity, level, is_encrypted=of_level.is_encrypted)
             _write_label(folder, stored, of_level)
-    for spec, remote in RemoteTiers(cache, size, identity, codec_of, open_cipher).open():
+    for spec, remote in RemoteTiers(cache, size, identity, codec_of, open_cipher, share).open():
         opened[spec.kind] = OpenedTier(spec, remote)
     if not opened:
         return None

@@ -55,7 +55,11 @@ class HostsPlan:
     hosts: tuple[MemoryPlan, ...]
     num_blocks: int
     max_model_len: int
-    kv_cache_bytes: int
+    block_bytes: int  # on all hosts together
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        return self.num_blocks * self.block_bytes
 
 
 def rounded_speeds(bytes_per_s: Sequence[float]) -> tuple[float, ...]:
@@ -114,10 +118,10 @@ def _plan_parts(
     max_model_len: int | None,
 ) -> HostsPlan:
     shapes = [part.shape_of_part() for part in parts]
-    all_blocks = sum(block_bytes(shape, cache) for shape in shapes)
+    block_bytes_of_all = sum(block_bytes(shape, cache) for shape in shapes)
     plans = []
     for host, shape, part in zip(hosts, shapes, parts, strict=True):
-        own = _share(cache, shape, all_blocks)
+        own = _share(cache, shape, block_bytes_of_all)
         try:
             plan = plan_memory(
                 shape, host.memory, own, scheduler, speculative, max_model_len=max_model_len
@@ -136,7 +140,7 @@ def _plan_parts(
         hosts=tuple(plans),
         num_blocks=num_blocks,
         max_model_len=min(plan.max_model_len for plan in plans),
-        kv_cache_bytes=num_blocks * all_blocks,
+        block_bytes=block_bytes_of_all,
     )
 
 

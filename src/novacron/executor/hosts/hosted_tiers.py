@@ -21,7 +21,7 @@ from novacron.executor.hosts.orders import (
     TiersOpen,
     ToRank,
 )
-from novacron.executor.hosts.part_blocks import part_identity
+from novacron.executor.hosts.part_tiers import open_part
 from novacron.executor.own_rank import OwnRank
 from novacron.executor.tiered_blocks import TieredBlocks
 
@@ -42,7 +42,7 @@ class HostedTiers:
     ) -> None:
         self._rank, self._model, self._cache, self._tell = rank, model, cache, tell
         self._tiers: TieredBlocks | None = None
-        self._num_stores = self._num_loads = 0  # under way
+        self._num_stores = self._num_loads = 0  # under way, loads and what is asked of servers
 
     @property
     def patience_s(self) -> float | None:
@@ -56,15 +56,14 @@ class HostedTiers:
     def follow(self, order: ToRank) -> bool:
         """Whether the order was for tiers. Raises ConfigError."""
         match order:
-            case OpenTiers(kv_identity):
-                identity = part_identity(kv_identity, self._rank.blueprint)
-                self._tiers = TieredBlocks(self._rank, identity, self._model, self._cache)
+            case OpenTiers():
+                self._tiers = open_part(self._rank, order, self._model, self._cache)
                 found = self._tiers.news(0.0)
                 self._tell(TiersOpen(socket.gethostname(), self._tiers.specs, found))
             case MoveBlocks(orders):
                 assert self._tiers is not None
                 self._num_stores += len(orders.stores)
-                self._num_loads += len(orders.loads)
+                self._num_loads += len(orders.loads) + len(orders.lookups)
                 self._tiers.move(orders)
             case GiveUp(block_ids):
                 assert self._tiers is not None
@@ -91,7 +90,7 @@ class HostedTiers:
         news = None if self._tiers is None else self._tiers.news(0.0)
         if news is not None:
             self._num_stores -= len(news.settled)
-            self._num_loads -= len(news.loaded)
+            self._num_loads -= len(news.loaded) + len(news.looked_up)
             self._tell(Moved(news))
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import torch
 from novacron.config.cache import CacheConfig
 from novacron.config.engine import NO_SPECULATION, SpeculativeConfig
 from novacron.config.model import ModelConfig
+from novacron.config.remote_tiers import require_extras
 from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint
 from novacron.executor.executor import tell_nobody
@@ -78,6 +79,7 @@ class OverHosts(ABC):
         self._report = CompressionReport(self._sent_between_hosts)
         with self._loss_is_the_end(), self._ended_unless_made():
             with phases.timed("config"):
+                require_extras(cache)
                 num_threads = threads_of_replica(model)
                 torch.set_num_threads(num_threads)
                 keep_freed_memory()
@@ -103,7 +105,9 @@ class OverHosts(ABC):
             kv_identity = rank.kv_identity(
                 plan.hosts[0], "" if is_exact else f"{self._sent_between_hosts} int8"
             )
-            self._tiers = HostTiers(self._team, rank, blocks, kv_identity, model, cache)
+            self._tiers = HostTiers(
+                self._team, rank, blocks, kv_identity, plan.block_bytes, model, cache
+            )
         spec = rank.spec(
             model,
             plan.hosts[0],
