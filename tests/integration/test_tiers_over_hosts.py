@@ -19,7 +19,7 @@ from novacron.engine.build import load_executor
 from novacron.engine.core import EngineCore
 from novacron.engine.link.keys import write_key
 from novacron.errors import ConfigError
-from novacron.executor import tiers
+from novacron.executor import tiered_blocks, tiers
 from novacron.executor.hosts import meeting_hosts, own_part
 from novacron.records.cache_orders import ClearCache
 from novacron.records.request import SamplingParams
@@ -133,6 +133,56 @@ def test_what_small_devices_evict_comes_back_from_the_ram_of_all_hosts(
         assert sum(cached[3:]) > 0
         loaded = sum(tier.num_loaded for tier in core.stats().kv_tiers)
         assert loaded > 0, "from RAM, not from the device"
+
+
+@pytest.mark.parametrize(
+    ("way", "num_hosts"),
+    [
+        ("tensor_parallel_size", 2),
+        pytest.param("pipeline_parallel_size", 3, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("most_error", [1.0, 1e-6])
+def test_parts_are_compressed_as_whole_blocks_are(
+    tmp_path: Path, way: str, num_hosts: int, most_error: float
+) -> None:
+    folder = folder_of("llama", tmp_path)
+    disk = {
+        "kv_ram_size": 0,
+        "kv_disk_size": 2**26,
+        "kv_disk_compression": "int8",
+        "kv_disk_max_error": most_error,
+    }
+    expected = []
+    for _ in range(2):  # computed, and from a disk where they have lost something
+        core = core_of_one(folder, **disk, kv_disk_path=str(tmp_path / "disk of one"))
+        expected.append(answers(core, PROMPTS))
+        core.shutdown()
+    assert [cached for _, cached in expected] == [[0, 0, 0], WHOLE_BLOCKS]
+    for time, found in enumerate(expected):
+        with over_hosts(folder, tmp_path, way, num_hosts, **disk) as core:
+            assert answers(core, PROMPTS) == found
+            wait_until_stored(core)
+            codec = core.stats().kv_tiers[0].codec
+            if time == 0:
+                assert codec is not None
+                assert codec.num_encoded >= num_hosts * sum(WHOLE_BLOCKS) // 16
+                assert codec.worst_error <= most_error
+                assert (codec.num_finer == codec.num_encoded) == (most_error < 1), "each its own"
+
+
+def test_a_profile_asks_rank_0_for_the_measurement_of_the_whole_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(tiered_blocks, "check_profile", lambda cache, path: asked.append(path))
+    folder = folder_of("llama", tmp_path)
+    ladder = {"kv_tier_profile": "ladder", "kv_ram_size": 2**24, "kv_disk_size": 2**26}
+    core_of_one(folder, **ladder, kv_disk_path=str(tmp_path / "disk of one")).shutdown()
+    with over_hosts(folder, tmp_path, "pipeline_parallel_size", 2, **ladder) as core:
+        assert [tier.kind for tier in core.stats().kv_tiers] == ["ram", "disk"]
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from novacron.executor.kv_codecs import codec_of_cache
 from novacron.executor.kv_quality import check_profile, measurement_path
 from novacron.executor.own_rank import OwnRank
 from novacron.executor.tiers import open_tiers
+from novacron.kernels.kv_format import choose_kv_formats
 from novacron.models.model_version import weights_identity
 from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import TierSpec
@@ -39,8 +40,8 @@ class TieredBlocks:
     ) -> None:
         kv_tensors, blueprint = rank.kv_tensors, rank.blueprint
         kv_tensors.populate(min(_READY_BYTES, kv_tensors.num_bytes // _SHARE_READY))
-        weights = weights_identity(rank.digest, rank.all_stages.precision_identity)
-        check_profile(cache, measurement_path(cache_folder(model), weights, kv_tensors))
+        if blueprint.rank == 0:  # what it has measured counts for all
+            _require_measurement(rank, model, cache)
         opened = open_tiers(
             model,
             cache,
@@ -82,3 +83,12 @@ class TieredBlocks:
         if self._mover is not None:
             self._mover.close(_STORE_AT_END_S)
             self._mover = None
+
+
+def _require_measurement(rank: OwnRank, model: ModelConfig, cache: CacheConfig) -> None:
+    """Of the whole model, where a profile compresses. Raises ConfigError."""
+    blueprint = rank.blueprint
+    formats = choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision)
+    weights = weights_identity(rank.digest, rank.all_stages.precision_identity)
+    path = measurement_path(cache_folder(model), weights, formats, cache.block_size)
+    check_profile(cache, path)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from novacron.config.cache import CacheConfig
@@ -30,10 +31,9 @@ def core_over_hosts(
     with ExitStack() as hosts:
         for rank in ranks:
             hosts.enter_context(rank)
+        size: dict[str, Any] = {way: 1 + len(ranks)}
         config = EngineConfig(
-            model=ModelConfig(
-                model=str(folder), dtype="float32", num_threads=1, **{way: 1 + len(ranks)}
-            ),
+            model=ModelConfig(model=str(folder), dtype="float32", num_threads=1, **size),
             cache=CacheConfig(**{"kv_cache_memory": 2**22} | cache),
             apart=RanksApart(hosts=tuple(rank.address for rank in ranks), link_key=str(key)),
         )
@@ -42,9 +42,12 @@ def core_over_hosts(
         yield core
 
 
-def core_of_one(folder: Path, **cache: Any) -> EngineCore:
+def core_of_one(
+    folder: Path, sizes: Mapping[str, Any] = MappingProxyType({}), **cache: Any
+) -> EngineCore:
+    """On this host alone, of one process or as `sizes` say."""
     config = EngineConfig(
-        model=ModelConfig(model=str(folder), dtype="float32", num_threads=1),
+        model=ModelConfig(model=str(folder), dtype="float32", num_threads=1, **sizes),
         cache=CacheConfig(**{"kv_cache_memory": 2**22} | cache),
     )
     return _core_of(config, folder)

@@ -15,6 +15,7 @@ import torch
 
 from novacron.config.cache import CacheConfig
 from novacron.config.engine import NO_SPECULATION, SpeculativeConfig
+from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
 from novacron.config.scheduler import SchedulerConfig
@@ -101,10 +102,7 @@ class OverHosts(ABC):
             self._runner = rank.runner(step, blocks)
             with phases.timed("warm_up"):
                 warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
-            is_exact = hosts.compression is Compression.NONE
-            kv_identity = rank.kv_identity(
-                plan.hosts[0], "" if is_exact else f"{self._sent_between_hosts} int8"
-            )
+            kv_identity = rank.kv_identity(plan.hosts[0], self._kv_loss(hosts, cache))
             self._tiers = HostTiers(
                 self._team, rank, blocks, kv_identity, plan.block_bytes, model, cache
             )
@@ -122,6 +120,12 @@ class OverHosts(ABC):
             follows_a_crash=self._team.follows_a_crash,
             rank_hosts=tuple(one.name for one in others),
         )
+
+    def _kv_loss(self, hosts: HostsOfRanks, cache: CacheConfig) -> str:
+        """What may take something away from blocks; empty if nothing does."""
+        is_exact = hosts.compression is Compression.NONE
+        on_the_way = "" if is_exact else f"{self._sent_between_hosts} int8"
+        return ", ".join(filter(None, (on_the_way, loss_identity(cache))))
 
     @abstractmethod
     def _join(self, own: Blueprint) -> Blueprint:
