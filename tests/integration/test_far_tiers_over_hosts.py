@@ -3,6 +3,7 @@ server next door finds them, and what is wrong, missing or late costs time and n
 
 from __future__ import annotations
 
+import base64
 import random
 import urllib.request
 from functools import partial
@@ -93,41 +94,50 @@ def test_another_server_with_the_same_cut_finds_what_processes_on_hosts_have_sto
 ) -> None:
     with running_redis() as socket, redis.Redis(unix_socket_path=str(socket)) as client:
         cache = in_redis(f"unix://{socket}", deadline_s=20.0)
-        sliced = partial(core_over_hosts, folder, key, "tensor_parallel_size", **cache)
-        with sliced([RankHost()]) as core:
+        sliced = partial(core_over_hosts, folder, key, "tensor_parallel_size")
+        with sliced([RankHost()], **cache) as core:
             assert answers(core, PROMPTS) == (expected, NONE)
             wait_until_stored(core)
         parts = parts_in(client)
         assert len(parts) == 2, "each host has a name of its own"
         mine, other = parts.values()
         assert len(mine) == len(other) >= sum(WHOLE_BLOCKS) // 16
-        with sliced([RankHost()]) as core:
+        with sliced([RankHost()], **cache) as core:
             assert answers(core, PROMPTS) == (expected, WHOLE_BLOCKS)
             [tier] = core.stats().kv_tiers
             assert tier.num_loaded == 2 * sum(WHOLE_BLOCKS) // 16
             assert tier.num_missing == tier.num_mismatches == 0
         client.delete(*other)
-        with sliced([RankHost()]) as core:
+        with sliced([RankHost()], **cache) as core:
             assert answers(core, PROMPTS[:1]) == (expected[:1], [0]), "half of each is gone"
             wait_until_stored(core)
             for name in mine:  # what lies there is not what was put
                 record = bytearray(client.get(name) or b"")
                 record[-1] ^= 1
                 client.set(name, bytes(record))
-        with sliced([RankHost()]) as core:
+        with sliced([RankHost()], **cache) as core:
             assert answers(core, PROMPTS) == (expected, NONE)
             assert core.stats().kv_tiers[0].num_mismatches > 0
 
 
 @needs_redis
+@pytest.mark.parametrize("more", [{}, {"encryption_key": "env:MASTER_KEY"}], ids=["open", "sealed"])
 def test_a_prefix_is_found_that_another_server_stores_while_both_run(
-    folder: Path, key: Path, expected: Tokens, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    key: Path,
+    expected: Tokens,
+    more: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("MASTER_KEY", base64.b64encode(bytes(32)).decode())
     monkeypatch.setattr(tiers, "_SHARE_OF_CORES", 1.0)
     with running_redis() as socket, redis.Redis(unix_socket_path=str(socket)) as client:
-        cache = in_redis(f"unix://{socket}", deadline_s=20.0)
-        staged = partial(core_over_hosts, folder, key, "pipeline_parallel_size", **cache)
-        with staged([RankThread(folder)]) as first, staged([RankThread(folder)]) as second:
+        cache = in_redis(f"unix://{socket}", deadline_s=20.0) | more
+        staged = partial(core_over_hosts, folder, key, "pipeline_parallel_size")
+        with (
+            staged([RankThread(folder)], **cache) as first,
+            staged([RankThread(folder)], **cache) as second,
+        ):
             assert answers(second, PROMPTS[:1]) == (expected[:1], [0]), "it has looked, in vain"
             assert answers(first, PROMPTS[1:]) == (expected[1:], NONE[1:])
             wait_until_stored(first)
@@ -182,12 +192,15 @@ def test_a_bucket_brings_the_parts_of_all_hosts_to_another_site(
             "AWS_REGION": "us-east-1",
         }.items():  # fmt: skip
             monkeypatch.setenv(name, value)  # which processes on "other hosts" inherit
-        cache = {"kv_object_url": "s3://bucket/kv", "kv_object_deadline": 20.0} | OWN_TIERS_OFF
-        sliced = partial(core_over_hosts, folder, key, "tensor_parallel_size", **cache)
-        with sliced([RankHost()]) as core:
+        cache: dict[str, Any] = {
+            "kv_object_url": "s3://bucket/kv",
+            "kv_object_deadline": 20.0,
+        } | OWN_TIERS_OFF
+        sliced = partial(core_over_hosts, folder, key, "tensor_parallel_size")
+        with sliced([RankHost()], **cache) as core:
             assert answers(core, PROMPTS, cache_scope=OWNER) == (expected, NONE)
             wait_until_stored(core)
-        with sliced([RankHost()]) as core:
+        with sliced([RankHost()], **cache) as core:
             wait_until(lambda: _num_known(core) >= sum(WHOLE_BLOCKS) // 16)
             assert answers(core, PROMPTS, cache_scope=OWNER) == (expected, WHOLE_BLOCKS)
             core.ask(ClearCache(scope=OWNER))

@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -81,7 +82,11 @@ def test_tiers_bring_back_what_small_devices_evict_with_two_steps_in_flight(
     expected, _ = answers(alone, prompts, sampling)
     alone.shutdown()
     sizes = {"pipeline_parallel_size": 2, "pipeline_steps_in_flight": 2}
-    below = {"kv_ram_size": 2**24, "kv_disk_size": 2**26, "kv_disk_path": str(tmp_path)}
+    below: dict[str, Any] = {
+        "kv_ram_size": 2**24,
+        "kv_disk_size": 2**26,
+        "kv_disk_path": str(tmp_path),
+    }
     core = core_of_one(folder, sizes, **below, kv_cache_memory=2**18)
     assert answers(core, prompts * 3, sampling, at_once=4)[0] == expected * 3
     stats = core.stats()

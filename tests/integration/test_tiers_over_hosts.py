@@ -20,8 +20,9 @@ from novacron.engine.core import EngineCore
 from novacron.engine.link.keys import write_key
 from novacron.errors import ConfigError
 from novacron.executor import tiered_blocks, tiers
-from novacron.executor.hosts import meeting_hosts, own_part
-from novacron.records.cache_orders import ClearCache
+from novacron.executor.hosts import kept_cut, meeting_hosts, own_part
+from novacron.kv_tiers.disk_folder import check, models_in
+from novacron.records.cache_orders import ClearCache, ClearedCache, Pin
 from novacron.records.request import SamplingParams
 from novacron.testing import cores_over_hosts
 from novacron.testing.cores_over_hosts import (
@@ -73,7 +74,7 @@ def over_hosts(
         RankThread(folder, kv_disk_path=str(tmp_path / f"disk {rank}"))
         for rank in range(1, num_hosts)
     ]
-    disk = {"kv_disk_path": str(tmp_path / "disk 0")}
+    disk: dict[str, Any] = {"kv_disk_path": str(tmp_path / "disk 0")}
     with core_over_hosts(folder, tmp_path / "key", way, ranks, **(disk | cache)) as core:
         yield core
 
@@ -95,7 +96,7 @@ def test_what_hosts_have_stored_on_their_disks_they_find_after_a_restart(
 ) -> None:
     folder = folder_of(family, tmp_path)
     expected = of_one(folder, PROMPTS)
-    disk = {"kv_ram_size": 0, "kv_disk_size": 2**26}
+    disk: dict[str, Any] = {"kv_ram_size": 0, "kv_disk_size": 2**26}
     with over_hosts(folder, tmp_path, way, num_hosts, **disk) as core:
         assert answers(core, PROMPTS, at_once=3) == (expected, [0, 0, 0])
         wait_until_stored(core)
@@ -126,7 +127,7 @@ def test_what_small_devices_evict_comes_back_from_the_ram_of_all_hosts(
 ) -> None:
     monkeypatch.setattr(tiers, "_SHARE_OF_CORES", 1.0)  # there is no pause to store in
     folder = folder_of("llama", tmp_path)
-    ram = {"kv_ram_size": 2**24, "kv_disk_size": 0, "kv_cache_memory": 2**18}
+    ram: dict[str, Any] = {"kv_ram_size": 2**24, "kv_disk_size": 0, "kv_cache_memory": 2**18}
     with over_hosts(folder, tmp_path, way, 2, **ram) as core:
         tokens, cached = answers(core, PROMPTS * 2, at_once=2)
         assert tokens == of_one(folder, PROMPTS) * 2
@@ -147,7 +148,7 @@ def test_parts_are_compressed_as_whole_blocks_are(
     tmp_path: Path, way: str, num_hosts: int, most_error: float
 ) -> None:
     folder = folder_of("llama", tmp_path)
-    disk = {
+    disk: dict[str, Any] = {
         "kv_ram_size": 0,
         "kv_disk_size": 2**26,
         "kv_disk_compression": "int8",
@@ -177,7 +178,11 @@ def test_a_profile_asks_rank_0_for_the_measurement_of_the_whole_model(
     asked: list[Path] = []
     monkeypatch.setattr(tiered_blocks, "check_profile", lambda cache, path: asked.append(path))
     folder = folder_of("llama", tmp_path)
-    ladder = {"kv_tier_profile": "ladder", "kv_ram_size": 2**24, "kv_disk_size": 2**26}
+    ladder: dict[str, Any] = {
+        "kv_tier_profile": "ladder",
+        "kv_ram_size": 2**24,
+        "kv_disk_size": 2**26,
+    }
     core_of_one(folder, **ladder, kv_disk_path=str(tmp_path / "disk of one")).shutdown()
     with over_hosts(folder, tmp_path, "pipeline_parallel_size", 2, **ladder) as core:
         assert [tier.kind for tier in core.stats().kv_tiers] == ["ram", "disk"]
@@ -188,7 +193,7 @@ def test_a_profile_asks_rank_0_for_the_measurement_of_the_whole_model(
 @pytest.mark.slow
 def test_parts_of_a_scope_are_cleared_where_others_are_gone(tmp_path: Path) -> None:
     folder, way = folder_of("llama", tmp_path), "tensor_parallel_size"
-    disk = {"kv_ram_size": 0, "kv_disk_size": 2**26}
+    disk: dict[str, Any] = {"kv_ram_size": 0, "kv_disk_size": 2**26}
     with over_hosts(folder, tmp_path, way, 2, **disk) as core:
         answers(core, PROMPTS[:1], cache_salt="own", cache_scope=OWNER)
         wait_until_stored(core)
@@ -201,6 +206,65 @@ def test_parts_of_a_scope_are_cleared_where_others_are_gone(tmp_path: Path) -> N
         assert core.stats().kv_tiers[0].num_blocks == 0, "nothing that could be loaded"
         core.ask(ClearCache(scope=OWNER))
         wait_until(lambda: not any(one.keys for one in executor.blocks_of(OWNER)))
+
+
+def test_parts_are_cleared_whose_others_are_gone(tmp_path: Path) -> None:
+    folder, way = folder_of("llama", tmp_path), "tensor_parallel_size"
+    disk: dict[str, Any] = {"kv_ram_size": 0, "kv_disk_size": 2**26}
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        answers(core, PROMPTS[:1])
+        wait_until_stored(core)
+        [tier] = core.stats().kv_tiers
+        num_blocks = tier.num_blocks
+    for path in (tmp_path / "disk 0").glob("*.kvseg"):
+        path.unlink()
+    [left] = models_in(tmp_path / "disk 1")
+    assert left.num_blocks == num_blocks
+    assert left.label is not None
+    assert left.label.part == "layers 0 to 4, slice 1 of 2"
+    assert sum(one.num_sound for one in check(left)) == num_blocks
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        assert core.stats().kv_tiers[0].num_blocks == 0, "nothing that could be loaded"
+        for dry_run in (True, False):
+            cleared = core.ask(ClearCache(dry_run=dry_run))
+            assert cleared == ClearedCache({"device": 0, "disk": num_blocks})
+        wait_until_stored(core)
+        assert core.ask(ClearCache()) == ClearedCache({"device": 0, "disk": 0})
+    assert not sum(one.num_blocks for one in models_in(tmp_path / "disk 1"))
+
+
+def test_pinned_parts_stay_on_all_hosts_and_their_folders_tell(tmp_path: Path) -> None:
+    folder, way = folder_of("llama", tmp_path), "tensor_parallel_size"
+    disk: dict[str, Any] = {"kv_ram_size": 0, "kv_disk_size": 2**26}
+    num_pinned = WHOLE_BLOCKS[0] // 16
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        core.ask(Pin("one", tuple(PROMPTS[0][: WHOLE_BLOCKS[0]])))
+        answers(core, PROMPTS[:2])
+        wait_until_stored(core)
+        core.ask(ClearCache())
+        wait_until_stored(core)
+        assert core.stats().kv_tiers[0].num_blocks == num_pinned
+    for host in (0, 1):
+        [model] = models_in(tmp_path / f"disk {host}")
+        assert (model.num_blocks, model.num_pins) == (num_pinned, 1)
+        assert sum(one.num_pinned for one in model.segments) == num_pinned
+
+
+def test_hosts_whose_speed_was_measured_otherwise_find_their_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, way = folder_of("llama", tmp_path), "pipeline_parallel_size"
+    disk: dict[str, Any] = {"kv_ram_size": 0, "kv_disk_size": 2**26}
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        expected, _ = answers(core, PROMPTS)
+        wait_until_stored(core)
+    monkeypatch.setattr(own_part, "measure_bytes_per_s", lambda: 8e9)
+    monkeypatch.setattr(kept_cut, "_WORTH_MOVING", 100.0)
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        assert answers(core, PROMPTS) == (expected, WHOLE_BLOCKS)
+    monkeypatch.setattr(kept_cut, "_WORTH_MOVING", 1.0)
+    with over_hosts(folder, tmp_path, way, 2, **disk) as core:
+        assert answers(core, PROMPTS) == (expected, [0, 0, 0]), "layers went to the quick host"
 
 
 def test_a_host_without_room_is_named(tmp_path: Path) -> None:

@@ -104,9 +104,7 @@ def build_core(
         enable_prefix_caching=config.cache.enable_prefix_caching,
     )
     sessions = Sessions()
-    tiers, desk = build_cache_desk(
-        config, spec, kv_cache, sessions, executor.blocks_of, around_choice
-    )
+    tiers, desk = build_cache_desk(config, spec, kv_cache, sessions, executor, around_choice)
     see_end: Callable[[RequestState], None] | None = None
     if config.cache.kv_trace:
         see_end = KVTrace(Path(config.cache.kv_trace).expanduser(), spec.block_size).see_end

@@ -9,6 +9,7 @@ from typing import Final
 from novacron.config.cache import CacheConfig
 from novacron.config.folders import cache_folder
 from novacron.config.model import ModelConfig
+from novacron.executor.block_part import WHOLE, BlockPart
 from novacron.executor.kv_codecs import codec_of_cache
 from novacron.executor.kv_quality import check_profile, measurement_path
 from novacron.executor.own_rank import OwnRank
@@ -26,8 +27,8 @@ _SHARE_READY: Final = 8
 
 class TieredBlocks:
     """Opened when made, once the model has its weights. With several ranks of one host, by rank 0,
-    whose blocks are those of all of them. `kv_identity`: what equal blocks agree in. `share`
-    is that of what a block takes, where other hosts have parts of it. Raises ConfigError."""
+    whose blocks are those of all of them. `kv_identity`: what equal blocks agree in, all
+    parts of them together. Raises ConfigError."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class TieredBlocks:
         model: ModelConfig,
         cache: CacheConfig,
         *,
-        share: float = 1.0,
+        part: BlockPart = WHOLE,
     ) -> None:
         kv_tensors, blueprint = rank.kv_tensors, rank.blueprint
         kv_tensors.populate(min(_READY_BYTES, kv_tensors.num_bytes // _SHARE_READY))
@@ -48,7 +49,7 @@ class TieredBlocks:
             kv_tensors,
             model_version=rank.version,
             kv_identity=kv_identity,
-            share=share,
+            part=part,
             codec_of=partial(codec_of_cache, tensors=kv_tensors, blueprint=blueprint),
         )
         self.specs: tuple[TierSpec, ...] = () if opened is None else opened.specs

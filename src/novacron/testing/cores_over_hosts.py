@@ -14,10 +14,9 @@ from novacron.config.model import ModelConfig
 from novacron.engine.build import build_core, load_executor
 from novacron.engine.core import EngineCore
 from novacron.records.request import Request, SamplingParams
-from novacron.scheduler.fetch_choice import AlwaysFetch
 from novacron.testing.rank_hosts import RankHost, RankThread
 
-OWN_TIERS_OFF: Final = {"kv_ram_size": 0, "kv_disk_size": 0}
+OWN_TIERS_OFF: Final[dict[str, Any]] = {"kv_ram_size": 0, "kv_disk_size": 0}
 
 Tokens = list[tuple[int, ...]]
 
@@ -54,9 +53,7 @@ def core_of_one(
 
 
 def _core_of(config: EngineConfig, folder: Path) -> EngineCore:
-    """What a tier has is fetched, however quickly it could be computed."""
-    executor = load_executor(config, folder, lambda *_: None)
-    return build_core(config, executor, folder, around_choice=lambda choice: AlwaysFetch())
+    return build_core(config, load_executor(config, folder, lambda *_: None), folder)
 
 
 def answers(

@@ -55,6 +55,11 @@ class GroupNews:
         """Whether any rank may still be about to copy a block."""
         return bool(self._storing)
 
+    @property
+    def torn(self) -> tuple[TierKeys, ...]:
+        """Blocks of which some ranks have their part, and others have not, as far as they told."""
+        return _by_tier([holders.torn for holders in self._holders])
+
     def see_orders(self, orders: BlockOrders) -> None:
         """What all ranks are told. Who orders blocks to be dropped takes them for gone at once."""
         self._storing.update(store.key for store in orders.stores)

@@ -110,6 +110,11 @@ class HostTiers:
             )
         return news
 
+    @property
+    def torn_blocks(self) -> tuple[TierKeys, ...]:
+        """Those of which only some hosts have told that they have their part."""
+        return self._group.torn
+
     def ask_whose(self, scope: bytes) -> None:
         """Have all hosts tell what they have of a scope. Raises OSError, as `whose`, if a tier
         cannot."""

@@ -25,6 +25,7 @@ from novacron.executor.hosts.balance import HostsPlan
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
 from novacron.executor.hosts.host_tiers import HostTiers, wait_a_little
+from novacron.executor.hosts.kept_cut import CutFile
 from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
 from novacron.executor.hosts.orders import Moved, OfScope, Report
 from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
@@ -88,11 +89,14 @@ class OverHosts(ABC):
                 here = facts_here(whole, cache)
             with phases.timed("connect"):
                 others = facts_of_others(self._team, whole, model, cache, scheduler, progress)
+            cuts = CutFile(model, model_path, num_hosts=1 + len(others))
             plan = self._plan(
                 whole, [here, *others], cache, scheduler, speculative,
-                max_model_len=model.max_model_len,
+                max_model_len=model.max_model_len, former=cuts.read(),
             )  # fmt: skip
             self._team.load(plan)
+            if plan.stages:
+                cuts.write([stage.layers.stop for stage in plan.stages])
             blueprint = self._join(whole.of_rank(0, dims_of(model), plan.stages))
             weights = loader.load_weights(blueprint, self._team.wait_until_ready)
             rank = loader.make_room(blueprint, weights, plan, allocate=allocate_part_cache)
@@ -216,6 +220,10 @@ class OverHosts(ABC):
             self._listen()
             wait_a_little(math.inf)
         return found
+
+    def torn_blocks(self) -> Sequence[TierKeys]:
+        self._listen()
+        return () if self._tiers is None else self._tiers.torn_blocks
 
     def shutdown(self) -> None:
         """Let go of the other hosts; this one's tensors go with this object. What tiers still have

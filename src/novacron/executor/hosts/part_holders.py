@@ -30,6 +30,11 @@ class PartHolders(Protocol):
         """All ranks are about to be asked for these: what was seen of them before says nothing."""
         ...
 
+    @property
+    def torn(self) -> tuple[BlockHash, ...]:
+        """Blocks of which some ranks have their part, and others have not."""
+        ...
+
     def changes(self) -> tuple[tuple[BlockHash, ...], tuple[BlockHash, ...]]:
         """Blocks of which all ranks have their part now, and those of which one has not any more,
         since the last call."""
@@ -59,6 +64,10 @@ class OwnHolders:
 
     def ask(self, keys: Iterable[BlockHash]) -> None:
         pass
+
+    @property
+    def torn(self) -> tuple[BlockHash, ...]:
+        return tuple(key for key in self._holders if not self._is_whole(key))
 
     def changes(self) -> tuple[tuple[BlockHash, ...], tuple[BlockHash, ...]]:
         whole = {key: self._is_whole(key) for key in self._touched}
@@ -116,6 +125,10 @@ class SeenHolders:
     def ask(self, keys: Iterable[BlockHash]) -> None:
         for key in keys:
             self._holders.pop(key, None)
+
+    @property
+    def torn(self) -> tuple[BlockHash, ...]:
+        return tuple(self._holders)
 
     def changes(self) -> tuple[tuple[BlockHash, ...], tuple[BlockHash, ...]]:
         told, self._told = self._told, {}
