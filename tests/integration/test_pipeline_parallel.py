@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,9 +18,11 @@ from novacron.config.model import ModelConfig
 from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.llm import LLM
 from novacron.errors import ConfigError, EngineDead
+from novacron.executor import tiers
 from novacron.executor.pipeline import PipelineExecutor
 from novacron.executor.warm_up import warm_up
 from novacron.records.request import SamplingParams
+from novacron.testing.cores_over_hosts import OWN_TIERS_OFF, answers, core_of_one
 from novacron.testing.reference import Engine
 from novacron.testing.server_process import ServerProcess, wait_until
 from novacron.testing.tiny_models import make_tiny_model
@@ -67,6 +70,33 @@ def test_prompts_with_a_prefix_in_common_share_its_blocks(pair: Engine) -> None:
     assert [one.num_cached_tokens for one in greedy[1:]] == [64] * 3
     again = pair.greedy(prompts, 8)
     assert [one.token_ids for one in again] == [one.token_ids for one in greedy]
+
+
+def test_tiers_bring_back_what_small_devices_evict_with_two_steps_in_flight(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiers, "_SHARE_OF_CORES", 1.0)  # there is no pause to store in
+    prompts = [random.Random(seed).choices(range(5, 380), k=60 + 20 * seed) for seed in range(4)]
+    sampling = SamplingParams(temperature=0.8, max_tokens=60, ignore_eos=True, seed=3)
+    alone = core_of_one(folder, **OWN_TIERS_OFF)
+    expected, _ = answers(alone, prompts, sampling)
+    alone.shutdown()
+    sizes = {"pipeline_parallel_size": 2, "pipeline_steps_in_flight": 2}
+    below: dict[str, Any] = {
+        "kv_ram_size": 2**24,
+        "kv_disk_size": 2**26,
+        "kv_disk_path": str(tmp_path),
+    }
+    core = core_of_one(folder, sizes, **below, kv_cache_memory=2**18)
+    assert answers(core, prompts * 3, sampling, at_once=4)[0] == expected * 3
+    stats = core.stats()
+    assert stats.num_preemptions > 0
+    assert stats.kv_tiers[0].num_loaded > 0
+    core.shutdown()
+    core = core_of_one(folder, sizes, **below)
+    found = answers(core, prompts, sampling)
+    assert found == (expected, [(len(prompt) - 1) // 16 * 16 for prompt in prompts])
+    core.shutdown()
 
 
 @pytest.mark.slow

@@ -78,6 +78,11 @@ class Executor(Protocol):
         if one of them cannot tell. May take long."""
         ...
 
+    def torn_blocks(self) -> Sequence[TierKeys]:
+        """Blocks of which KV tiers of some hosts have their part, and others have not: nobody finds
+        them, but they take room."""
+        ...
+
     def shutdown(self) -> None:
         """Free devices and processes. Harmless when called again."""
         ...

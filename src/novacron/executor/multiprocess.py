@@ -229,6 +229,9 @@ class MultiprocessExecutor(StepByStep):
     def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
         return () if self._tiers is None else self._tiers.blocks_of(scope)
 
+    def torn_blocks(self) -> Sequence[TierKeys]:
+        return ()
+
     def shutdown(self) -> None:
         """End the other ranks; this one's tensors go with this object. What tiers still have to
         store gets a moment."""

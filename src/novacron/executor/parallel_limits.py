@@ -1,23 +1,16 @@
-"""What several ranks cannot do yet: refused where somebody asks for it, else left out."""
+"""What several ranks cannot do yet: refused where somebody asks for it."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
-
-from novacron.config.cache import CacheConfig
 from novacron.config.engine import EngineConfig
-from novacron.config.kv_compression import loss_identity
 from novacron.errors import ConfigError
-from novacron.executor.blueprint import dims_of, steps_in_flight
+from novacron.executor.blueprint import dims_of
 from novacron.parallel.dims import ParallelDims
-
-logger = logging.getLogger(__name__)
 
 
 def refuse_with_ranks(config: EngineConfig) -> None:
     """Raises ConfigError for settings that several ranks cannot follow."""
-    model, cache = config.model, config.cache
+    model = config.model
     _refuse_with_hosts(config)
     num_ranks = dims_of(model).num_ranks
     if num_ranks == 1:
@@ -48,14 +41,8 @@ def refuse_with_ranks(config: EngineConfig) -> None:
         sizes["hosts of its ranks"] = 1 + len(config.apart.hosts)
         asked_for |= {
             "data_parallel_size": model.data_parallel_size > 1,
-            "kv_redis_url": bool(cache.kv_redis_url) and not has_rows,  # there, rank 0 has them
-            "kv_object_url": bool(cache.kv_object_url) and not has_rows,
-            "compressed KV tiers": bool(loss_identity(cache)),
             "activation_compression": config.apart.compression != "none" and has_rows,
         }
-    if steps_in_flight(model) > 1 and not config.apart.hosts:
-        sizes["pipeline_steps_in_flight"] = steps_in_flight(model)
-        asked_for |= _asked_for_tiers(cache)
     refused = [what for what, is_asked_for in asked_for.items() if is_asked_for]
     if refused:
         several = " and ".join(f"{name} is {size}" for name, size in sizes.items() if size > 1)
@@ -78,22 +65,3 @@ def _refuse_with_hosts(config: EngineConfig) -> None:
         "has a stage of the model, or a slice of every layer, or some rows of long prompts, and "
         f"this one the first. Set one of the three to {size}, and leave the others out."
     )
-
-
-def _asked_for_tiers(cache: CacheConfig) -> dict[str, bool]:
-    return {
-        "kv_ram_size": bool(cache.kv_ram_size),
-        "kv_disk_size": bool(cache.kv_disk_size),
-        "kv_redis_url": bool(cache.kv_redis_url),
-        "kv_object_url": bool(cache.kv_object_url),
-    }
-
-
-def without_tiers(cache: CacheConfig) -> CacheConfig:
-    """For several steps in flight on one host: the settings without KV tiers, which nobody has
-    asked for."""
-    if cache.enable_prefix_caching and None in (cache.kv_ram_size, cache.kv_disk_size):
-        logger.info(
-            "KV blocks are not kept in RAM or on disk: that takes pipeline_steps_in_flight 1."
-        )
-    return replace(cache, kv_ram_size=0, kv_disk_size=0)

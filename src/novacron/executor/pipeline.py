@@ -50,8 +50,7 @@ logger = logging.getLogger(__name__)
 
 class PipelineExecutor:
     """Loads the model in `model_path` when made, all ranks at once, and computes steps, as many at
-    a time as the settings say. Implements Executor, without draft models; KV tiers take one step at
-    a time.
+    a time as the settings say. Implements Executor, without draft models.
 
     Raises ModelLoadError, ConfigError, and EngineDead if a rank ends. `on_loss` gets a sentence,
     from another thread, if one ends later; the next step, or that which is running, raises
@@ -203,6 +202,9 @@ class PipelineExecutor:
 
     def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
         return () if self._tiers is None else self._tiers.blocks_of(scope)
+
+    def torn_blocks(self) -> Sequence[TierKeys]:
+        return ()
 
     def shutdown(self) -> None:
         """End the other ranks; this one's tensors go with this object. What tiers still have to

@@ -48,6 +48,7 @@ class KVTensors:
         A rank writes to its own heads only, but what moves or zeroes a block to all of them."""
         num_heads, own = config.num_kv_heads, local_kv_heads(config.num_kv_heads, group)
         self.num_blocks, self._block_size = num_blocks, block_size
+        self.num_heads = num_heads  # of a block: those of all ranks that share it
         assert len(formats) == len(config.layers)
         sizes = _part_bytes(config, formats, block_size)
         shape = (num_blocks, sum(sizes))

@@ -142,6 +142,9 @@ class FakeExecutor:
     def blocks_of(self, scope: bytes) -> list[TierKeys]:
         return [] if self.tiers is None else self.tiers.blocks_of(scope)
 
+    def torn_blocks(self) -> list[TierKeys]:
+        return []
+
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         assert not self.is_shut_down, "draft() after shutdown()"
         assert scheduler_output.step > self._last_step, "steps must grow"

@@ -63,6 +63,17 @@ class RankThread:
     def join(self) -> None:
         self._thread.join()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.join()
+
 
 class RankHost:
     """`novacron rank` without its command line: processes, one after the other, on one port."""

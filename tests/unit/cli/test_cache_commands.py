@@ -99,8 +99,8 @@ def test_ls_lists_models_the_last_used_first(novacron: Novacron, folder: Path) -
     assert list(models) == ["small", OTHER.hex()[:12]]
     assert (models["small"]["num_blocks"], models["small"]["num_files"]) == (PLACES + 5, 2)
     lines = novacron("cache", "ls", *at(folder)).output.splitlines()
-    assert lines[0].split() == ["MODEL", "KV", "BLOCKS", "FILES", "SIZE", "USED", "PINS"]
-    assert lines[1].split()[:4] == ["small", "int8", str(PLACES + 5), "2"]
+    assert lines[0].split() == ["MODEL", "KV", "PART", "BLOCKS", "FILES", "SIZE", "USED", "PINS"]
+    assert lines[1].split()[:5] == ["small", "int8", "all", str(PLACES + 5), "2"]
 
 
 def test_ls_knows_levels_of_compression_and_the_pins_of_their_blocks(

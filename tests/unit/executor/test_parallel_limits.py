@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from novacron.config.cache import CacheConfig
 from novacron.config.engine import EngineConfig, RanksApart, SpeculativeConfig, WatchConfig
 from novacron.config.model import ModelConfig
 from novacron.errors import ConfigError
-from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
+from novacron.executor.parallel_limits import refuse_with_ranks
 
 DRAFT = SpeculativeConfig(speculative_method="draft")
 PAIR = EngineConfig(model=ModelConfig(tensor_parallel_size=2))
@@ -54,19 +53,18 @@ def test_what_stages_cannot_do_is_refused(name: str, changes: dict[str, Any]) ->
         refuse_with_ranks(replace(staged, **changes))
 
 
-@pytest.mark.parametrize(
-    "cache",
-    [
-        CacheConfig(kv_ram_size=2**30),
-        CacheConfig(kv_disk_size=2**30),
-        CacheConfig(kv_redis_url="redis://host"),
-        CacheConfig(kv_object_url="s3://bucket"),
-    ],
-)
-def test_tiers_take_one_step_at_a_time(cache: CacheConfig) -> None:
+TIERS = [
+    CacheConfig(kv_ram_size=2**30, kv_disk_size=2**30),
+    CacheConfig(kv_redis_url="redis://host", kv_object_url="s3://bucket"),
+    CacheConfig(kv_disk_compression="int8", kv_redis_compression="zstd"),
+]
+
+
+@pytest.mark.parametrize("cache", TIERS)
+def test_tiers_take_several_steps_at_a_time_on_one_host_and_on_several(cache: CacheConfig) -> None:
     model = ModelConfig(pipeline_parallel_size=2, pipeline_steps_in_flight=2)
-    with pytest.raises(ConfigError, match=r"pipeline_steps_in_flight is 2, .* with kv_"):
-        refuse_with_ranks(EngineConfig(model=model, cache=cache))
+    refuse_with_ranks(EngineConfig(model=model, cache=cache))
+    refuse_with_ranks(EngineConfig(model=model, cache=cache, apart=RanksApart(hosts=("a",))))
 
 
 @pytest.mark.parametrize(
@@ -74,9 +72,6 @@ def test_tiers_take_one_step_at_a_time(cache: CacheConfig) -> None:
     [
         ("data_parallel_size", {"model": {"data_parallel_size": 2}}),
         ("variants", {"model": {"variants": ("int8",)}}),
-        ("kv_object_url", {"cache": CacheConfig(kv_object_url="s3://bucket")}),
-        ("compressed KV tiers", {"cache": CacheConfig(kv_disk_compression="int8")}),
-        ("kv_redis_url", {"cache": CacheConfig(kv_redis_url="redis://host")}),
     ],
 )
 @pytest.mark.parametrize("parallel", ["pipeline_parallel_size", "tensor_parallel_size"])
@@ -85,9 +80,8 @@ def test_what_hosts_cannot_do_is_refused(parallel: str, name: str, changes: dict
     apart = EngineConfig(model=parts, apart=RanksApart(hosts=("a",)))
     refuse_with_ranks(replace(apart, cache=CacheConfig(kv_ram_size=2**30, kv_disk_size=2**30)))
     model = replace(parts, **changes.get("model", {}))
-    cache = changes.get("cache", apart.cache)
     with pytest.raises(ConfigError, match=f"hosts of its ranks is 2, .* with .*{name}"):
-        refuse_with_ranks(replace(apart, model=model, cache=cache))
+        refuse_with_ranks(replace(apart, model=model))
 
 
 def test_hosts_that_share_rows_leave_tiers_to_the_first() -> None:
@@ -117,17 +111,6 @@ def test_hosts_and_parts_are_counted_alike(stages: int, slices: int, rows: int) 
     )
     with pytest.raises(ConfigError, match="Set one of the three to 2"):
         refuse_with_ranks(EngineConfig(model=model, apart=RanksApart(hosts=("a",))))
-
-
-def test_tiers_that_nobody_asked_for_are_left_out_and_that_is_said(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-    assert without_tiers(CacheConfig()) == CacheConfig(kv_ram_size=0, kv_disk_size=0)
-    assert "pipeline_steps_in_flight 1" in caplog.text
-    caplog.clear()
-    without_tiers(CacheConfig(kv_ram_size=0, kv_disk_size=0))
-    assert not caplog.text
 
 
 def test_what_ranks_can_do_passes() -> None:

@@ -27,9 +27,9 @@ from novacron.executor.hosts.orders import (
     OpenTiers,
     TiersOpen,
 )
-from novacron.executor.hosts.part_blocks import LeadingBlocks, part_identity
+from novacron.executor.hosts.part_blocks import LeadingBlocks
+from novacron.executor.hosts.part_tiers import open_part
 from novacron.executor.own_rank import OwnRank
-from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.kv_tiers.block_mover import written_blocks
 from novacron.parallel.messages.links import LinkLost
 from novacron.records.block import BlockHash
@@ -44,7 +44,8 @@ _STORE_AT_END_S: Final = 3.0  # on other hosts
 
 class HostTiers:
     """Opened when made, on all hosts, once these have their parts. `blocks` are told which have
-    been filled. Raises ConfigError, and LinkLost as the other methods do."""
+    been filled; `block_bytes` is what a block takes on all hosts together. Raises ConfigError, and
+    LinkLost as the other methods do."""
 
     def __init__(
         self,
@@ -52,23 +53,25 @@ class HostTiers:
         rank: OwnRank,
         blocks: LeadingBlocks,
         kv_identity: str,
+        block_bytes: int,
         model: ModelConfig,
         cache: CacheConfig,
     ) -> None:
         self._team, self._blocks, self._block_size = team, blocks, cache.block_size
-        self._own = TieredBlocks(rank, part_identity(kv_identity, rank.blueprint), model, cache)
+        self._own = open_part(rank, OpenTiers(kv_identity, block_bytes), model, cache)
         self.specs: tuple[TierSpec, ...] = self._own.specs
         self._loads: dict[int, LoadBlocks] = {}
         self._group = GroupNews(1)
         self._whose: list[OfScope] = []
         if self.specs:
             try:
-                opened = team.open_tiers(OpenTiers(kv_identity))
+                opened = team.open_tiers(OpenTiers(kv_identity, block_bytes))
                 self.specs = _together(self.specs, opened)
             except BaseException:
                 self._own.close()
                 raise
-            self._group = GroupNews(1 + len(opened))
+            shared = [tier for tier, spec in enumerate(self.specs) if spec.is_shared]
+            self._group = GroupNews(1 + len(opened), len(self.specs), shared)
             for other, one in enumerate(opened, 1):
                 if one.found is not None:
                     self._group.take(other, one.found)
@@ -106,6 +109,11 @@ class HostTiers:
                 block.block_id for block, ok in zip(load.blocks, loaded.ok, strict=True) if ok
             )
         return news
+
+    @property
+    def torn_blocks(self) -> tuple[TierKeys, ...]:
+        """Those of which only some hosts have told that they have their part."""
+        return self._group.torn
 
     def ask_whose(self, scope: bytes) -> None:
         """Have all hosts tell what they have of a scope. Raises OSError, as `whose`, if a tier

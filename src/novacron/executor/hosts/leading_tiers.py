@@ -36,6 +36,11 @@ class LeadingTiers:
     def news(self) -> BlockNews | None:
         return self._own.news(0.0)
 
+    @property
+    def torn_blocks(self) -> tuple[TierKeys, ...]:
+        """None: there are no parts."""
+        return ()
+
     def ask_whose(self, scope: bytes) -> None:
         """Raises OSError if a tier cannot tell."""
         self._whose = self._own.blocks_of(scope)

@@ -78,6 +78,7 @@ class LinkedRowsExecutor(StepByStep, OverHosts):
         rank: OwnRank,
         blocks: LeadingBlocks,
         kv_identity: str,
+        block_bytes: int,
         model: ModelConfig,
         cache: CacheConfig,
     ) -> LeadingTiers:

@@ -90,9 +90,11 @@ class ComputeLogits(msgspec.Struct, frozen=True, tag=6):
 
 
 class OpenTiers(msgspec.Struct, frozen=True, tag=7):
-    """Open KV tiers for your part of all blocks, which agree in `kv_identity`."""
+    """Open KV tiers for your part of all blocks, which agree in `kv_identity`. A block takes
+    `block_bytes` on all hosts together."""
 
     kv_identity: str
+    block_bytes: int
 
 
 class MoveBlocks(msgspec.Struct, frozen=True, tag=8):

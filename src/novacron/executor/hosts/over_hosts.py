@@ -15,7 +15,9 @@ import torch
 
 from novacron.config.cache import CacheConfig
 from novacron.config.engine import NO_SPECULATION, SpeculativeConfig
+from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
+from novacron.config.remote_tiers import require_extras
 from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint
 from novacron.executor.executor import tell_nobody
@@ -23,6 +25,7 @@ from novacron.executor.hosts.balance import HostsPlan
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
 from novacron.executor.hosts.host_tiers import HostTiers, wait_a_little
+from novacron.executor.hosts.kept_cut import CutFile
 from novacron.executor.hosts.leading_tiers import LeadingTiers
 from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
 from novacron.executor.hosts.orders import Moved, OfScope, Report
@@ -79,6 +82,7 @@ class OverHosts(ABC):
         self._report = CompressionReport(self._sent_between_hosts)
         with self._loss_is_the_end(), self._ended_unless_made():
             with phases.timed("config"):
+                require_extras(cache)
                 num_threads = threads_of_replica(model)
                 torch.set_num_threads(num_threads)
                 keep_freed_memory()
@@ -86,11 +90,14 @@ class OverHosts(ABC):
                 here = facts_here(whole, cache)
             with phases.timed("connect"):
                 others = facts_of_others(self._team, whole, model, cache, scheduler, progress)
+            cuts = CutFile(model, model_path, num_hosts=1 + len(others))
             plan = self._plan(
                 whole, [here, *others], cache, scheduler, speculative,
-                max_model_len=model.max_model_len,
+                max_model_len=model.max_model_len, former=cuts.read(),
             )  # fmt: skip
             self._team.load(plan)
+            if plan.stages:
+                cuts.write([stage.layers.stop for stage in plan.stages])
             blueprint = self._join(whole.of_rank(0, dims_of(model), plan.stages))
             weights = loader.load_weights(blueprint, self._team.wait_until_ready)
             rank = loader.make_room(blueprint, weights, plan, allocate=allocate_part_cache)
@@ -100,11 +107,9 @@ class OverHosts(ABC):
             self._runner = rank.runner(step, blocks)
             with phases.timed("warm_up"):
                 warm_up(self, max_model_len=plan.max_model_len, block_size=cache.block_size)
-            is_exact = hosts.compression is Compression.NONE
-            kv_identity = rank.kv_identity(
-                plan.hosts[0], "" if is_exact else f"{self._sent_between_hosts} int8"
-            )
-            self._tiers = self._open_tiers(rank, blocks, kv_identity, model, cache)
+            kv_identity = rank.kv_identity(plan.hosts[0], self._kv_loss(hosts, cache))
+            block_bytes = plan.block_bytes
+            self._tiers = self._open_tiers(rank, blocks, kv_identity, block_bytes, model, cache)
         spec = rank.spec(
             model,
             plan.hosts[0],
@@ -120,6 +125,12 @@ class OverHosts(ABC):
             rank_hosts=tuple(one.name for one in others),
         )
 
+    def _kv_loss(self, hosts: HostsOfRanks, cache: CacheConfig) -> str:
+        """What may take something away from blocks; empty if nothing does."""
+        is_exact = hosts.compression is Compression.NONE
+        on_the_way = "" if is_exact else f"{self._sent_between_hosts} int8"
+        return ", ".join(filter(None, (on_the_way, loss_identity(cache))))
+
     @abstractmethod
     def _join(self, own: Blueprint) -> Blueprint:
         """The first part, as this rank loads it."""
@@ -133,11 +144,12 @@ class OverHosts(ABC):
         rank: OwnRank,
         blocks: LeadingBlocks,
         kv_identity: str,
+        block_bytes: int,
         model: ModelConfig,
         cache: CacheConfig,
     ) -> HostTiers | LeadingTiers:
-        """Raises ConfigError and LinkLost."""
-        return HostTiers(self._team, rank, blocks, kv_identity, model, cache)
+        """`block_bytes`: of all parts of a block. Raises ConfigError and LinkLost."""
+        return HostTiers(self._team, rank, blocks, kv_identity, block_bytes, model, cache)
 
     @abstractmethod
     def submit(self, scheduler_output: SchedulerOutput) -> None: ...
@@ -220,6 +232,10 @@ class OverHosts(ABC):
             self._listen()
             wait_a_little(math.inf)
         return found
+
+    def torn_blocks(self) -> Sequence[TierKeys]:
+        self._listen()
+        return () if self._tiers is None else self._tiers.torn_blocks
 
     def shutdown(self) -> None:
         """Let go of the other hosts; this one's tensors go with this object. What tiers still have

@@ -58,6 +58,21 @@ def test_quicker_hosts_get_more_layers(whole: Blueprint) -> None:
     assert first + second == 8
 
 
+def test_layers_stay_where_they_were_as_long_as_that_is_sensible(whole: Blueprint) -> None:
+    def stops(*hosts: HostFacts, former: tuple[int, ...]) -> list[int]:
+        plan = plan_pipeline(
+            whole, hosts, CACHE, SCHEDULER, SpeculativeConfig(), max_model_len=None, former=former
+        )
+        return [stage.layers.stop for stage in plan.stages]
+
+    even = [stage.layers.stop for stage in planned(whole, host("a"), host("b")).stages]
+    one_more = (even[0] + 1, 8)
+    assert stops(host("a"), host("b"), former=one_more) in (even, list(one_more))
+    assert stops(host("a"), host("b", 1.2e9), former=tuple(even)) == even
+    assert stops(host("a"), host("b", 9e9), former=tuple(even)) != even
+    assert stops(host("a"), host("b"), former=(3,)) == even
+
+
 def test_all_hosts_have_as_many_blocks_as_the_one_with_least_room(whole: Blueprint) -> None:
     one = planned(whole, host("a"), host("b"), cache=CACHE)
     alone = plan_memory(
