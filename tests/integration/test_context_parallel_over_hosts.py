@@ -23,6 +23,7 @@ from novacron.errors import ConfigError, EngineDead
 from novacron.executor import tiers
 from novacron.executor.hosts.linked_rows import LinkedRowsExecutor
 from novacron.records.request import Request, SamplingParams
+from novacron.testing.cores_over_hosts import wait_until_stored
 from novacron.testing.rank_hosts import LEADER, RankThread, hosts_at
 from novacron.testing.reference import Engine
 from novacron.testing.server_process import wait_until
@@ -234,10 +235,32 @@ def test_what_comes_from_tiers_of_this_host_others_get(
         found = []
         for prompts in (first, longer):
             found.append([results(core, [prompt], sampling) for prompt in prompts])
-            while core.awaits_block_news:
-                core.take_block_news()
+            wait_until_stored(core)
         assert found == expected
         assert sum(tier.num_loaded for tier in core.stats().kv_tiers) > 0
+
+
+@pytest.mark.usefixtures("key")
+def test_tiers_that_compress_are_those_of_one_process(folder: Path, tmp_path: Path) -> None:
+    greedy = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True, seed=3)
+    found = []
+    for num_others in (0, 1):
+        disk = {
+            "kv_ram_size": 0,
+            "kv_disk_size": 2**26,
+            "kv_disk_compression": "int8",
+            "kv_disk_max_error": 1.0,
+            "kv_disk_path": str(tmp_path / f"disk beside {num_others}"),
+        }
+        for _ in range(2):  # computed, and from a disk where they have lost something
+            ranks = [RankThread(folder) for _ in range(num_others)]
+            with core_of(folder, tmp_path, ranks, **disk) as core:
+                found.append(results(core, PROMPTS, greedy))
+                wait_until_stored(core)
+                tier = core.stats().kv_tiers[0]
+                assert tier.codec is not None
+                assert tier.codec.num_encoded + tier.num_loaded > 0
+    assert found[2:] == found[:2]
 
 
 def test_torch_is_refused(folder: Path) -> None:
