@@ -13,7 +13,8 @@ from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.pipeline import PipelineExecutor
 from novacron.records.output import EngineStats
 
-_WITH_RANKS = (MultiprocessExecutor, PipelineExecutor, OverHosts)
+_OF_ONE_HOST = (MultiprocessExecutor, PipelineExecutor)
+_WITH_RANKS = (*_OF_ONE_HOST, OverHosts)
 
 
 class RankNews:
@@ -22,7 +23,7 @@ class RankNews:
     as the step lasts that the new one begins with."""
 
     def __init__(self, executor: Executor) -> None:
-        self._executor = executor if isinstance(executor, MultiprocessExecutor) else None
+        self._executor = executor if isinstance(executor, _OF_ONE_HOST) else None
         self._counted = executor if isinstance(executor, _WITH_RANKS) else None
         self._hosts = executor if isinstance(executor, OverHosts) else None
         self._told = () if self._executor is None else self._executor.spec.rank_pids

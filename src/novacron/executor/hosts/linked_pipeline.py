@@ -14,7 +14,7 @@ import torch
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.hosts.balance import plan_pipeline
 from novacron.executor.hosts.hops import HopEntry, HopExit
-from novacron.executor.hosts.host_team import HostTeam
+from novacron.executor.hosts.host_team import HostTeam, rank_lost
 from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.hosts.part_blocks import LeadingBlocks
 from novacron.executor.hosts.step_orders import order_of
@@ -58,6 +58,7 @@ class LinkedPipelineExecutor(OverHosts):
             _Lead(team, blocks),
             [_arrays_like(batch.largest_input().arrays) for _ in range(places)],
             self._entry,
+            batch,
         )
 
     def submit(self, scheduler_output: SchedulerOutput) -> None:
@@ -94,6 +95,9 @@ class _Lead:
 
     def compute_logits(self, places: object) -> None:
         pass
+
+    def recover(self) -> None:
+        raise rank_lost(self._team.loss or "it does not answer")
 
 
 def _arrays_like(largest: StepArrays) -> StepArrays:
