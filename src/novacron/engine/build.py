@@ -50,7 +50,7 @@ def load_executor(
     refuse_with_ranks(config)
     if config.apart.hosts:
         find_draft_model(config, model_path)  # refuses settings that contradict each other
-        return load_linked_model(config, model_path, progress, on_loss, owner)
+        return load_linked_model(config, model_path, progress, owner)
     if config.model.pipeline_parallel_size > 1:
         find_draft_model(config, model_path)  # refuses settings that contradict each other
         one_at_a_time = steps_in_flight(config.model) == 1

@@ -29,7 +29,6 @@ def load_linked_model(
     config: EngineConfig,
     model_path: Path,
     progress: Callable[[str, float], None],
-    on_loss: Callable[[str], None],
     owner: str,
 ) -> LinkedPipelineExecutor | LinkedSlicesExecutor:
     """Raises ConfigError and ModelLoadError."""
@@ -58,7 +57,6 @@ def load_linked_model(
         model_path=model_path,
         progress=progress,
         speculative=config.speculative,
-        on_loss=on_loss,
     )
 
 

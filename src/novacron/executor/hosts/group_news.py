@@ -26,6 +26,8 @@ from novacron.records.output import BREAKERS, PRESSURES
 
 _WORST: Final = {"load_breaker": BREAKERS, "store_breaker": BREAKERS, "pressure": PRESSURES}
 
+_FIRST: Final = 1  # bit of the first rank
+
 Part = tuple[int, BlockHash]  # a block in a tier
 
 
@@ -45,6 +47,7 @@ class GroupNews:
         self._drops = [0] * num_ranks
         self._num_drops_told = 0
         self._newest: dict[int, BlockNews] = {}
+        self._past: list[tuple[TierTotals, ...]] = []  # of ranks that are gone
         self._told = _Told()
         self._is_new = False
 
@@ -61,6 +64,26 @@ class GroupNews:
         forgotten = set(orders.forgotten)
         if forgotten:
             self._forget([part for part in self._holders if part[1] in forgotten])
+
+    def begin_anew(self) -> None:
+        """All ranks but the first begin with empty hands, and tell what they hold; the first has
+        done everything that it was told. What was under way for the others has failed."""
+        for part, holders in list(self._holders.items()):
+            self._set(part, holders & _FIRST)
+        self._told.settled += self._storing
+        self._told.promoted += self._promoted
+        self._told.loaded += [
+            LoadedBlocks(load_id, (False,) * len(found[0]))
+            for load_id, found in self._loads.items()
+        ]
+        self._storing.clear()
+        self._settled.clear()
+        self._promoted.clear()
+        self._loads.clear()
+        self._drops = [self._drops[0]] * self.num_ranks
+        gone = [self._newest.pop(rank) for rank in range(1, self.num_ranks) if rank in self._newest]
+        self._past = [sum_of_totals([*self._past, *(_counted(one.totals) for one in gone)])]
+        self._is_new = bool(self._newest)
 
     def take(self, rank: int, news: BlockNews) -> None:
         self._is_new = True
@@ -92,7 +115,7 @@ class GroupNews:
             settled=tuple(self._told.settled),
             loaded=tuple(self._told.loaded),
             num_stores_dropped=max(one.num_stores_dropped for one in self._newest.values()),
-            totals=sum_of_totals([one.totals for one in self._newest.values()]),
+            totals=sum_of_totals([*self._past, *(one.totals for one in self._newest.values())]),
             num_drops=num_drops - self._num_drops_told,
             promoted=tuple(self._told.promoted),
         )
@@ -148,6 +171,12 @@ def _by_tier(parts: Iterable[Part]) -> tuple[TierKeys, ...]:
     for tier, key in parts:
         tiers.setdefault(tier, []).append(key)
     return tuple(TierKeys(tier, tuple(keys)) for tier, keys in tiers.items())
+
+
+def _counted(tiers: tuple[TierTotals, ...]) -> tuple[TierTotals, ...]:
+    """Without what they were like."""
+    state = {name: getattr(TierTotals(), name) for name in ("used_bytes", *_WORST)}
+    return tuple(msgspec.structs.replace(one, **state) for one in tiers)
 
 
 def sum_of_totals(ranks: Sequence[tuple[TierTotals, ...]]) -> tuple[TierTotals, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -40,6 +41,7 @@ from novacron.records.step import SchedulerOutput
 _OWN: Final = 0  # rank
 _LOOK_S: Final = 0.0005
 _STORE_AT_END_S: Final = 3.0  # on other hosts
+_MOST_UNDER_WAY_S: Final = 30.0  # that was ordered here before a host was lost
 
 
 class HostTiers:
@@ -56,9 +58,12 @@ class HostTiers:
         cache: CacheConfig,
     ) -> None:
         self._team, self._blocks, self._block_size = team, blocks, cache.block_size
+        self._kv_identity = kv_identity
         self._own = TieredBlocks(rank, part_identity(kv_identity, rank.blueprint), model, cache)
         self.specs: tuple[TierSpec, ...] = self._own.specs
         self._loads: dict[int, LoadBlocks] = {}
+        self._left = _OwnOrders()
+        self._pinned: tuple[BlockHash, ...] | None = None
         self._group = GroupNews(1)
         self._whose: list[OfScope] = []
         if self.specs:
@@ -69,9 +74,33 @@ class HostTiers:
                 self._own.close()
                 raise
             self._group = GroupNews(1 + len(opened))
-            for other, one in enumerate(opened, 1):
-                if one.found is not None:
-                    self._group.take(other, one.found)
+            self._see_found(opened)
+
+    def begin_anew(self, team: HostTeam) -> None:
+        """With other ranks that have just got their parts. What was ordered and they have not done
+        has failed; what this rank's tiers hold stays. Raises LinkLost."""
+        self._team, self._whose = team, []
+        self._own.end_step()  # of a step that was cut off
+        if not self.specs:
+            return
+        self._await_own_orders()
+        self._group.begin_anew()
+        self._see_found(team.open_tiers(OpenTiers(self._kv_identity)))
+        if self._pinned is not None:
+            team.tell_all(MoveBlocks(BlockOrders(pinned=self._pinned)))
+
+    def _await_own_orders(self) -> None:
+        """So that nothing is written to blocks that others are going to have."""
+        until_s = time.monotonic() + _MOST_UNDER_WAY_S
+        while self._left and time.monotonic() < until_s:
+            self._take_own(_LOOK_S)
+        if self._left:
+            raise LinkLost("KV tiers on this host do not come to an end with what was ordered")
+
+    def _see_found(self, opened: Iterable[TiersOpen]) -> None:
+        for other, one in enumerate(opened, 1):
+            if one.found is not None:
+                self._group.take(other, one.found)
 
     def begin_step(self, step: SchedulerOutput) -> None:
         """To be called before ranks are told of the step."""
@@ -87,8 +116,11 @@ class HostTiers:
     def move(self, orders: BlockOrders) -> None:
         self._group.see_orders(orders)
         self._loads.update((load.load_id, load) for load in orders.loads)
+        self._left.see_orders(orders)
+        if orders.pinned is not None:
+            self._pinned = orders.pinned
+        self._own.move(orders)  # first: if others cannot be told, this rank still comes to an end
         self._team.tell_all(MoveBlocks(orders))
-        self._own.move(orders)
 
     def hear(self, rank: int, news: BlockNews) -> None:
         """Of another rank."""
@@ -96,9 +128,7 @@ class HostTiers:
 
     def news(self) -> BlockNews | None:
         """Of all ranks, without waiting."""
-        own = self._own.news(0.0)
-        if own is not None:
-            self._group.take(_OWN, own)
+        self._take_own(0.0)
         news = self._group.news()
         for loaded in () if news is None else news.loaded:
             load = self._loads.pop(loaded.load_id)
@@ -106,6 +136,12 @@ class HostTiers:
                 block.block_id for block, ok in zip(load.blocks, loaded.ok, strict=True) if ok
             )
         return news
+
+    def _take_own(self, wait_s: float) -> None:
+        own = self._own.news(wait_s)
+        if own is not None:
+            self._left.see_news(own)
+            self._group.take(_OWN, own)
 
     def ask_whose(self, scope: bytes) -> None:
         """Have all hosts tell what they have of a scope. Raises OSError, as `whose`, if a tier
@@ -138,6 +174,29 @@ class HostTiers:
             self._own.close()
             self._team.await_closed_tiers(_STORE_AT_END_S)
         self._own.close()
+
+
+class _OwnOrders:
+    """What this rank was ordered to move and has not told of yet. True while there is some."""
+
+    def __init__(self) -> None:
+        self._keys: Counter[BlockHash] = Counter()
+        self._loads: set[int] = set()
+        self._num_drops = 0
+
+    def see_orders(self, orders: BlockOrders) -> None:
+        self._keys.update(store.key for store in orders.stores)
+        self._keys.update(key for one in orders.promotions for key in one.keys)
+        self._loads.update(load.load_id for load in orders.loads)
+        self._num_drops += len(orders.dropped)
+
+    def see_news(self, news: BlockNews) -> None:
+        self._keys -= Counter((*news.settled, *news.promoted))
+        self._loads.difference_update(loaded.load_id for loaded in news.loaded)
+        self._num_drops -= news.num_drops
+
+    def __bool__(self) -> bool:
+        return bool(self._keys or self._loads or self._num_drops)
 
 
 def wait_a_little(until_s: float) -> bool:
