@@ -19,7 +19,7 @@ from novacron.config.model import ModelConfig
 from novacron.engine.core import EngineCore
 from novacron.engine.core_process import build_core, load_executor
 from novacron.engine.link.keys import write_key
-from novacron.errors import ConfigError, EngineDead
+from novacron.errors import ConfigError
 from novacron.executor import tiers
 from novacron.executor.hosts.linked_rows import LinkedRowsExecutor
 from novacron.records.request import Request, SamplingParams
@@ -131,14 +131,18 @@ def test_families_and_numbers_of_hosts(
         assert several.run(PROMPTS, SEEDED) == expected
 
 
-def test_a_host_that_leaves_ends_the_step(folder: Path) -> None:
-    rank = RankThread(folder)
-    with over_hosts(folder, [rank]) as pair:
-        rank.fault = ConnectionError("its memory has gone bad")
-        assert pair.greedy([PROMPTS[3]], 8), "nobody else is asked"
-        with pytest.raises(EngineDead, match=r"connection to 127.0.0.1:\d+ has ended"):
-            pair.greedy(PROMPTS[:1], 8)
-    assert rank.reason == "its memory has gone bad"
+@pytest.mark.parametrize("num_others", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_host_that_leaves_is_replaced(folder: Path, num_others: int) -> None:
+    ranks = [RankThread(folder, num_lives=2) for _ in range(num_others)]
+    expected = alone(folder).run(PROMPTS, SEEDED)
+    with over_hosts(folder, ranks) as several:
+        executor = executor_of(several)
+        ranks[-1].fault = ConnectionError("its memory has gone bad")
+        assert several.greedy([PROMPTS[3]], 8), "nobody else is asked"
+        assert executor.num_ranks_replaced == 0
+        assert several.run(PROMPTS, SEEDED) == expected
+        assert executor.num_ranks_replaced == num_others
+        assert several.run(PROMPTS, SEEDED) == expected, "what it has cached, others have got"
 
 
 @pytest.fixture

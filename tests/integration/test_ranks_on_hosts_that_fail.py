@@ -1,13 +1,16 @@
 """`novacron rank` on "another host", and a server with the first stage, or slice: the tokens of one
-engine, though the rank is killed, frozen or cut off while it computes."""
+engine, though the rank is killed, frozen or cut off while it computes. The server's engine
+stays."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -61,14 +64,23 @@ def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost, parallel:
         def fall_silent() -> None:
             network.is_silent = True
 
+        def workers() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = server.get("/api/v1/llm/cluster/status").json()["workers"]
+            return found
+
+        def is_whole() -> bool:
+            return [one["status"] for one in workers()] == ["active"] * 2
+
+        engine = workers()[0]["pid"]
         assert asyncio.run(texts_while(server.url, lambda: None)) == expected
         for fault in (kill, network.cut, freeze):
             before = pid_of(rank)
             assert asyncio.run(texts_while(server.url, fault)) == expected, fault
             # The streams may have come to their end before anybody has noticed.
             wait_until(lambda: pid_of(rank) != before)  # noqa: B023 - each group has one of its own
-            wait_until(lambda: num_crashes(server) > 0 and server.is_ready())
+            wait_until(lambda: num_crashes(server) > 0 and is_whole())
             assert num_crashes(server) == 1, fault  # the first fault, and no other
+            assert workers()[0]["pid"] == engine, fault
 
         async def silence() -> list[str]:
             found = asyncio.create_task(texts_while(server.url, fall_silent))
@@ -79,6 +91,11 @@ def test_a_lost_host_changes_no_answer(tmp_path: Path, rank: RankHost, parallel:
             return await found
 
         assert asyncio.run(silence()) == expected
+        wait_until(is_whole)
+        assert workers()[0]["pid"] == engine
+        assert server.log().count("All hosts compute again") >= 4
+        metrics = server.get("/metrics").text
+        assert re.search(r"^novacron_engine_restarts_total\S* 0", metrics, re.MULTILINE)
         server.process.send_signal(signal.SIGTERM)
         assert server.wait_exit() == 0
     wait_until(lambda: psutil.pid_exists(pid_of(rank)))

@@ -67,13 +67,23 @@ def equal_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def over_hosts(
-    folder: Path, tmp_path: Path, way: str, num_hosts: int, **cache: Any
+    folder: Path,
+    tmp_path: Path,
+    way: str,
+    num_hosts: int,
+    *,
+    ranks_to_harm: list[RankThread] | None = None,
+    **cache: Any,
 ) -> Iterator[EngineCore]:
-    """This process and others, each with a disk of its own."""
+    """This process and others, each with a disk of its own. Those `ranks_to_harm` are added to
+    have two lives."""
+    num_lives = 1 if ranks_to_harm is None else 2
     ranks = [
-        RankThread(folder, kv_disk_path=str(tmp_path / f"disk {rank}"))
+        RankThread(folder, num_lives=num_lives, kv_disk_path=str(tmp_path / f"disk {rank}"))
         for rank in range(1, num_hosts)
     ]
+    if ranks_to_harm is not None:
+        ranks_to_harm += ranks
     disk: dict[str, Any] = {"kv_disk_path": str(tmp_path / "disk 0")}
     with core_over_hosts(folder, tmp_path / "key", way, ranks, **(disk | cache)) as core:
         yield core
@@ -278,3 +288,25 @@ def test_a_host_without_room_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has room for the KV tiers none, and this one for ram"):
         load_executor(config, folder, lambda *_: None)
     rank.join()
+
+
+@pytest.mark.parametrize("way", ["tensor_parallel_size", "pipeline_parallel_size"])
+def test_a_host_that_comes_back_finds_its_parts_on_its_disk(tmp_path: Path, way: str) -> None:
+    folder = folder_of("llama", tmp_path)
+    expected = of_one(folder, PROMPTS)
+    disk = {"kv_ram_size": 0, "kv_disk_size": 2**26}
+    ranks: list[RankThread] = []
+    with over_hosts(folder, tmp_path, way, 2, ranks_to_harm=ranks, **disk) as core:
+        assert answers(core, PROMPTS)[0] == expected
+        wait_until_stored(core)
+        stored = core.stats()
+        ranks[0].fault = ConnectionError("its memory has gone bad")
+        found, cached = answers(core, PROMPTS[::-1])
+        assert found == expected[::-1]
+        assert cached[1:] == WHOLE_BLOCKS[::-1][1:], "the first met with the loss"
+        now = core.stats()
+        assert now.num_preemptions == 1
+        for before, after in zip(stored.kv_tiers, now.kv_tiers, strict=True):
+            assert after.num_blocks >= before.num_blocks > 0
+            assert after.num_stored >= before.num_stored > 0
+            assert after.hit_tokens > before.hit_tokens

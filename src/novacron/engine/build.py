@@ -51,7 +51,7 @@ def load_executor(
     refuse_with_ranks(config)
     if config.apart.hosts:
         find_draft_model(config, model_path)  # refuses settings that contradict each other
-        return load_linked_model(config, model_path, progress, on_loss, owner)
+        return load_linked_model(config, model_path, progress, owner)
     if config.model.pipeline_parallel_size > 1:
         find_draft_model(config, model_path)  # refuses settings that contradict each other
         return PipelineExecutor(

@@ -1,6 +1,6 @@
 """A process with a rank other than 0: loads its part of the model, and computes what rank 0 says.
 
-Started by RankTeam as `python -m novacron.executor.rank_process`, with its RankArguments as one
+Started by RankSeat as `python -m novacron.executor.rank_process`, with its RankArguments as one
 line of JSON on standard input. Ends when rank 0 closes the connection, or ends itself. When another
 rank is lost it drops the step, and waits for rank 0 to begin anew.
 """

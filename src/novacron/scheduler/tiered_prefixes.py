@@ -297,6 +297,9 @@ class TieredPrefixes:
     def forget(self, state: RequestState) -> None:
         self.index.forget(state.blocks.hashes)
 
+    def lose_blocks(self) -> None:
+        self.index.lose_blocks()
+
     def see(self, news: BlockNews) -> list[RequestState]:
         self.index.see(news)
         if news.totals:

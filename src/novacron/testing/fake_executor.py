@@ -145,6 +145,14 @@ class FakeExecutor:
     def torn_blocks(self) -> list[TierKeys]:
         return []
 
+    def lose_blocks(self) -> None:
+        """As an executor does that raises BlocksLost. Without a draft model."""
+        self._memory.clear()
+        self._requests.clear()
+        self._computed.clear()
+        if self.tiers is not None:
+            self.tiers.lose_blocks()
+
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         assert not self.is_shut_down, "draft() after shutdown()"
         assert scheduler_output.step > self._last_step, "steps must grow"

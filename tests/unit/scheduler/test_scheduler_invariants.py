@@ -107,6 +107,7 @@ class AnyLoad(RuleBasedStateMachine):
         self.tiers = None
         self.max_in_flight = max_in_flight
         has_draft_model &= max_in_flight == 1
+        self.is_drafting = has_draft_model
         if tier_sizes:
             self.tiers = FakeTiers(
                 *tier_sizes, is_lost=lambda key: int.from_bytes(key) % lost_every == 0
@@ -191,6 +192,11 @@ class AnyLoad(RuleBasedStateMachine):
     @rule(num_stores=st.integers(0, 4), num_loads=st.integers(0, 2))
     def move_blocks(self, num_stores: int, num_loads: int) -> None:
         self.tiers.work(num_stores, num_loads)
+
+    @precondition(lambda self: not self.is_drafting)
+    @rule()
+    def lose_blocks(self) -> None:
+        self.driver.lose_blocks()
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())

@@ -31,7 +31,6 @@ def load_linked_model(
     config: EngineConfig,
     model_path: Path,
     progress: Callable[[str, float], None],
-    on_loss: Callable[[str], None],
     owner: str,
 ) -> LinkedPipelineExecutor | LinkedSlicesExecutor | LinkedRowsExecutor:
     """Raises ConfigError and ModelLoadError."""
@@ -59,7 +58,6 @@ def load_linked_model(
         model_path=model_path,
         progress=progress,
         speculative=config.speculative,
-        on_loss=on_loss,
     )
 
 

@@ -47,6 +47,7 @@ class GroupNews:
         self._drops = [0] * num_ranks
         self._num_drops_told = 0
         self._newest: dict[int, BlockNews] = {}
+        self._past: list[tuple[TierTotals, ...]] = []  # of ranks that are gone
         self._told = _Told()
         self._is_new = False
 
@@ -69,6 +70,29 @@ class GroupNews:
             holders.forget(orders.forgotten)
         for lookup in orders.lookups:
             self._holders[lookup.tier].ask(lookup.keys)
+
+    def begin_anew(self) -> None:
+        """All ranks but the first begin with empty hands, and tell what they hold; the first has
+        done everything that it was told. What was under way for the others has failed."""
+        for holders in self._holders:
+            holders.begin_anew()
+        self._told.settled += self._storing
+        self._told.promoted += self._promoted
+        self._told.looked_up += self._looked_up
+        ended = [(load.load_id, load.ok) for load in self._told.loaded]
+        under_way = [(load_id, found[0]) for load_id, found in self._loads.items()]
+        self._told.loaded = [  # what others had of them is gone as well
+            LoadedBlocks(load_id, (False,) * len(blocks)) for load_id, blocks in ended + under_way
+        ]
+        self._storing.clear()
+        self._settled.clear()
+        self._promoted.clear()
+        self._looked_up.clear()
+        self._loads.clear()
+        self._drops = [self._drops[0]] * self.num_ranks
+        gone = [self._newest.pop(rank) for rank in range(1, self.num_ranks) if rank in self._newest]
+        self._past = [sum_of_totals([*self._past, *(_counted(one.totals) for one in gone)])]
+        self._is_new = bool(self._newest)
 
     def take(self, rank: int, news: BlockNews) -> None:
         self._is_new = True
@@ -98,7 +122,7 @@ class GroupNews:
             settled=tuple(self._told.settled),
             loaded=tuple(self._told.loaded),
             num_stores_dropped=max(one.num_stores_dropped for one in self._newest.values()),
-            totals=sum_of_totals([one.totals for one in self._newest.values()]),
+            totals=sum_of_totals([*self._past, *(one.totals for one in self._newest.values())]),
             looked_up=tuple(self._told.looked_up),
             num_drops=num_drops - self._num_drops_told,
             promoted=tuple(self._told.promoted),
@@ -135,6 +159,12 @@ class _Told:
 
 def _by_tier(of_tiers: Sequence[tuple[BlockHash, ...]]) -> tuple[TierKeys, ...]:
     return tuple(TierKeys(tier, keys) for tier, keys in enumerate(of_tiers) if keys)
+
+
+def _counted(tiers: tuple[TierTotals, ...]) -> tuple[TierTotals, ...]:
+    """Without what they were like."""
+    state = {name: getattr(TierTotals(), name) for name in ("used_bytes", *_WORST)}
+    return tuple(msgspec.structs.replace(one, **state) for one in tiers)
 
 
 def sum_of_totals(ranks: Sequence[tuple[TierTotals, ...]]) -> tuple[TierTotals, ...]:

@@ -27,6 +27,7 @@ from novacron.executor.hosts.orders import (
     OpenTiers,
     TiersOpen,
 )
+from novacron.executor.hosts.orders_under_way import OrdersUnderWay
 from novacron.executor.hosts.part_blocks import LeadingBlocks
 from novacron.executor.hosts.part_tiers import open_part
 from novacron.executor.own_rank import OwnRank
@@ -58,23 +59,42 @@ class HostTiers:
         cache: CacheConfig,
     ) -> None:
         self._team, self._blocks, self._block_size = team, blocks, cache.block_size
-        self._own = open_part(rank, OpenTiers(kv_identity, block_bytes), model, cache)
+        self._opening = OpenTiers(kv_identity, block_bytes)
+        self._own = open_part(rank, self._opening, model, cache)
         self.specs: tuple[TierSpec, ...] = self._own.specs
         self._loads: dict[int, LoadBlocks] = {}
+        self._left = OrdersUnderWay()
+        self._pinned: tuple[BlockHash, ...] | None = None
         self._group = GroupNews(1)
         self._whose: list[OfScope] = []
         if self.specs:
             try:
-                opened = team.open_tiers(OpenTiers(kv_identity, block_bytes))
+                opened = team.open_tiers(self._opening)
                 self.specs = _together(self.specs, opened)
             except BaseException:
                 self._own.close()
                 raise
             shared = [tier for tier, spec in enumerate(self.specs) if spec.is_shared]
             self._group = GroupNews(1 + len(opened), len(self.specs), shared)
-            for other, one in enumerate(opened, 1):
-                if one.found is not None:
-                    self._group.take(other, one.found)
+            self._see_found(opened)
+
+    def begin_anew(self, team: HostTeam) -> None:
+        """With other ranks that have just got their parts. What was ordered and they have not done
+        has failed; what this rank's tiers hold stays. Raises LinkLost."""
+        self._team, self._whose = team, []
+        self._own.end_step()  # of a step that was cut off
+        if not self.specs:
+            return
+        self._left.await_all(self._take_own)
+        self._group.begin_anew()
+        self._see_found(team.open_tiers(self._opening))
+        if self._pinned is not None:
+            team.tell_all(MoveBlocks(BlockOrders(pinned=self._pinned)))
+
+    def _see_found(self, opened: Iterable[TiersOpen]) -> None:
+        for other, one in enumerate(opened, 1):
+            if one.found is not None:
+                self._group.take(other, one.found)
 
     def begin_step(self, step: SchedulerOutput) -> None:
         """To be called before ranks are told of the step."""
@@ -90,8 +110,11 @@ class HostTiers:
     def move(self, orders: BlockOrders) -> None:
         self._group.see_orders(orders)
         self._loads.update((load.load_id, load) for load in orders.loads)
+        self._left.see_orders(orders)
+        if orders.pinned is not None:
+            self._pinned = orders.pinned
+        self._own.move(orders)  # first: if others cannot be told, this rank still comes to an end
         self._team.tell_all(MoveBlocks(orders))
-        self._own.move(orders)
 
     def hear(self, rank: int, news: BlockNews) -> None:
         """Of another rank."""
@@ -99,9 +122,7 @@ class HostTiers:
 
     def news(self) -> BlockNews | None:
         """Of all ranks, without waiting."""
-        own = self._own.news(0.0)
-        if own is not None:
-            self._group.take(_OWN, own)
+        self._take_own(0.0)
         news = self._group.news()
         for loaded in () if news is None else news.loaded:
             load = self._loads.pop(loaded.load_id)
@@ -114,6 +135,12 @@ class HostTiers:
     def torn_blocks(self) -> tuple[TierKeys, ...]:
         """Those of which only some hosts have told that they have their part."""
         return self._group.torn
+
+    def _take_own(self, wait_s: float) -> None:
+        own = self._own.news(wait_s)
+        if own is not None:
+            self._left.see_news(own)
+            self._group.take(_OWN, own)
 
     def ask_whose(self, scope: bytes) -> None:
         """Have all hosts tell what they have of a scope. Raises OSError, as `whose`, if a tier

@@ -3,10 +3,14 @@ hosts get when they need it."""
 
 from __future__ import annotations
 
+import msgspec
+
+from novacron.executor.hosts.host_team import HostTeam
 from novacron.executor.hosts.orders import OfScope
+from novacron.executor.hosts.orders_under_way import OrdersUnderWay
 from novacron.executor.hosts.stale_blocks import StaleBlocks
 from novacron.executor.tiered_blocks import TieredBlocks
-from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
+from novacron.records.block_moves import BlockNews, BlockOrders, LoadedBlocks, TierKeys
 from novacron.records.output import TierSpec
 from novacron.records.step import SchedulerOutput
 
@@ -16,6 +20,8 @@ class LeadingTiers:
 
     def __init__(self, own: TieredBlocks, stale: StaleBlocks) -> None:
         self._own, self._stale = own, stale
+        self._left = OrdersUnderWay()
+        self._untold: list[BlockNews] = []
         self._whose: list[TierKeys] = []
         self.specs: tuple[TierSpec, ...] = own.specs
 
@@ -28,13 +34,28 @@ class LeadingTiers:
     def move(self, orders: BlockOrders) -> None:
         for load in orders.loads:
             self._stale.see_filled(block.block_id for block in load.blocks)
+        self._left.see_orders(orders)
         self._own.move(orders)
+
+    def begin_anew(self, team: HostTeam) -> None:
+        """With other ranks. Loads that have not been told of have failed: no block of the device is
+        what it was. Raises LinkLost."""
+        self._own.end_step()  # of a step that was cut off
+        self._left.await_all(self._take_own)
+        self._untold = [_without_loads(news) for news in self._untold]
 
     def hear(self, rank: int, news: BlockNews) -> None:
         raise AssertionError(f"rank {rank} has no tiers")
 
     def news(self) -> BlockNews | None:
-        return self._own.news(0.0)
+        self._take_own(0.0)
+        return self._untold.pop(0) if self._untold else None
+
+    def _take_own(self, wait_s: float) -> None:
+        news = self._own.news(wait_s)
+        if news is not None:
+            self._left.see_news(news)
+            self._untold.append(news)
 
     @property
     def torn_blocks(self) -> tuple[TierKeys, ...]:
@@ -54,3 +75,8 @@ class LeadingTiers:
     def close(self) -> None:
         self.specs = ()
         self._own.close()
+
+
+def _without_loads(news: BlockNews) -> BlockNews:
+    failed = tuple(LoadedBlocks(load.load_id, (False,) * len(load.ok)) for load in news.loaded)
+    return msgspec.structs.replace(news, loaded=failed)

@@ -8,6 +8,7 @@ with the least room.
 from __future__ import annotations
 
 from collections import deque
+from typing import NoReturn
 
 import torch
 
@@ -19,6 +20,7 @@ from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.hosts.part_blocks import LeadingBlocks
 from novacron.executor.hosts.step_orders import order_of
 from novacron.executor.own_rank import OwnRank
+from novacron.parallel.messages.links import LinkLost
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.runner.input_batch import StepInput
 from novacron.runner.model_runner import BegunStep
@@ -58,15 +60,16 @@ class LinkedPipelineExecutor(OverHosts):
             _Lead(team, blocks),
             [_arrays_like(batch.largest_input().arrays) for _ in range(places)],
             self._entry,
+            batch,
         )
 
     def submit(self, scheduler_output: SchedulerOutput) -> None:
-        with self._loss_is_the_end(), self._traffic.timed():
+        with self._computing():
             self._begin_step(scheduler_output)
             self._begun.append(self._runner.begin(scheduler_output))
 
     def collect(self) -> ModelRunnerOutput:
-        with self._loss_is_the_end(), self._traffic.timed():
+        with self._computing():
             begun = self._begun.popleft()
             result = self._runner.finish(begun)
             self._end_step()
@@ -74,6 +77,9 @@ class LinkedPipelineExecutor(OverHosts):
             self._traffic.see_step()
         self._report.see(self._entry.error)
         return result
+
+    def _forget_steps(self) -> None:
+        self._begun.clear()
 
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
         self.submit(scheduler_output)
@@ -94,6 +100,10 @@ class _Lead:
 
     def compute_logits(self, places: object) -> None:
         pass
+
+    def recover(self) -> NoReturn:
+        """What a host held cannot be had again: no step can be computed from its beginning."""
+        raise LinkLost(self._team.loss or "it does not answer")
 
 
 def _arrays_like(largest: StepArrays) -> StepArrays:

@@ -19,7 +19,7 @@ from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.executor import StepByStep
 from novacron.executor.hosts.balance import plan_rows
-from novacron.executor.hosts.host_team import HostTeam, rank_lost
+from novacron.executor.hosts.host_team import HostTeam
 from novacron.executor.hosts.leading_tiers import LeadingTiers
 from novacron.executor.hosts.orders import Meet
 from novacron.executor.hosts.over_hosts import OverHosts
@@ -45,6 +45,8 @@ class LinkedRowsExecutor(StepByStep, OverHosts):
     _plan = staticmethod(plan_rows)
     _sent_between_hosts = "KV blocks"
 
+    _stale: StaleBlocks | None = None
+
     def _join(self, own: Blueprint) -> Blueprint:
         return own
 
@@ -56,7 +58,10 @@ class LinkedRowsExecutor(StepByStep, OverHosts):
             group, kernels_for_rows(blueprint, group.size), kv_tensors, self._traffic,
             torch.zeros(hidden, dtype=blueprint.dtype),
         )  # fmt: skip
-        self._stale = StaleBlocks(kv_tensors.num_blocks, kv_tensors.block_size)
+        if self._stale is None:
+            self._stale = StaleBlocks(kv_tensors.num_blocks, kv_tensors.block_size)
+        else:  # other ranks than before, which have none
+            self._stale.see_filled(range(kv_tensors.num_blocks))
         self._team.tell_all(Meet())
         lines, patience_s = self._team.lines, self._hosts.step_timeout_s or math.inf
         meeting.join(
@@ -82,10 +87,14 @@ class LinkedRowsExecutor(StepByStep, OverHosts):
         model: ModelConfig,
         cache: CacheConfig,
     ) -> LeadingTiers:
+        assert self._stale is not None
         return LeadingTiers(TieredBlocks(rank, kv_identity, model, cache), self._stale)
 
+    def _forget_steps(self) -> None:
+        self._computed = None
+
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
-        with self._loss_is_the_end(), self._traffic.timed():
+        with self._computing():
             self._begin_step(scheduler_output)
             result = self._runner.execute(scheduler_output)
             self._end_step()
@@ -109,7 +118,8 @@ class _Alone(ComputedHere):
 
 
 class _Lead:
-    """Implements Lead. A host that is lost is the engine's end; rank 0 makes all logits itself."""
+    """Implements Lead. No step is computed again from its beginning by others than began it; rank 0
+    makes all logits itself."""
 
     def __init__(
         self, team: HostTeam, blocks: LeadingBlocks, stale: StaleBlocks, meeting: HostRowMeeting
@@ -130,4 +140,4 @@ class _Lead:
         pass
 
     def recover(self) -> None:
-        raise rank_lost(self._team.loss or "it does not answer")
+        raise LinkLost(self._team.loss or "it does not answer")

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final, NoReturn
 
 import msgspec
 import torch
@@ -19,8 +20,9 @@ from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
 from novacron.config.scheduler import SchedulerConfig
+from novacron.errors import ConfigError, EngineDead, ModelLoadError
 from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint
-from novacron.executor.executor import tell_nobody
+from novacron.executor.executor import BlocksLost
 from novacron.executor.hosts.balance import HostsPlan
 from novacron.executor.hosts.compression_report import CompressionReport
 from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
@@ -45,19 +47,31 @@ from novacron.records.parallel_stats import RankLinkStats, RankStats
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import DecoderStep
 
+_LOST: Final = (LinkLost, HandoverLost, ConnectionError)
+_MOST_LOSSES: Final = 3  # one after the other without a step
+_MOST_CRASHES: Final = 3  # one after the other, each after fewer steps than these
+_STEPS_THAT_ACQUIT: Final = 1000
+
 logger = logging.getLogger(__name__)
+
+
+def _no_progress(phase: str, fraction: float) -> None:
+    pass
 
 
 class OverHosts(ABC):
     """Loads the model in `model_path` when made, on all hosts at once. The part of an Executor that
     does not depend on how the model is shared out; without draft models.
 
-    Raises ModelLoadError, ConfigError, and EngineDead if a host is lost. `on_loss` gets a sentence,
-    from another thread, if one is lost later; the next step, or that which is running, raises
-    EngineDead then.
+    Raises ModelLoadError, ConfigError, and EngineDead if a host is lost meanwhile. One that is lost
+    later is waited for, or its next process: the step that runs, or the next one, raises BlocksLost
+    when all compute together again, and EngineDead if that fails again and again. This process
+    keeps its part of the model.
     """
 
     max_steps_in_flight = 1
+    num_ranks_replaced = 0
+    rank_pids: tuple[int, ...] = ()  # known on their hosts
     _plan: Callable[..., HostsPlan]  # of balance: what each host gets of the model
     _sent_between_hosts: str  # what compression rounds
 
@@ -71,14 +85,16 @@ class OverHosts(ABC):
         model_path: Path,
         progress: Progress,
         speculative: SpeculativeConfig = NO_SPECULATION,
-        on_loss: Callable[[str], None] = tell_nobody,
     ) -> None:
         loader = RankLoader(model, cache, scheduler, progress)
         phases = loader.phases
-        self._hosts, self._scheduler = hosts, scheduler
+        self._hosts, self._model, self._cache, self._scheduler = hosts, model, cache, scheduler
+        self._on_change: Callable[[], None] = lambda: None
+        self._losses_in_a_row = self._crashes_in_a_row = self._steps_in_a_row = 0
+        self._replaced: tuple[int, ...] = ()  # while that lasts
         self._traffic, self._counted = RankTraffic(), RankReports(dims_of(model))
         self._tiers: HostTiers | LeadingTiers | None = None  # a first step knows none
-        self._team = HostTeam(hosts, on_loss)
+        self._team = HostTeam(hosts, self._see_change)
         self._report = CompressionReport(self._sent_between_hosts)
         with self._loss_is_the_end(), self._ended_unless_made():
             with phases.timed("config"):
@@ -95,13 +111,16 @@ class OverHosts(ABC):
                 whole, [here, *others], cache, scheduler, speculative,
                 max_model_len=model.max_model_len, former=cuts.read(),
             )  # fmt: skip
+            self._whole, self._made_plan = whole, plan
             self._team.load(plan)
             if plan.stages:
                 cuts.write([stage.layers.stop for stage in plan.stages])
             blueprint = self._join(whole.of_rank(0, dims_of(model), plan.stages))
             weights = loader.load_weights(blueprint, self._team.wait_until_ready)
-            rank = loader.make_room(blueprint, weights, plan, allocate=allocate_part_cache)
-            blocks = LeadingBlocks(rank.kv_tensors)
+            self._rank = rank = loader.make_room(
+                blueprint, weights, plan, allocate=allocate_part_cache
+            )
+            self._blocks = blocks = LeadingBlocks(rank.kv_tensors)
             with phases.timed("meet"):
                 step = self._leading_step(rank, blocks)
             self._runner = rank.runner(step, blocks)
@@ -152,6 +171,10 @@ class OverHosts(ABC):
         return HostTiers(self._team, rank, blocks, kv_identity, block_bytes, model, cache)
 
     @abstractmethod
+    def _forget_steps(self) -> None:
+        """Those in flight have no result."""
+
+    @abstractmethod
     def submit(self, scheduler_output: SchedulerOutput) -> None: ...
 
     @abstractmethod
@@ -169,12 +192,27 @@ class OverHosts(ABC):
         """Relative, of what hosts have sent each other; 0 where nothing is compressed."""
         return self._report.worst
 
+    @property
+    def lost_ranks(self) -> tuple[int, ...]:
+        """Those that do not compute with the others, or not yet."""
+        return self._replaced or self._team.lost_ranks
+
+    def tell_losses(self, on_change: Callable[[], None]) -> None:
+        """Have it called when `lost_ranks` has changed, from any thread."""
+        self._on_change = on_change
+
+    def restore(self) -> None:
+        """Have all ranks compute together again, where one is lost, between two steps. Raises
+        BlocksLost then, and EngineDead."""
+        if self._team.loss is not None:
+            self._begin_anew(self._team.loss)
+
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         raise AssertionError("no draft model was loaded")
 
     def move_blocks(self, orders: BlockOrders) -> None:
         assert self._tiers is not None
-        with self._loss_is_the_end():
+        with self._loss_is_noted():
             self._tiers.move(orders)
 
     def block_news(self, wait_s: float = 0.0) -> BlockNews | None:
@@ -192,11 +230,15 @@ class OverHosts(ABC):
             self._tiers.begin_step(scheduler_output)
 
     def _end_step(self) -> None:
+        self._losses_in_a_row = 0
+        self._steps_in_a_row += 1
+        if self._steps_in_a_row == _STEPS_THAT_ACQUIT:
+            self._crashes_in_a_row = 0
         if self._tiers is not None:
             self._tiers.end_step()
 
     def rank_stats(self) -> tuple[RankStats, ...]:
-        """Of all ranks, from 0: of others what they have told. Raises EngineDead."""
+        """Of all ranks, from 0: of others what they have told."""
         self._listen()
         return self._counted.stats(self._traffic.read())
 
@@ -206,12 +248,12 @@ class OverHosts(ABC):
 
     @property
     def has_rank_news(self) -> bool:
-        """Whether ranks have told something since `rank_stats`. Raises EngineDead."""
+        """Whether ranks have told something since `rank_stats`."""
         self._listen()
         return self._counted.is_new
 
     def _listen(self) -> None:
-        with self._loss_is_the_end():
+        with self._loss_is_noted():
             for rank, word in self._team.lines.words():
                 match word:
                     case Report():
@@ -226,10 +268,12 @@ class OverHosts(ABC):
     def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
         if self._tiers is None or not self._tiers.specs:
             return ()
-        with self._loss_is_the_end():
+        with self._loss_is_noted():
             self._tiers.ask_whose(scope)
         while (found := self._tiers.whose()) is None:
             self._listen()
+            if self._team.loss is not None:
+                raise OSError(f"a rank of the model is lost ({self._team.loss}): ask again")
             wait_a_little(math.inf)
         return found
 
@@ -246,11 +290,91 @@ class OverHosts(ABC):
 
     @contextmanager
     def _loss_is_the_end(self) -> Iterator[None]:
-        """What a host held cannot be had again."""
+        """While the model is loaded: there is nothing yet to go on with."""
         try:
             yield
-        except (LinkLost, HandoverLost, ConnectionError) as error:
+        except _LOST as error:
             raise rank_lost(self._team.loss or str(error)) from None
+
+    @contextmanager
+    def _loss_is_noted(self) -> Iterator[None]:
+        """Beside the steps: the next one meets with it."""
+        try:
+            yield
+        except _LOST as error:
+            self._team.see_loss(None, str(error))
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """A step, or a part of one. What a lost host held cannot be had again."""
+        if self._tiers is None:  # the first ones, while the model is loaded
+            yield
+            return
+        try:
+            if self._team.loss is not None:
+                raise LinkLost(self._team.loss)
+            with self._traffic.timed():
+                yield
+        except _LOST as error:
+            self._begin_anew(self._team.loss or str(error))
+
+    def _begin_anew(self, reason: str) -> NoReturn:
+        """Make a group with the next epoch of this rank, which keeps its part, and those that are
+        found where the others were; wait for them. Raises BlocksLost when all compute together,
+        and EngineDead."""
+        self._team.see_loss(None, reason)
+        self._replaced = self._team.lost_ranks
+        began_s = time.monotonic()
+        while True:
+            self._losses_in_a_row += 1
+            if self._losses_in_a_row > _MOST_LOSSES:
+                raise rank_lost(f"{reason}, as others before it")
+            try:
+                self._meet_again()
+                break
+            except EngineDead as error:
+                if not error.has_lost_a_rank:
+                    raise
+                reason = str(error)
+            except _LOST as error:
+                reason = str(error)
+            except (ConfigError, ModelLoadError) as error:
+                raise rank_lost(f"no other takes its place: {error}") from None
+            logger.error("Making the group anew has failed: %s", reason)
+        self._judge_crash(reason)
+        self._replaced = ()
+        self._on_change()
+        logger.warning("All hosts compute again after %.1f s.", time.monotonic() - began_s)
+        raise BlocksLost(reason)
+
+    def _judge_crash(self, reason: str) -> None:
+        """Ranks that crash again and again may do so for what runs, which is not known here: then
+        it is the engine's death, that counts against it. A link that is lost is nobody's fault."""
+        self._steps_in_a_row = 0
+        if not self._team.follows_a_crash:
+            return
+        self._crashes_in_a_row += 1
+        if self._crashes_in_a_row > _MOST_CRASHES:
+            raise EngineDead(f"Ranks crash again and again: {reason}.")
+
+    def _meet_again(self) -> None:
+        assert self._tiers is not None
+        self._team.close()
+        self._team = team = HostTeam(self._hosts, self._see_change)
+        whole, plan, rank = self._whole, self._made_plan, self._rank
+        facts_of_others(team, whole, self._model, self._cache, self._scheduler, _no_progress)
+        self.num_ranks_replaced += len(self._hosts.addresses)
+        team.load(plan)
+        team.wait_until_ready(rank.digest)
+        rank.batch.forget_requests()
+        self._blocks.taint(range(rank.kv_tensors.num_blocks))
+        self._runner = rank.runner(self._leading_step(rank, self._blocks), self._blocks)
+        self._tiers.begin_anew(team)
+        self._counted.begin_anew()
+        self._forget_steps()
+
+    def _see_change(self) -> None:
+        self._on_change()
 
     @contextmanager
     def _ended_unless_made(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from novacron.records.block import BlockHash
 
+_FIRST: Final = 1  # bit of the first rank
 _MOST_PARTS: Final = 2**16  # of a shared tier that wait for their others
 
 
@@ -28,6 +29,10 @@ class PartHolders(Protocol):
 
     def ask(self, keys: Iterable[BlockHash]) -> None:
         """All ranks are about to be asked for these: what was seen of them before says nothing."""
+        ...
+
+    def begin_anew(self) -> None:
+        """All ranks but the first are others now, and have told nothing yet."""
         ...
 
     @property
@@ -64,6 +69,10 @@ class OwnHolders:
 
     def ask(self, keys: Iterable[BlockHash]) -> None:
         pass
+
+    def begin_anew(self) -> None:
+        for key, holders in list(self._holders.items()):
+            self._set(key, holders & _FIRST)
 
     @property
     def torn(self) -> tuple[BlockHash, ...]:
@@ -125,6 +134,10 @@ class SeenHolders:
     def ask(self, keys: Iterable[BlockHash]) -> None:
         for key in keys:
             self._holders.pop(key, None)
+
+    def begin_anew(self) -> None:
+        """What was told stays: parts lie where a rank's end does not reach."""
+        self._holders = {key: _FIRST for key, ranks in self._holders.items() if ranks & _FIRST}
 
     @property
     def torn(self) -> tuple[BlockHash, ...]:

@@ -186,3 +186,37 @@ def test_totals_are_those_of_all_parts_and_the_worst_state() -> None:
     assert (totals.pressure, totals.load_breaker, totals.store_breaker) == (
         "high", "open", "closed",
     )  # fmt: skip
+
+
+def test_when_others_begin_anew_what_they_had_and_were_doing_is_gone() -> None:
+    group = GroupNews(2)
+    for rank in (0, 1):
+        group.take(rank, BlockNews((TierKeys(0, (A, B)),), totals=(TierTotals(num_stored=2),)))
+    group.news()
+    c = BlockHash(bytes([3]) * 16)
+    group.see_orders(BlockOrders(stores=(StoreBlock(c, 0, (0,)),)))
+    done = BlockNews(
+        (TierKeys(0, (c,)),),
+        settled=(c,),
+        loaded=(LoadedBlocks(7, (True, True)),),
+        promoted=(B,),
+        num_drops=2,
+        totals=(TierTotals(num_stored=3, used_bytes=5),),
+    )
+    group.take(0, done)
+    group.begin_anew()
+    assert not group.awaits_stores
+    group.take(1, BlockNews((TierKeys(0, (A,)),), totals=(TierTotals(num_stored=0),)))
+    news = group.news()
+    assert news is not None
+    assert news.removed == (TierKeys(0, (B,)),)
+    assert news.added == ()
+    assert (news.settled, news.promoted, news.num_drops) == ((c,), (B,), 2)
+    assert news.loaded == (LoadedBlocks(7, (False, False)),)
+    [totals] = news.totals
+    assert (totals.num_stored, totals.used_bytes) == (5, 5), "what was counted stays counted"
+    group.take(0, BlockNews(settled=(A,)))
+    group.take(1, BlockNews(settled=(A,)))
+    news = group.news()
+    assert news is not None
+    assert news.settled == (A,)
