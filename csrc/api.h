@@ -233,14 +233,15 @@ struct SampleCall {
 
 // Copies blocks, source by source to its target, which may be the same. With `sums`, not null, also
 // XXH3-128 (big-endian) of each head, filled up with zeros to 1,024 bytes, and its copy: `heads` is
-// [count][head_bytes], at most 1,024 each, `sums` [count][16], and no block is empty. Computed by
-// the calling thread alone.
+// [count][head_bytes], at most 1,024 each, `sums` [count][16], and no block is empty. `is_streamed`:
+// these copies go past the processor's caches, as far as they are aligned for it; for what nobody
+// reads soon. Computed by the calling thread alone.
 struct CopyCall {
   const uint8_t* const* sources;
   uint8_t* const* targets;
   const uint8_t* heads;
   uint8_t* sums;
-  int64_t count, block_bytes, head_bytes;
+  int64_t count, block_bytes, head_bytes, is_streamed;
 };
 
 // Rounds a run of a block, the keys or the values of `num_parts` layers that lie `part_stride` bytes

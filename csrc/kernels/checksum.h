@@ -1,5 +1,6 @@
 // XXH3-128 checksums of KV blocks that are copied: of a head, filled up with zeros to one block of
-// XXH3, and the block of KV behind it.
+// XXH3, and the block of KV behind it. What is read is summed and written at once, so memory is
+// passed over once; a streamed copy goes past the caches, without being read there first.
 //
 // A stripe of 64 bytes goes into eight accumulators at once: each word is added to its neighbour's,
 // and the product of its halves, once mixed with a part of the secret, to its own. After 16 stripes
@@ -87,22 +88,61 @@ inline SumWords words_at(const uint8_t* bytes, int part) {
   return words;
 }
 
-inline void accumulate(SumWords sums[kSumParts], const uint8_t* stripe, int secret_at) {
+// What becomes of the words that are summed.
+enum class Copying { kNone, kCached, kStreamed };
+
+// Where a streamed copy may go.
+inline bool may_stream(const uint8_t* target) {
+  return reinterpret_cast<uintptr_t>(target) % sizeof(SumWords) == 0;
+}
+
+template <Copying kCopying>
+inline void copy_words(SumWords words, uint8_t* target) {
+  if constexpr (kCopying == Copying::kStreamed) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(target), (__m512i)words);
+#elif defined(__AVX2__)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(target), (__m256i)words);
+#elif defined(__SSE2__)
+    _mm_stream_si128(reinterpret_cast<__m128i*>(target), (__m128i)words);
+#else
+    memcpy(target, &words, sizeof(words));
+#endif
+  } else if constexpr (kCopying == Copying::kCached) {
+    memcpy(target, &words, sizeof(words));
+  }
+}
+
+inline void end_streams() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+template <Copying kCopying = Copying::kNone>
+inline void accumulate(SumWords sums[kSumParts], const uint8_t* stripe, int secret_at,
+                       uint8_t* target = nullptr) {
   for (int part = 0; part < kSumParts; ++part) {
     const SumWords words = words_at(stripe, part);
+    copy_words<kCopying>(words, target + part * sizeof(SumWords));
     const SumWords mixed = words ^ words_at(kSecret + secret_at, part);
     sums[part] += neighbours(words) + product_of_halves(mixed);
   }
 }
 
-inline void accumulate_stripes(SumWords sums[kSumParts], const uint8_t* bytes, int64_t count) {
+template <Copying kCopying = Copying::kNone>
+inline void accumulate_stripes(SumWords sums[kSumParts], const uint8_t* bytes, int64_t count,
+                               uint8_t* target = nullptr) {
   for (int stripe = 0; stripe < count; ++stripe) {
-    accumulate(sums, bytes + stripe * kStripeBytes, stripe * kSecretStep);
+    const int64_t at = stripe * kStripeBytes;
+    accumulate<kCopying>(sums, bytes + at, stripe * kSecretStep, target + at);
   }
 }
 
-inline void accumulate_round(SumWords sums[kSumParts], const uint8_t* bytes) {
-  accumulate_stripes(sums, bytes, kStripes);
+template <Copying kCopying = Copying::kNone>
+inline void accumulate_round(SumWords sums[kSumParts], const uint8_t* bytes,
+                             uint8_t* target = nullptr) {
+  accumulate_stripes<kCopying>(sums, bytes, kStripes, target);
   for (int part = 0; part < kSumParts; ++part) {
     SumWords x = sums[part] ^ (sums[part] >> 47);
     x ^= words_at(kSecret + kScrambleSecret, part);
@@ -130,9 +170,11 @@ void write_big_endian(uint64_t value, uint8_t* out) {
   for (int i = 0; i < 8; ++i) out[i] = static_cast<uint8_t>(value >> (56 - 8 * i));
 }
 
-// The sum of a head of at most kRoundBytes, filled up, and a block, which is not empty.
+// The sum of a head of at most kRoundBytes, filled up, and a block, which is not empty and is copied
+// to `target` on the way.
+template <Copying kCopying>
 void sum_message(const uint8_t* head, int64_t head_bytes, const uint8_t* block, int64_t block_bytes,
-                 uint8_t out[kSumBytes]) {
+                 uint8_t* target, uint8_t out[kSumBytes]) {
   static_assert(kSumBytes == 16, "two words");
   uint8_t padded[kRoundBytes] = {};
   memcpy(padded, head, head_bytes);
@@ -143,9 +185,12 @@ void sum_message(const uint8_t* head, int64_t head_bytes, const uint8_t* block, 
   accumulate_round(sums, padded);
   int64_t done = 0;  // the last round stays, also where it is a whole one
   for (; block_bytes - done > kRoundBytes; done += kRoundBytes) {
-    accumulate_round(sums, block + done);
+    accumulate_round<kCopying>(sums, block + done, target + done);
   }
-  accumulate_stripes(sums, block + done, (block_bytes - done - 1) / kStripeBytes);
+  const int64_t stripes = (block_bytes - done - 1) / kStripeBytes;
+  accumulate_stripes<kCopying>(sums, block + done, stripes, target + done);
+  done += stripes * kStripeBytes;
+  if constexpr (kCopying != Copying::kNone) memcpy(target + done, block + done, block_bytes - done);
   uint8_t last[kStripeBytes];  // of the message: where the block is short, of the head's zeros too
   const int64_t of_block = block_bytes < kStripeBytes ? block_bytes : kStripeBytes;
   memcpy(last, padded + kRoundBytes - (kStripeBytes - of_block), kStripeBytes - of_block);
@@ -157,15 +202,22 @@ void sum_message(const uint8_t* head, int64_t head_bytes, const uint8_t* block, 
   write_big_endian(merge(lanes, num_bytes * kPrime64_1, kLowSecret), out + 8);
 }
 
-// One block after the other, so that it is summed while the caches have it.
 void copy_blocks(const CopyCall& call) {
   for (int64_t i = 0; i < call.count; ++i) {
+    const uint8_t* source = call.sources[i];
     uint8_t* target = call.targets[i];
-    if (target != call.sources[i]) memcpy(target, call.sources[i], call.block_bytes);
-    if (call.sums == nullptr) continue;
-    sum_message(call.heads + i * call.head_bytes, call.head_bytes, target, call.block_bytes,
-                call.sums + i * kSumBytes);
+    if (call.sums == nullptr) {
+      if (target != source) memcpy(target, source, call.block_bytes);
+      continue;
+    }
+    const auto sum = target == source ? sum_message<Copying::kNone>
+                     : call.is_streamed && may_stream(target)
+                         ? sum_message<Copying::kStreamed>
+                         : sum_message<Copying::kCached>;
+    sum(call.heads + i * call.head_bytes, call.head_bytes, source, call.block_bytes, target,
+        call.sums + i * kSumBytes);
   }
+  if (call.is_streamed) end_streams();
 }
 
 }  // namespace

@@ -3,8 +3,11 @@ the tokens of one process without guesses, though several steps are under way.""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,10 @@ from novacron.config.model import ModelConfig
 from novacron.engine.build import build_core, load_executor
 from novacron.engine.core import EngineCore
 from novacron.engine.link.keys import write_key
+from novacron.executor.hosts.over_hosts import OverHosts
+from novacron.executor.pipeline import PipelineExecutor
 from novacron.records.request import Request, SamplingParams
+from novacron.scheduler.step_times import StepTimes
 from novacron.testing.deeper_models import make_deeper_model
 from novacron.testing.rank_hosts import LEADER, RankThread
 from novacron.testing.tiny_models import make_tiny_model
@@ -25,6 +31,12 @@ pytestmark = pytest.mark.usefixtures("needs_native_kernels")
 PROMPTS = [tuple(range(5 + seed, 40 + 3 * seed)) for seed in range(4)]
 SAMPLED = SamplingParams(temperature=0.7, max_tokens=40, ignore_eos=True, seed=3)
 Answers = dict[str, tuple[int, ...]]
+
+
+@pytest.fixture(autouse=True)
+def _guesses_look_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What steps take here does not decide whether any are made."""
+    monkeypatch.setattr(StepTimes, "estimate_s", lambda self, num_tokens: 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +69,8 @@ def core_of(
         core.shutdown()
 
 
-def answers(core: EngineCore) -> Answers:
+def answers(core: EngineCore, harm: Mapping[int, Callable[[], None]] | None = None) -> Answers:
+    """`harm` comes before steps with these numbers."""
     for number, prompt in enumerate(PROMPTS):
         core.add(
             Request(
@@ -68,7 +81,9 @@ def answers(core: EngineCore) -> Answers:
             )
         )
     found: Answers = {str(number): () for number in range(len(PROMPTS))}
+    steps = count()
     while core.has_work:
+        (harm or {}).get(next(steps), lambda: None)()
         for output in core.step():
             assert output.error is None, output.error
             found[output.request_id] += output.new_token_ids
@@ -90,7 +105,43 @@ def test_stages_of_a_host(folder: Path, draft: Path, expected: Answers, in_fligh
     sizes = {"pipeline_parallel_size": 2, "pipeline_steps_in_flight": in_flight}
     with core_of(folder, guessing(draft), None, **sizes) as core:
         assert answers(core) == expected
-        assert core.stats().num_drafts > 0  # later ones depend on what they are found to cost
+        assert core.stats().num_drafts > 0
+
+
+def test_a_stage_that_is_replaced_changes_no_guess_into_a_token(
+    folder: Path, draft: Path, expected: Answers
+) -> None:
+    sizes = {"pipeline_parallel_size": 2, "pipeline_steps_in_flight": 2}
+    with core_of(folder, guessing(draft), None, **sizes) as core:
+        executor = core._executor
+        assert isinstance(executor, PipelineExecutor)
+
+        def kill() -> None:
+            os.kill(executor.rank_pids[0], signal.SIGKILL)
+
+        assert answers(core, {5: kill, 9: kill}) == expected
+        assert executor.num_ranks_replaced > 0
+        assert core.stats().num_accepted_tokens > 0
+
+
+@pytest.mark.parametrize("way", ["pipeline_parallel_size", "tensor_parallel_size"])
+def test_a_host_that_is_lost_has_guesses_begin_anew(
+    folder: Path, draft: Path, expected: Answers, way: str, tmp_path: Path
+) -> None:
+    """Guesses for steps that have no result are forgotten: nobody learns from them."""
+    write_key(tmp_path / "key", LEADER)
+    with RankThread(folder, num_lives=3) as rank:
+        apart = RanksApart(hosts=(rank.address,), link_key=str(tmp_path / "key"))
+
+        def lose() -> None:
+            rank.fault = ConnectionError("it is pulled out")
+
+        with core_of(folder, guessing(draft), apart, **{way: 2}) as core:
+            executor = core._executor
+            assert isinstance(executor, OverHosts)
+            assert answers(core, {6: lose, 16: lose}) == expected
+            assert executor.num_ranks_replaced == 2
+            assert core.stats().num_drafts > 0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -32,33 +31,43 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def put_until_refused(tier: DiskTier) -> int:
-    """The number of records that fit."""
+def put_until_full(tier: DiskTier) -> int:
+    """The number of records that fit: the next one takes the place of an older one."""
     for number in range(100_000):
-        with contextlib.suppress(OSError):
-            if tier.put([make_record(number)]).stored:
-                continue
-        return number
+        done = tier.put([make_record(number)])
+        assert done.stored
+        if done.dropped:
+            return number
     raise AssertionError("there is no end to the disk")
 
 
-def test_a_full_file_system_takes_nothing_more_and_keeps_what_it_has(small_disk: Path) -> None:
+def test_on_a_full_file_system_new_blocks_take_the_places_of_old_ones(small_disk: Path) -> None:
     tier = DiskTier(small_disk, LIMIT, RECORD_BYTES, IDENTITY)
-    number = put_until_refused(tier)
-    assert number > 100
-    assert held(tier, range(number + 1)) == list(range(number))
+    fit = put_until_full(tier)
+    assert fit > 100
+    end = fit + 201
+    for number in range(fit + 1, end):
+        put(tier, number)
+    kept = list(range(end - fit, end))
+    assert held(tier, range(end)) == kept
+    tier.close()
     again = DiskTier(small_disk, LIMIT, RECORD_BYTES, IDENTITY)
-    assert held(again, range(number + 1)) == list(range(number))
+    assert held(again, range(end)) == kept
+    put(again, end)  # by a process that does not know yet that there is no room
+    assert len(held(again, range(end + 1))) == fit
+    assert held(again, [end]) == [end]
 
 
 def test_when_there_is_room_again_it_goes_on(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(2**19))
-    tier = DiskTier(small_disk, LIMIT, RECORD_BYTES, IDENTITY)
-    number = put_until_refused(tier)
+    seconds = [0.0]
+    tier = DiskTier(small_disk, LIMIT, RECORD_BYTES, IDENTITY, clock=lambda: seconds[0])
+    fit = put_until_full(tier)
     ballast.unlink()
-    put(tier, number + 1, number + 2)
-    assert held(tier, range(number + 3)) == [*range(number), number + 1, number + 2]
+    seconds[0] += 60
+    put(tier, fit + 1, fit + 2)
+    assert len(held(tier, range(fit + 3))) == fit + 2
 
 
 WRITER = """

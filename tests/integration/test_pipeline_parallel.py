@@ -1,27 +1,22 @@
-"""Stages that are processes: the numbers of one process, and no wait for ever when one is gone."""
+"""Stages that are processes: the numbers of one process."""
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 import torch
 
-from novacron.config.cache import CacheConfig
-from novacron.config.model import ModelConfig
-from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.llm import LLM
-from novacron.errors import ConfigError, EngineDead
+from novacron.errors import ConfigError
+from novacron.executor import tiers
 from novacron.executor.pipeline import PipelineExecutor
-from novacron.executor.warm_up import warm_up
 from novacron.records.request import SamplingParams
+from novacron.testing.cores_over_hosts import OWN_TIERS_OFF, answers, core_of_one
 from novacron.testing.reference import Engine
-from novacron.testing.server_process import ServerProcess, wait_until
 from novacron.testing.tiny_models import make_tiny_model
 
 pytestmark = pytest.mark.usefixtures("needs_native_kernels")
@@ -67,6 +62,33 @@ def test_prompts_with_a_prefix_in_common_share_its_blocks(pair: Engine) -> None:
     assert [one.num_cached_tokens for one in greedy[1:]] == [64] * 3
     again = pair.greedy(prompts, 8)
     assert [one.token_ids for one in again] == [one.token_ids for one in greedy]
+
+
+def test_tiers_bring_back_what_small_devices_evict_with_two_steps_in_flight(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiers, "_SHARE_OF_CORES", 1.0)  # there is no pause to store in
+    prompts = [random.Random(seed).choices(range(5, 380), k=60 + 20 * seed) for seed in range(4)]
+    sampling = SamplingParams(temperature=0.8, max_tokens=60, ignore_eos=True, seed=3)
+    alone = core_of_one(folder, **OWN_TIERS_OFF)
+    expected, _ = answers(alone, prompts, sampling)
+    alone.shutdown()
+    sizes = {"pipeline_parallel_size": 2, "pipeline_steps_in_flight": 2}
+    below: dict[str, Any] = {
+        "kv_ram_size": 2**24,
+        "kv_disk_size": 2**26,
+        "kv_disk_path": str(tmp_path),
+    }
+    core = core_of_one(folder, sizes, **below, kv_cache_memory=2**18)
+    assert answers(core, prompts * 3, sampling, at_once=4)[0] == expected * 3
+    stats = core.stats()
+    assert stats.num_preemptions > 0
+    assert stats.kv_tiers[0].num_loaded > 0
+    core.shutdown()
+    core = core_of_one(folder, sizes, **below)
+    found = answers(core, prompts, sampling)
+    assert found == (expected, [(len(prompt) - 1) // 16 * 16 for prompt in prompts])
+    core.shutdown()
 
 
 @pytest.mark.slow
@@ -131,46 +153,6 @@ def test_stages_that_torch_computes_answer_as_one(folder: Path) -> None:
     assert found == Engine(folder, CPU, kernels="torch").greedy(PROMPTS, 12)
 
 
-@pytest.mark.parametrize("rank", [1, 2])
-def test_the_end_of_a_rank_ends_the_step(folder: Path, rank: int) -> None:
-    losses: list[str] = []
-    executor = PipelineExecutor(
-        ModelConfig(dtype="float32", device="cpu", num_threads=1, pipeline_parallel_size=3),
-        CacheConfig(kv_cache_memory=2**22, kv_ram_size=0, kv_disk_size=0),
-        SchedulerConfig(max_num_seqs=4),
-        model_path=folder,
-        progress=lambda phase, fraction: None,
-        on_loss=losses.append,
-    )
-    pids = executor.spec.rank_pids
-    os.kill(pids[rank - 1], signal.SIGKILL)
-    with pytest.raises(EngineDead):
-        warm_up(executor, max_model_len=64, block_size=16)
-    wait_until(lambda: losses)
-    executor.shutdown()
-    assert not any(map(psutil.pid_exists, pids))
-
-
 def test_more_stages_than_layers_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="is 6, but the model has 5 layers"):
         Engine(folder, CPU, pipeline_parallel_size=6)
-
-
-@pytest.mark.slow
-def test_a_server_outlives_its_ranks(folder: Path, tmp_path: Path) -> None:
-    with ServerProcess(
-        str(folder), "-pp", "2", "--num-threads", "1", log_file=tmp_path / "log"
-    ) as server:
-        server.wait_ready()
-        body = {"prompt": "a b c", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
-        model = server.get("/v1/models").json()["data"][0]["id"]
-        before = server.post("/v1/completions", {"model": model, **body}).json()["choices"]
-        workers = server.get("/api/v1/llm/cluster/status").json()["workers"]
-        assert [worker["rank"] for worker in workers] == [0, 1]
-        rank = psutil.Process(workers[1]["pid"])
-        rank.kill()
-        wait_until(lambda: not server.is_ready())
-        wait_until(server.is_ready)
-        after = server.post("/v1/completions", {"model": model, **body}).json()["choices"]
-        assert after == before
-    wait_until(lambda: not rank.is_running())

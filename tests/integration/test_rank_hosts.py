@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from novacron.errors import ConfigError, EngineDead, ModelLoadError
+from novacron.errors import ConfigError, ModelLoadError
+from novacron.executor.executor import BlocksLost
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
 from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
+from novacron.executor.hosts.orders import ComputeLogits
+from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.parallel.messages.tensor_message import Compression
 from novacron.records.request import SamplingParams
+from novacron.records.step import SchedulerOutput
 from novacron.testing.rank_hosts import RankThread, hosts_at
 from novacron.testing.reference import Engine
 from novacron.testing.server_process import wait_until
@@ -186,15 +190,49 @@ def test_sums_in_int8_tell_their_error(folder: Path) -> None:
     end(pair, ranks)
 
 
-def test_a_host_that_leaves_ends_the_step(folder: Path) -> None:
-    rank = RankThread(folder)
-    pair = sliced(folder, [rank])
-    rank.fault = ConnectionError("its memory has gone bad")
-    with pytest.raises(EngineDead, match=r"connection to 127.0.0.1:\d+ has ended"):
-        pair.greedy(PROMPTS, 8)
-    rank.join()
-    assert rank.reason == "its memory has gone bad"
-    pair.executor.shutdown()
+@pytest.mark.parametrize(
+    ("way", "size", "at"), [(sliced, 1, 0), (sliced, 1, 9), (linked, 1, 7), (linked, 2, 9)]
+)
+def test_a_host_that_leaves_is_replaced(
+    folder: Path, way: Callable[..., Engine], size: int, at: int
+) -> None:
+    ranks = [RankThread(folder, num_lives=2) for _ in range(size)]
+    engine = way(folder, ranks)
+    executor, before, count = engine.executor, engine.executor.submit, iter(range(10**6))
+    assert isinstance(executor, OverHosts)
+
+    def submit(scheduler_output: SchedulerOutput) -> None:
+        if next(count) == at:
+            ranks[-1].fault = ConnectionError("its memory has gone bad")
+        before(scheduler_output)
+
+    executor.submit = submit  # type: ignore[method-assign]
+    told: list[tuple[int, ...]] = []
+    executor.tell_losses(lambda: told.append(executor.lost_ranks))
+    assert engine.run(PROMPTS, SEEDED) == Engine(folder, CPU).run(PROMPTS, SEEDED)
+    assert engine.num_preemptions > 0
+    assert executor.num_ranks_replaced == size
+    assert size in told[0]
+    assert told[-1] == executor.lost_ranks == ()
+    end(engine, ranks)
+
+
+def test_a_host_that_leaves_while_nothing_runs_is_replaced(folder: Path) -> None:
+    rank = RankThread(folder, num_lives=2)
+    pair = linked(folder, [rank])
+    executor = pair.executor
+    assert isinstance(executor, OverHosts)
+    expected = pair.run(PROMPTS, SEEDED)
+    executor.restore()
+    assert executor.num_ranks_replaced == 0
+    executor._team.tell_all(ComputeLogits(()))  # which no stage is asked for
+    wait_until(lambda: executor.lost_ranks == (1,))
+    with pytest.raises(BlocksLost):
+        executor.restore()
+    assert executor.lost_ranks == ()
+    pair.lose_blocks()
+    assert pair.run(PROMPTS, SEEDED) == expected
+    end(pair, [rank])
 
 
 def test_a_host_with_other_files_is_not_served_with(folder: Path, tmp_path: Path) -> None:

@@ -46,10 +46,8 @@ def rank(folder: Path) -> RankThread:
     return RankThread(folder)
 
 
-@pytest.fixture(scope="module")
-def four(folder: Path, rank: RankThread) -> Iterator[Engine]:
-    """Ranks: two slices of each of two stages."""
-    engine = Engine(
+def four_ranks(folder: Path, rank: RankThread) -> Engine:
+    return Engine(
         folder,
         CPU,
         max_num_batched_tokens=48,
@@ -58,6 +56,12 @@ def four(folder: Path, rank: RankThread) -> Iterator[Engine]:
         tensor_parallel_size=2,
         pipeline_parallel_size=2,
     )
+
+
+@pytest.fixture(scope="module")
+def four(folder: Path, rank: RankThread) -> Iterator[Engine]:
+    """Ranks: two slices of each of two stages."""
+    engine = four_ranks(folder, rank)
     yield engine
     engine.executor.shutdown()
     rank.join()
@@ -104,16 +108,51 @@ def test_each_rank_is_told_of(four: Engine) -> None:
     assert len(executor.spec.rank_hosts) == 3
 
 
-@pytest.mark.parametrize("times", [1, 2])
 def test_a_slice_that_is_killed_is_replaced_on_its_host(
-    four: Engine, expected: list[Generation], times: int
+    four: Engine, expected: list[Generation]
 ) -> None:
-    before = pids_of_slices()
+    stage, before = executor_of(four)._stage, pids_of_slices()
+    assert isinstance(stage, StageOfSlices)
+    num_replaced = stage.num_replaced
     for pid in before:  # that of either host
         os.kill(pid, signal.SIGKILL)
         assert four.run(PROMPTS, SEEDED) == expected
     wait_until(lambda: len(pids_of_slices()) == 2)
     assert not before & pids_of_slices()
-    stage = executor_of(four)._stage
+    assert stage.num_replaced == num_replaced + 1
+    assert executor_of(four).num_ranks_replaced == stage.num_replaced
+
+
+def test_an_idle_stage_has_a_lost_slice_replaced(four: Engine, expected: list[Generation]) -> None:
+    executor = executor_of(four)
+    stage = executor._stage
     assert isinstance(stage, StageOfSlices)
-    assert stage.num_replaced == times
+    [lost], num_replaced = stage.pids, stage.num_replaced
+    os.kill(lost, signal.SIGKILL)
+    wait_until(lambda: executor.lost_ranks == (1,))
+    executor.restore()
+    assert executor.lost_ranks == ()
+    assert stage.num_replaced == num_replaced + 1
+    assert four.run(PROMPTS, SEEDED) == expected
+
+
+def test_a_lost_host_leaves_the_slices_of_the_others_as_they_are(
+    folder: Path, expected: list[Generation]
+) -> None:
+    before = pids_of_slices()
+    with RankThread(folder, num_lives=2) as rank:
+        engine = four_ranks(folder, rank)
+        executor = executor_of(engine)
+        try:
+            stage = executor._stage
+            assert isinstance(stage, StageOfSlices)
+            own = stage.pids
+            assert engine.run(PROMPTS, SEEDED) == expected
+            rank.fault = ConnectionError("it is pulled out")
+            assert engine.run(PROMPTS, SEEDED) == expected
+            assert (stage.pids, stage.num_replaced) == (own, 0)
+            assert executor.num_ranks_replaced == 2  # both of the other host
+            assert executor.lost_ranks == ()
+            wait_until(lambda: len(pids_of_slices() - before) == 2)
+        finally:
+            executor.shutdown()

@@ -33,7 +33,7 @@ _TURN_S: Final = 0.1
 _STORING_S: Final = 0.3  # a pause, in which what is left to store is stored
 _GOAL_SHARE: Final = 0.98
 _GOAL_OF_PLAIN: Final = 0.7
-_HAVE_GOALS: Final = ("RAM", "disk")  # in memory, places that are in use; others are told
+_HAVE_GOALS: Final = ("RAM", "disk", "disk, to and from the drive")  # others are told
 _GOAL_LOOKUP_US: Final = 50.0
 _COMMAND: Final = (sys.executable, "-m", "novacron.bench.tier_speed")
 
@@ -106,7 +106,7 @@ def rows_of_copies(times: TierTimes) -> tuple[list[Row], list[Goal]]:
     media = {
         "RAM": times.ram,
         "disk": times.disk,
-        "RAM, in the processor's caches": times.cached_ram,
+        "disk, to and from the drive": times.drive,
         "RAM, blocks of 2 MiB": times.large_ram,
         "disk, blocks of 2 MiB": times.large_disk,
         "disk, new files": times.new_files,

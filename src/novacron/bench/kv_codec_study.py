@@ -76,7 +76,12 @@ def study(job: CodecJob) -> Iterator[CodecNews]:
     weights = weights_identity(
         model_version(blueprint.checkpoint), teacher.decoder.precision_identity
     )
-    path = measurement_path(cache_folder(config.model), weights, teacher.kv_tensors)
+    path = measurement_path(
+        cache_folder(config.model),
+        weights,
+        teacher.kv_tensors.formats,
+        teacher.kv_tensors.block_size,
+    )
     keep_measurement(path, found)
     yield Kept(str(path))
 

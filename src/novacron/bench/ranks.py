@@ -39,6 +39,7 @@ _SIZES: Final = {
     "rows": "context_parallel_size",
     "slices": "tensor_parallel_size",
     "stages": "pipeline_parallel_size",
+    "linked rows": "context_parallel_size",
     "linked slices": "tensor_parallel_size",
     "linked stages": "pipeline_parallel_size",
 }

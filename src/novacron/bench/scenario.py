@@ -243,8 +243,9 @@ class RanksScenario(Scenario):
     ways: tuple[str, ...] = option(
         ("rows", "slices", "linked slices"),
         "what to compare with one process: rows (context_parallel_size), slices "
-        "(tensor_parallel_size), stages (pipeline_parallel_size), and linked slices and linked "
-        "stages, whose ranks are reached over encrypted links on loopback, as on other hosts",
+        "(tensor_parallel_size), stages (pipeline_parallel_size), and linked rows, linked slices "
+        "and linked stages, whose ranks are reached over encrypted links on loopback, as on other "
+        "hosts",
     )
     prompt_tokens: tuple[int, ...] = option((1024, 4096), "prompt lengths")
     output_tokens: int = option(17, "output length", least=2)

@@ -29,10 +29,12 @@ from novacron.executor.tiers import open_copies
 from novacron.kv_tiers.block_mover import BlockMover
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.encrypted_tier import EncryptedTier
+from novacron.kv_tiers.eviction.choice import PolicyConfig
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import identity_of, record_bytes
 from novacron.kv_tiers.tier import Bytes, KVTier
 from novacron.kv_tiers.tier_index import TierIndex
+from novacron.kv_tiers.upkeep import Upkeep, Watched
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
     BlockNews,
@@ -45,6 +47,9 @@ from novacron.records.block_moves import (
 
 _ROUNDS: Final = 9
 _LOOKUPS: Final = 50
+_LOOK_EVERY_S: Final = 0.0005
+_TIER_BYTES: Final = 768 * 2**20  # a server has more
+_ALIGNED_TO: Final = 64  # as torch has its tensors
 _WAYS: Final = ("store_s", "plain_store_s", "load_s", "plain_load_s")
 _IDENTITY: Final = identity_of(model_version="tier_speed", kv_identity="bytes", block_size=16)
 
@@ -71,10 +76,36 @@ class _Sets:
     def set_bytes(self) -> int:
         return self.num_blocks * self.block_bytes
 
+    @property
+    def num_fills(self) -> int:
+        """How often all sets, as other blocks each time, fill a tier."""
+        return max(1, _TIER_BYTES // (self.num_sets * self.set_bytes))
+
 
 _IN_MEMORY: Final = _Sets(16)  # 192 MiB, more than processors have caches
-_IN_CACHES: Final = _Sets(1)
 _LARGE: Final = _Sets(4, 32, 2 * 2**20)  # blocks of a model of 8 B parameters
+
+
+@dataclass(frozen=True)
+class _Drive:
+    """What the files of a folder lie on: bytes are to reach it, and to come from it."""
+
+    folder: Path
+
+    def sync(self) -> None:
+        self._each(os.fdatasync)
+
+    def forget(self) -> None:
+        """Nothing of the files is in memory afterwards."""
+        self.sync()
+        self._each(lambda fd: os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED))
+
+    def _each(self, work: Callable[[int], None]) -> None:
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                fd = os.open(path, os.O_RDWR)
+                work(fd)
+                os.close(fd)
 
 
 class _Blocks:
@@ -84,8 +115,11 @@ class _Blocks:
 
     def __init__(self, sets: _Sets) -> None:
         self.sets, self.block_bytes = sets, sets.block_bytes
-        words = np.random.default_rng(0).integers(0, 2**63, sets.num_sets * sets.set_bytes // 8)
-        self.data: Bytes = words.view(np.uint8).reshape(sets.all_blocks, sets.block_bytes)
+        num_bytes = sets.num_sets * sets.set_bytes
+        room: Bytes = np.empty(num_bytes + _ALIGNED_TO, np.uint8)
+        aligned = room[-room.ctypes.data % _ALIGNED_TO :][:num_bytes]
+        aligned.view(np.int64)[:] = np.random.default_rng(0).integers(0, 2**63, num_bytes // 8)
+        self.data: Bytes = aligned.reshape(sets.all_blocks, sets.block_bytes)
 
     def of_set(self, number: int) -> Bytes:
         blocks: Bytes = self.data.reshape(self.sets.num_sets, -1)[number]
@@ -115,20 +149,37 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started_s
 
 
+def _timed_with(drive: _Drive, work: Callable[[], object]) -> float:
+    drive.forget()
+    return _timed(work) + _timed(drive.sync)
+
+
 def _wait(mover: BlockMover, is_done: Callable[[BlockNews], int], count: int) -> None:
     while count > 0:
         news = mover.news(1.0)
         count -= is_done(news) if news else 0
 
 
-def _measure(tier: KVTier, blocks: _Blocks, plain_store: Copy, plain_load: Copy) -> MediumTimes:
+def _measure(
+    tier: KVTier,
+    blocks: _Blocks,
+    plain_store: Copy,
+    plain_load: Copy,
+    *,
+    num_before: int = 1,
+    upkeep: Upkeep | None = None,
+    drive: _Drive | None = None,
+) -> MediumTimes:
     """Each round takes the next set of blocks, and has loaded what was stored half of all sets ago,
-    so with many of them nothing is in the processor's caches. First all sets are stored once."""
+    so with many of them nothing is in the processor's caches. First all sets are stored
+    `num_before` times, as other blocks each time. What upkeep has to do is done between rounds.
+    With a `drive`, stores end when it has the bytes, and nothing is in memory before loads."""
     num_sets, num_blocks = blocks.sets.num_sets, blocks.sets.num_blocks
     num_loaders = min(4, os.cpu_count() or 1)
     mover = BlockMover(
-        blocks, [tier], _IDENTITY, share=1.0, copies=open_copies(), num_loaders=num_loaders
-    )
+        blocks, [tier], _IDENTITY, share=1.0, copies=open_copies(), num_loaders=num_loaders,
+        upkeep=upkeep,
+    )  # fmt: skip
     times: dict[str, list[float]] = {name: [] for name in _WAYS}
 
     def store(turn: int) -> None:
@@ -148,19 +199,22 @@ def _measure(tier: KVTier, blocks: _Blocks, plain_store: Copy, plain_load: Copy)
         mover.order(BlockOrders(loads=(LoadBlocks(0, order),)))
         _wait(mover, lambda news: sum(all(one.ok) for one in news.loaded), 1)
 
-    for turn in range(num_sets):
+    first_turn = num_before * num_sets
+    for turn in range(first_turn):
         store(turn)
         plain_store(turn % num_sets)
-    for turn in range(num_sets, num_sets + _ROUNDS):
+    for turn in range(first_turn, first_turn + _ROUNDS):
+        while upkeep is not None and not upkeep.is_idle:
+            time.sleep(_LOOK_EVERY_S)
         number, earlier = turn % num_sets, (turn - num_sets // 2) % num_sets
-        round_s = (
-            _timed(partial(store, turn)),
-            _timed(partial(plain_store, number)),
-            _timed(partial(load, turn - num_sets // 2, number)),
-            _timed(partial(plain_load, earlier)),
+        ways: tuple[Callable[[], object], ...] = (
+            partial(store, turn),
+            partial(plain_store, number),
+            partial(load, turn - num_sets // 2, number),
+            partial(plain_load, earlier),
         )
-        for samples, seconds in zip(times.values(), round_s, strict=True):
-            samples.append(seconds)
+        for samples, work in zip(times.values(), ways, strict=True):
+            samples.append(_timed(work) if drive is None else _timed_with(drive, work))
     mover.close()
     samples_of = {name: tuple(samples) for name, samples in times.items()}
     return MediumTimes(num_bytes=blocks.sets.set_bytes, **samples_of)
@@ -170,19 +224,29 @@ def _ram(sets: _Sets) -> MediumTimes:
     size = sets.record_bytes
     blocks = _Blocks(sets)
     elsewhere = np.zeros_like(blocks.data).reshape(sets.num_sets, -1)
+    most_bytes = sets.num_fills * sets.all_blocks * size
+    tier = RamTier(most_bytes, size, copies=open_copies(), policy=PolicyConfig())
     return _measure(
-        RamTier(sets.all_blocks * size, size, copies=open_copies()),
+        tier,
         blocks,
         lambda number: np.copyto(elsewhere[number], blocks.of_set(number)),
         lambda number: np.copyto(blocks.of_set(number), elsewhere[number]),
+        num_before=sets.num_fills,
+        upkeep=Upkeep([Watched(0, "ram", lambda: 0.0, (tier,))]),
     )
 
 
 def _disk(
-    folder: Path, sets: _Sets, *, is_full: bool = True, cipher: Sealing | None = None
+    folder: Path,
+    sets: _Sets,
+    *,
+    is_full: bool = True,
+    cipher: Sealing | None = None,
+    drive: _Drive | None = None,
 ) -> MediumTimes:
-    """Both leave it to the system when bytes reach the medium, whose files it has in memory. A full
-    tier writes where others lay, and so does the plain copy; else both write to new files."""
+    """Without a `drive` both leave it to the system when bytes reach it, whose files it has in
+    memory. A full tier writes where others lay, and so does the plain copy; else both write to new
+    files."""
     folder.mkdir()
     blocks, turns = _Blocks(sets), itertools.count()
     paths = [folder / f"plain{number}" for number in range(sets.num_sets)]
@@ -200,9 +264,13 @@ def _disk(
         os.close(fd)
 
     size = sets.record_bytes + (0 if cipher is None else cipher.overhead_bytes)
-    most_bytes = (sets.all_blocks + sets.num_blocks) * size if is_full else 2**30
-    tier = DiskTier(folder / "tier", most_bytes, size, _IDENTITY)
-    return _measure(tier if cipher is None else EncryptedTier(tier, cipher), blocks, write, read)
+    num_fills = sets.num_fills if is_full else 1
+    num_blocks = num_fills * sets.all_blocks + sets.num_blocks
+    most_bytes = num_blocks * size if is_full else 2**30
+    tier = DiskTier(folder / "tier", most_bytes, size, _IDENTITY, policy=PolicyConfig())
+    upkeep = Upkeep([Watched(0, "disk", lambda: 0.0, (tier,))])
+    sealed = tier if cipher is None else EncryptedTier(tier, cipher)
+    return _measure(sealed, blocks, write, read, num_before=num_fills, upkeep=upkeep, drive=drive)
 
 
 def _cipher(folder: Path) -> Sealing:
@@ -219,11 +287,12 @@ def _lookups() -> tuple[float, ...]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    drive = _Drive(folder / "drive")
     speed = TierTimes(
         ram=_ram(_IN_MEMORY),
-        cached_ram=_ram(_IN_CACHES),
         large_ram=_ram(_LARGE),
         disk=_disk(folder / "disk", _IN_MEMORY),
+        drive=_disk(drive.folder, _IN_MEMORY, drive=drive),
         large_disk=_disk(folder / "large", _LARGE),
         new_files=_disk(folder / "new", _IN_MEMORY, is_full=False),
         encrypted_disk=_disk(folder / "encrypted", _IN_MEMORY, cipher=_cipher(folder / "keys")),

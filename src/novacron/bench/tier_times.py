@@ -17,9 +17,9 @@ class MediumTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 class TierTimes(msgspec.Struct, frozen=True, kw_only=True):
     ram: MediumTimes
-    cached_ram: MediumTimes  # where all lies in the processor's caches
     large_ram: MediumTimes  # in blocks of 2 MiB
-    disk: MediumTimes
+    disk: MediumTimes  # files that the system has in memory
+    drive: MediumTimes  # what the files lie on
     large_disk: MediumTimes
     new_files: MediumTimes  # of the disk, which the system has to find memory for
     encrypted_disk: MediumTimes

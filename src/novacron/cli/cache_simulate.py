@@ -113,10 +113,11 @@ def simulate(
 
 
 def _table(outcomes: dict[str, Outcome]) -> Table:
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("policy", "tier", "hit rate", "brought", "stored", "evicted", "regrets"):
-        table.add_column(name, justify="left" if name in ("policy", "tier") else "right")
-    table.add_column("saved", justify="right", no_wrap=True)
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("policy", "tier", "hit rate", "brought", "stored", "evicted", "regrets", "saved"):
+        table.add_column(
+            name, justify="left" if name in ("policy", "tier") else "right", no_wrap=True
+        )
     for policy, outcome in outcomes.items():
         for line in _lines(policy, outcome):
             table.add_row(*line)

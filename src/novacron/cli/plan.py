@@ -16,7 +16,7 @@ from novacron.config.variants import parse_variants
 from novacron.executor.memory_plan import Capacity, MemoryPlan, Neighbour
 from novacron.executor.rank_plan import RankPlan
 
-_RANK_TITLES = ("Ranks", "stage", "layers", "slice", "weights", "KV cache")
+_RANK_TITLES = ("Ranks", "stage", "layers", "slice", "rows", "weights", "KV cache")
 
 
 @serving_command("model", "cache", "scheduler", "speculative")
@@ -48,8 +48,9 @@ def plan(settings: Settings, *, as_json: bool) -> None:
     draft_path = find_draft_model(engine, path)
     draft = None if draft_path is None else whole.of_draft(draft_path)
     shared = SharedDevice(others=parse_variants(engine.model.variants))
+    has_hosts = bool(engine.apart.hosts)
     found = plan_memory(
-        shape_of_ranks(blueprint, engine.model),
+        blueprint.shape() if has_hosts else shape_of_ranks(blueprint, engine.model),
         measure_device_memory(blueprint.device, engine.cache),
         engine.cache,
         engine.scheduler,
@@ -112,6 +113,7 @@ def _rank_row(rank: RankPlan) -> tuple[str, ...]:
         str(rank.stage),
         f"{rank.first_layer}-{rank.last_layer}",
         f"{rank.slice + 1} of {rank.num_slices}",
+        f"{rank.rows + 1} of {rank.num_shares}",
         size(rank.weight_bytes),
         size(rank.kv_cache_bytes),
     )

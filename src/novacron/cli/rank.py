@@ -19,7 +19,8 @@ from novacron.observability.logs import configure_logging
 _DEFAULT_PORT: Final = 9092
 _HOST_KEYS: Final = (
     "model", "packed_cache_size", "cache_dir", "num_threads", "cpu_memory_utilization",
-    "kv_ram_size", "kv_disk_size", "kv_disk_path", "encryption_key",
+    "kv_ram_size", "kv_disk_size", "kv_disk_path", "kv_redis_url", "kv_object_url",
+    "encryption_key",
 )  # fmt: skip
 
 

@@ -11,6 +11,11 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.0f} B"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 -> 1 file, 2 -> 2 files"""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def count(number: float) -> str:
     """1234567 -> 1.2M"""
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):

@@ -27,9 +27,10 @@ class ClusterConfig:
     rank_hosts: tuple[str, ...] = setting(
         (),
         "further hosts of one model that is spread over hosts, as KEY@HOST:PORT, which novacron "
-        "rank prints there; each has a stage of it, or, without stages, a slice of every layer, "
-        "and this one the first: pipeline_parallel_size, or tensor_parallel_size, is one more than "
-        "hosts are named; with replicas, those of each in turn; empty: all of it runs here",
+        "rank prints there; each has a stage of it, or, without stages, a slice of every layer, or "
+        "all of it for some rows of long prompts, and this one the first: pipeline_parallel_size, "
+        "tensor_parallel_size or context_parallel_size is one more than hosts are named; with "
+        "replicas, those of each in turn; empty: all of it runs here",
     )
     activation_compression: Literal["none", "int8"] = setting(
         "none",

@@ -10,9 +10,11 @@ from novacron.errors import ConfigError
 
 
 def hosts_of_a_replica(model: ModelConfig) -> int:
-    """Beside the server's own: one for each further stage, or, of a single one, slice."""
-    has_stages = model.pipeline_parallel_size > 1
-    return (model.pipeline_parallel_size if has_stages else model.tensor_parallel_size) - 1
+    """Beside the server's own: one for each further stage, or, of a single one, slice or share of
+    long prompts."""
+    if model.pipeline_parallel_size > 1:
+        return model.pipeline_parallel_size - 1
+    return max(model.tensor_parallel_size, model.context_parallel_size) - 1
 
 
 def refuse_other_number_of_hosts(config: EngineConfig, replicas: int = 1) -> None:
@@ -26,9 +28,10 @@ def refuse_other_number_of_hosts(config: EngineConfig, replicas: int = 1) -> Non
     per_replica = ", for each replica in turn" if replicas > 1 else ""
     raise ConfigError(
         f"rank_hosts names {num_named}, but pipeline_parallel_size is "
-        f"{model.pipeline_parallel_size} and tensor_parallel_size {model.tensor_parallel_size}"
-        f"{of_replicas}. Each host has a stage of the model, or, without stages, a slice of every "
-        f"layer, and this one the first{per_replica}: name {max(1, replicas * each)}, or set "
+        f"{model.pipeline_parallel_size}, tensor_parallel_size {model.tensor_parallel_size} and "
+        f"context_parallel_size {model.context_parallel_size}{of_replicas}. Each host has a stage "
+        "of the model, or, without stages, a slice of every layer, or some rows of long prompts, "
+        f"and this one the first{per_replica}: name {max(1, replicas * each)}, or set "
         f"pipeline_parallel_size to {1 + max(1, num_named // replicas)} (tensor_parallel_size is "
         "then how many ranks each host has)."
     )

@@ -93,8 +93,8 @@ class ModelConfig:
         1,
         "processes that share the tokens of long prompts out: each has all weights, and computes "
         "some rows of every chunk, on KV blocks that all share; what is short, such as the next "
-        "token of each request, the first one computes alone, with all of num_threads: 1 to 8; on "
-        "CPU with native kernels only so far",
+        "token of each request, the first one computes alone, with all of num_threads: 1 to 8, on "
+        "this host, or one on each of rank_hosts; on CPU with native kernels only so far",
         flags=("-cp", "--prefill-context-parallel-size"),
     )
     pipeline_parallel_size: int = setting(

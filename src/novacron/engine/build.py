@@ -14,13 +14,13 @@ from novacron.engine.kv_trace import KVTrace
 from novacron.engine.link.linked_ranks import load_linked_model
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
-from novacron.executor.blueprint import steps_in_flight
 from novacron.executor.executor import Executor, tell_nobody
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
+from novacron.executor.hosts.linked_rows import LinkedRowsExecutor
 from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
-from novacron.executor.parallel_limits import refuse_with_ranks, without_tiers
+from novacron.executor.parallel_limits import refuse_with_ranks
 from novacron.executor.pipeline import PipelineExecutor
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.scheduler.request_state import RequestState
@@ -34,6 +34,7 @@ AnyExecutor = (
     | PipelineExecutor
     | LinkedPipelineExecutor
     | LinkedSlicesExecutor
+    | LinkedRowsExecutor
 )
 
 
@@ -52,10 +53,9 @@ def load_executor(
     if config.apart.hosts:
         return load_linked_model(config, model_path, draft_path, progress, on_loss, owner)
     if config.model.pipeline_parallel_size > 1:
-        one_at_a_time = steps_in_flight(config.model) == 1
         return PipelineExecutor(
             config.model,
-            config.cache if one_at_a_time else without_tiers(config.cache),
+            config.cache,
             config.scheduler,
             model_path=model_path,
             draft_path=draft_path,
@@ -107,9 +107,7 @@ def build_core(
         enable_prefix_caching=config.cache.enable_prefix_caching,
     )
     sessions = Sessions()
-    tiers, desk = build_cache_desk(
-        config, spec, kv_cache, sessions, executor.blocks_of, around_choice
-    )
+    tiers, desk = build_cache_desk(config, spec, kv_cache, sessions, executor, around_choice)
     see_end: Callable[[RequestState], None] | None = None
     if config.cache.kv_trace:
         see_end = KVTrace(Path(config.cache.kv_trace).expanduser(), spec.block_size).see_end

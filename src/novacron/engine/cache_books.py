@@ -4,16 +4,16 @@ them."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from novacron.config.cache import CacheConfig
 from novacron.config.engine import EngineConfig
 from novacron.config.folders import kv_folder
+from novacron.executor.executor import Executor
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.kv_tiers.pin_file import PinFile
 from novacron.kv_tiers.pins import PinLimits, kept_within
 from novacron.kv_tiers.record import identity_of, record_bytes
-from novacron.records.block_moves import TierKeys
 from novacron.records.output import PREFETCH_BUFFER, ModelSpec
 from novacron.scheduler.cache_desk import CacheDesk
 from novacron.scheduler.fetch_choice import FetchChoice, MeasuredFetchChoice
@@ -33,11 +33,11 @@ def build_cache_desk(
     spec: ModelSpec,
     kv_cache: KVCacheManager,
     sessions: Sessions,
-    blocks_of: Callable[[bytes], Sequence[TierKeys]],
+    executor: Executor,
     around_choice: AroundChoice = as_it_is,
 ) -> tuple[TieredPrefixes | None, CacheDesk]:
     """The tiers as the scheduler sees them, None if there are none, with the pins of an earlier
-    start; and the desk that callers ask. `blocks_of` is the executor's."""
+    start; and the desk that callers ask."""
     if not spec.kv_tiers:
         return None, CacheDesk(kv_cache, None, sessions)
     block_bytes = record_bytes(spec.kv_cache_bytes // spec.num_blocks)
@@ -75,7 +75,8 @@ def build_cache_desk(
         sessions,
         block_bytes=block_bytes,
         write_pins=file.write,
-        blocks_of=blocks_of,
+        blocks_of=executor.blocks_of,
+        torn_blocks=executor.torn_blocks,
     )
 
 

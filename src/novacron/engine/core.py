@@ -16,7 +16,7 @@ import msgspec
 from novacron.engine.grammars import Grammars, GrammarStates, advance
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.errors import NovaCronError
-from novacron.executor.executor import Executor
+from novacron.executor.executor import BlocksLost, Executor
 from novacron.records.cache_orders import CacheAnswer, CacheOrder
 from novacron.records.output import EngineOutput, EngineStats
 from novacron.records.request import FinishReason, Request
@@ -113,17 +113,22 @@ class EngineCore:
 
     def step(self) -> list[EngineOutput]:
         """Begin as many steps as may be in flight, and return the news of the first of them. Does
-        nothing if nothing can run."""
+        nothing if nothing can run, or if blocks are lost: the next step computes again."""
         started_s, not_scheduling_s = time.perf_counter(), self._not_scheduling_s
         self._admit_compiled()
         outputs, self._refused = self._refused, []
         self._take_block_news()
-        decision = self._begin_steps()
-        has_computed = bool(self._in_flight)
-        if has_computed:
-            outputs += self._end_step()
-        else:
-            outputs += self._scheduler.update(decision, ModelRunnerOutput(decision.step, ()))
+        has_computed = False
+        try:
+            decision = self._begin_steps()
+            has_computed = bool(self._in_flight)
+            if has_computed:
+                outputs += self._end_step()
+            else:
+                outputs += self._scheduler.update(decision, ModelRunnerOutput(decision.step, ()))
+        except BlocksLost:
+            self.lose_blocks()
+            return outputs
         self._order_blocks()
         for output in outputs:
             if output.finish_reason is not None:
@@ -161,6 +166,11 @@ class EngineCore:
         self._not_scheduling_s += time.perf_counter() - began_s
         advance(states, result)
         return self._scheduler.update(decision, result)
+
+    def lose_blocks(self) -> None:
+        """After BlocksLost: requests that ran are computed again, with the tokens they have got."""
+        self._in_flight.clear()
+        self._scheduler.lose_blocks()
 
     def abort_all(self) -> list[EngineOutput]:
         """End everything, accepted and not yet running requests included."""

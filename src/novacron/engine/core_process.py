@@ -53,7 +53,7 @@ def run(arguments: EngineArguments, import_time_s: float, pulse: Pulse) -> None:
     config = arguments.config
     try:
         executor = load_executor(
-            config, Path(arguments.model_path), report, _end_at_once(config), parent_name()
+            config, Path(arguments.model_path), report, _end_at_once, parent_name()
         )
         watch = _load_watch(config, executor, report)
     except EngineDead as error:  # a rank ended while it loaded: the next engine may have more luck
@@ -101,9 +101,9 @@ def _load_watch(
     return AnswerWatch(watch, config.watch.quality_watch)
 
 
-def _end_at_once(config: EngineConfig) -> Callable[[str], None]:
-    """A rank is gone: the client starts the engine anew, also if it is idle."""
-    return lambda message: os._exit(EXIT_RANK_LOST if config.apart.hosts else _EXIT_CRASHED)
+def _end_at_once(message: str) -> None:
+    """A rank is gone for good: the client starts the engine anew, also if it is idle."""
+    os._exit(_EXIT_CRASHED)
 
 
 def _exit_code_of(error: EngineDead) -> int:

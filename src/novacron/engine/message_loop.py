@@ -12,6 +12,7 @@ from novacron.engine.mailbox import Mailbox
 from novacron.engine.output_pacer import OutputPacer
 from novacron.engine.pulse import Pulse
 from novacron.engine.rank_news import RankNews
+from novacron.executor.executor import BlocksLost
 from novacron.quality.document import Document
 from novacron.records import wire
 from novacron.records.output import EngineOutput
@@ -44,6 +45,8 @@ class MessageLoop:
 
     def run(self) -> None:
         """Until a Shutdown message."""
+        self._core.take_block_news()
+        self._send(())  # what lies in KV tiers from earlier
         progressed = True
         while True:
             self._pulse.rest()
@@ -75,13 +78,19 @@ class MessageLoop:
                 self._publish(self._pacer.due(time.monotonic()))
             else:
                 self._publish_all()  # the next step may be a long way off
-            if not self._core.has_work:
-                self._ranks.restore()
+            if not self._core.has_work or self._core.is_loading:
+                self._restore_ranks()
             num_scored = self._watch.num_scored
             self._is_scoring = self._watch.work(is_idle=not self._core.has_work)
             has_news = not self._core.has_work and self._core.take_block_news()
             if has_news or self._watch.num_scored != num_scored or self._ranks.is_there:
                 self._send(())  # which nobody would hear of before the next request
+
+    def _restore_ranks(self) -> None:
+        try:
+            self._ranks.restore()
+        except BlocksLost:
+            self._core.lose_blocks()
 
     def _patience_ms(self, progressed: bool) -> int | None:
         """How long to wait for messages: not at all while steps compute something."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final, Protocol
 
 import msgspec
 
@@ -11,9 +12,30 @@ from novacron.executor.executor import Executor
 from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.pipeline import PipelineExecutor
-from novacron.records.output import EngineStats
+from novacron.records.output import EngineStats, ModelSpec
+from novacron.records.parallel_stats import RankStats
 
-_WITH_RANKS = (MultiprocessExecutor, PipelineExecutor, OverHosts)
+_WITH_RANKS: Final = (MultiprocessExecutor, PipelineExecutor, OverHosts)
+
+
+class _WithRanks(Protocol):
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    @property
+    def rank_pids(self) -> tuple[int, ...]: ...
+
+    @property
+    def num_ranks_replaced(self) -> int: ...
+
+    @property
+    def lost_ranks(self) -> tuple[int, ...]: ...
+
+    def restore(self) -> None: ...
+
+    def tell_losses(self, on_change: Callable[[], None]) -> None: ...
+
+    def rank_stats(self) -> tuple[RankStats, ...]: ...
 
 
 class RankNews:
@@ -22,8 +44,7 @@ class RankNews:
     as the step lasts that the new one begins with."""
 
     def __init__(self, executor: Executor) -> None:
-        self._executor = executor if isinstance(executor, MultiprocessExecutor) else None
-        self._counted = executor if isinstance(executor, _WITH_RANKS) else None
+        self._executor: _WithRanks | None = executor if isinstance(executor, _WITH_RANKS) else None
         self._hosts = executor if isinstance(executor, OverHosts) else None
         self._told = () if self._executor is None else self._executor.spec.rank_pids
         self._look: Callable[[], None] = lambda: None
@@ -47,28 +68,28 @@ class RankNews:
 
     def restore(self) -> None:
         """While nothing runs: have a rank that is lost compute with the others again, so that the
-        next request need not wait for it. Raises EngineDead."""
+        next request need not wait for it. Raises BlocksLost if its part of the KV cache was lost
+        with it, and EngineDead."""
         if self._executor is not None and self._executor.lost_ranks:
             self._executor.restore()
 
     @property
     def can_come(self) -> bool:
-        return self._executor is not None or self._hosts is not None
+        return self._executor is not None
 
     @property
     def is_there(self) -> bool:
         """Whether another process holds a rank than was told, or ranks on other hosts have told
-        what they have counted. Raises EngineDead."""
+        what they have counted."""
         return self._pids != self._told or (self._hosts is not None and self._hosts.has_rank_news)
 
     def told_in(self, stats: EngineStats) -> EngineStats:
         """The figures with those of ranks. Once they are on their way, `see_told` is called."""
-        if self._counted is not None:
-            stats = msgspec.structs.replace(stats, ranks=self._counted.rank_stats())
-        if self._hosts is not None:
-            stats = msgspec.structs.replace(stats, rank_links=self._hosts.rank_links())
         if self._executor is None:
             return stats
+        stats = msgspec.structs.replace(stats, ranks=self._executor.rank_stats())
+        if self._hosts is not None:
+            stats = msgspec.structs.replace(stats, rank_links=self._hosts.rank_links())
         return msgspec.structs.replace(
             stats, rank_pids=self._pids, num_ranks_replaced=self._executor.num_ranks_replaced
         )

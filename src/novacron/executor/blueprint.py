@@ -70,8 +70,13 @@ class Blueprint:
 
     @property
     def group(self) -> ParallelGroup:
-        """This rank among those of its stage."""
+        """This rank among those that have slices of the same layers."""
         return self.dims.group_of(self.rank)
+
+    @property
+    def rows_group(self) -> ParallelGroup:
+        """This rank among those that compute other rows with the same weights."""
+        return self.dims.rows_of(self.rank)
 
     @property
     def stage(self) -> Stage:
@@ -119,7 +124,7 @@ class Blueprint:
         result is that of one rank."""
         refuse_uneven_shares(self.config, dims.tensor)
         refuse_empty_stages(self.config, dims.pipeline)
-        uncut = replace(self, dims=ParallelDims(dims.tensor))
+        uncut = replace(self, dims=replace(dims, pipeline=1))
         decoder = uncut.build(META)
         refuse_cut_groups(decoder)
         if dims.pipeline == 1:
@@ -209,7 +214,9 @@ class Blueprint:
 
 
 def dims_of(model: ModelConfig) -> ParallelDims:
-    return ParallelDims(model.tensor_parallel_size, model.pipeline_parallel_size)
+    return ParallelDims(
+        model.tensor_parallel_size, model.pipeline_parallel_size, model.context_parallel_size
+    )
 
 
 def steps_in_flight(model: ModelConfig) -> int:

@@ -11,6 +11,12 @@ from novacron.records.output import ModelSpec
 from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutput
 
 
+class BlocksLost(Exception):
+    """A rank on another host was lost, and its part of all KV blocks with it: why, as half a
+    sentence. All ranks compute together again, another one in its place. Nothing that blocks held
+    can be used, steps in flight have no result, and no request is known to ranks any more."""
+
+
 def tell_nobody(message: str) -> None:
     """The default of `on_loss`: who drives an executor hears of a lost rank at the next step."""
 
@@ -34,7 +40,8 @@ class StepByStep(ABC):
 
 
 class Executor(Protocol):
-    """Computes what the scheduler decided. Calls come from one thread, one at a time."""
+    """Computes what the scheduler decided. Calls come from one thread, one at a time. Those that
+    have steps computed, or blocks moved, may raise BlocksLost."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -76,6 +83,11 @@ class Executor(Protocol):
     def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
         """Blocks of a scope that KV tiers have, also what was put there by others. Raises OSError
         if one of them cannot tell. May take long."""
+        ...
+
+    def torn_blocks(self) -> Sequence[TierKeys]:
+        """Blocks of which KV tiers of some hosts have their part, and others have not: nobody finds
+        them, but they take room."""
         ...
 
     def shutdown(self) -> None:

@@ -175,6 +175,9 @@ class InlineExecutor(StepByStep):
     def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
         return () if self._tiers is None else self._tiers.blocks_of(scope)
 
+    def torn_blocks(self) -> Sequence[TierKeys]:
+        return ()
+
     def shutdown(self) -> None:
         """The tensors go with this object; what tiers still have to store gets a moment."""
         if self._tiers is not None:

@@ -101,7 +101,7 @@ def codec_of_cache(level: KVLevel, tensors: KVTensors, blueprint: Blueprint) -> 
     layout = block_layout(
         tensors.formats,
         blueprint.kernels,
-        num_heads=blueprint.config.num_kv_heads,
+        num_heads=tensors.num_heads,
         block_size=tensors.block_size,
         head_dim=blueprint.config.head_dim,
     )

@@ -16,8 +16,7 @@ import msgspec
 from novacron.config.cache import CacheConfig
 from novacron.config.kv_compression import tier_compressions
 from novacron.errors import ConfigError
-from novacron.kernels.kv_format import describe_kv_formats
-from novacron.runner.kv_tensors import KVTensors
+from novacron.kernels.kv_format import LayerFormat, describe_kv_formats
 
 LEAST_AGREEMENT: Final = 0.99  # of the likeliest tokens, with those after exact blocks
 LEAST_TOKENS: Final = 500  # judged; fewer show nothing
@@ -36,9 +35,12 @@ class LevelQuality(msgspec.Struct, frozen=True, kw_only=True):
         return self.num_tokens >= LEAST_TOKENS and self.top1_agreement >= LEAST_AGREEMENT
 
 
-def measurement_path(cache_folder: Path, weights: str, cache: KVTensors) -> Path:
-    """Where a model's measurement is. `weights` is the digest of them as they compute."""
-    text = "\x00".join((weights, describe_kv_formats(cache.formats), str(cache.block_size)))
+def measurement_path(
+    cache_folder: Path, weights: str, formats: tuple[LayerFormat, ...], block_size: int
+) -> Path:
+    """Where a model's measurement is. `weights` is the digest of them as they compute, `formats`
+    those of all layers."""
+    text = "\x00".join((weights, describe_kv_formats(formats), str(block_size)))
     return cache_folder / _FOLDER / f"{blake3.blake3(text.encode()).hexdigest(16)}.json"
 
 

@@ -25,7 +25,8 @@ from novacron.runner.draft_runner import DraftRunner
 
 class LeadersDraft:
     """For the model that `whole` draws, from the checkpoint in `path`; without, there is none, and
-    nothing is done. Methods are called in the order in which they stand here."""
+    nothing is done. Methods are called in the order in which they stand here, those below `spec` at
+    any time."""
 
     def __init__(self, whole: Blueprint, path: Path | None, model: ModelConfig) -> None:
         """Raises ModelLoadError."""
@@ -75,3 +76,9 @@ class LeadersDraft:
         """This became of it."""
         if self._runner is not None:
             self._runner.follow(step, result)
+
+    def forget_requests(self) -> None:
+        """All of them, and steps that have begun: who plans steps introduces them anew. What of
+        their blocks holds KV of the draft model is known there, too."""
+        if self._runner is not None:
+            self._runner.forget_requests()

@@ -20,7 +20,7 @@ from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
 from novacron.config.scheduler import SchedulerConfig
-from novacron.executor.blueprint import draw_blueprint
+from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.executor import StepByStep, tell_nobody
 from novacron.executor.leaders_draft import LeadersDraft
@@ -31,7 +31,7 @@ from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_counts import rank_stats
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import RankArguments
-from novacron.executor.rank_sharing import join_ranks, part_of, shape_of_ranks
+from novacron.executor.rank_sharing import join_ranks, shape_of_ranks
 from novacron.executor.rank_team import RankTeam
 from novacron.executor.rank_threads import threads_of_leader, threads_of_rank
 from novacron.executor.tiered_blocks import TieredBlocks
@@ -75,7 +75,7 @@ class MultiprocessExecutor(StepByStep):
             require_extras(cache)
             num_threads = threads_of_leader(model)
             whole = draw_blueprint(model, model_path, num_threads)
-            blueprint = part_of(whole, model, 0)
+            blueprint = whole.of_rank(0, dims_of(model))
             draft = self._draft = LeadersDraft(whole, draft_path, model)
             torch.set_num_threads(num_threads)
             keep_freed_memory()
@@ -100,7 +100,6 @@ class MultiprocessExecutor(StepByStep):
                 model,
                 cache,
                 scheduler,
-                rank=0,
                 num_blocks=plan.num_blocks,
                 max_model_len=plan.max_model_len,
             )
@@ -214,6 +213,9 @@ class MultiprocessExecutor(StepByStep):
     def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
         return () if self._tiers is None else self._tiers.blocks_of(scope)
 
+    def torn_blocks(self) -> Sequence[TierKeys]:
+        return ()
+
     def shutdown(self) -> None:
         """End the other ranks; this one's tensors go with this object. What tiers still have to
         store gets a moment."""
@@ -238,7 +240,7 @@ def _arguments(
         scheduler=scheduler,
         model_path=str(model_path),
         rank=1,
-        num_ranks=model.tensor_parallel_size * model.context_parallel_size,
+        num_ranks=dims_of(model).num_ranks,
         num_threads=threads_of_rank(model),
         num_blocks=plan.num_blocks,
         max_model_len=plan.max_model_len,

@@ -1,34 +1,28 @@
-"""What several ranks cannot do yet: refused where somebody asks for it, else left out."""
+"""What several ranks cannot do yet: refused where somebody asks for it."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
-
-from novacron.config.cache import CacheConfig
 from novacron.config.engine import EngineConfig
 from novacron.config.host_shares import refuse_other_number_of_hosts
-from novacron.config.kv_compression import loss_identity
 from novacron.errors import ConfigError
-from novacron.executor.blueprint import dims_of, steps_in_flight
-
-logger = logging.getLogger(__name__)
+from novacron.executor.blueprint import dims_of
 
 
 def refuse_with_ranks(config: EngineConfig) -> None:
     """Raises ConfigError for settings that several ranks cannot follow: those of an engine, with
     the hosts of its own."""
-    model, cache = config.model, config.cache
+    model = config.model
     refuse_other_number_of_hosts(config)
     num_ranks = dims_of(model).num_ranks
-    if num_ranks == 1 and model.context_parallel_size == 1:
+    if num_ranks == 1:
         return
     sizes = {
         "tensor_parallel_size": model.tensor_parallel_size,
         "pipeline_parallel_size": model.pipeline_parallel_size,
         "context_parallel_size": model.context_parallel_size,
     }
-    if num_ranks > 1 and model.context_parallel_size > 1:
+    has_rows = model.context_parallel_size > 1
+    if has_rows and num_ranks > model.context_parallel_size:
         raise ConfigError(
             f"context_parallel_size is {model.context_parallel_size}, which does not go together "
             "with tensor_parallel_size and pipeline_parallel_size yet: its ranks have the whole "
@@ -45,13 +39,12 @@ def refuse_with_ranks(config: EngineConfig) -> None:
             "variants (start a server for each precision)": bool(
                 model.variants or config.shared.others
             ),
-            "kv_redis_url": bool(cache.kv_redis_url),
-            "kv_object_url": bool(cache.kv_object_url),
-            "compressed KV tiers": bool(loss_identity(cache)),
+            "activation_compression": config.apart.compression != "none" and has_rows,
+            "speculative_method draft": (
+                config.speculative.speculative_method == "draft" and has_rows
+            ),
+            "data_parallel_size": model.data_parallel_size > 1 and has_rows,
         }
-    if steps_in_flight(model) > 1 and not config.apart.hosts:
-        sizes["pipeline_steps_in_flight"] = steps_in_flight(model)
-        asked_for |= _asked_for_tiers(cache)
     refused = [what for what, is_asked_for in asked_for.items() if is_asked_for]
     if refused:
         several = " and ".join(f"{name} is {size}" for name, size in sizes.items() if size > 1)
@@ -59,22 +52,3 @@ def refuse_with_ranks(config: EngineConfig) -> None:
             f"{several}, which does not go together with {', '.join(refused)} yet. Leave one of "
             "them out."
         )
-
-
-def _asked_for_tiers(cache: CacheConfig) -> dict[str, bool]:
-    return {
-        "kv_ram_size": bool(cache.kv_ram_size),
-        "kv_disk_size": bool(cache.kv_disk_size),
-        "kv_redis_url": bool(cache.kv_redis_url),
-        "kv_object_url": bool(cache.kv_object_url),
-    }
-
-
-def without_tiers(cache: CacheConfig) -> CacheConfig:
-    """For several steps in flight on one host: the settings without KV tiers, which nobody has
-    asked for."""
-    if cache.enable_prefix_caching and None in (cache.kv_ram_size, cache.kv_disk_size):
-        logger.info(
-            "KV blocks are not kept in RAM or on disk: that takes pipeline_steps_in_flight 1."
-        )
-    return replace(cache, kv_ram_size=0, kv_disk_size=0)

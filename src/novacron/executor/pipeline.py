@@ -7,6 +7,7 @@ vocabulary for both ends: what the last stage makes comes back to it.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,6 @@ from novacron.config.kv_compression import loss_identity
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import require_extras
 from novacron.config.scheduler import SchedulerConfig
-from novacron.errors import EngineDead
 from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.executor import tell_nobody
@@ -32,13 +32,14 @@ from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_counts import rank_stats
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_threads import threads_of_rank
+from novacron.executor.stage_ends import Pipes
 from novacron.executor.stage_memory import StageMemory
 from novacron.executor.stage_team import StageTeam
 from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.executor.warm_up import warm_up
 from novacron.executor.worker import Progress
 from novacron.kernels.ranks import RankLink
-from novacron.parallel.handover import HandoverLost, Receiver, Sender
+from novacron.parallel.handover import Receiver, Sender
 from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import ModelSpec
 from novacron.records.parallel_stats import RankStats
@@ -52,12 +53,11 @@ logger = logging.getLogger(__name__)
 
 class PipelineExecutor:
     """Loads the model in `model_path` when made, all ranks at once, and computes steps, as many at
-    a time as the settings say. Implements Executor. A draft model is rank 0's alone. KV tiers take
-    one step at a time.
+    a time as the settings say. Implements Executor. A draft model is rank 0's alone.
 
-    Raises ModelLoadError, ConfigError, and EngineDead if a rank ends. `on_loss` gets a sentence,
-    from another thread, if one ends later; the next step, or that which is running, raises
-    EngineDead then.
+    A rank that ends, or hangs for `rank_timeout`, is replaced; the steps that are in flight, or the
+    next one, take as long as that lasts. Raises ModelLoadError and ConfigError, and EngineDead if a
+    rank cannot be replaced: `on_loss` gets a sentence then, from another thread.
     """
 
     def __init__(
@@ -108,8 +108,6 @@ class PipelineExecutor:
                 max_model_len=plan.max_model_len,
             )
         self._begun: deque[BegunStep] = deque()
-        self._on_loss = on_loss
-        self._link: RankLink | None = None
         self._tiers: TieredBlocks | None = None  # a first step knows none
         arguments = RankArguments(
             model=model,
@@ -124,16 +122,31 @@ class PipelineExecutor:
             descriptor=memory.shared.descriptor,
             socket=-1,
         )
-        self._traffic, self._dims = memory.traffic, blueprint.dims
-        self._team = StageTeam(arguments, self._see_loss)
+        self._memory, self._dims = memory, blueprint.dims
+        self._traffic = memory.traffic
+        self._link: RankLink = memory.join(model.rank_timeout)
+        blueprint = blueprint.joined_by(self._link.communicator)
+        exits = Sender(memory.rings_SKTD[0], traffic=self._traffic[0])
+        entry = Receiver(
+            memory.rings_SKTD[-1],
+            see_delay=lambda seconds: self._team.see_delay(seconds),
+            traffic=self._traffic[0],
+        )
+
+        def use(pipes: Pipes) -> None:
+            assert pipes.entry is not None
+            exits.use(pipes.exits)
+            entry.use(pipes.entry)
+
+        self._team = StageTeam(arguments, self._link, use, on_loss)
         try:
-            memory.shared.close_descriptor()
-            self._link = memory.join(self._team.meeting_point, model.rank_timeout)
-            blueprint = blueprint.joined_by(self._link.communicator)
-            weights = loader.load_weights(blueprint, self._team.wait_until_ready)
+            began_s = time.monotonic()
+            weights = loader.load_weights(
+                blueprint, lambda digest: self._team.begin(digest, time.monotonic() - began_s)
+            )
             draft.load(phases)
             rank = loader.make_room(blueprint, weights, plan, memory=memory.kv_blocks)
-            self._runner = rank.runner(_pipelined_step(rank, memory, self._team))
+            self._runner = rank.runner(_pipelined_step(rank, memory, self._team, exits, entry))
             draft.stand_beside(rank, scheduler)
             with phases.timed("warm_up"):
                 warm_up(
@@ -142,7 +155,6 @@ class PipelineExecutor:
                     block_size=cache.block_size,
                     is_drafting=draft_path is not None,
                 )
-            self._team.forget_meeting_point()
             kv_identity = rank.kv_identity(plan, loss_identity(cache))
             self._tiers = TieredBlocks(rank, kv_identity, model, cache)
         except BaseException:
@@ -168,35 +180,49 @@ class PipelineExecutor:
 
     @property
     def num_ranks_replaced(self) -> int:
-        """None ever: the engine begins anew with all of them."""
-        return 0
+        return self._team.num_replaced
+
+    @property
+    def lost_ranks(self) -> tuple[int, ...]:
+        """Those that do not compute with the others, because a new process has just taken their
+        place: it does so from the next step on."""
+        return self._team.lost_ranks
+
+    def restore(self) -> None:
+        """Have all ranks compute together again, between two steps. Raises EngineDead."""
+        self._team.recover()
+
+    def tell_losses(self, on_change: Callable[[], None]) -> None:
+        """Have it called when `lost_ranks` has changed, from any thread."""
+        self._team.on_change = on_change
 
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         return self._draft.draft(scheduler_output)
 
     def submit(self, scheduler_output: SchedulerOutput) -> None:
-        with self._loss_is_the_end(), self._traffic[0].timed():
+        with self._no_loss_unheard(), self._traffic[0].timed():
             if self._tiers is not None:
                 self._tiers.begin_step(scheduler_output)
             self._draft.begin(scheduler_output)
             self._begun.append(self._runner.begin(scheduler_output))
 
     def collect(self) -> ModelRunnerOutput:
-        with self._loss_is_the_end(), self._traffic[0].timed():
+        with self._no_loss_unheard(), self._traffic[0].timed():
             begun = self._begun.popleft()
             result = self._runner.finish(begun)
             self._draft.follow(begun.step, result)
             if self._tiers is not None:
                 self._tiers.end_step()
+            if begun.inputs is not None:
+                self._team.see_step()
             self._traffic[0].see_step()
-            if self._link is not None:
-                self._traffic[0].see_meetings(*self._link.met(0))
+            self._traffic[0].see_meetings(*self._link.met(0))
             return result
 
     def rank_stats(self) -> tuple[RankStats, ...]:
         """Of all ranks, from 0."""
         return tuple(
-            rank_stats(rank, rank // self._dims.tensor, one.read())
+            rank_stats(rank, self._dims.stage_of(rank), one.read())
             for rank, one in enumerate(self._traffic)
         )
 
@@ -205,16 +231,12 @@ class PipelineExecutor:
         return self.collect()
 
     @contextmanager
-    def _loss_is_the_end(self) -> Iterator[None]:
+    def _no_loss_unheard(self) -> Iterator[None]:
+        """If this rank is the one that fails, the others need not wait for it."""
         try:
             yield
-        except (ConnectionError, HandoverLost) as error:
-            assert self._link is not None
-            reason = self._link.loss or error
-            self._give_up()
-            raise EngineDead(f"The step cannot be computed: {reason}.") from None
         except BaseException:
-            self._give_up()
+            self._link.give_up()
             raise
 
     def move_blocks(self, orders: BlockOrders) -> None:
@@ -227,33 +249,30 @@ class PipelineExecutor:
     def blocks_of(self, scope: bytes) -> Sequence[TierKeys]:
         return () if self._tiers is None else self._tiers.blocks_of(scope)
 
+    def torn_blocks(self) -> Sequence[TierKeys]:
+        return ()
+
     def shutdown(self) -> None:
         """End the other ranks; this one's tensors go with this object. What tiers still have to
         store gets a moment."""
         if self._tiers is not None:
             self._tiers.close()
-        self._give_up()
+        self._link.give_up()
         self._team.close()
-
-    def _give_up(self) -> None:
-        if self._link is not None:
-            self._link.give_up()
-
-    def _see_loss(self, message: str) -> None:
-        self._give_up()
-        self._on_loss(message)
+        self._memory.shared.close_descriptor()
 
 
-def _pipelined_step(rank: OwnRank, memory: StageMemory, team: StageTeam) -> PipelinedStep:
+def _pipelined_step(
+    rank: OwnRank, memory: StageMemory, team: StageTeam, exits: Sender, entry: Receiver
+) -> PipelinedStep:
     """How rank 0 has steps computed by all of them."""
-    rings, pipes, decoder = memory.rings_SKTD, team.pipes, rank.decoder
-    assert pipes.entry is not None
-    exits = Sender(rings[0], pipes.exits, memory.traffic[0])
+    decoder, batch = rank.decoder, rank.batch
     layers = rank.blueprint.stage.of(rank.kv_tensors.layers)
     return PipelinedStep(
-        StageStep(decoder, layers, rank.batch, None, exits),
-        logits_of(decoder, rings[-1], rank.batch.max_num_tokens),
+        StageStep(decoder, layers, batch, None, exits),
+        logits_of(decoder, memory.rings_SKTD[-1], batch.max_num_tokens),
         team,
         memory.steps,
-        Receiver(rings[-1], pipes.entry, team.see_delay, traffic=memory.traffic[0]),
+        entry,
+        batch,
     )

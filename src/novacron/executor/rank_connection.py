@@ -1,19 +1,21 @@
 """One end of the connection between rank 0 and another rank: whole messages, in order.
 
 A message is eight bytes of length and its msgpack. A pair of stream sockets carries it: who reads
-sees at once when the other process is gone.
+sees at once when the other process is gone. Descriptors may go with a message.
 """
 
 from __future__ import annotations
 
 import select
 import socket
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 _LENGTH_BYTES = 8
 _LOOK_S = 0.1
+_MOST_DESCRIPTORS: Final = 64  # with one message
 
 Sent = TypeVar("Sent")
 Received = TypeVar("Received")
@@ -26,14 +28,23 @@ class RankConnection(Generic[Sent, Received]):
         self._socket = own
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(received)
+        self._descriptors: list[int] = []
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, message: Sent) -> None:
-        """Raises OSError if the other process is gone."""
+    def send(self, message: Sent, descriptors: Sequence[int] = ()) -> None:
+        """The other process gets copies of these descriptors. Raises OSError if it is gone."""
         data = self._encoder.encode(message)
-        self._socket.sendall(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
+        data = len(data).to_bytes(_LENGTH_BYTES, "little") + data
+        if descriptors:
+            data = data[socket.send_fds(self._socket, [data], descriptors) :]
+        self._socket.sendall(data)
+
+    def take_descriptors(self) -> list[int]:
+        """What has come with messages since the last call. Whoever takes them closes them."""
+        taken, self._descriptors = self._descriptors, []
+        return taken
 
     def receive(self, patience_s: float | None = None) -> Received:
         """Waits for the next message. Raises EOFError if none can come any more, and TimeoutError
@@ -61,7 +72,13 @@ class RankConnection(Generic[Sent, Received]):
         data = b""
         while len(data) < num_bytes:
             try:
-                part = self._socket.recv(num_bytes - len(data))
+                part, found, *_ = socket.recv_fds(
+                    self._socket,
+                    num_bytes - len(data),
+                    _MOST_DESCRIPTORS,
+                    socket.MSG_CMSG_CLOEXEC,
+                )
+                self._descriptors += found
             except ConnectionError:
                 part = b""
             if not part:

@@ -75,12 +75,12 @@ class RankMemory:
         group, kernels = self._blueprint.group, self._blueprint.kernels.ranks
         if kernels is not None:
             return kernels.join(group.rank, group.size, self.shared.tensors, patience_s)
-        return _GlooLink(
+        return GlooLink(
             GlooCommunicator(meeting_point, group.rank, group.size, patience_s=patience_s)
         )
 
 
-class _GlooLink:
+class GlooLink:
     """Implements RankLink. Who waits for a rank that is gone gets an exception from Gloo."""
 
     loss = None
@@ -88,7 +88,6 @@ class _GlooLink:
 
     def __init__(self, communicator: GlooCommunicator) -> None:
         self.communicator = communicator
-        self.begin_anew = communicator.begin_anew
 
     def met(self, rank: int) -> Met:
         """Gloo does not count."""
@@ -96,6 +95,9 @@ class _GlooLink:
 
     def give_up(self) -> None:
         """They notice it by themselves, if need be when their patience ends."""
+
+    def begin_anew(self, meeting_point: Path) -> None:
+        self.communicator.begin_anew(meeting_point)
 
     def reset(self) -> None:
         """Who meets at the same file is a group."""

@@ -81,7 +81,7 @@ class RankFailed(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
 
 class Begun(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The rank has left what it was doing, and is ready for steps of the group `epoch`."""
+    """The rank has left what it was doing, and has done what the group `epoch` begins with."""
 
     epoch: int
 

@@ -12,7 +12,9 @@ from novacron.models.layers.attention import num_local_kv_heads
 
 @dataclass(frozen=True, kw_only=True)
 class RankPlan:
-    """`first_layer` to `last_layer`, both included; of each the slice `slice` of `num_slices`."""
+    """`first_layer` to `last_layer`, both included; of each the slice `slice` of `num_slices`, for
+    the share `rows` of `num_shares` of the rows of long steps. Ranks of one host have the KV blocks
+    of all shares in common."""
 
     rank: int
     stage: int
@@ -20,6 +22,8 @@ class RankPlan:
     last_layer: int
     slice: int
     num_slices: int
+    rows: int
+    num_shares: int
     weight_bytes: int
     kv_cache_bytes: int
 
@@ -46,6 +50,8 @@ def _plan_rank(own: Blueprint, cache: CacheConfig, num_blocks: int) -> RankPlan:
         last_layer=layers.stop - 1,
         slice=own.group.rank,
         num_slices=own.group.size,
+        rows=own.rows_group.rank,
+        num_shares=own.rows_group.size,
         weight_bytes=own.build(META).weight_bytes,
         kv_cache_bytes=num_blocks * heads * of_one_head,
     )

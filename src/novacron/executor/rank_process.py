@@ -1,6 +1,6 @@
 """A process with a rank other than 0: loads its part of the model, and computes what rank 0 says.
 
-Started by RankTeam as `python -m novacron.executor.rank_process`, with its RankArguments as one
+Started by RankSeat as `python -m novacron.executor.rank_process`, with its RankArguments as one
 line of JSON on standard input. Ends when rank 0 closes the connection, or ends itself. When another
 rank is lost it drops the step, and waits for rank 0 to begin anew.
 """
@@ -21,7 +21,7 @@ import msgspec
 import torch
 
 from novacron.errors import NovaCronError
-from novacron.executor.blueprint import Blueprint, draw_blueprint
+from novacron.executor.blueprint import Blueprint, dims_of, draw_blueprint
 from novacron.executor.own_rank import RankLoader
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
@@ -34,7 +34,7 @@ from novacron.executor.rank_messages import (
     RankReady,
     ToRank,
 )
-from novacron.executor.rank_sharing import JoinedRanks, join_ranks, part_of
+from novacron.executor.rank_sharing import JoinedRanks, join_ranks
 from novacron.executor.stage_sharing import JoinedStage, part_of_stage
 
 
@@ -85,8 +85,8 @@ def _join(whole: Blueprint, arguments: RankArguments) -> JoinedRanks | JoinedSta
         "descriptor": arguments.descriptor,
     }
     if stage is None:
-        own = part_of(whole, model, rank)
-        return join_ranks(own, model, arguments.cache, arguments.scheduler, rank=rank, **sizes)
+        own = whole.of_rank(rank, dims_of(model))
+        return join_ranks(own, model, arguments.cache, arguments.scheduler, **sizes)
     own = part_of_stage(whole, model, stage, rank)
     return JoinedStage(
         own, model, arguments.cache, arguments.scheduler, num_places=stage.num_places, **sizes

@@ -7,14 +7,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from novacron.errors import EngineDead
 from novacron.executor.rank_connection import RankConnection
-from novacron.executor.rank_messages import FromRank, RankArguments, RankFailed, RankReady, ToRank
+from novacron.executor.rank_messages import FromRank, RankArguments, RankFailed, RankReady
 from novacron.executor.rank_pulse import wants_core
 
 _ENDING_S: Final = 5.0
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 class _Holder(NamedTuple):
     process: subprocess.Popen[bytes]
-    connection: RankConnection[ToRank, FromRank]
+    connection: RankConnection[msgspec.Struct, FromRank]
 
 
 class RankSeat:
@@ -40,20 +40,21 @@ class RankSeat:
     def __init__(
         self,
         arguments: RankArguments,
+        module: str,
         on_end: Callable[[], None],
         on_loss: Callable[[str], None],
     ) -> None:
-        """`arguments` are those of the rank, but for the socket."""
+        """`arguments` are those of the rank, but for the socket; `module` is what it runs."""
         self.rank = arguments.rank
         self.num_replaced = 0
-        self._arguments = arguments
+        self._arguments, self._module = arguments, module
         self._on_end, self._on_loss = on_end, on_loss
         self._changed = threading.Condition()
         self._is_closed = False
         self._loss: str | None = None
         self._num_ends = 0  # since the last step
         self._has_ended = False  # who holds it
-        self._stale: list[RankConnection[ToRank, FromRank]] = []
+        self._stale: list[RankConnection[msgspec.Struct, FromRank]] = []
         self._holder = self._start()
         self._ready: _Holder | None = None
         threading.Thread(target=self._keep, daemon=True, name=f"rank-{self.rank}-seat").start()
@@ -92,10 +93,11 @@ class RankSeat:
             self._ready = holder
             self._forget_predecessors(holder)
 
-    def send(self, message: ToRank) -> None:
-        """To the process that was ready last. Raises ConnectionError if it is gone."""
+    def send(self, message: msgspec.Struct, descriptors: Sequence[int] = ()) -> None:
+        """To the process that was ready last, with copies of `descriptors`. Raises ConnectionError
+        if it is gone."""
         assert self._ready is not None
-        self._ready.connection.send(message)
+        self._ready.connection.send(message, descriptors)
 
     def receive(self, patience_s: float) -> FromRank:
         """From it. Raises EOFError if it is gone, and TimeoutError if it hangs."""
@@ -147,7 +149,7 @@ class RankSeat:
         own, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "novacron.executor.rank_process"],
+                [sys.executable, "-m", self._module],
                 stdin=subprocess.PIPE,
                 pass_fds=(self._arguments.descriptor, theirs.fileno()),
             )

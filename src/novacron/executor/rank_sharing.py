@@ -13,7 +13,7 @@ import torch
 from novacron.config.cache import CacheConfig
 from novacron.config.model import ModelConfig
 from novacron.config.scheduler import SchedulerConfig
-from novacron.executor.blueprint import Blueprint, dims_of
+from novacron.executor.blueprint import Blueprint
 from novacron.executor.memory_plan import ModelShape
 from novacron.executor.rank_memory import RankMemory
 from novacron.executor.rank_messages import ComputeLogits, RunStep
@@ -23,19 +23,19 @@ from novacron.executor.worker import allocate_cache
 from novacron.kernels.metadata import KVLayer
 from novacron.kernels.ranks import RankBond, RankLink, RowLink
 from novacron.models.decoder import Decoder
-from novacron.parallel.groups import ParallelGroup
 from novacron.runner.captured_step import DecoderStep, capture_step
 from novacron.runner.input_batch import InputBatch
 from novacron.runner.kv_tensors import KVTensors
 from novacron.runner.led_step import Lead, LedStep
-from novacron.runner.shared_rows import OwnRows, RowLead, RowShare, SharedRowsStep
+from novacron.runner.shared_rows import (
+    OwnRows,
+    RowLead,
+    RowShare,
+    SharedMemoryMeeting,
+    SharedRowsStep,
+)
 
 Follow = Callable[[RunStep | ComputeLogits], None]
-
-
-def part_of(whole: Blueprint, model: ModelConfig, rank: int) -> Blueprint:
-    """What a rank has of the model. Raises ConfigError."""
-    return whole if model.context_parallel_size > 1 else whole.of_rank(rank, dims_of(model))
 
 
 def shape_of_ranks(own: Blueprint, model: ModelConfig) -> ModelShape:
@@ -100,20 +100,18 @@ class JoinedSlices(JoinedRanks):
 class JoinedRows(JoinedRanks):
     """Each rank has all layers, and computes some rows of each step that is long enough."""
 
-    def __init__(
-        self, blueprint: Blueprint, memory: RowMemory, model: ModelConfig, rank: int
-    ) -> None:
+    def __init__(self, blueprint: Blueprint, memory: RowMemory, model: ModelConfig) -> None:
         self.blueprint, self.memory = blueprint, memory
-        self.link: RowLink = memory.join_rows(rank, model.rank_timeout, threads_of_rank(model))
-        self._hidden_TD = memory.hidden_TD
-        self._group = ParallelGroup(rank, model.context_parallel_size)
+        self.link: RowLink = memory.join_rows(model.rank_timeout, threads_of_rank(model))
+        self._group = blueprint.rows_group
+        self._meeting = SharedMemoryMeeting(memory.hidden_TD, self._group, self.link)
 
     def leading_step(
         self, decoder: Decoder, layers: Sequence[KVLayer], batch: InputBatch, team: Lead
     ) -> DecoderStep:
         share = self._share(decoder, layers, batch)
         shared = LedStep(OwnRows(decoder, share, batch.max_num_tokens), RowLead(team))
-        return SharedRowsStep(capture_step(decoder, layers, batch), shared, self._group.size)
+        return SharedRowsStep(capture_step(decoder, layers, batch), shared, share.is_worth)
 
     def follower(self, decoder: Decoder, layers: Sequence[KVLayer], batch: InputBatch) -> Follow:
         share = self._share(decoder, layers, batch)
@@ -121,13 +119,12 @@ class JoinedRows(JoinedRanks):
         def follow(message: RunStep | ComputeLogits) -> None:
             assert isinstance(message, RunStep), "rank 0 makes all logits itself"
             counts = message.num_tokens, message.num_requests, message.num_blocks
-            share.compute(batch.given_input(*counts))
+            share.compute(batch.given_input(*counts).arrays)
 
         return follow
 
     def _share(self, decoder: Decoder, layers: Sequence[KVLayer], batch: InputBatch) -> RowShare:
-        own_batch = batch.for_pieces(meet=self.link.meet)
-        return RowShare(decoder, layers, own_batch, self._hidden_TD, self._group, self.link)
+        return RowShare(decoder, layers, batch, self._group, self._meeting, self.link.record)
 
 
 def join_ranks(
@@ -136,14 +133,12 @@ def join_ranks(
     cache: CacheConfig,
     scheduler: SchedulerConfig,
     *,
-    rank: int,
     num_blocks: int,
     max_model_len: int,
     descriptor: int | None = None,
 ) -> JoinedRanks:
     """`own` is the rank's part. Without a `descriptor`, new memory. Raises ConfigError."""
-    num_ranks = model.context_parallel_size
-    if num_ranks == 1:
+    if own.rows_group.size == 1:
         slices = RankMemory(
             own,
             cache,
@@ -157,9 +152,8 @@ def join_ranks(
         own,
         cache,
         scheduler,
-        num_ranks=num_ranks,
         num_blocks=num_blocks,
         max_model_len=max_model_len,
         descriptor=descriptor,
     )
-    return JoinedRows(own, rows, model, rank)
+    return JoinedRows(own, rows, model)

@@ -38,13 +38,15 @@ _LEAST_RECORDS: Final = 16  # a limit below that of one or two batches is a mist
 
 @dataclass(frozen=True)
 class RemoteTiers:
-    """Opens the tiers of an engine whose records, whole, take `record_bytes`."""
+    """Opens the tiers of an engine whose records, whole, take `record_bytes`. `share`: which part
+    of each block they hold, and so of each limit may have; other hosts have the others."""
 
     cache: CacheConfig
     record_bytes: int
     identity: bytes
     codec_of: CodecOf
     open_cipher: OpenCipher = no_cipher
+    share: float = 1.0
 
     def open(self) -> Iterator[tuple[TierSpec, GuardedTier]]:
         """None of them is asked for anything yet, so a server that is down is no reason not to
@@ -138,9 +140,10 @@ class RemoteTiers:
     def _capacity(self, key: str, asked_for: int | None) -> int:
         if not asked_for:
             return 0
-        if asked_for < _LEAST_RECORDS * self.record_bytes:
+        own_bytes, least_bytes = int(asked_for * self.share), _LEAST_RECORDS * self.record_bytes
+        if own_bytes < least_bytes:
             raise ConfigError(
                 f"{key} is {size_text(asked_for)}, but {_LEAST_RECORDS} blocks take "
-                f"{size_text(_LEAST_RECORDS * self.record_bytes)}. Give more, or leave it out."
+                f"{size_text(int(least_bytes / self.share))}. Give more, or leave it out."
             )
-        return asked_for
+        return own_bytes

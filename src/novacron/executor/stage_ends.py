@@ -25,6 +25,12 @@ class Pipes:
     entry: int | None = None
     exits: list[int] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, descriptors: Sequence[int], num_exits: int) -> Pipes:
+        """Those that `all` gave, on the way to another process."""
+        entry = descriptors[num_exits:]
+        return cls(entry[0] if entry else None, list(descriptors[:num_exits]))
+
     @property
     def all(self) -> tuple[int, ...]:
         return (*self.exits, *(() if self.entry is None else (self.entry,)))
@@ -53,23 +59,31 @@ def lay_pipes(dims: ParallelDims) -> list[Pipes]:
 
 
 class StageEnds:
-    """Those of a rank beside rank 0, with its pipes. What the first stage has been given is tokens:
-    its ranks have no entry."""
+    """Those of a rank beside rank 0. What the first stage has been given is tokens: its ranks have
+    no entry; nor has who does not speak for its stage exits. To be laid before a step comes."""
 
     def __init__(
-        self,
-        memory: StageMemory,
-        stage: Stage,
-        entry: int | None,
-        exits: Sequence[int],
-        traffic: RankTraffic,
+        self, memory: StageMemory, stage: Stage, *, speaks: bool, traffic: RankTraffic
     ) -> None:
         self._memory, self._stage = memory, stage
         rings = memory.rings_SKTD
-        self.entry: Receiver | None = None
-        if entry is not None:
-            self.entry = Receiver(rings[stage.index - 1], entry, traffic=traffic)
-        self.exits = Sender(rings[stage.index], exits, traffic) if exits else None
+        self._pipes = Pipes()
+        self.entry = None if stage.is_first else Receiver(rings[stage.index - 1], traffic=traffic)
+        self.exits = Sender(rings[stage.index], traffic=traffic) if speaks else None
+
+    def lay(self, pipes: Pipes) -> None:
+        """Use these from now on, and close those before."""
+        self.close()
+        self._pipes = pipes
+        if self.entry is not None:
+            assert pipes.entry is not None
+            self.entry.use(pipes.entry)
+        if self.exits is not None:
+            self.exits.use(pipes.exits)
+
+    def close(self) -> None:
+        """Let whoever waits for this rank learn that nothing comes. Harmless when called again."""
+        self._pipes.close()
 
     def logits(self, decoder: Decoder, batch: InputBatch) -> Callable[[Sequence[int]], Tensor]:
         """Only of the first stage."""

@@ -10,7 +10,7 @@ import torch
 from novacron.config.cache import CacheConfig
 from novacron.config.scheduler import SchedulerConfig
 from novacron.executor.blueprint import Blueprint
-from novacron.executor.rank_memory import exchange_size
+from novacron.executor.rank_memory import GlooLink, exchange_size
 from novacron.kernels.kv_format import choose_kv_formats
 from novacron.kernels.ranks import Met, RankLink
 from novacron.parallel.communicator import LocalCommunicator
@@ -80,31 +80,30 @@ class StageMemory:
             StepArrays(**{name: tensors[name][step].numpy() for name in shapes}) for step in steps
         )
 
-    def join(self, meeting_point: Path, patience_s: float) -> RankLink:
-        """The way to the other ranks of the stage. `meeting_point` is a file that is not there yet,
-        for those whose kernels have no way of their own. `patience_s`: how long another may be
-        late."""
+    def join(self, patience_s: float) -> RankLink:
+        """The way to the other ranks of the stage, once they have begun (RankBond.begin_anew).
+        `patience_s`: how long another may be late."""
         group, kernels = self._blueprint.group, self._blueprint.kernels.ranks
-        stage = self._blueprint.stage.index
         if group.size == 1:
-            return _NoLink(LocalCommunicator())
+            return _NoLink()
         if kernels is None:
-            meeting_point = meeting_point.with_name(f"{meeting_point.name}-{stage}")
-            return _NoLink(
-                GlooCommunicator(meeting_point, group.rank, group.size, patience_s=patience_s)
+            return _GlooStage(
+                GlooCommunicator(Path(), group.rank, group.size, patience_s=patience_s),
+                self._blueprint.stage.index,
             )
+        stage = self._blueprint.stage.index
         own = {name: self.shared.tensors[f"{name} {stage}"] for name in self._exchanged}
         return kernels.join(group.rank, group.size, own, patience_s)
 
 
 class _NoLink:
-    """Implements RankLink where nobody has to be told: a pipeline does not begin anew."""
+    """Implements RankLink of a rank that is its stage."""
 
     loss = None
     late_rank = None
 
-    def __init__(self, communicator: LocalCommunicator | GlooCommunicator) -> None:
-        self.communicator = communicator
+    def __init__(self) -> None:
+        self.communicator = LocalCommunicator()
 
     def met(self, rank: int) -> Met:
         return Met()
@@ -113,7 +112,18 @@ class _NoLink:
         pass
 
     def begin_anew(self, meeting_point: Path) -> None:
-        raise AssertionError("a pipeline ends with its first rank")
+        pass
 
     def reset(self) -> None:
-        raise AssertionError("a pipeline ends with its first rank")
+        pass
+
+
+class _GlooStage(GlooLink):
+    """Of ranks of one stage: each stage meets at a file of its own."""
+
+    def __init__(self, communicator: GlooCommunicator, stage: int) -> None:
+        super().__init__(communicator)
+        self._stage = stage
+
+    def begin_anew(self, meeting_point: Path) -> None:
+        super().begin_anew(meeting_point.with_name(f"{meeting_point.name}-{self._stage}"))

@@ -4,18 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from novacron.executor.rank_messages import RankArguments
-
-
-class StageArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rank other than 0 is started with, as JSON. It takes steps over from the pipe `entry`,
-    and hands them on to the pipes `exits`, if it is to."""
-
-    rank: RankArguments
-    meeting_point: str  # for torch.distributed
-    entry: int | None = None
-    exits: tuple[int, ...] = ()
-
 
 class RunStage(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """Compute this rank's stage of the step whose tensors lie in the place of that number."""
@@ -32,4 +20,20 @@ class ComputeStageLogits(msgspec.Struct, frozen=True, array_like=True, tag=1):
     rows: tuple[int, ...]
 
 
-ToStage = RunStage | ComputeStageLogits
+class BeginStage(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Forget the steps that were cut off. From now on this is the group of ranks numbered `epoch`.
+    With the message come the rank's pipes: `num_exits` that it hands steps on to, and then, beyond
+    the first stage, the one that it takes them over from."""
+
+    epoch: int
+    meeting_point: str  # for torch.distributed
+    num_exits: int
+
+
+class MakeWhole(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """All ranks have begun the group `epoch`: let those of this rank's stage meet again."""
+
+    epoch: int
+
+
+ToStage = RunStage | ComputeStageLogits | BeginStage | MakeWhole

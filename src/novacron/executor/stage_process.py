@@ -1,9 +1,9 @@
 """A process with a rank of a pipeline, other than 0: loads its layers, or its slices of them, and
 computes its stage of what rank 0 says.
 
-Started by StageTeam as `python -m novacron.executor.stage_process`, with its StageArguments as one
-line of JSON on standard input. Ends when rank 0 closes the connection, or ends itself; exit code 1
-if another rank was lost in the middle of a step.
+Started by RankSeat as `python -m novacron.executor.stage_process`, with its RankArguments as one
+line of JSON on standard input. Ends when rank 0 closes the connection, or ends itself. When another
+rank is lost it drops the step, and waits for rank 0 to begin anew.
 """
 
 from __future__ import annotations
@@ -23,14 +23,21 @@ from novacron.executor.blueprint import dims_of, draw_blueprint
 from novacron.executor.own_rank import RankLoader
 from novacron.executor.placement import keep_freed_memory
 from novacron.executor.rank_connection import RankConnection
-from novacron.executor.rank_messages import FromRank, RankFailed, RankReady
+from novacron.executor.rank_messages import (
+    Begun,
+    FromRank,
+    RankArguments,
+    RankFailed,
+    RankReady,
+)
 from novacron.executor.rank_process import end_with, no_progress
-from novacron.executor.stage_ends import StageEnds
+from novacron.executor.stage_ends import Pipes, StageEnds
 from novacron.executor.stage_memory import StageMemory
 from novacron.executor.stage_messages import (
+    BeginStage,
     ComputeStageLogits,
+    MakeWhole,
     RunStage,
-    StageArguments,
     ToStage,
 )
 from novacron.parallel.handover import HandoverLost
@@ -40,8 +47,7 @@ from novacron.runner.stage_step import StageStep
 class StageWorker:
     """The rank's part of the model, loaded when made. Raises ConfigError and ModelLoadError."""
 
-    def __init__(self, arguments: StageArguments) -> None:
-        rank = arguments.rank
+    def __init__(self, rank: RankArguments) -> None:
         model, cache, scheduler = rank.model, rank.cache, rank.scheduler
         torch.set_num_threads(rank.num_threads)
         keep_freed_memory()
@@ -55,7 +61,7 @@ class StageWorker:
             max_model_len=rank.max_model_len,
             descriptor=rank.descriptor,
         )
-        link = memory.join(Path(arguments.meeting_point), model.rank_timeout)
+        link = memory.join(model.rank_timeout)
         blueprint = blueprint.joined_by(link.communicator)
         loader = RankLoader(model, cache, scheduler, no_progress)
         weights = loader.load_weights(blueprint)
@@ -64,15 +70,35 @@ class StageWorker:
         stage = blueprint.stage
         self._link, self._group_rank = link, blueprint.group.rank
         self._traffic = memory.traffic[rank.rank]
-        ends = StageEnds(memory, stage, arguments.entry, arguments.exits, self._traffic)
+        self._traffic.go_on_from(*link.met(self._group_rank))
+        speaks = blueprint.dims.leads(rank.rank)
+        self._ends = ends = StageEnds(memory, stage, speaks=speaks, traffic=self._traffic)
         layers = stage.of(own.kv_tensors.layers)
         self._own = StageStep(own.decoder, layers, self._batch, ends.entry, ends.exits)
         self._logits = ends.logits(own.decoder, self._batch)
         self._steps = memory.steps
+        self._is_in_group = False
+
+    def begin(self, message: BeginStage, descriptors: list[int]) -> None:
+        """Be in the group that the message tells of."""
+        self._ends.lay(Pipes.of(descriptors, message.num_exits))
+        self._link.begin_anew(Path(message.meeting_point))
+        self._is_in_group = True
+
+    def make_whole(self) -> None:
+        self._link.reset()
+
+    def leave(self) -> None:
+        """Another rank is lost: have nobody wait for this one. Steps are dropped from now on."""
+        self._is_in_group = False
+        self._link.give_up()
+        self._ends.close()
 
     @torch.inference_mode()
-    def follow(self, message: ToStage) -> None:
+    def follow(self, message: RunStage | ComputeStageLogits) -> None:
         """Raises ConnectionError and HandoverLost if another rank is lost."""
+        if not self._is_in_group:
+            return
         match message:
             case RunStage(place, num_tokens, num_requests, num_blocks):
                 counts = num_tokens, num_requests, num_blocks
@@ -88,8 +114,8 @@ class StageWorker:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for rank 0
-    arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=StageArguments)
-    own = socket.socket(fileno=arguments.rank.socket)
+    arguments = msgspec.json.decode(sys.stdin.buffer.readline(), type=RankArguments)
+    own = socket.socket(fileno=arguments.socket)
     end_with(own)
     connection = RankConnection[FromRank, ToStage](own, ToStage)
     try:
@@ -102,11 +128,25 @@ def main() -> None:
     gc.freeze()
     try:
         while True:
-            worker.follow(connection.receive())
+            _follow(worker, connection)
     except EOFError:
         pass
-    except (ConnectionError, HandoverLost):
-        sys.exit(1)
+
+
+def _follow(worker: StageWorker, connection: RankConnection[FromRank, ToStage]) -> None:
+    """The next message. Raises EOFError."""
+    match connection.receive():
+        case BeginStage() as message:
+            worker.begin(message, connection.take_descriptors())
+            connection.send(Begun(message.epoch))
+        case MakeWhole(epoch):
+            worker.make_whole()
+            connection.send(Begun(epoch))
+        case message:
+            try:
+                worker.follow(message)
+            except (ConnectionError, HandoverLost):
+                worker.leave()
 
 
 if __name__ == "__main__":

@@ -1,114 +1,92 @@
-"""StageTeam: the processes of the ranks of a pipeline other than 0, as rank 0 sees them."""
+"""StageTeam: the processes of the ranks of a pipeline other than 0, as rank 0 sees them.
+
+After a loss the steps that were under way are computed again from their beginning: their tensors,
+and all KV blocks, lie in memory that outlives a rank. Pipes are laid anew for each group, so that
+no byte of an old one is left in them.
+"""
 
 from __future__ import annotations
 
 import logging
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from novacron.errors import ConfigError, EngineDead, ModelLoadError
 from novacron.executor.blueprint import dims_of
-from novacron.executor.rank_connection import RankConnection
-from novacron.executor.rank_messages import FromRank, RankArguments, RankFailed, RankReady
+from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_pulse import RankPulse
+from novacron.executor.rank_seats import Opening, RankSeats
 from novacron.executor.stage_ends import Pipes, lay_pipes
-from novacron.executor.stage_messages import (
-    ComputeStageLogits,
-    RunStage,
-    StageArguments,
-    ToStage,
-)
+from novacron.executor.stage_messages import BeginStage, ComputeStageLogits, MakeWhole, RunStage
+from novacron.kernels.ranks import RankBond
 from novacron.runner.input_batch import StepInput
 
-_ENDING_S: Final = 5.0
+_MODULE: Final = "novacron.executor.stage_process"
 
 logger = logging.getLogger(__name__)
 
 
 class StageTeam:
-    """Starts them when made; they load while rank 0 does. Implements PipelineLead. `pipes` are
-    those of rank 0.
+    """Starts them when made; they load while rank 0 does. Implements PipelineLead.
 
-    `on_loss` is called once, from another thread, with a sentence, if one of them ends before
-    `close`.
+    `link` is that of rank 0 to the other ranks of its stage, and `use` is given its pipes, those of
+    each group. `on_loss` is called once, from another thread, with a sentence, if a rank is lost
+    for good.
     """
 
-    def __init__(self, arguments: RankArguments, on_loss: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        arguments: RankArguments,
+        link: RankBond,
+        use: Callable[[Pipes], None],
+        on_loss: Callable[[str], None],
+    ) -> None:
         """`arguments` are those of rank 1, but for the socket."""
-        self._on_loss = on_loss
-        self._is_closed = self._is_lost = False
-        self._lock = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="novacron-ranks-"))
-        self.meeting_point = self._folder / "meeting-point"
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._connections: list[RankConnection[ToStage, FromRank]] = []
+        self.on_change: Callable[[], None] = lambda: None  # of `lost_ranks`, from any thread
+        self._link, self._use, self._on_loss = link, use, on_loss
+        self._patience_s = arguments.model.rank_timeout
         self._dims = dims_of(arguments.model)
-        self.pipes, *others = lay_pipes(self._dims)
-        for rank, pipes in enumerate(others, 1):
-            self._start(msgspec.structs.replace(arguments, rank=rank), pipes)
-        self._pulse = RankPulse(self.pids, arguments.model.rank_timeout)
-        for rank in range(1, self._dims.num_ranks):
-            threading.Thread(
-                target=self._watch, args=(rank,), daemon=True, name=f"rank-{rank}-watch"
-            ).start()
-
-    def _start(self, arguments: RankArguments, pipes: Pipes) -> None:
-        own, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "novacron.executor.stage_process"],
-                stdin=subprocess.PIPE,
-                pass_fds=(arguments.descriptor, theirs.fileno(), *pipes.all),
-            )
-            told = StageArguments(
-                rank=msgspec.structs.replace(arguments, socket=theirs.fileno()),
-                meeting_point=str(self.meeting_point),
-                entry=pipes.entry,
-                exits=tuple(pipes.exits),
-            )
-        pipes.close()  # who waits for the rank shall see it end
-        assert process.stdin is not None
-        with process.stdin:
-            process.stdin.write(msgspec.json.encode(told) + b"\n")
-        self._processes.append(process)
-        self._connections.append(RankConnection(own, FromRank))
+        self._pipes = Pipes()  # of rank 0
+        self._laid: list[Pipes] = []  # of the others, until they have them
+        self._seats = RankSeats(arguments, _MODULE, self._see_end, self._see_loss)
+        self._pulse = RankPulse((), self._patience_s)
 
     @property
     def pids(self) -> tuple[int, ...]:
-        return tuple(process.pid for process in self._processes)
+        return self._seats.pids
 
-    def wait_until_ready(self, digest: str) -> None:
-        """Raises what kept a rank from loading: ConfigError, ModelLoadError or EngineDead, also if
-        one has read other files than those of `digest`."""
-        for rank, connection in enumerate(self._connections, 1):
-            try:
-                answer = connection.receive()
-            except EOFError:
-                raise EngineDead(
-                    f"Rank {rank} of the model ended while it loaded its part."
-                ) from None
-            if isinstance(answer, RankFailed):
-                kind = ConfigError if answer.kind == ConfigError.__name__ else ModelLoadError
-                raise kind(answer.message)
-            assert isinstance(answer, RankReady)
-            if answer.digest != digest:
-                raise EngineDead(
-                    f"Rank {rank} of the model read other files than rank 0: they have changed "
-                    "since."
-                )
+    @property
+    def lost_ranks(self) -> tuple[int, ...]:
+        """Whose process does not compute with the others, or not yet."""
+        return self._seats.lost_ranks
 
-    def forget_meeting_point(self) -> None:
-        """To be called once all ranks have exchanged something: so nothing stays behind."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    @property
+    def num_replaced(self) -> int:
+        return self._seats.num_replaced
+
+    def begin(self, digest: str, loading_s: float) -> None:
+        """Wait until all have their parts of the checkpoint of `digest`, which took rank 0
+        `loading_s`. Raises what keeps a rank from it: ConfigError, ModelLoadError or EngineDead."""
+        self._meet(self._seats.begin(digest, loading_s, self._openings))
+
+    def recover(self) -> None:
+        """After a ConnectionError or HandoverLost: have all seats held, and all begin anew. Raises
+        EngineDead."""
+        started_s = time.monotonic()
+        self._link.give_up()
+        self._close_pipes()  # whoever waits for a step gives it up then, one stage after the other
+        self._meet(self._seats.begin_anew(self._openings))
+        logger.warning(
+            "All ranks compute again after %.1f s, as group %d.",
+            time.monotonic() - started_s, self._seats.epoch,
+        )  # fmt: skip
+
+    def see_step(self) -> None:
+        """A step has come to its end."""
+        self._seats.see_step()
 
     def run_first_stage(self, inputs: StepInput, place: int) -> None:
         self._tell(_run_stage(inputs, place), self._dims.ranks_of(0)[1:])
@@ -128,37 +106,55 @@ class StageTeam:
 
     def close(self) -> None:
         """End them. Harmless when called again."""
-        with self._lock:
-            self._is_closed = True
-        for connection in self._connections:
-            connection.close()
-        self.pipes.close()
-        for process in self._processes:
-            try:
-                process.wait(_ENDING_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self.forget_meeting_point()
+        self._seats.close()
+        self._close_pipes()
 
-    def _tell(self, message: ToStage, ranks: range | None = None) -> None:
-        """All of them, or some."""
-        for rank in range(1, self._dims.num_ranks) if ranks is None else ranks:
-            try:
-                self._connections[rank - 1].send(message)
-            except OSError:
-                raise EngineDead(f"Rank {rank} of the model has ended.") from None
+    def _openings(self, epoch: int, meeting_point: Path) -> list[Opening]:
+        self._close_pipes()
+        self._pipes, *self._laid = lay_pipes(self._dims)
+        return [
+            Opening(BeginStage(epoch, str(meeting_point), len(pipes.exits)), pipes.all)
+            for pipes in self._laid
+        ]
 
-    def _watch(self, rank: int) -> None:
-        process = self._processes[rank - 1]
-        code = process.wait()
-        with self._lock:
-            is_news = not self._is_closed and not self._is_lost
-            self._is_lost = True
-        if is_news:
-            message = f"Rank {rank} of the model (process {process.pid}) ended with code {code}."
-            logger.error("%s", message)
-            self._on_loss(message)
+    def _meet(self, meeting_point: Path) -> None:
+        while not self._are_stages_whole():
+            meeting_point = self._seats.begin_anew(self._openings)
+        for pipes in self._laid:
+            pipes.close()  # who waits for their rank shall see it end
+        self._laid = []
+        self._link.begin_anew(meeting_point)
+        self._link.reset()
+        self._use(self._pipes)
+        self._pulse = RankPulse(self.pids, self._patience_s)
+        self.on_change()
+
+    def _are_stages_whole(self) -> bool:
+        """Have one rank of each further stage let its ranks meet, now that all have begun."""
+        if self._dims.tensor == 1:
+            return True
+        opening = Opening(MakeWhole(self._seats.epoch))
+        stages = range(1, self._dims.pipeline)
+        return all(
+            self._seats.has_begun(self._dims.ranks_of(stage)[0], opening) for stage in stages
+        )
+
+    def _close_pipes(self) -> None:
+        for pipes in (self._pipes, *self._laid):
+            pipes.close()
+
+    def _tell(self, message: msgspec.Struct, ranks: Iterable[int]) -> None:
+        """Raises ConnectionError."""
+        for rank in ranks:
+            self._seats.send(rank, message)
+
+    def _see_end(self) -> None:
+        self._link.give_up()
+        self.on_change()
+
+    def _see_loss(self, message: str) -> None:
+        self._link.give_up()
+        self._on_loss(message)
 
 
 def _run_stage(inputs: StepInput, place: int) -> RunStage:

@@ -9,10 +9,12 @@ from typing import Final
 from novacron.config.cache import CacheConfig
 from novacron.config.folders import cache_folder
 from novacron.config.model import ModelConfig
+from novacron.executor.block_part import WHOLE, BlockPart
 from novacron.executor.kv_codecs import codec_of_cache
 from novacron.executor.kv_quality import check_profile, measurement_path
 from novacron.executor.own_rank import OwnRank
 from novacron.executor.tiers import open_tiers
+from novacron.kernels.kv_format import choose_kv_formats
 from novacron.models.model_version import weights_identity
 from novacron.records.block_moves import BlockNews, BlockOrders, TierKeys
 from novacron.records.output import TierSpec
@@ -25,22 +27,29 @@ _SHARE_READY: Final = 8
 
 class TieredBlocks:
     """Opened when made, once the model has its weights. With several ranks of one host, by rank 0,
-    whose blocks are those of all of them. `kv_identity`: what equal blocks agree in. Raises
-    ConfigError."""
+    whose blocks are those of all of them. `kv_identity`: what equal blocks agree in, all
+    parts of them together. Raises ConfigError."""
 
     def __init__(
-        self, rank: OwnRank, kv_identity: str, model: ModelConfig, cache: CacheConfig
+        self,
+        rank: OwnRank,
+        kv_identity: str,
+        model: ModelConfig,
+        cache: CacheConfig,
+        *,
+        part: BlockPart = WHOLE,
     ) -> None:
         kv_tensors, blueprint = rank.kv_tensors, rank.blueprint
         kv_tensors.populate(min(_READY_BYTES, kv_tensors.num_bytes // _SHARE_READY))
-        weights = weights_identity(rank.digest, rank.all_stages.precision_identity)
-        check_profile(cache, measurement_path(cache_folder(model), weights, kv_tensors))
+        if blueprint.rank == 0:  # what it has measured counts for all
+            _require_measurement(rank, model, cache)
         opened = open_tiers(
             model,
             cache,
             kv_tensors,
             model_version=rank.version,
             kv_identity=kv_identity,
+            part=part,
             codec_of=partial(codec_of_cache, tensors=kv_tensors, blueprint=blueprint),
         )
         self.specs: tuple[TierSpec, ...] = () if opened is None else opened.specs
@@ -75,3 +84,12 @@ class TieredBlocks:
         if self._mover is not None:
             self._mover.close(_STORE_AT_END_S)
             self._mover = None
+
+
+def _require_measurement(rank: OwnRank, model: ModelConfig, cache: CacheConfig) -> None:
+    """Of the whole model, where a profile compresses. Raises ConfigError."""
+    blueprint = rank.blueprint
+    formats = choose_kv_formats(cache, len(blueprint.config.layers), blueprint.kv_precision)
+    weights = weights_identity(rank.digest, rank.all_stages.precision_identity)
+    path = measurement_path(cache_folder(model), weights, formats, cache.block_size)
+    check_profile(cache, path)

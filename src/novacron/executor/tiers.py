@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from novacron.config.folders import kv_folder
 from novacron.config.kv_compression import TierCompression, levels_from, tier_compressions
 from novacron.config.model import ModelConfig
 from novacron.config.remote_tiers import tier_order
+from novacron.executor.block_part import WHOLE, BlockPart
 from novacron.executor.local_tiers import LocalTiers, OpenedTier
 from novacron.executor.memory_plan import size_text
 from novacron.executor.remote_tiers import RemoteTiers
@@ -56,15 +58,16 @@ def open_tiers(
     model_version: str,
     kv_identity: str,
     codec_of: CodecOf,
+    part: BlockPart = WHOLE,
 ) -> OpenTiers | None:
     """The tiers that the settings ask for; None if there are none. One that nobody asked for and
-    that cannot be had is left out, with a line in the log. Raises ConfigError for others."""
+    that cannot be had is left out, with a line in the log. `memory` holds
+    `part` of blocks that agree in `kv_identity`. Raises ConfigError for others."""
     if not cache.enable_prefix_caching:
         return None
     size = record_bytes(memory.block_bytes)
-    identity = identity_of(
-        model_version=model_version, kv_identity=kv_identity, block_size=memory.block_size
-    )
+    identity_in = partial(identity_of, model_version=model_version, block_size=memory.block_size)
+    identity = identity_in(kv_identity=part.identity_in(kv_identity))
     compressions = tier_compressions(cache)
     copies, pinned = open_copies(), PinnedBlocks()
     folder = kv_folder(model, cache)
@@ -87,15 +90,19 @@ def open_tiers(
             model=Path(model.model).name or "bundled",
             model_version=model_version,
             kv_identity=kv_identity,
+            part=part.name,
             block_size=memory.block_size,
+            whole=identity_in(kv_identity=kv_identity).hex(),
         )
         for level in levels_from(compressions["disk"].level):
             of_level = msgspec.structs.replace(
-                label, level=level, whole=identity.hex(), is_encrypted=bool(cache.encryption_key)
+                label, level=level, is_encrypted=bool(cache.encryption_key)
             )
             stored = stored_identity(identity, level, is_encrypted=of_level.is_encrypted)
             _write_label(folder, stored, of_level)
-    for spec, remote in RemoteTiers(cache, size, identity, codec_of, open_cipher).open():
+    for spec, remote in RemoteTiers(
+        cache, size, identity, codec_of, open_cipher, part.share
+    ).open():
         opened[spec.kind] = OpenedTier(spec, remote)
     if not opened:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -72,7 +72,7 @@ class RankLink(RankBond, Protocol):
 
 
 class RowLink(RankBond, Protocol):
-    """Of ranks that have all layers, and compute some rows of a step each."""
+    """Of ranks of a host that have all layers, and compute some rows of a step each."""
 
     @property
     def record(self) -> Record:
@@ -117,6 +117,11 @@ class RankKernels(Protocol):
         self, rank: int, num_ranks: int, memory: Mapping[str, Tensor], patience_s: float
     ) -> RankLink:
         """`patience_s`: how long another rank may be late."""
+        ...
+
+    def meeting_by(self, exchange: Callable[[int], None]) -> Callable[[int], None]:
+        """An AttentionMetadata.meet for ranks that share no memory: amid each step, `exchange` is
+        called in every layer, with the number of this rank's tokens."""
         ...
 
     def memory_of_rows(self, num_ranks: int) -> dict[str, tuple[tuple[int, ...], Any]]:

@@ -22,9 +22,12 @@ class BlockCopies(Protocol):
 
     def copy(self, sources: Sequence[Bytes], targets: Sequence[Bytes]) -> None: ...
 
-    def copy_and_sum(self, sources: Rows, targets: Rows, heads: Bytes) -> Bytes:
+    def copy_and_sum(
+        self, sources: Rows, targets: Rows, heads: Bytes, *, read_soon: bool = True
+    ) -> Bytes:
         """Copy each source to its target, which may be the same memory. Returns the checksum
-        (record.py) of each of `heads` ([blocks][any]) and its copy: [blocks][SUM_BYTES]."""
+        (record.py) of each of `heads` ([blocks][any]) and its copy: [blocks][SUM_BYTES]. Copies
+        that are not `read_soon` need not be left in the processor's caches."""
         ...
 
 
@@ -35,7 +38,9 @@ class PlainCopies:
         for source, target in zip(sources, targets, strict=True):
             np.copyto(target, source)
 
-    def copy_and_sum(self, sources: Rows, targets: Rows, heads: Bytes) -> Bytes:
+    def copy_and_sum(
+        self, sources: Rows, targets: Rows, heads: Bytes, *, read_soon: bool = True
+    ) -> Bytes:
         blocks = [targets.table[number] for number in targets.numbers]
         self.copy([sources.table[number] for number in sources.numbers], blocks)
         sums = np.empty((len(blocks), SUM_BYTES), np.uint8)

@@ -12,18 +12,18 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from novacron.kv_tiers.block_copies import BlockCopies
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, sound_ones
-from novacron.kv_tiers.tier import Bytes, LendsBlocks, ReadsParts, Rows
+from novacron.kv_tiers.tier import Bytes, KVTier, LendsBlocks, Loan, ReadsParts, Rows
 from novacron.kv_tiers.tier_desk import TierDesk
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockNews, LoadBlock, LoadBlocks, LoadedBlocks, TierKeys
@@ -31,7 +31,11 @@ from novacron.records.latency_counts import LatencyCounts
 
 logger = logging.getLogger(__name__)
 
+Bools = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
+
 _FEWEST_AT_ONCE: Final = 16  # by each thread: a part costs as much as copying some blocks
+_FEWEST_BYTES: Final = 16 * 2**20  # of what lies in memory: one thread has most of its speed
 _MOST_AT_ONCE: Final = 64  # buffers of a thread, where blocks cannot come straight to their places
 FAR_BLOCKS_AT_ONCE: Final = 32  # a trip for each
 _FAR_THREADS: Final = 2  # while one checks what has come, the other has more sent
@@ -46,6 +50,16 @@ class _Load:
     ok: list[bool]
     removed: list[TierKeys] = field(default_factory=list)
     until_s: float | None = None  # when to stop bringing blocks from afar
+
+
+@dataclass(eq=False, slots=True)
+class _Found:
+    """Which of some records a tier has, their headers, and where their blocks lie."""
+
+    is_there: Bools
+    headers: Bytes  # [records][HEADER_BYTES]
+    blocks: Rows
+    loan: Loan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,7 @@ class BlockLoader:
         self._identity = identity
         self._copies = copies
         self._clock = clock
+        self._ways = [_way_of(tier) for tier in desk.tiers]
         self._num_threads = num_threads
         self._near_parts: deque[_Part] = deque()
         self._far_parts: deque[_Part] = deque()
@@ -103,9 +118,7 @@ class BlockLoader:
 
     def order(self, orders: Sequence[LoadBlocks]) -> None:
         """Have these loaded. Waits for none of them."""
-        parts = [
-            part for order in orders for part in _cut(order, self._far.is_far, self._num_threads)
-        ]
+        parts = [part for order in orders for part in self._cut(order)]
         with self._has_parts:
             for part in parts:
                 is_far = self._far.is_far(part.tier)
@@ -163,96 +176,104 @@ class BlockLoader:
         loaded = LoadedBlocks(load.order.load_id, tuple(load.ok))
         self._desk.tell(BlockNews(removed=tuple(load.removed), loaded=(loaded,)))
 
+    def _cut(self, order: LoadBlocks) -> list[_Part]:
+        pieces: list[tuple[int, Sequence[int]]] = []
+        for tier in sorted({block.tier for block in order.blocks}):
+            of_tier = [place for place, block in enumerate(order.blocks) if block.tier == tier]
+            size = self._blocks_at_once(tier, len(of_tier))
+            pieces += [(tier, of_tier[n : n + size]) for n in range(0, len(of_tier), size)]
+        load = _Load(order, len(pieces), [False] * len(order.blocks))
+        return [_Part(load, tier, places) for tier, places in pieces]
+
+    def _blocks_at_once(self, tier: int, num_blocks: int) -> int:
+        """How many of an order for a tier are one part."""
+        if self._far.is_far(tier):
+            return FAR_BLOCKS_AT_ONCE
+        share = -(-num_blocks // self._num_threads)
+        if self._ways[tier] is LendsBlocks and self._memory.host_blocks is not None:
+            return max(share, _FEWEST_BYTES // self._memory.block_bytes, 1)
+        return min(max(share, _FEWEST_AT_ONCE), _MOST_AT_ONCE)
+
     def _load(self, part: _Part, records: Bytes) -> list[bool] | None:
         """Which blocks are there now; None if the tier could not do it."""
         started_s = self._clock()
         blocks, tier = part.blocks, self._desk.tiers[part.tier]
         keys = [block.key for block in blocks]
+        ids = np.array([block.block_id for block in blocks], np.int64)
         own = self._memory.host_blocks
-        if own is None:
-            targets = Rows.first(records[:, HEADER_BYTES:], len(blocks))
-        else:
-            targets = Rows(own, np.array([block.block_id for block in blocks]))
-        loan = None
+        copies = Rows.first(records, len(blocks))
+        targets = _blocks_of(copies) if own is None else Rows(own, ids)
         try:
-            if isinstance(tier, LendsBlocks):
-                loan = tier.lend(keys)
-                found: Sequence[bool] = (loan.records.numbers >= 0).tolist()
-                lent = loan.records
-                headers = lent.table[lent.numbers, :HEADER_BYTES]
-                sources = Rows(lent.table[:, HEADER_BYTES:], lent.numbers)
-            elif isinstance(tier, ReadsParts):
-                headers, sources = np.empty((len(blocks), HEADER_BYTES), np.uint8), targets
-                found = tier.get_parts(keys, headers, [targets.table[n] for n in targets.numbers])
-            else:
-                headers = records[: len(blocks), :HEADER_BYTES]
-                sources = Rows.first(records[:, HEADER_BYTES:], len(blocks))
-                found = tier.get(keys, list(records[: len(blocks)]))
+            found = self._find(part.tier, keys, copies, targets)
         except Exception as error:
             self._desk.see_error(part.tier, error)
-            self._finish(blocks, targets, [False] * len(blocks))
+            self._finish(ids, targets, np.zeros(len(blocks), np.bool_))
             return None
-        ok = self._check(keys, found, headers, sources, targets)
-        if loan is not None:
-            found = loan.is_intact()
-            ok = [good and there for good, there in zip(ok, found, strict=True)]
-        self._finish(blocks, targets, ok)
-        mismatches = [key for key, there, good in zip(keys, found, ok, strict=True) if there > good]
+        ok = self._check(keys, found, targets)
+        if found.loan is not None:
+            found.is_there &= found.loan.is_intact()
+            ok &= found.is_there
+        self._finish(ids, targets, ok)
+        mismatches = [keys[n] for n in np.flatnonzero(found.is_there & ~ok).tolist()]
         if mismatches:
             tier.delete(mismatches)
             logger.warning("%d blocks of a KV tier do not check and are dropped.", len(mismatches))
-        num_loaded, load_s = sum(ok), self._clock() - started_s
+        num_loaded, load_s = int(ok.sum()), self._clock() - started_s
         self._desk.count(
             part.tier,
             num_loaded=num_loaded,
-            num_missing=len(ok) - num_loaded - len(mismatches),
+            num_missing=len(blocks) - num_loaded - len(mismatches),
             num_mismatches=len(mismatches),
             load_s=load_s,
             loads=LatencyCounts.of(load_s),
             loaded_bytes=num_loaded * self._memory.block_bytes,
         )
-        return ok
+        return [bool(one) for one in ok]
 
-    def _check(
-        self,
-        keys: Sequence[BlockHash],
-        found: Sequence[bool],
-        headers: Bytes,
-        sources: Rows,
-        targets: Rows,
-    ) -> list[bool]:
+    def _find(self, index: int, keys: Sequence[BlockHash], copies: Rows, targets: Rows) -> _Found:
+        """What the tier has, where it lies with the fewest copies. Raises what the tier raises."""
+        tier, way = self._desk.tiers[index], self._ways[index]
+        if way is LendsBlocks:
+            loan = cast(LendsBlocks, tier).lend(keys)
+            table, numbers = loan.records
+            headers = table[numbers, :HEADER_BYTES]
+            return _Found(numbers >= 0, headers, _blocks_of(loan.records), loan)
+        if way is ReadsParts:
+            headers = np.empty((len(keys), HEADER_BYTES), np.uint8)
+            into = [targets.table[number] for number in targets.numbers]
+            is_there = cast(ReadsParts, tier).get_parts(keys, headers, into)
+            return _Found(np.array(is_there, np.bool_), headers, targets)
+        records = copies.table[: len(keys)]
+        found = np.array(tier.get(keys, list(records)), np.bool_)
+        return _Found(found, records[:, :HEADER_BYTES], _blocks_of(copies))
+
+    def _check(self, keys: Sequence[BlockHash], found: _Found, targets: Rows) -> Bools:
         """Which of the blocks are what they should be, in their targets now."""
-        rows = [row for row, is_there in enumerate(found) if is_there]
-        ok = [False] * len(keys)
-        if rows:
-            heads = heads_of(self._memory.block_bytes, self._identity, [keys[row] for row in rows])
-            sums = self._copies.copy_and_sum(sources.at(rows), targets.at(rows), heads)
-            for row, is_sound in zip(rows, sound_ones(headers[rows], heads, sums), strict=True):
-                ok[row] = is_sound
+        ok = np.zeros(len(keys), np.bool_)
+        rows = np.flatnonzero(found.is_there)
+        if len(rows):
+            there = [keys[row] for row in rows.tolist()]
+            heads = heads_of(self._memory.block_bytes, self._identity, there)
+            sums = self._copies.copy_and_sum(
+                found.blocks.at(rows), targets.at(rows), heads, read_soon=False
+            )
+            ok[rows] = sound_ones(found.headers[rows], heads, sums)
         return ok
 
-    def _finish(self, blocks: Sequence[LoadBlock], targets: Rows, ok: Sequence[bool]) -> None:
+    def _finish(self, ids: Numbers, targets: Rows, ok: Bools) -> None:
         if self._memory.host_blocks is not None:
-            ids = [block.block_id for block in blocks]
-            self._memory.see_filled(compress(ids, ok))
-            bad = [block_id for block_id, is_sound in zip(ids, ok, strict=True) if not is_sound]
-            if bad:
-                targets.table[bad] = 0  # numbers of nobody may be NaN
+            self._memory.see_filled(ids[ok].tolist())
+            if not ok.all():
+                targets.table[ids[~ok]] = 0  # numbers of nobody may be NaN
             return
-        for block, row, is_sound in zip(blocks, targets.numbers, ok, strict=True):
-            if is_sound:
-                self._memory.write_block(block.block_id, targets.table[row])
+        for place in np.flatnonzero(ok).tolist():
+            self._memory.write_block(int(ids[place]), targets.table[targets.numbers[place]])
 
 
-def _cut(order: LoadBlocks, is_far: Callable[[int], bool], num_threads: int) -> Iterator[_Part]:
-    pieces: list[tuple[int, Sequence[int]]] = []
-    for tier in sorted({block.tier for block in order.blocks}):
-        of_tier = [place for place, block in enumerate(order.blocks) if block.tier == tier]
-        at_once = FAR_BLOCKS_AT_ONCE
-        if not is_far(tier):
-            share = -(-len(of_tier) // num_threads)
-            at_once = min(max(share, _FEWEST_AT_ONCE), _MOST_AT_ONCE)
-        pieces += [(tier, of_tier[n : n + at_once]) for n in range(0, len(of_tier), at_once)]
-    load = _Load(order, len(pieces), [False] * len(order.blocks))
-    for tier, places in pieces:
-        yield _Part(load, tier, places)
+def _blocks_of(records: Rows) -> Rows:
+    return Rows(records.table[:, HEADER_BYTES:], records.numbers)
+
+
+def _way_of(tier: KVTier) -> type | None:
+    """The protocol by which blocks come with the fewest copies; None: KVTier's own."""
+    return next((way for way in (LendsBlocks, ReadsParts) if isinstance(tier, way)), None)

@@ -11,19 +11,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from novacron.kv_tiers.block_copies import BlockCopies
 from novacron.kv_tiers.block_memory import BlockMemory
+from novacron.kv_tiers.block_sealer import BlockSealer, Lender
 from novacron.kv_tiers.eviction.pressure import Pressure
 from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.pending_stores import Note, PendingStores
-from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, write_headers
+from novacron.kv_tiers.record import record_bytes
 from novacron.kv_tiers.store_pace import StorePace
-from novacron.kv_tiers.tier import Bytes, Put, Record, Rows
+from novacron.kv_tiers.tier import Bytes, LendsPlaces, Put, Record
 from novacron.kv_tiers.tier_desk import TierDesk
 from novacron.kv_tiers.upkeep import Upkeep
 from novacron.records.block import BlockHash
@@ -32,7 +33,9 @@ from novacron.records.latency_counts import LatencyCounts
 
 logger = logging.getLogger(__name__)
 
-_BLOCKS_AT_ONCE: Final = 16
+_BYTES_AT_ONCE: Final = 16 * 2**20  # in pauses; a call costs as much as copying some blocks
+_BLOCKS_AT_ONCE: Final = 16  # beside steps
+_BREATH_S: Final = 0.0002  # for others to take the interpreter's lock before more is done
 _MARKED_AT_ONCE: Final = 32  # this takes the interpreter's lock, and the next request needs it
 
 
@@ -59,8 +62,7 @@ class BlockStorer:
         self._memory = memory
         self._desk = desk
         self._far = far
-        self._identity = identity
-        self._copies = copies
+        self._sealer = BlockSealer(memory, identity, copies)
         self._pace = pace
         self._rescue_to = rescue_to
         self._upkeep = upkeep or Upkeep(clock=clock)
@@ -69,9 +71,14 @@ class BlockStorer:
         self._used: deque[BlockHash] = deque()
         self._has_work = threading.Condition()
         self._is_closing = False
-        shape = (_BLOCKS_AT_ONCE, record_bytes(memory.block_bytes))
-        self._records: Bytes = np.empty(shape, np.uint8)
-        self._rescued: Bytes = np.empty(shape, np.uint8)
+        size = record_bytes(memory.block_bytes)
+        self._most_at_once = max(_BLOCKS_AT_ONCE, _BYTES_AT_ONCE // size)
+        self._records: Bytes = np.empty((self._most_at_once, size), np.uint8)
+        self._rescued: Bytes = np.empty((_BLOCKS_AT_ONCE, size), np.uint8)
+        lenders = (
+            Lender(tier, n) for n, tier in enumerate(desk.tiers) if isinstance(tier, LendsPlaces)
+        )
+        self._lender = next(lenders, None)
         self._thread = threading.Thread(target=self._run, name="store-blocks", daemon=True)
 
     def start(self) -> None:
@@ -125,44 +132,41 @@ class BlockStorer:
             self._pace.begin_turn()
             self._work()
             self._pace.end_turn()
+            if not self.pending:
+                time.sleep(_BREATH_S)
 
     def _work(self) -> None:
         """Mark some of what was used, and store the next blocks."""
         used = [self._used.popleft() for _ in range(min(len(self._used), _MARKED_AT_ONCE))]
-        notes = self.pending.take(_BLOCKS_AT_ONCE)
+        notes = self.pending.take(self._most_at_once if self._pace.is_paused else _BLOCKS_AT_ONCE)
         try:
             if used:
                 self._mark_used(used)
                 self._upkeep.see_used(self, used)
             if notes:
                 self._store(notes)
-            self._upkeep.work(self, is_paused=self._pace.is_paused)
+            self._upkeep.work(self, is_paused=self._pace.is_paused, is_busy=bool(notes))
             self._pace.is_slow = self._upkeep.stores_less
         except Exception:
             logger.exception("Blocks could not be stored.")
             self._desk.tell(BlockNews(settled=tuple(note.order.key for note in notes)))
 
     def _store(self, notes: Sequence[Note]) -> None:
-        worth_copying = [note for note in notes if not note.is_given_up]
-        row_of = {note: row for row, note in enumerate(worth_copying)}
-        self._seal(worth_copying, self._records)
-        whole = self.pending.confirm(notes)
-        news = []
+        worth = [note for note in notes if not note.is_given_up]
+        started_s = self._clock()
+        sealed = self._sealer.seal([note.order for note in worth], self._records, self._lender)
+        confirmed = set(self.pending.confirm(notes))
+        whole = {n for n, note in enumerate(worth) if note in confirmed}
+        puts: dict[int, Put] = {}
+        if self._lender is not None:
+            puts[self._lender.place] = put = sealed.settle(whole)
+            self._count_put(self._lender.place, put, started_s)
         for index in range(len(self._desk.tiers)):
-            wanted = [
-                Record(note.order.key, self._records[row_of[note]], note.order.origin)
-                for note in whole
-                if index in note.order.tiers
-            ]
-            put = self._put(index, wanted)
-            news.append((TierKeys(index, put.stored), TierKeys(index, put.dropped)))
-        self._desk.tell(
-            BlockNews(
-                added=tuple(added for added, _ in news if added.keys),
-                removed=tuple(removed for _, removed in news if removed.keys),
-                settled=tuple(note.order.key for note in notes),
-            )
-        )
+            if index not in puts:
+                wanted = [n for n in whole if index in worth[n].order.tiers]
+                puts[index] = self._put(index, [sealed.record(n) for n in wanted])
+        sealed.release()
+        self._tell(puts, settled=tuple(note.order.key for note in notes))
 
     def _mark_used(self, used: Sequence[BlockHash]) -> None:
         for index, tier in enumerate(self._desk.tiers):
@@ -182,24 +186,22 @@ class BlockStorer:
         index = self._rescue_to
         if index is None:
             return
-        self._seal(notes, self._rescued)
-        put = self._put(
-            index,
-            [
-                Record(note.order.key, record, note.order.origin)
-                for note, record in zip(notes, self._rescued, strict=False)
-            ],
-        )
+        lender = self._lender if self._lender and self._lender.place == index else None
+        orders = [note.order for note in notes]
+        started_s = self._clock()
+        sealed = self._sealer.seal(orders, self._rescued, lender)
+        if lender is None:
+            put = self._put(index, [sealed.record(n) for n in range(len(orders))])
+        else:
+            put = sealed.settle(range(len(orders)))
+            self._count_put(index, put, started_s)
+        sealed.release()
         self._desk.count(index, num_parked=len(put.stored))
-        self._desk.tell(
-            BlockNews(added=(TierKeys(index, put.stored),), removed=(TierKeys(index, put.dropped),))
-        )
+        self._tell({index: put})
 
     def put(self, place: int, records: Sequence[Record]) -> Put:
         put = self._put(place, records)
-        self._desk.tell(
-            BlockNews(added=(TierKeys(place, put.stored),), removed=(TierKeys(place, put.dropped),))
-        )
+        self._tell({place: put})
         return put
 
     def has(self, place: int, keys: Sequence[BlockHash]) -> Sequence[bool]:
@@ -237,6 +239,10 @@ class BlockStorer:
         except Exception as error:
             self._desk.see_error(index, error)
             return Put()
+        self._count_put(index, put, started_s)
+        return put
+
+    def _count_put(self, index: int, put: Put, started_s: float) -> None:
         store_s = self._clock() - started_s
         self._desk.count(
             index,
@@ -247,23 +253,12 @@ class BlockStorer:
             num_evicted=len(put.dropped),
             num_regretted=put.num_regretted,
         )
-        return put
 
-    def _seal(self, notes: Sequence[Note], into: Bytes) -> None:
-        """Make the first records those of these blocks."""
-        records = into[: len(notes)]
-        heads = heads_of(
-            self._memory.block_bytes, self._identity, [note.order.key for note in notes]
+    def _tell(self, puts: Mapping[int, Put], settled: tuple[BlockHash, ...] = ()) -> None:
+        self._desk.tell(
+            BlockNews(
+                added=tuple(TierKeys(n, put.stored) for n, put in puts.items() if put.stored),
+                removed=tuple(TierKeys(n, put.dropped) for n, put in puts.items() if put.dropped),
+                settled=settled,
+            )
         )
-        copies = Rows.first(records[:, HEADER_BYTES:], len(notes))
-        sources = self._sources([note.order.block_id for note in notes], copies)
-        write_headers(records, heads, self._copies.copy_and_sum(sources, copies, heads))
-
-    def _sources(self, block_ids: Sequence[int], copies: Rows) -> Rows:
-        """The memory to copy from: the blocks' own, or the copies, filled by the device."""
-        own = self._memory.host_blocks
-        if own is not None:
-            return Rows(own, np.array(block_ids, np.int64))
-        for block_id, row in zip(block_ids, copies.numbers, strict=True):
-            self._memory.read_block(block_id, copies.table[row])
-        return copies

@@ -7,6 +7,7 @@ way. A new file is made under a lock on the folder, if all files together stay w
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ from novacron.kv_tiers.tier import Bytes
 from novacron.records.block import BlockHash
 
 _LOOK_AGAIN_S: Final = 1.0
+_TRY_ROOM_AGAIN_S: Final = 30.0
+_NO_ROOM: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class DiskPlaces:
         self._fds: dict[Path, int] = {}  # open and locked
         self._busy: dict[Path, tuple[float, bool]] = {}  # since when, and whether
         self._no_room_until_s = float("-inf")
+        self._disk_full_until_s = float("-inf")
         self.used_bytes = 0
         self.may_grow = True
 
@@ -70,6 +74,19 @@ class DiskPlaces:
         """Whether there is no room for another file, as far as was seen."""
         return self.used_bytes + self._shape.file_bytes > self._capacity_bytes
 
+    @property
+    def is_disk_full(self) -> bool:
+        """Whether a write was refused a moment ago. A file that has places is no promise of room:
+        what was never written takes none of the disk."""
+        return self._clock() < self._disk_full_until_s
+
+    def see_disk_full(self, error: OSError) -> bool:
+        """A write failed. Whether it may go better without new room, which is left alone then."""
+        if error.errno not in _NO_ROOM or self.is_disk_full:
+            return False
+        self._disk_full_until_s = self._clock() + _TRY_ROOM_AGAIN_S
+        return True
+
     def drop_older_files(self) -> None:
         """Have files that are not ours leave until the limit holds, as far as they were used longer
         ago than ours."""
@@ -78,8 +95,10 @@ class DiskPlaces:
             self.count_bytes()
 
     def free(self) -> Place | None:
-        """A place that holds nothing, in a new file if need be; None: there is none. Raises
-        OSError if a file cannot be made."""
+        """A place that holds nothing, in a new file if need be; None: there is none, or the disk
+        has no room for what would be written there. Raises OSError if a file cannot be made."""
+        if self.is_disk_full and len(self._index):
+            return None
         if self._home is not None and not self._home.free:
             self._leave_home()
         if self._home is None:

@@ -3,9 +3,10 @@
 Processes share a folder: each writes to segments whose lock it has, and reads them all. While the
 files leave room below the limit, new ones are made. Then files of others go that were used longer
 ago than all of ours, and at last blocks of ours: the policy says which, and new ones take their
-places. So the files never exceed the limit, and no block goes because of its neighbours. Segments
-of other formats and of processes that died count towards the limit and go like those of others. A
-crash frees its locks with the process, and the next one fills the segment further.
+places; likewise on a disk that is full before. So the files never exceed the limit, and no block
+goes because of its neighbours. Segments of other formats and of processes that died count towards
+the limit and go like those of others. A crash frees its locks with the process, and the next one
+fills the segment further.
 
 Nothing is forced to the medium: a killed process loses at most the block it was writing, a power
 cut what the system had not written back (Linux: about 30 s), and neither makes a wrong block.
@@ -13,6 +14,7 @@ cut what the system had not written back (Linux: about 30 s), and neither makes 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -32,6 +34,7 @@ from novacron.kv_tiers.eviction.choice import LRU, PolicyConfig
 from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.record import HEADER_BYTES
+from novacron.kv_tiers.residents import free_ahead
 from novacron.kv_tiers.segment import SegmentShape
 from novacron.kv_tiers.segment_files import folder_locked
 from novacron.kv_tiers.segment_table import Entry
@@ -40,6 +43,7 @@ from novacron.records.block import BlockHash
 
 _MOST_SEGMENT_BYTES: Final = 64 * 2**20
 _FEWEST_SEGMENTS: Final = 8
+_CAUGHT_UP_AT_ONCE: Final = 16
 
 
 class DiskTier:
@@ -68,6 +72,9 @@ class DiskTier:
         )
         num_places = max(1, capacity_bytes // record_bytes)
         self._now = now
+        # Less than a file, or it would seem worth its while to make one go.
+        self._free_ahead = min(free_ahead(num_places), shape.num_places // 2)
+        self._num_missing = 0  # places that should be free and are not
         self._lock = threading.Lock()
         self._index = DiskIndex(folder, record_bytes, identity)
         self._residents = DiskResidents(
@@ -104,7 +111,8 @@ class DiskTier:
     @property
     def has_room(self) -> bool:
         """Whether a new block needs no other's place, as far as is known."""
-        return self._places.may_grow and not self._places.is_full
+        places = self._places
+        return places.may_grow and not places.is_full and not places.is_disk_full
 
     def __contains__(self, key: object) -> bool:
         return key in self._index
@@ -136,15 +144,16 @@ class DiskTier:
             try:
                 if self._places.used_bytes > self._capacity_bytes:
                     self._shrink(now_s)
-                self._store(new, now_s)
+                self._store_somewhere(new, now_s)
                 if self._compaction.is_worthwhile():
                     self._compact()
             except OSError as failed:
                 error = failed
-            self._places.release()
+            self._end()
             dropped = self._residents.take_dropped()
             done = Put.of(dict.fromkeys(one.key for one in records), dropped, self._index)
-            if error is not None and not (done.stored or done.dropped):
+            if error is not None and not done.stored:
+                self._residents.tell_later(dropped)
                 raise error
             return Put(done.stored, done.dropped, self._residents.take_regrets())
 
@@ -173,6 +182,30 @@ class DiskTier:
             found[rows.start : rows.start + num_read] = still
         return found
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether `catch_up` has something to do."""
+        return self._residents.num_untold > 0 or self._num_missing > 0
+
+    def catch_up(self) -> list[BlockHash]:
+        """Have the policy hear of some of what came, and some places free for what comes next.
+        Returns what left for that."""
+        with self._lock:
+            self._residents.tell(_CAUGHT_UP_AT_ONCE)
+            if self._residents.num_untold:
+                return []
+            with contextlib.suppress(OSError):  # who stores next is told
+                for _ in range(min(_CAUGHT_UP_AT_ONCE, self._num_missing)):
+                    place = self._freed_place(self._now())
+                    if place is None:
+                        break
+                    self._places.give_back(place)
+            was_missing = self._num_missing
+            self._end()
+            if self._num_missing == was_missing:  # nothing may leave now
+                self._num_missing = 0
+            return self._residents.take_dropped()
+
     def contains(self, keys: Iterable[BlockHash]) -> list[bool]:
         with self._lock:
             return self._residents.touch(keys, self._now())
@@ -190,6 +223,15 @@ class DiskTier:
             self._residents.write_uses()
             self._places.close()
             self._index.clear()
+
+    def _store_somewhere(self, records: Sequence[Record], now_s: float) -> None:
+        """As `_store`; where the disk is full, in the places of blocks that lie there."""
+        try:
+            self._store(records, now_s)
+        except OSError as error:
+            if not (len(self._index) and self._places.see_disk_full(error)):
+                raise
+            self._store([one for one in records if one.key not in self._index], now_s)
 
     def _store(self, records: Sequence[Record], now_s: float) -> None:
         """Write those that are worth it. Raises OSError; some may be stored then."""
@@ -209,31 +251,49 @@ class DiskTier:
 
     def _place_for(self, record: Record, now_s: float) -> Place | None:
         """None: the new one is worth the least, or all others are protected."""
-        self._residents.insert(record, now_s)
-        try:
-            place = self._places.free()
-            if place is None and not len(self._index):
-                raise OSError(
-                    errno.EDQUOT,
-                    "there is no room for a file, and nothing of ours to take the place of",
-                )
-            while place is None:
-                victim = self._residents.evict(now_s, self._places.is_busy)
-                if victim is None or victim == record.key:
-                    self._residents.remove(record.key)
-                    return None
-                if self.leaving is not None and (block := self._residents.recall(victim)):
-                    self.leaving(block)
-                place = self._places.claim(victim)
-        except OSError:
-            self._residents.remove(record.key)
-            raise
+        place = self._places.free()
+        if place is not None:
+            self._residents.come(record, now_s)
+        else:
+            self._residents.insert(record, now_s)
+            try:
+                if not len(self._index):
+                    raise OSError(
+                        errno.EDQUOT,
+                        "there is no room for a file, and nothing of ours to take the place of",
+                    )
+                place = self._freed_place(now_s, record.key)
+            except OSError:
+                self._residents.remove(record.key)
+                raise
+            if place is None:
+                self._residents.remove(record.key)
+                return None
         self._residents.is_coming(record.key)
         return place
 
+    def _freed_place(self, now_s: float, new: BlockHash | None = None) -> Place | None:
+        """That of a block which leaves. None: that is the new one, or all are protected."""
+        while True:
+            victim = self._residents.evict(now_s, self._places.is_busy)
+            if victim is None or victim == new:
+                return None
+            if self.leaving is not None and (block := self._residents.recall(victim)):
+                self.leaving(block)
+            place = self._places.claim(victim)
+            if place is not None:
+                return place
+
+    def _end(self) -> None:
+        """Others may write to our files again."""
+        self._places.release()
+        may_grow = self._places.may_grow and not self._places.is_full
+        num_free = sum(len(one.free) for one in self._index.segments.values())
+        self._num_missing = 0 if may_grow else max(0, self._free_ahead - num_free)
+
     def _write(self, chosen: Sequence[tuple[Place, Record]], now_s: float) -> None:
         """Those that could not be written are not there, and their places are free."""
-        left = sorted(chosen, key=lambda one: (one[0].segment.path, one[0].number))
+        left = sorted(chosen, key=lambda one: (str(one[0].segment.path), one[0].number))
         try:
             while left:
                 count = _count_neighbours([place for place, _ in left])

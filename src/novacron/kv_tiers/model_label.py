@@ -11,13 +11,15 @@ import msgspec
 
 
 class ModelLabel(msgspec.Struct, frozen=True, kw_only=True):
-    """`model` is its folder's or file's name, `kv_identity` the precisions and layout of blocks.
-    Where they are compressed, `level` is that of the files, and `whole` the identity of the blocks
-    (hexadecimal), by which pins name them."""
+    """`model` is its folder's or file's name, `kv_identity` the precisions and layout of blocks,
+    `part` what of them lies here, if other hosts have the rest. Where they are compressed, `level`
+    is that of the files. `whole` is the identity of the blocks (hexadecimal), by which pins name
+    them."""
 
     model: str
     model_version: str
     kv_identity: str
+    part: str = ""
     block_size: int
     level: str = "raw"
     whole: str = ""

@@ -18,8 +18,9 @@ from typing import Final
 import blake3
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
-from novacron.kv_tiers.tier import Bytes
+from novacron.kv_tiers.tier import Bytes, Rows
 from novacron.records.block import BlockHash
 
 HEADER_BYTES: Final = 64
@@ -52,19 +53,18 @@ def heads_of(block_bytes: int, identity: bytes, keys: Sequence[BlockHash]) -> By
     return heads.reshape(len(keys), _CHECKED_BYTES)
 
 
-def write_headers(records: Bytes, heads: Bytes, checksums: Bytes) -> None:
-    """Make [records][record_bytes], whose blocks are in place, sound."""
-    records[:, :_CHECKED_BYTES] = heads
-    records[:, _CHECKED_BYTES:HEADER_BYTES] = checksums
+def write_headers(records: Rows, heads: Bytes, checksums: Bytes) -> None:
+    """Make records of [record_bytes], whose blocks are in place, sound."""
+    records.table[records.numbers, :_CHECKED_BYTES] = heads
+    records.table[records.numbers, _CHECKED_BYTES:HEADER_BYTES] = checksums
 
 
-def sound_ones(headers: Bytes, heads: Bytes, checksums: Bytes) -> list[bool]:
+def sound_ones(headers: Bytes, heads: Bytes, checksums: Bytes) -> NDArray[np.bool_]:
     """Which of the records are what they should be: [records][HEADER_BYTES] were read, the others
     are expected and computed from what was read."""
-    is_sound = (headers[:, :_CHECKED_BYTES] == heads).all(1) & (
-        headers[:, _CHECKED_BYTES:] == checksums
-    ).all(1)
-    return [bool(one) for one in is_sound]
+    is_headed: NDArray[np.bool_] = (headers[:, :_CHECKED_BYTES] == heads).all(1)
+    is_summed: NDArray[np.bool_] = (headers[:, _CHECKED_BYTES:] == checksums).all(1)
+    return is_headed & is_summed
 
 
 def checksum_of(head: bytes, block: Bytes) -> bytes:

@@ -17,6 +17,7 @@ Uses are written over and are not checked: at worst a policy hears something wro
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +39,9 @@ _NAMED = slice(0, 44)
 _CHECK = slice(44, 52)
 _LAST_USE = slice(52, 56)
 _NUM_USES = slice(56, 58)
+_PACK_NAMED: Final = struct.Struct("<16s16s8sI").pack  # longer ones are cut, shorter filled up
+_PACK_USES: Final = struct.Struct("<IH").pack
+_REST: Final = bytes(LINE_BYTES - _NUM_USES.stop)
 _NOTHING: Final = bytes(LINE_BYTES)
 _NO_KEY: Final = bytes(16)
 _NO_SCOPE: Final = bytes(8)
@@ -117,18 +121,14 @@ def _entry(line: bytes, place: int) -> Entry:
 
 def _line(entry: Entry) -> bytes:
     origin = entry.origin
-    named = (
-        entry.key
-        + (origin.parent or _NO_KEY)
-        + origin.scope[:8].ljust(8, b"\0")
-        + min(origin.depth, 2**32 - 1).to_bytes(4, "little")
-    )
-    return (named + _check(named, entry.place) + _uses(entry)).ljust(LINE_BYTES, b"\0")
+    depth = min(origin.depth, 2**32 - 1)
+    named = _PACK_NAMED(entry.key, origin.parent or _NO_KEY, origin.scope, depth)
+    return named + _check(named, entry.place) + _uses(entry) + _REST
 
 
 def _uses(entry: Entry) -> bytes:
     last = min(max(0, int(entry.used_s)), 2**32 - 1)
-    return last.to_bytes(4, "little") + min(entry.num_uses, _MOST_USES).to_bytes(2, "little")
+    return _PACK_USES(last, min(entry.num_uses, _MOST_USES))
 
 
 def _check(named: bytes, place: int) -> bytes:

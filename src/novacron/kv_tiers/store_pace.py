@@ -30,16 +30,17 @@ class StorePace:
         self.is_slow = False  # memory or disk is short: a quarter of the share
         self._clock = clock
         self._cpu_clock = cpu_clock
-        self._is_computing = False
+        self._num_computing = 0
         self._last_step_s = -_PAUSE_S
         self._next_turn_s = 0.0
         self._turn_began_s = 0.0
 
     def begin_step(self) -> None:
-        self._is_computing = True
+        """Another one may be in flight still."""
+        self._num_computing += 1
 
     def end_step(self) -> None:
-        self._is_computing = False
+        self._num_computing -= 1
         self._last_step_s = self._clock()
 
     @property
@@ -63,4 +64,4 @@ class StorePace:
     @property
     def is_paused(self) -> bool:
         """Whether the engine has nothing to do."""
-        return not self._is_computing and self._clock() - self._last_step_s >= _PAUSE_S
+        return self._num_computing == 0 and self._clock() - self._last_step_s >= _PAUSE_S

@@ -25,9 +25,18 @@ class Rows(NamedTuple):
     def first(cls, table: Bytes, count: int) -> Self:
         return cls(table, np.arange(count))
 
-    def at(self, places: Sequence[int]) -> Rows:
+    def at(self, places: Sequence[int] | NDArray[np.int64]) -> Rows:
         """Those of the numbers that stand at these places."""
         return Rows(self.table, self.numbers[places])
+
+
+class NewBlock(Protocol):
+    """A block that a tier may want."""
+
+    @property
+    def key(self) -> BlockHash: ...
+    @property
+    def origin(self) -> BlockOrigin: ...
 
 
 class Record(NamedTuple):
@@ -121,12 +130,39 @@ class Loan:
     is_intact: Callable[[], list[bool]]
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Where records may be written to in a tier's memory; -1: the block is there, or not wanted.
+    `dropped` left for them."""
+
+    keys: tuple[BlockHash, ...]
+    places: Rows
+    dropped: tuple[BlockHash, ...]
+
+
 @runtime_checkable
 class LendsBlocks(Protocol):
     """A tier whose records lie in the host's memory, so that a block is copied once on its way to
     the device."""
 
     def lend(self, keys: Sequence[BlockHash]) -> Loan: ...
+
+
+@runtime_checkable
+class LendsPlaces(Protocol):
+    """A tier whose records lie in the host's memory, so that a block is copied once on its way from
+    the device: whoever stores writes them there himself. May be called from two threads."""
+
+    def reserve(self, blocks: Sequence[NewBlock]) -> Reservation:
+        """Places for those that are new and worth it; others leave for them."""
+        ...
+
+    def settle(self, reservation: Reservation, is_written: Sequence[bool]) -> Put:
+        """The reserved places hold whole records now, or never will. Their bytes stay where they
+        are until `release`."""
+        ...
+
+    def release(self, reservation: Reservation) -> None: ...
 
 
 @runtime_checkable

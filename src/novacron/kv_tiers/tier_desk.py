@@ -28,7 +28,7 @@ class TierDesk:
         self.tiers = tuple(tiers)
         self._has_news = threading.Condition()
         self._news: list[BlockNews] = [BlockNews(added=tuple(found))] if found else []
-        self._totals = [TierTotals() for _ in tiers]
+        self._totals = [TierTotals(used_bytes=tier.used_bytes) for tier in tiers]
         self._compresses = [codec_totals(tier) is not None for tier in tiers]
 
     def tell(self, news: BlockNews) -> None:

@@ -158,6 +158,12 @@ class TierIndex:
         """What these device blocks hold shall not be stored, if it was offered."""
         self._given_up.extend(block_ids)
 
+    def lose_blocks(self) -> None:
+        """No device block holds any more what it was offered with."""
+        self._storing.difference_update(store.key for store in self._stores)
+        self._stores.clear()
+        self._parked.clear()
+
     def take_orders(self) -> BlockOrders | None:
         """What ranks shall do, given once; None if there is nothing."""
         collected = (

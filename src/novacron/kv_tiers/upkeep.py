@@ -1,10 +1,10 @@
 """Upkeep: what is done about tiers beside storing and loading, in small pieces, when there is time.
 
 Blocks that left RAM go on to the disk that lacks them, those that left the disk to a tier on
-another machine. A few places of a full RAM tier are made
-free ahead of need, so that a step which has to store a block at once finds one. After a start RAM
-is filled with what was used most, in pauses. And the machine's
-memory and disk are looked at: where they run out, tiers stop growing, and RAM is given back.
+another machine. The policies of RAM and disk hear what came, and some places of a full tier are
+made free ahead of need: what is stored waits for neither. After a start RAM is filled with what was
+used most, in pauses. And the machine's memory and disk are looked at: where they run out, tiers
+stop growing, and RAM is given back.
 Called by the thread that stores, so steps wait for none of it.
 """
 
@@ -26,28 +26,32 @@ _DEMOTED_AT_ONCE: Final = 8
 _GIVEN_BACK_AT_ONCE: Final = 64
 
 
-class GrowingTier(Protocol):
-    """A tier whose growth can be held."""
+class LocalTier(Protocol):
+    """A tier of this machine. Its growth can be held, and what its policy has to hear and decide
+    can wait (`catch_up`, which returns the blocks that left)."""
 
     may_grow: bool
 
+    @property
+    def is_behind(self) -> bool: ...
+    def catch_up(self) -> Sequence[BlockHash]: ...
 
-class RamArena(GrowingTier, Protocol):
-    """What is asked of a RAM tier here. Both return the blocks that left."""
 
-    def make_free(self) -> Sequence[BlockHash]: ...
+class RamArena(LocalTier, Protocol):
+    """One that gives memory back, and returns the blocks that left for that."""
+
     def give_back(self, count: int) -> Sequence[BlockHash]: ...
 
 
 @dataclass(frozen=True)
 class Watched:
-    """A tier and its place among all: `fraction_used` is of what it is made of. `arenas` are those
-    of its levels in RAM, `growing` all that can be held."""
+    """A tier and its place among all: `fraction_used` is of what it is made of. `levels` are
+    those of its own on this machine, `arenas` those of them in RAM."""
 
     place: int
     kind: str
     fraction_used: Callable[[], float]
-    growing: Sequence[GrowingTier] = ()
+    levels: Sequence[LocalTier] = ()
     arenas: Sequence[RamArena] = ()
 
 
@@ -99,6 +103,8 @@ class Upkeep:
         """Whether nothing is to be done before `patience_s` has passed."""
         if any(one.demotion for one in self._demotions):
             return False
+        if any(level.is_behind for one in self._watched for level in one.levels):
+            return False
         if self._warm_start is not None and not self._warm_start.is_over:
             return False
         return not self._watched or self._clock() < self._next_look_s
@@ -108,16 +114,17 @@ class Upkeep:
         """None: until something else is."""
         return max(0.0, self._next_look_s - self._clock()) if self._watched else None
 
-    def work(self, desk: Desk, *, is_paused: bool) -> None:
-        """One piece of it. `is_paused`: the engine has nothing to do."""
+    def work(self, desk: Desk, *, is_paused: bool, is_busy: bool = False) -> None:
+        """One piece of it. `is_paused`: the engine has nothing to do. `is_busy`: blocks were
+        stored right now; tiers catch up when none are."""
         warm = self._warm_start
         if warm is not None and is_paused and warm.is_time and not self.holds_prefetch:
             desk.count(warm.target, num_warmed=warm.work(desk))
         for demoting in self._demotions:
             self._demote(desk, demoting)
-        for one in self._watched:
-            for arena in one.arenas:
-                desk.tell_left(one.place, arena.make_free())
+        for one in self._watched if not is_busy else ():
+            for level in one.levels:
+                desk.tell_left(one.place, level.catch_up())
         if self._clock() >= self._next_look_s:
             self._next_look_s = self._clock() + _LOOK_EVERY_S
             self._look(desk)
@@ -144,8 +151,8 @@ class Upkeep:
             level = SCARCITY[one.kind].level(one.fraction_used(), was)
             actions = actions_at(one.kind, level)
             wanted |= actions
-            for tier in one.growing:
-                tier.may_grow = "no growth" not in actions
+            for own in one.levels:
+                own.may_grow = "no growth" not in actions
             if "give back" in actions:
                 for arena in one.arenas:
                     desk.tell_left(one.place, arena.give_back(_GIVEN_BACK_AT_ONCE))

@@ -52,10 +52,14 @@ class Sender:
     them closes."""
 
     def __init__(
-        self, ring_KTD: Tensor, pipes: Sequence[int], traffic: RankTraffic | None = None
+        self, ring_KTD: Tensor, pipes: Sequence[int] = (), traffic: RankTraffic | None = None
     ) -> None:
         self.ring_KTD = ring_KTD
         self._traffic = traffic or RankTraffic()
+        self.use(pipes)
+
+    def use(self, pipes: Sequence[int]) -> None:
+        """These, from now on."""
         self._pipes = tuple(pipes)
 
     def hand_over(self, place: int, x_TD: Tensor) -> None:
@@ -75,7 +79,7 @@ class Receiver:
     def __init__(
         self,
         ring_KTD: Tensor,
-        pipe: int,
+        pipe: int | None = None,
         see_delay: Callable[[float], None] = lambda seconds: None,
         *,
         told_every_s: float = 1.0,
@@ -83,10 +87,16 @@ class Receiver:
     ) -> None:
         self.ring_KTD = ring_KTD
         self._traffic = traffic or RankTraffic()
+        self._see_delay, self._told_every_s = see_delay, told_every_s
+        self._pipe = -1
+        if pipe is not None:
+            self.use(pipe)
+
+    def use(self, pipe: int) -> None:
+        """This one, from now on. To be called before a step is taken."""
         self._pipe = pipe
         self._poll = select.poll()
         self._poll.register(pipe, select.POLLIN)
-        self._see_delay, self._told_every_s = see_delay, told_every_s
 
     def take(self, place: int, num_tokens: int) -> Tensor:
         began_ns, before_s = time.monotonic_ns(), time.monotonic()

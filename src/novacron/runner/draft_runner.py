@@ -109,6 +109,10 @@ class DraftRunner:
         for one in result.results:
             self._input_batch.append(one.request_id, one.token_ids)
 
+    def forget_requests(self) -> None:
+        """All of them: who plans steps introduces them anew."""
+        self._input_batch.forget_requests()
+
     def _guess(
         self, parts: tuple[ScheduledTokens, ...], wanting: Mapping[str, list[int]]
     ) -> dict[str, int]:

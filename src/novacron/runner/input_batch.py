@@ -191,6 +191,11 @@ class InputBatch:
                 fresh += self._add_blocks(self._requests[part.request_id], part)
         return fresh
 
+    def forget_requests(self) -> None:
+        """All of them: who plans steps introduces them anew."""
+        self._free_rows += [request.table_row for request in self._requests.values()]
+        self._requests.clear()
+
     def append(self, request_id: str, token_ids: tuple[int, ...]) -> None:
         """A request has got these tokens."""
         self._requests[request_id].output_token_ids += token_ids

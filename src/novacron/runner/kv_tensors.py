@@ -48,11 +48,13 @@ class KVTensors:
         A rank writes to its own heads only, but what moves or zeroes a block to all of them."""
         num_heads, own = config.num_kv_heads, local_kv_heads(config.num_kv_heads, group)
         self.num_blocks, self._block_size = num_blocks, block_size
+        self.num_heads = num_heads  # of a block: those of all ranks that share it
         assert len(formats) == len(config.layers)
         sizes = _part_bytes(config, formats, block_size)
         shape = (num_blocks, sum(sizes))
         self._blocks = _zeros(shape, device) if memory is None else memory
         assert self._blocks.shape == shape
+        self._sizes = sizes
         parts = (
             part.view(num_blocks, num_heads, -1)[:, own].transpose(0, 1)
             for part in torch.split(self._blocks, sizes, 1)
@@ -91,6 +93,17 @@ class KVTensors:
     def host_blocks(self) -> NDArray[np.uint8] | None:
         """[blocks][block_bytes], on CPU. Who has filled some calls `see_filled`."""
         return self._host_blocks
+
+    @property
+    def parts_of_layers(self) -> list[torch.Tensor]:
+        """What all blocks hold of each layer: views, [blocks, bytes]."""
+        of_layers = [sum(pair) for pair in zip(self._sizes[::2], self._sizes[1::2], strict=True)]
+        return list(torch.split(self._blocks, of_layers, 1))
+
+    @property
+    def whole_blocks(self) -> torch.Tensor:
+        """All that blocks hold, [blocks, bytes]. Who has filled some calls `see_filled`."""
+        return self._blocks
 
     def read_block(self, block_id: int, into: NDArray[np.uint8]) -> None:
         """Copy all that a block holds, from any thread."""

@@ -3,7 +3,8 @@
 A long part of a request is cut into twice as many pieces as there are ranks, and each rank gets
 two: one from the front and one as far from the end. What a token costs grows with its position, for
 it attends to all before it; so every rank gets as much of that as any other. Short parts, decodes
-among them, go as they are to whoever has least. Pure.
+among them, go as they are to whoever has least. Where ranks share no memory, pieces begin and end
+with blocks, so that each block that a step writes to is written by one rank. Pure.
 
 Shapes: T tokens of the step, R rows (parts of requests), B blocks of the longest row.
 """
@@ -29,8 +30,11 @@ class Piece(NamedTuple):
     num_tokens: int
 
 
-def share_rows(rows_R3: NDArray[np.int64], num_ranks: int) -> list[list[Piece]]:
-    """The pieces of each rank, which together are all tokens of the step, each once."""
+def share_rows(
+    rows_R3: NDArray[np.int64], num_ranks: int, block_size: int = 1
+) -> list[list[Piece]]:
+    """The pieces of each rank, which together are all tokens of the step, each once. A long part is
+    cut between blocks of `block_size` only."""
     shares: list[list[Piece]] = [[] for _ in range(num_ranks)]
     sizes = [0] * num_ranks
     short: list[Piece] = []
@@ -38,9 +42,14 @@ def share_rows(rows_R3: NDArray[np.int64], num_ranks: int) -> list[list[Piece]]:
         if num_tokens < 2 * num_ranks:
             short.append(Piece(row, first_token, start, num_tokens))
             continue
-        cuts = [index * num_tokens // (2 * num_ranks) for index in range(2 * num_ranks + 1)]
+        cuts = [
+            _between_blocks(start, index * num_tokens // (2 * num_ranks), num_tokens, block_size)
+            for index in range(2 * num_ranks + 1)
+        ]
         for index in range(2 * num_ranks):
             begin, end = cuts[index], cuts[index + 1]
+            if begin == end:
+                continue
             rank = min(index, 2 * num_ranks - 1 - index)
             shares[rank].append(Piece(row, first_token + begin, start + begin, end - begin))
             sizes[rank] += end - begin
@@ -49,6 +58,27 @@ def share_rows(rows_R3: NDArray[np.int64], num_ranks: int) -> list[list[Piece]]:
         shares[rank].append(piece)
         sizes[rank] += piece.num_tokens
     return shares
+
+
+def _between_blocks(start: int, cut: int, num_tokens: int, block_size: int) -> int:
+    """The cut nearest to `cut`, in a part of so many tokens from position `start` on, that is one
+    of its ends or stands before a block."""
+    if cut in (0, num_tokens):
+        return cut
+    nearest = (start + cut + block_size // 2) // block_size * block_size
+    return min(max(nearest - start, 0), num_tokens)
+
+
+def blocks_written(
+    tables_RB: NDArray[np.int64], pieces: Sequence[Piece], block_size: int
+) -> NDArray[np.int64]:
+    """The blocks that keys and values of these pieces, one at least, go to."""
+    return np.concatenate(
+        [
+            tables_RB[p.row, p.start // block_size : -(-(p.start + p.num_tokens) // block_size)]
+            for p in pieces
+        ]
+    )
 
 
 def take_share(step: StepArrays, pieces: Sequence[Piece], block_size: int) -> StepArrays:

@@ -143,6 +143,9 @@ class AdaptiveSpeculation:
     def forget_blocks(self, block_ids: Sequence[int]) -> None:
         pass
 
+    def forget_steps(self, states: Sequence[RequestState]) -> None:
+        self._started_s.clear()
+
 
 def _choose(guesser: Guesser, state: RequestState, max_drafts: int, step: _Step) -> tuple[int, ...]:
     """The guesses that pay. Where not even one would, none are looked for."""

@@ -35,7 +35,7 @@ _DEVICE = "device"
 class CacheDesk:
     """`tiers` is None where the device is all there is; then nothing can be pinned. `now` is Unix
     time. `block_bytes`: what a block takes in a tier. `blocks_of` tells what tiers have of a scope,
-    and raises OSError if one of them cannot."""
+    and raises OSError if one of them cannot; `torn_blocks` what lies there in parts only."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class CacheDesk:
         block_bytes: int = 0,
         write_pins: Callable[[Sequence[PinnedPrefix]], None] = lambda pins: None,
         blocks_of: Callable[[bytes], Sequence[TierKeys]] = lambda scope: (),
+        torn_blocks: Callable[[], Sequence[TierKeys]] = tuple,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._kv_cache = kv_cache
@@ -54,6 +55,7 @@ class CacheDesk:
         self._block_bytes = block_bytes
         self._write_pins = write_pins
         self._blocks_of = blocks_of
+        self._torn_blocks = torn_blocks
         self._now = now
 
     def answer(self, order: CacheOrder) -> CacheAnswer:
@@ -128,7 +130,8 @@ class CacheDesk:
             on_device = self._kv_cache.known_blocks(keep, order.scope, keys)
             cleared[_DEVICE] = len(on_device)
         if self._tiers is not None:
-            in_tiers = self._tiers.keys_except(wanted, keep, owned)
+            torn = self._torn_blocks() if order.scope is None else ()
+            in_tiers = self._tiers.keys_except(wanted, keep, owned, torn)
             cleared |= self._tiers.count(in_tiers)
         if not order.dry_run:
             self._do_clear(order, on_device, in_tiers)

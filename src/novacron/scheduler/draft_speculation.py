@@ -123,6 +123,12 @@ class DraftModelSpeculation:
     def forget_blocks(self, block_ids: Sequence[int]) -> None:
         self._coverage.drop(block_ids)
 
+    def forget_steps(self, states: Sequence[RequestState]) -> None:
+        self._started_s.clear()
+        for state in states:
+            if state.draft_progress is not None:
+                state.draft_progress.num_drafted = 0
+
     def _verify(
         self,
         part: ScheduledTokens,

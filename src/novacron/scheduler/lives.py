@@ -80,13 +80,14 @@ class Lives:
         if state.request.session:
             self._sessions.start(state.request.session, len(state.token_ids), hit.num_tokens, now_s)
 
-    def preempt(self, state: RequestState) -> None:
+    def preempt(self, state: RequestState, *, blocks_hold: bool = True) -> None:
         """Take a running request's blocks away. When it next starts, it goes on from what is then
-        still cached or lies in a tier, and computes the rest again."""
+        still cached or lies in a tier, and computes the rest again. `blocks_hold`: what it has
+        computed is in them."""
         assert state.num_in_flight == 0
         self.running.remove(state)
         self._waiting.see_stop(state, is_end=False)
-        if self._parks:
+        if self._parks and blocks_hold:
             self._tiers.park(state)
         self._release(state)
         state.status = RequestStatus.WAITING

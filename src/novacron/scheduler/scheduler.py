@@ -239,6 +239,24 @@ class Scheduler:
         for state in self._tiers.see(news):
             self._lives.end_load(state)
 
+    def lose_blocks(self) -> None:
+        """What blocks of the device held is gone, and steps in flight have no result: whatever ran
+        is computed again, from its prompt and what has come of it. Nothing that was ordered to be
+        stored, and that ranks have not heard of, is stored."""
+        self._speculation.forget_steps([one for _, states in self._in_flight for one in states])
+        for _, states in self._in_flight:
+            self._tiers.end_step()
+            for state in states:
+                state.num_in_flight -= 1
+                if state.status is RequestStatus.FINISHED:
+                    self._lives.settle(state, failed=False)
+        self._in_flight.clear()
+        for state in reversed(self._running):
+            self._lives.preempt(state, blocks_hold=False)
+        self._tiers.lose_blocks()
+        self._kv_cache.forget_blocks(self._kv_cache.known_blocks(keep=frozenset()))
+        self._lives.take_news()  # ranks know of no request
+
     # A step
 
     def schedule(self) -> SchedulerOutput:

@@ -71,6 +71,10 @@ class Speculation(Protocol):
         """These blocks get another content, and not by a step."""
         ...
 
+    def forget_steps(self, states: Sequence[RequestState]) -> None:
+        """The steps that `observe` has not seen yet have no result: these were their requests."""
+        ...
+
 
 class NoSpeculation:
     """Every token is computed after the one before it is known."""
@@ -97,6 +101,9 @@ class NoSpeculation:
         pass
 
     def forget_blocks(self, block_ids: Sequence[int]) -> None:
+        pass
+
+    def forget_steps(self, states: Sequence[RequestState]) -> None:
         pass
 
 

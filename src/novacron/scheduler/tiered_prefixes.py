@@ -119,9 +119,10 @@ class TieredPrefixes:
         kinds: Sequence[str],
         keep: Container[BlockHash],
         owned: Sequence[TierKeys] | None = None,
+        torn: Sequence[TierKeys] = (),
     ) -> list[TierKeys]:
-        """What tiers of these kinds have, some left out. With `owned` only that, and of its blocks
-        also those that are known to lie elsewhere."""
+        """What tiers of these kinds have, some left out, and what is `torn`. With `owned` only
+        that, and of its blocks also those that are known to lie elsewhere."""
         of_tier = [
             list(self.index.keys_except(tier, keep)) if owned is None else []
             for tier in range(len(self._specs))
@@ -132,6 +133,8 @@ class TieredPrefixes:
             for tier, key in sorted(told | known):
                 if key not in keep:
                     of_tier[tier].append(key)
+        for one in torn:
+            of_tier[one.tier] += [key for key in one.keys if key not in keep]
         return [
             TierKeys(tier, tuple(keys))
             for tier, keys in enumerate(of_tier)
@@ -293,6 +296,9 @@ class TieredPrefixes:
 
     def forget(self, state: RequestState) -> None:
         self.index.forget(state.blocks.hashes)
+
+    def lose_blocks(self) -> None:
+        self.index.lose_blocks()
 
     def see(self, news: BlockNews) -> list[RequestState]:
         self.index.see(news)

@@ -51,6 +51,11 @@ class Tiers(Protocol):
         """Computing the request went wrong, perhaps because of one of its blocks."""
         ...
 
+    def lose_blocks(self) -> None:
+        """What blocks of the device held is gone: none of it shall be stored that was not ordered
+        yet."""
+        ...
+
     def see(self, news: BlockNews) -> list[RequestState]:
         """Take in news. Returns the requests that need not wait any longer; the newest first, and
         WAITING again, but not in the queue."""
@@ -94,6 +99,9 @@ class NoTiers:
         pass
 
     def forget(self, state: RequestState) -> None:
+        pass
+
+    def lose_blocks(self) -> None:
         pass
 
     def see(self, news: BlockNews) -> list[RequestState]:

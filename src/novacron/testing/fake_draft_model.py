@@ -71,6 +71,10 @@ class FakeDraftModel:
         for one in result.results:
             self._requests[one.request_id].token_ids.extend(one.token_ids)
 
+    def forget_requests(self) -> None:
+        """All of them; what its blocks hold stays."""
+        self._requests.clear()
+
     def _take_in(self, step: SchedulerOutput) -> None:
         if step.step == self._last_step:
             return

@@ -142,6 +142,19 @@ class FakeExecutor:
     def blocks_of(self, scope: bytes) -> list[TierKeys]:
         return [] if self.tiers is None else self.tiers.blocks_of(scope)
 
+    def torn_blocks(self) -> list[TierKeys]:
+        return []
+
+    def lose_blocks(self) -> None:
+        """As an executor does that raises BlocksLost."""
+        self._memory.clear()
+        if self._draft_model is not None:
+            self._draft_model.forget_requests()
+        self._requests.clear()
+        self._computed.clear()
+        if self.tiers is not None:
+            self.tiers.lose_blocks()
+
     def draft(self, scheduler_output: SchedulerOutput) -> DraftOutput:
         assert not self.is_shut_down, "draft() after shutdown()"
         assert scheduler_output.step > self._last_step, "steps must grow"

@@ -122,6 +122,15 @@ class FakeTiers:
     def begin_step(self, step: SchedulerOutput) -> None:
         self._give_up(written_blocks(step, self._block_size))
 
+    def lose_blocks(self) -> None:
+        """What was under way has failed."""
+        self._parked.clear()
+        self._give_up(list(self._stores))
+        for load in self._loads:
+            failed = LoadedBlocks(load.load_id, (False,) * len(load.blocks))
+            self._news.append(BlockNews(loaded=(failed,)))
+        self._loads.clear()
+
     def news(self) -> BlockNews | None:
         return self._news.pop(0) if self._news else None
 

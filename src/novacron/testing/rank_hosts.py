@@ -23,45 +23,65 @@ TIMEOUT_S: Final = 5.0
 
 
 class RankThread:
-    """A rank in a thread of this process, which serves one group. `model` is where the checkpoint
-    lies on its "host", `given` what was set there."""
+    """Ranks in a thread of this process, `num_lives` one after the other, each of which serves one
+    group. `model` is where the checkpoint lies on their "host", `given` what was set there."""
 
-    def __init__(self, model: Path, **given: object) -> None:
+    def __init__(self, model: Path, *, num_lives: int = 1, **given: object) -> None:
         self.losses: list[str] = []
-        self.reason = ""  # why its group is over
+        self.reason = ""  # why its last group is over
         self.fault: ConnectionError | None = None  # what the next step meets with
         self._keys = KeyPair.make()
-        self._listener = RankListener(
-            "tcp://127.0.0.1:0",
+        self._given = {"num_threads": 1, "model": str(model), **given}
+        self._num_lives = num_lives
+        self._listener = self._listen("tcp://127.0.0.1:0")
+        self.address = str(self._listener.address)
+        self.port = self._listener.port
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _listen(self, place: str) -> RankListener:
+        return RankListener(
+            place,
             self._keys,
             [LEADER.public],
             timeout_s=TIMEOUT_S,
             on_loss=self.losses.append,
         )
-        self.address = str(self._listener.address)
-        self.port = self._listener.port
-        self._host = OwnHost(
-            listener=self._listener,
-            open_link=partial(open_rank_link, self._keys, TIMEOUT_S, 0),
-            prepare=partial(prepare, {"num_threads": 1, "model": str(model), **given}),
-            on_loss=self.losses.append,
-            computing=self._compute,
-        )
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
 
     def _run(self) -> None:
-        try:
-            self.reason = serve_group(self._host)
-        finally:
-            self._listener.close()
+        for life in range(self._num_lives):
+            if life:
+                self._listener = self._listen(f"tcp://127.0.0.1:{self.port}")
+            host = OwnHost(
+                listener=self._listener,
+                open_link=partial(open_rank_link, self._keys, TIMEOUT_S, 0),
+                prepare=partial(prepare, self._given),
+                on_loss=self.losses.append,
+                computing=self._compute,
+            )
+            try:
+                self.reason = serve_group(host)
+            finally:
+                self._listener.close()
 
     def _compute(self, begins: bool) -> None:
-        if self.fault is not None:
-            raise self.fault
+        fault, self.fault = self.fault, None
+        if fault is not None:
+            raise fault
 
     def join(self) -> None:
         self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.join()
 
 
 class RankHost:

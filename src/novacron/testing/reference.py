@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from novacron.config.cache import CacheConfig
 from novacron.config.model import ModelConfig
 from novacron.config.scheduler import SchedulerConfig
-from novacron.executor.executor import Executor
+from novacron.executor.executor import BlocksLost, Executor
 from novacron.executor.inline import InlineExecutor
 from novacron.executor.multiprocess import MultiprocessExecutor
 from novacron.executor.pipeline import PipelineExecutor
@@ -306,6 +306,18 @@ class Engine:
 
     def _step(self) -> list[EngineOutput]:
         """The news of the first step in flight, after as many as may be have begun."""
+        try:
+            return self._compute()
+        except BlocksLost:
+            self.lose_blocks()
+            return []
+
+    def lose_blocks(self) -> None:
+        """After BlocksLost."""
+        self._in_flight.clear()
+        self._scheduler.lose_blocks()
+
+    def _compute(self) -> list[EngineOutput]:
         while len(self._in_flight) < self.executor.max_steps_in_flight:
             decision = self._scheduler.schedule()
             if not decision.scheduled:

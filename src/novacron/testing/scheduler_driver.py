@@ -177,6 +177,14 @@ class SchedulerDriver:
             decisions.append(self.step())
         return decisions
 
+    def lose_blocks(self) -> None:
+        """As after BlocksLost."""
+        self._in_flight.clear()
+        self.executor.lose_blocks()
+        self.scheduler.lose_blocks()
+        self.kv_cache.check_integrity()
+        assert self.kv_cache.num_cached_blocks == 0
+
     def abort(self, request_id: str) -> None:
         output = self.scheduler.abort(request_id)
         assert output is not None, f"{request_id} is not live"

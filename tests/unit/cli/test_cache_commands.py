@@ -99,8 +99,8 @@ def test_ls_lists_models_the_last_used_first(novacron: Novacron, folder: Path) -
     assert list(models) == ["small", OTHER.hex()[:12]]
     assert (models["small"]["num_blocks"], models["small"]["num_files"]) == (PLACES + 5, 2)
     lines = novacron("cache", "ls", *at(folder)).output.splitlines()
-    assert lines[0].split() == ["MODEL", "KV", "BLOCKS", "FILES", "SIZE", "USED", "PINS"]
-    assert lines[1].split()[:4] == ["small", "int8", str(PLACES + 5), "2"]
+    assert lines[0].split() == ["MODEL", "KV", "PART", "BLOCKS", "FILES", "SIZE", "USED", "PINS"]
+    assert lines[1].split()[:5] == ["small", "int8", "all", str(PLACES + 5), "2"]
 
 
 def test_ls_knows_levels_of_compression_and_the_pins_of_their_blocks(
@@ -147,7 +147,7 @@ def test_stat_sums_up(novacron: Novacron, folder: Path) -> None:
     assert (totals["num_models"], totals["num_files"], totals["unknown_files"]) == (3, 4, 1)
     assert (totals["num_blocks"], totals["pinned_blocks"]) == (PLACES + 6, 2)
     assert totals["num_bytes"] == sum(path.stat().st_size for path in folder.glob("*.kvseg"))
-    assert "1 files are of another format" in novacron("cache", "stat", *at(folder)).output
+    assert "1 file of another format" in novacron("cache", "stat", *at(folder)).output
 
 
 def test_verify_finds_what_does_not_check_and_drops_it(novacron: Novacron, folder: Path) -> None:
@@ -229,6 +229,8 @@ def test_prefixes_are_sent_as_they_are_written(novacron: Novacron, api, tmp_path
     chat.write_text(json.dumps({"messages": messages, "temperature": 1}))
     warm = novacron("cache", "warm", str(chat), "--url", api.url)
     assert "24 computed in 0.50 s" in warm.output
+    chat.write_text(json.dumps(messages))
+    assert novacron("cache", "warm", str(chat), "--url", api.url).exit_code == 0
     pin = novacron(
         "cache", "pin", "--prompt", "Hello", "--name", "n", "--ttl", "2h", "--public",
         "--url", api.url,
@@ -237,6 +239,7 @@ def test_prefixes_are_sent_as_they_are_written(novacron: Novacron, api, tmp_path
     assert novacron("cache", "unpin", "n", "--url", api.url).exit_code == 0
     base = "/api/v1/llm/cache"
     assert seen == [
+        ("POST", f"{base}/warm", {"messages": messages}),
         ("POST", f"{base}/warm", {"messages": messages}),
         (
             "POST",
@@ -265,7 +268,7 @@ def test_a_running_server_is_cleared_and_listed(novacron: Novacron, api) -> None
     assert cleared.output == "Blocks dropped: ram 7.\n"
     pins = novacron("cache", "ls", "--url", api.url).output.splitlines()
     assert pins[1].split() == ["n", "public", "32", "2.0", "KiB", "ram", "2", "-"]
-    assert "2 of 9 blocks" in pins[2]
+    assert pins[2] == "2 blocks are pinned; 9 may be."
     path = "/api/v1/llm/cache"
     assert seen == [
         ("DELETE", f"{path}?level=ram&unpin=true&dry_run=false"),
@@ -309,3 +312,22 @@ def test_stat_of_a_server_tells_how_long_calls_took() -> None:
     [line] = [one for one in server_text(status, {**report, "bottlenecks": []}).splitlines()
               if one.startswith("disk")]  # fmt: skip
     assert line.endswith("3.8, 5.1 ms"), line
+    slow = msgspec.structs.replace(disk, loads=LatencyCounts.of(1.5))
+    fetched = TierStats(kind="prefetch", capacity_bytes=1000, num_stored=8, num_loaded=6)
+    status = msgspec.to_builtins(cache_status(EngineStats(kv_tiers=(slow, fetched))))
+    text = server_text(status, {**report, "bottlenecks": []})
+    assert "e+" not in text
+    assert "Fetched ahead: 8 blocks, 75.0% of them used." in text
+
+
+def test_stat_of_a_server_tells_why_a_tier_does_less() -> None:
+    disk = TierStats(kind="disk", capacity_bytes=1000, pressure="critical", store_breaker="open")
+    report = {"metrics": {"seconds": 9, "hit_rate": None}, "trends": {"hit_rate": "unknown"}}
+    status = msgspec.to_builtins(cache_status(EngineStats(kv_tiers=(disk,))))
+    *_, room, rest = server_text(status, {**report, "bottlenecks": []}).splitlines()
+    assert room == "The disk runs out (critical): no growth, store less."
+    assert rest.startswith("disk: nothing is stored for a while")
+    well = msgspec.to_builtins(cache_status(EngineStats()))
+    text = server_text(well, {**report, "bottlenecks": []})
+    assert "unknown" not in text
+    assert text.splitlines()[-1] == "Pinned: 0 blocks."

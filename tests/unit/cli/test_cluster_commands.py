@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from novacron.cli.api_client import ApiClient
-from novacron.cli.cluster.frame import sparkline
+from novacron.cli.cluster.frame import frame, sparkline
 from novacron.cli.cluster.readings import Reading, pace
 from novacron.cli.cluster.top import View
 from novacron.observability.call_timer import CallTimer
@@ -120,6 +120,19 @@ def metrics_after(*first_tokens_s: float) -> str:
         variants=(),
     )  # fmt: skip
     return prometheus_text(metrics, engine, "m").decode()
+
+
+def test_top_fits_a_terminal_of_80_columns() -> None:
+    busy = replica(0, num_running=64, num_waiting=128, queued_tokens=1_234_567, hit_rate=0.75)
+    now = Reading.of(0.0, status(busy, replica(1, state="draining")), "")
+    for width, is_wide in ((80, False), (120, True)):
+        out = io.StringIO()
+        Console(file=out, width=width).print(frame("http://127.0.0.1:8080", now, None, ()))
+        _head, _, titles, first, second, *_ = out.getvalue().splitlines()
+        assert titles.split()[:6] == ["replica", "state", "epoch", "run", "wait", "queued"]
+        assert first.split()[:6] == ["replica-0", "ready", "0", "64", "128", "1,234,567"]
+        assert second.split()[:2] == ["replica-1", "draining"]
+        assert first.rstrip().endswith("prefix 75%, load 25%") is is_wide
 
 
 def test_speeds_are_of_the_time_between_two_readings() -> None:

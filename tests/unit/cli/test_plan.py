@@ -94,3 +94,15 @@ def test_more_stages_than_layers_are_refused(novacron, model: Path) -> None:
     result = novacron("plan", str(model), *OPTIONS, "-pp", "4")
     assert result.exit_code == 2
     assert "pipeline_parallel_size is 4, but the model has 3 layers" in result.output
+
+
+def test_shares_of_rows_hold_the_whole_model_each(novacron, model: Path, tmp_path: Path) -> None:
+    alone = json.loads(novacron("plan", str(model), *OPTIONS, "--json").output)
+    plan = json.loads(novacron("plan", str(model), *OPTIONS, "-cp", "2", "--json").output)
+    assert [(rank["rows"], rank["num_shares"]) for rank in plan["ranks"]] == [(0, 2), (1, 2)]
+    assert {rank["weight_bytes"] for rank in plan["ranks"]} == {alone["weight_bytes"]}
+    assert plan["weight_bytes"] == 2 * alone["weight_bytes"], "both on this host"
+    file = tmp_path / "novacron.yaml"
+    file.write_text(f"rank_hosts: [{'0' * 64}@node-2:9092]\n")
+    apart = novacron("plan", str(model), *OPTIONS, "-cp", "2", "--config", str(file), "--json")
+    assert json.loads(apart.output)["weight_bytes"] == alone["weight_bytes"], "one on each"

@@ -11,9 +11,11 @@ from novacron.config.scheduler import SchedulerConfig
 from novacron.engine.core import EngineCore
 from novacron.engine.structured_output import GrammarCompiler
 from novacron.engine.tokenization import Tokenizer
+from novacron.executor.executor import BlocksLost
 from novacron.kv_cache.kv_cache_manager import KVCacheManager
 from novacron.records.output import EngineOutput
 from novacron.records.request import FinishReason, Request, SamplingParams, StructuredOutput
+from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.scheduler.cache_desk import CacheDesk
 from novacron.scheduler.scheduler import Scheduler
 from novacron.scheduler.sessions import Sessions
@@ -37,7 +39,10 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
-def make_core(tokenizer: Tokenizer, max_in_flight: int = 1) -> EngineCore:
+def make_core(
+    tokenizer: Tokenizer, max_in_flight: int = 1, executor: FakeExecutor | None = None
+) -> EngineCore:
+    executor = executor or FakeExecutor(SPEC, max_steps_in_flight=max_in_flight)
     kv_cache = KVCacheManager(
         SPEC.num_blocks, SPEC.block_size, model_version="v", kv_dtype="float32"
     )
@@ -46,10 +51,10 @@ def make_core(tokenizer: Tokenizer, max_in_flight: int = 1) -> EngineCore:
         kv_cache,
         max_model_len=SPEC.max_model_len,
         eos_token_ids=frozenset(SPEC.eos_token_ids),
-        max_in_flight=max_in_flight,
+        max_in_flight=executor.max_steps_in_flight,
     )
     return EngineCore(
-        FakeExecutor(SPEC, max_steps_in_flight=max_in_flight),
+        executor,
         scheduler,
         lambda: GrammarCompiler(tokenizer.json_text, SPEC.vocab_size, SPEC.eos_token_ids),
         CacheDesk(kv_cache, None, Sessions()),
@@ -194,3 +199,45 @@ def test_abort_all_ends_everything(tokenizer: Tokenizer) -> None:
     ended = finals(core.abort_all())
     assert ended == dict.fromkeys(("running", "waiting", "compiling"), FinishReason.ABORT)
     assert not core.has_work
+
+
+class LossyExecutor(FakeExecutor):
+    """Loses all blocks in the calls with these numbers."""
+
+    def __init__(self, max_in_flight: int, losses: set[int]) -> None:
+        super().__init__(SPEC, max_steps_in_flight=max_in_flight)
+        self._num_calls, self._losses = 0, losses
+
+    def _lose(self) -> None:
+        self._num_calls += 1
+        if self._num_calls in self._losses:
+            self.lose_blocks()
+            raise BlocksLost("a host is away")
+
+    def submit(self, scheduler_output: SchedulerOutput) -> None:
+        self._lose()
+        super().submit(scheduler_output)
+
+    def collect(self) -> ModelRunnerOutput:
+        self._lose()
+        return super().collect()
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 3])
+def test_lost_blocks_change_no_token_and_no_grammar(
+    tokenizer: Tokenizer, max_in_flight: int
+) -> None:
+    found = []
+    spec = StructuredOutput("choice", '["Paris", "London"]')
+    for losses in (set[int](), {1, 6, 7, 12, 19, 25, 40}):
+        core = make_core(tokenizer, executor=LossyExecutor(max_in_flight, losses))
+        core.add(make_request("json", structured_output=spec))
+        for number in range(3):
+            core.add(make_request(f"r{number}", ignore_eos=True))
+        outputs = run(core)
+        tokens: dict[str, list[int]] = {}
+        for output in outputs:
+            tokens.setdefault(output.request_id, []).extend(output.new_token_ids)
+        found.append((tokens, finals(outputs)))
+        assert bool(core.stats().num_preemptions) == bool(losses)
+    assert found[0] == found[1]

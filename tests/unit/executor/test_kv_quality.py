@@ -76,9 +76,13 @@ def test_a_file_that_cannot_be_read_is_no_measurement(tmp_path: Path) -> None:
 
 def test_a_measurement_belongs_to_a_model_in_a_precision(tmp_path: Path) -> None:
     caches = [make_cache("bfloat16", 16), make_cache("float32", 16), make_cache("bfloat16", 32)]
-    paths = {measurement_path(tmp_path, "w", cache) for cache in caches}
-    assert len(paths | {measurement_path(tmp_path, "v", caches[0])}) == 4
-    assert measurement_path(tmp_path, "w", make_cache("bfloat16", 16)) in paths
+    paths = {path_of(tmp_path, "w", cache) for cache in caches}
+    assert len(paths | {path_of(tmp_path, "v", caches[0])}) == 4
+    assert path_of(tmp_path, "w", make_cache("bfloat16", 16)) in paths
+
+
+def path_of(folder: Path, weights: str, cache: KVTensors) -> Path:
+    return measurement_path(folder, weights, cache.formats, cache.block_size)
 
 
 def make_cache(dtype: KVDtype, block_size: int) -> KVTensors:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.guarded_tier import GuardedTier
 from novacron.kv_tiers.pinned_blocks import PinnedBlocks
 from novacron.kv_tiers.ram_tier import RamTier
-from novacron.kv_tiers.tier import Bytes, KVTier, Put, Record
+from novacron.kv_tiers.tier import Bytes, KVTier, NewBlock, Put, Record, Reservation
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import (
     BlockNews,
@@ -162,7 +163,7 @@ def test_blocks_go_to_all_tiers_and_come_back(tmp_path: Path) -> None:
             told = [key for one in news for c in one.added if c.tier == tier for key in c.keys]
             assert tuple(told) == keys
             assert news[-1].totals[tier].stored_bytes == 20 * BLOCK_BYTES
-            assert news[-1].totals[tier].stores.count == 2, "batches"
+            assert news[-1].totals[tier].stores.count == 1, "all at once, in a pause"
             mover.order(load(tier, *((n, 20 + n) for n in numbers), tier=tier))
             assert loaded(mover) == LoadedBlocks(tier, (True,) * 20)
             assert (memory.blocks[20:] == memory.blocks[:20]).all()
@@ -176,9 +177,9 @@ class ListeningTier(RamTier):
         super().__init__(10 * RECORD_BYTES, RECORD_BYTES)
         self.origins: list[BlockOrigin] = []
 
-    def put(self, records: Sequence[Record]) -> Put:
-        self.origins += [record.origin for record in records]
-        return super().put(records)
+    def reserve(self, blocks: Sequence[NewBlock]) -> Reservation:
+        self.origins += [block.origin for block in blocks]
+        return super().reserve(blocks)
 
 
 def test_a_tier_is_told_where_a_block_stands() -> None:
@@ -292,6 +293,32 @@ def test_a_block_that_is_given_up_while_it_is_copied_is_thrown_away() -> None:
         [*_, news] = settled(mover, 2)
         assert held(tier, (0, 1)) == [1]
         assert news.num_stores_dropped == 1
+
+
+def test_a_parked_block_that_is_given_up_while_it_is_copied_is_stored_by_who_gives_it_up() -> None:
+    memory, tier = Memory(1), ram()
+    memory.fill(0, 0)
+    has_given_up = threading.Event()
+
+    def step() -> None:
+        mover.give_up([0])
+        memory.fill(0, 99)
+        has_given_up.set()
+
+    thread = threading.Thread(target=step)
+
+    def in_the_middle(block_id: int) -> None:
+        memory.in_the_middle = lambda block_id: None
+        thread.start()
+        assert has_given_up.wait(PATIENCE_S), "it does not wait for the copy that is being made"
+
+    with moving(memory, tier, park_in=0) as mover:
+        memory.in_the_middle = in_the_middle
+        mover.order(msgspec.structs.replace(store(0), parked=(0,)))
+        [*_, news] = settled(mover, 1)
+        thread.join(PATIENCE_S)
+        assert held(tier, (0,)) == [0]
+        assert news.num_stores_dropped == 0
 
 
 def test_torn_copies_never_get_out_whatever_the_steps_do() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -203,8 +205,39 @@ def test_a_full_disk_is_an_error_and_then_it_goes_on(
         with pytest.raises(OSError, match="No space"):
             tier.put([make_record(2)])
     put(tier, 3)
-    assert held(tier, (1, 2, 3)) == [1, 3]
-    assert held(open_tier(tmp_path), (1, 2, 3)) == [1, 3]
+    assert held(tier, (2, 3)) == [3]
+    assert held(open_tier(tmp_path), (2, 3)) == [3]
+
+
+def test_on_a_full_disk_new_blocks_take_the_places_of_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [0.0]
+    tier = DiskTier(tmp_path, LIMIT, RECORD_BYTES, IDENTITY, clock=lambda: seconds[0])
+    written: set[tuple[int, int]] = set()  # inode and offset: what takes room already
+    room = 5
+
+    def on_a_small_disk(fd: int, pieces: Sequence[memoryview], where: int) -> None:
+        starts = {(os.fstat(fd).st_ino, where + row * RECORD_BYTES) for row, _ in enumerate(pieces)}
+        if len(written | starts) > room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.update(starts)
+        write_all(fd, pieces, where)
+
+    write_all = segment._write_all
+    monkeypatch.setattr(segment, "_write_all", on_a_small_disk)
+    for number in range(12):
+        put(tier, number)
+        assert number in held(tier, MANY)
+        assert len(held(tier, MANY)) == min(number + 1, room)
+    assert not tier.has_room
+    room = 100
+    put(tier, 100)
+    assert len(held(tier, MANY)) == 5, "it does not ask a full disk with each block"
+    seconds[0] += 60
+    assert tier.has_room
+    put(tier, 101)
+    assert len(held(tier, MANY)) == 6
 
 
 def test_a_limit_below_one_segment_takes_nothing(tmp_path: Path) -> None:
@@ -225,6 +258,7 @@ def test_a_folder_that_vanishes_costs_its_blocks_only(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from novacron.testing.kv_records import IDENTITY, RECORD_BYTES, make_record
 from novacron.kv_tiers.disk_tier import DiskTier

@@ -21,6 +21,19 @@ def test_a_share_is_of_what_was_computed_not_of_what_was_waited() -> None:
     assert pace.is_time
 
 
+def test_there_is_no_pause_while_another_step_is_in_flight() -> None:
+    clock = FakeClock()
+    pace = StorePace(0.01, clock, FakeClock())
+    pace.begin_step()
+    pace.begin_step()
+    pace.end_step()
+    clock.advance(1.0)
+    assert not pace.is_paused
+    pace.end_step()
+    clock.advance(0.03)
+    assert pace.is_paused
+
+
 def test_a_pause_is_always_a_time_and_a_step_ends_it() -> None:
     clock, cpu = FakeClock(), FakeClock()
     pace = StorePace(0.01, clock, cpu)

@@ -19,6 +19,7 @@ from novacron.kv_tiers.disk_demotion import demote_to_far
 from novacron.kv_tiers.disk_tier import DiskTier
 from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.eviction.pressure import LEVELS, SCARCITY, PressureThresholds
+from novacron.kv_tiers.protection import Protection
 from novacron.kv_tiers.ram_tier import RamTier
 from novacron.kv_tiers.record import is_sound
 from novacron.kv_tiers.segment import SegmentShape
@@ -65,7 +66,7 @@ def ram(num_records: int) -> RamTier:
 
 def lacking(lower: RamTier, *, has_room: bool) -> Callable[[Block], bool]:
     return worth_demoting(
-        is_there=lambda block: block.key in lower._slots, has_room=lambda: has_room
+        is_there=lambda block: block.key in lower._places.keys, has_room=lambda: has_room
     )
 
 
@@ -224,14 +225,29 @@ def test_slots_that_were_given_back_take_no_memory() -> None:
 def test_some_places_of_a_full_tier_are_free_ahead_of_need() -> None:
     tier = RamTier(640 * RECORD_BYTES, RECORD_BYTES)
     desk = FakeDesk(tier)
-    upkeep = Upkeep([Watched(0, "ram", lambda: 0.5, (tier,), (tier,))])
+    upkeep = Upkeep([Watched(0, "ram", lambda: 0.5, (tier,), (tier,))], clock=FakeClock())
     put(tier, *range(640))
     upkeep.work(desk, is_paused=True)
+    assert desk.left == [], "it goes in small pieces"
+    while not upkeep.is_idle:
+        upkeep.work(desk, is_paused=True)
     assert [len(keys) for _, keys in desk.left] == [10]
     upkeep.work(desk, is_paused=True)
     assert len(desk.left) == 1, "they are free still"
     assert put(tier, *range(1000, 1010)) == []
     assert len(put(tier, 2000)) == 1
+
+
+def test_where_nothing_may_leave_it_is_not_tried_again_and_again() -> None:
+    pinned = Protection({key_of(number) for number in range(640)}, 640)
+    tier = RamTier(640 * RECORD_BYTES, RECORD_BYTES, protection=pinned)
+    upkeep = Upkeep([Watched(0, "ram", lambda: 0.5, (tier,), (tier,))], clock=FakeClock())
+    put(tier, *range(640))
+    for _ in range(50):
+        upkeep.work(FakeDesk(tier), is_paused=True)
+    assert upkeep.is_idle
+    tier.delete([key_of(0)])
+    assert not upkeep.is_idle
 
 
 def test_a_disk_that_runs_out_gets_no_new_files_and_is_used_further(tmp_path: Path) -> None:

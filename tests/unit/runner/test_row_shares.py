@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from novacron.runner.row_shares import Piece, share_rows, take_share
+from novacron.runner.row_shares import Piece, blocks_written, share_rows, take_share
 from novacron.runner.step_arrays import StepArrays
 
 BLOCK_SIZE = 8
@@ -73,6 +73,31 @@ def test_a_share_has_its_tokens_where_the_step_has_them(
         for name in ("token_ids_T", "positions_T", "slots_T"):
             assert (getattr(own, name) == getattr(step, name)[places]).all(), name
         assert (own.lengths_R == own.rows_R3[:, 1:].sum(1)).all()
+
+
+@given(PARTS, st.integers(1, 4))
+def test_no_block_is_written_by_two_ranks_that_share_no_memory(
+    parts: list[tuple[int, int]], num_ranks: int
+) -> None:
+    step = step_of(parts)
+    shares = share_rows(step.rows_R3, num_ranks, BLOCK_SIZE)
+    assert sorted(token for share in shares for token in tokens_of(share)) == list(
+        range(len(step.token_ids_T))
+    )
+    written = [
+        block
+        for share in shares
+        if share
+        for block in blocks_written(step.block_tables_RB, share, BLOCK_SIZE).tolist()
+    ]
+    assert len(set(written)) == len(written)
+    assert set(written) == set((step.slots_T // BLOCK_SIZE).tolist())
+
+
+def test_cuts_between_blocks_are_the_nearest_ones() -> None:
+    [one, other] = share_rows(rows_of([(3, 128)]), 2, BLOCK_SIZE)
+    assert [(piece.start, piece.num_tokens) for piece in one] == [(3, 29), (96, 35)]
+    assert [(piece.start, piece.num_tokens) for piece in other] == [(32, 32), (64, 32)]
 
 
 def test_what_a_long_prompt_attends_to_is_shared_out_evenly() -> None:

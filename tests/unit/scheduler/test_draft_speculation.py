@@ -209,10 +209,7 @@ class Bench:
     def step(self) -> float:
         """Drafts for each request of the step, on average."""
         parts = [ScheduledTokens(s.request.request_id, 5, 1, ()) for s in self.states]
-        drafting = self._speculation.extend(parts, self.states, 1000)
-        if drafting:
-            states = [self.states[int(work.request_id)] for work in drafting]
-            self._speculation.see_drafts(drafting, states, self._draft(drafting))
+        drafting = self._begin(parts)
         lengths = {work.request_id: work.num_drafts for work in drafting}
         parts = [with_drafts(part, (0,) * lengths.get(part.request_id, 0)) for part in parts]
         self.clock.advance(self._time_s(self._step_s, sum(part.num_tokens for part in parts)))
@@ -222,6 +219,21 @@ class Bench:
         ]
         self._speculation.observe(parts, self.states, results)
         return sum(part.num_tokens - 1 for part in parts) / len(parts)
+
+    def lose_step(self) -> None:
+        """One that guesses have been made for."""
+        assert self._begin([ScheduledTokens(s.request.request_id, 5, 1, ()) for s in self.states])
+        assert all(
+            state.draft_progress and state.draft_progress.num_drafted for state in self.states
+        )
+        self._speculation.forget_steps(self.states)
+
+    def _begin(self, parts: list[ScheduledTokens]) -> tuple[DraftPart, ...]:
+        drafting = self._speculation.extend(parts, self.states, 1000)
+        if drafting:
+            states = [self.states[int(work.request_id)] for work in drafting]
+            self._speculation.see_drafts(drafting, states, self._draft(drafting))
+        return drafting
 
     def _draft(self, drafting: Sequence[DraftPart]) -> DraftOutput:
         rows = [sum(work.num_tokens for work in drafting)]
@@ -271,6 +283,17 @@ def test_a_new_request_is_expected_to_be_like_the_others() -> None:
     bench.states[0].draft_progress = None
     first = [bench.step() for _ in range(3)]
     assert sum(first) <= 0.5
+
+
+def test_guesses_for_a_step_without_a_result_are_forgotten() -> None:
+    bench = Bench(1)
+    bench.average(num_steps=10)
+    progress = bench.states[0].draft_progress
+    assert progress is not None
+    learnt = progress.acceptance
+    bench.lose_step()
+    assert (progress.num_drafted, progress.acceptance) == (0, learnt)
+    assert bench.average() > 3.8
 
 
 def test_guesses_that_a_grammar_drops_count_as_wrong() -> None:

@@ -106,7 +106,6 @@ class AnyLoad(RuleBasedStateMachine):
     ) -> None:
         self.tiers = None
         self.max_in_flight = max_in_flight
-        has_draft_model &= max_in_flight == 1
         if tier_sizes:
             self.tiers = FakeTiers(
                 *tier_sizes, is_lost=lambda key: int.from_bytes(key) % lost_every == 0
@@ -191,6 +190,10 @@ class AnyLoad(RuleBasedStateMachine):
     @rule(num_stores=st.integers(0, 4), num_loads=st.integers(0, 2))
     def move_blocks(self, num_stores: int, num_loads: int) -> None:
         self.tiers.work(num_stores, num_loads)
+
+    @rule()
+    def lose_blocks(self) -> None:
+        self.driver.lose_blocks()
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())

@@ -50,6 +50,7 @@ def model_table(models: list[FoundModel], now_s: float) -> str:
         (
             model.name,
             "-" if model.label is None else _precision_of(model.label),
+            "all" if model.label is None else model.label.part or "all",
             str(model.num_blocks),
             str(len(model.segments)),
             size(model.file_bytes),
@@ -58,7 +59,7 @@ def model_table(models: list[FoundModel], now_s: float) -> str:
         )
         for model in models
     ]
-    return table(("MODEL", "KV", "BLOCKS", "FILES", "SIZE", "USED", "PINS"), rows)
+    return table(("MODEL", "KV", "PART", "BLOCKS", "FILES", "SIZE", "USED", "PINS"), rows)
 
 
 def _precision_of(label: ModelLabel) -> str:
@@ -82,9 +83,9 @@ def pin_table(pins: Json) -> str:
         )
         for pin in pins["pins"]
     ]  # fmt: skip
-    bound = f"{pins['pinned_blocks']} of {pins['most_blocks']} blocks that may be are pinned."
+    bound = f"{pins['pinned_blocks']:,} blocks are pinned; {pins['most_blocks']:,} may be."
     if not rows:
-        return f"No pins of yours. {bound}"
+        return f"You have no pins. {bound}"
     return table(("PIN", "FOR", "TOKENS", "SIZE", "STORED", "UNTIL"), rows) + f"\n{bound}"
 
 
@@ -101,6 +102,7 @@ def as_record(model: FoundModel) -> dict[str, object]:
         "model": model.name,
         "model_version": None if model.label is None else model.label.model_version,
         "kv_identity": None if model.label is None else model.label.kv_identity,
+        "part": None if model.label is None else model.label.part,
         "level": None if model.label is None else model.label.level,
         "encrypted": model.is_encrypted,
         "identity": None if model.identity is None else model.identity.hex(),

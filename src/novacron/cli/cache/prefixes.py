@@ -44,7 +44,7 @@ def warm(
 ) -> None:
     """Have a server compute the prefix in FILE now, so that prompts that start with it are quick.
 
-    FILE is text, or JSON with `messages` (and `tools`) as for a chat.
+    FILE is text, or *.json with `messages` (and `tools`) as for a chat, or a list of messages.
     """
     body = _body(file, prompt, model_name, public=public)
     with client_of(url, client_key) as client:
@@ -67,7 +67,7 @@ def pin(
 ) -> None:
     """Compute the prefix in FILE and keep its blocks until it is unpinned.
 
-    FILE is text, or JSON with `messages` (and `tools`) as for a chat.
+    FILE is text, or *.json with `messages` (and `tools`) as for a chat, or a list of messages.
     """
     body = _body(file, prompt, model_name, public=public)
     if name is not None:
@@ -118,8 +118,13 @@ def _read(file: Path) -> dict[str, object]:
         content = json.loads(text)
     except ValueError as error:
         raise click.UsageError(f"{file} is not valid JSON: {error}.") from error
+    if isinstance(content, list):
+        return {"messages": content}
     if not isinstance(content, dict) or "messages" not in content:
-        raise click.UsageError(f"{file} has no `messages`; send text in a file of another name.")
+        raise click.UsageError(
+            f"{file} is neither a list of messages nor an object with `messages`; "
+            "text is sent from a file with another ending."
+        )
     return {name: content[name] for name in ("messages", "tools") if name in content}
 
 

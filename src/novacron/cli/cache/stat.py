@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -11,8 +12,10 @@ import click
 from novacron.cli.api_client import Json
 from novacron.cli.cache.ls import table
 from novacron.cli.cache.place import BASE, client_of, folder_of, folder_options, server_options
-from novacron.cli.wording import size
+from novacron.cli.wording import counted, size
 from novacron.kv_tiers.disk_folder import models_in
+
+_DONE = {"load": "loaded", "store": "stored"}
 
 
 @click.command()
@@ -54,19 +57,19 @@ def stat(
         click.echo(json.dumps(totals, indent=1))
         return
     text = size(sum(model.file_bytes for model in models))
-    click.echo(f"{folder}: {text} in {totals['num_files']} files")
+    click.echo(f"{folder}: {text} in {counted(len(segments), 'file')}")
     click.echo(
-        f"{totals['num_blocks']} blocks of {totals['num_models']} models, "
+        f"{totals['num_blocks']:,} blocks of {counted(len(models), 'model')}, "
         f"{totals['pinned_blocks']} of them pinned"
     )
-    if totals["unknown_files"]:
-        click.echo(f"{totals['unknown_files']} files are of another format")
+    if unknown := sum(one.shape is None for one in segments):
+        click.echo(f"{counted(unknown, 'file')} of another format, first to go for room")
 
 
 def server_text(status: Json, report: Json) -> str:
     device = status["device"]
     held = device["used_blocks"] + device["cached_blocks"]
-    hits = _rate(device["hit_rate"])
+    hits = _rate(device["hit_rate"] if status["overall_hit_rate"] is not None else None)
     rows = [("device", f"{held} of {device['num_blocks']} blocks", hits, "", "", "", "")]
     rows += [
         (
@@ -81,18 +84,44 @@ def server_text(status: Json, report: Json) -> str:
     sessions, metrics = status["sessions"], report["metrics"]
     lines = [
         table(("LEVEL", "USED", "HITS", "BLOCKS", "LOOKUP", "LOAD", "STORE"), rows),
-        "LOOKUP, LOAD and STORE: half of all calls took at most so long, and 99 of 100. The index: "
-        f"{_latency(status['loads']['lookup']) or '-'}.",
+        "Times: half of all calls took at most the first, 99 of 100 the second. "
+        f"Looking a prefix up in the index: {_latency(status['loads']['lookup']) or '-'}.",
         f"Reused prompt tokens since the start: {_rate(status['overall_hit_rate'])}; "
-        f"in the last {metrics['seconds']:.0f} s: {_rate(metrics['hit_rate'])} "
-        f"({report['trends']['hit_rate']}).",
-        f"Sessions: {sessions['known']} known, {sessions['returns']} returns, of whose prompts "
-        f"{_rate(sessions['hit_rate'])} were cached.",
+        f"in the last {metrics['seconds']:.0f} s: {_rate(metrics['hit_rate'])}"
+        f"{_trend(report['trends']['hit_rate'])}.",
+        f"Sessions: {sessions['known']} known, {sessions['returns']} returns"
+        + (
+            f", {_rate(sessions['hit_rate'])} of their prompts cached."
+            if sessions["returns"]
+            else "."
+        ),
         f"Pinned: {status['pinned_blocks']} blocks.",
+        *_fetched_ahead(status["prefetch"]),
+        *(line for tier in status["tiers"] for line in _troubles(tier)),
     ]
     for finding in report["bottlenecks"]:
         lines.append(f"{finding['kind']}: {finding['evidence']} {finding['advice']}")
     return "\n".join(lines)
+
+
+def _fetched_ahead(told: Json | None) -> Iterator[str]:
+    if told is not None:
+        used = f", {_rate(told['effectiveness'])} of them used" if told["fetched"] else ""
+        yield f"Fetched ahead: {told['fetched']:,} blocks{used}."
+
+
+def _trend(told: str) -> str:
+    return "" if told == "unknown" else f", {told}"
+
+
+def _troubles(tier: Json) -> Iterator[str]:
+    """Why a tier does less than it could, if it does."""
+    if tier["actions"]:
+        medium = "The disk" if tier["kind"] == "disk" else "The machine's memory"
+        yield f"{medium} runs out ({tier['pressure']}): {', '.join(tier['actions'])}."
+    for work in ("load", "store"):
+        if tier[f"{work}_breaker"] != "closed":
+            yield f"{tier['kind']}: nothing is {_DONE[work]} for a while, after errors (see log)."
 
 
 def _latency(told: Json) -> str:
@@ -102,7 +131,8 @@ def _latency(told: Json) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.2g}"
+    told = 1000 * seconds
+    return f"{told:,.0f}" if told >= 10 else f"{told:.2g}"
 
 
 def _rate(share: float | None) -> str:

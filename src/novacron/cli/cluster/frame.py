@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -16,9 +17,10 @@ from novacron.cli.cluster.status import share
 _BARS = " ▁▂▃▄▅▆▇█"
 _STYLES = {"ready": "green", "loading": "yellow", "draining": "yellow", "dead": "red"}
 _COLUMNS = (
-    "replica", "state", "epoch", "running", "waiting", "queued tokens", "tokens/s", "prompt/s",
-    "KV", "hits", "sent here because of",
+    "replica", "state", "epoch", "run", "wait", "queued", "tokens/s", "prompt/s", "KV", "hits",
 )  # fmt: skip
+_ROUTED = "sent here because of"
+_WIDE = 100  # columns of a terminal that has room for that, too
 
 
 def frame(
@@ -39,16 +41,27 @@ def frame(
     parts = (ranks_table(now, earlier), links_table(now))
     tables = [part for part in parts if part.row_count]
     below = [piece for table in tables for piece in (table, "")]
-    return Group(head, "", _table(now, speed), "", *below, *_figures(now, speed, history))
+    replicas = _ReplicaTable(now.replicas, speed)
+    return Group(head, "", replicas, "", *below, *_figures(now, speed, history))
 
 
-def _table(now: Reading, speed: Pace | None) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(_COLUMNS):
-        table.add_column(name, justify="left" if place in (0, 1, len(_COLUMNS) - 1) else "right")
-    for one in now.replicas:
-        table.add_row(*_row(one, speed))
-    return table
+@dataclass(frozen=True)
+class _ReplicaTable:
+    """A row for each. Why calls were sent to which stands there if the terminal is wide enough."""
+
+    replicas: Sequence[Json]
+    speed: Pace | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        is_wide = options.max_width >= _WIDE
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for place, name in enumerate((*_COLUMNS, _ROUTED) if is_wide else _COLUMNS):
+            is_text = place in (0, 1, len(_COLUMNS))
+            table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+        for one in self.replicas:
+            routed = (_routed(one["routed"]),) if is_wide else ()
+            table.add_row(*_row(one, self.speed), *routed)
+        yield table
 
 
 def _row(one: Json, speed: Pace | None) -> tuple[str | Text, ...]:
@@ -66,7 +79,6 @@ def _row(one: Json, speed: Pace | None) -> tuple[str | Text, ...]:
         f"{prompts:,.0f}",
         f"{one['kv_usage']:.0%}",
         share(one["hit_rate"]),
-        _routed(one["routed"]),
     )
 
 
@@ -82,8 +94,10 @@ def _figures(now: Reading, speed: Pace | None, history: Sequence[float]) -> list
         return [Text("measuring ...", style="dim")]
     running = sum(one["num_running"] for one in now.replicas)
     waiting = sum(one["num_waiting"] for one in now.replicas)
+    queued = sum(one["queued_tokens"] for one in now.replicas)
     lines = [
-        f"{running} running, {waiting} waiting, {speed.requests_per_s:.1f} requests/s"
+        f"{running} running, {waiting} waiting, {queued:,} prompt tokens to compute, "
+        f"{speed.requests_per_s:.1f} requests/s"
         + (f", {speed.errors_per_s:.1f} errors/s" if speed.errors_per_s else ""),
         f"first token {milliseconds(speed.first_token_s)}, "
         f"p95 {milliseconds(speed.first_token_p95_s)}; "

@@ -14,7 +14,7 @@ def ranks_table(now: Reading, earlier: Reading | None) -> Table:
     """Since the reading before, or else since the engine's start."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("rank", "stage", "steps/s", "meetings/step", "sent/s", "busy", "waited"):
-        table.add_column(name, justify="left" if name == "rank" else "right")
+        _add_column(table, name, is_name=name == "rank")
     before = {} if earlier is None else ranks_of(earlier)
     elapsed_s = 0.0 if earlier is None else now.time_s - earlier.time_s
     for (replica, number), rank in ranks_of(now).items():
@@ -40,7 +40,7 @@ def ranks_table(now: Reading, earlier: Reading | None) -> Table:
 def links_table(now: Reading) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("link", "round trip", "sent", "received", "resent", "dropped", "lost"):
-        table.add_column(name, justify="left" if name == "link" else "right")
+        _add_column(table, name, is_name=name == "link")
     for one in now.replicas:
         for name, link in _links_of(one):
             table.add_row(
@@ -51,6 +51,11 @@ def links_table(now: Reading) -> Table:
                 *(str(link[name]) for name in ("resent", "dropped", "lost")),
             )
     return table
+
+
+def _add_column(table: Table, name: str, *, is_name: bool) -> None:
+    """In a narrow terminal a name goes on in the next line, a figure never does."""
+    table.add_column(name, justify="left" if is_name else "right", no_wrap=not is_name)
 
 
 def _links_of(replica: Json) -> Iterator[tuple[str, Json]]:

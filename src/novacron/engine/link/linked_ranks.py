@@ -12,11 +12,13 @@ from pathlib import Path
 import psutil
 
 from novacron.config.engine import EngineConfig
+from novacron.config.model import ModelConfig
 from novacron.engine.link.address import EngineAddress
 from novacron.engine.link.keys import KeyPair, link_key_file, read_or_make_key
 from novacron.engine.link.tensor_socket import RankLink
 from novacron.executor.hosts.host_team import HostsOfRanks
 from novacron.executor.hosts.linked_pipeline import LinkedPipelineExecutor
+from novacron.executor.hosts.linked_rows import LinkedRowsExecutor
 from novacron.executor.hosts.linked_slices import LinkedSlicesExecutor
 from novacron.parallel.messages.links import OnLoss
 from novacron.parallel.messages.tensor_message import Compression
@@ -31,14 +33,13 @@ def load_linked_model(
     progress: Callable[[str, float], None],
     on_loss: Callable[[str], None],
     owner: str,
-) -> LinkedPipelineExecutor | LinkedSlicesExecutor:
+) -> LinkedPipelineExecutor | LinkedSlicesExecutor | LinkedRowsExecutor:
     """Raises ConfigError and ModelLoadError."""
     apart, model = config.apart, config.model
     addresses = [EngineAddress.parse(text, "rank_hosts") for text in apart.hosts]
     keys = read_or_make_key(link_key_file(apart.link_key))
     in_flight = model.pipeline_steps_in_flight or model.pipeline_parallel_size
-    has_stages = model.pipeline_parallel_size > 1
-    return (LinkedPipelineExecutor if has_stages else LinkedSlicesExecutor)(
+    return _executor_for(model)(
         replace(model, model=_as_others_know_it(model.model), pipeline_steps_in_flight=in_flight),
         config.cache,
         config.scheduler,
@@ -57,6 +58,14 @@ def load_linked_model(
         shared=config.shared,
         on_loss=on_loss,
     )
+
+
+def _executor_for(
+    model: ModelConfig,
+) -> type[LinkedPipelineExecutor | LinkedSlicesExecutor | LinkedRowsExecutor]:
+    if model.context_parallel_size > 1:
+        return LinkedRowsExecutor
+    return LinkedPipelineExecutor if model.pipeline_parallel_size > 1 else LinkedSlicesExecutor
 
 
 def _as_others_know_it(model: str) -> str:

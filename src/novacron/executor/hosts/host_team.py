@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -65,16 +66,18 @@ class HostsOfRanks:
 
 
 class HostTeam:
-    """`on_loss` gets a sentence, from another thread, if one of them is lost once all are there."""
+    """One group of ranks, from its beginning to its end. `on_loss` is called, from any thread, when
+    one of them is lost once all are there: see `loss`."""
 
-    def __init__(self, hosts: HostsOfRanks, on_loss: Callable[[str], None]) -> None:
+    def __init__(self, hosts: HostsOfRanks, on_loss: Callable[[], None]) -> None:
         self._hosts, self._on_loss = hosts, on_loss
         self._epoch = time.time_ns()
         self._links: list[TensorLink] = []
         self.lines = HostLines(())  # once all have their parts
         self._has_begun = self._closed = False
         self.follows_a_crash = False  # some rank does, of the process before it
-        self.loss: str | None = None  # why they cannot be reached any more, as half a sentence
+        self.loss: str | None = None  # why a step cannot be computed any more, as half a sentence
+        self.lost_ranks: tuple[int, ...] = ()  # as far as is known
 
     def join(
         self,
@@ -181,7 +184,8 @@ class HostTeam:
 
     def _ask(self, join: Join) -> TensorLink:
         address = self._hosts.addresses[join.rank - 1]
-        link = self._hosts.open_link(address, self._epoch, 0, join.rank, self._see_loss)
+        on_loss = partial(self.see_loss, join.rank)
+        link = self._hosts.open_link(address, self._epoch, 0, join.rank, on_loss)
         link.send(*encode(Attach(), priority=Priority.DATA))
         link.send(*encode(join))
         return link
@@ -243,12 +247,15 @@ class HostTeam:
         except LinkLost as error:
             raise rank_lost(str(error)) from None
 
-    def _see_loss(self, reason: str) -> None:
-        if self._has_begun and not self._closed:
+    def see_loss(self, rank: int | None, reason: str) -> None:
+        """The rank is lost, or some rank. Only the first of a group counts: it takes the others
+        along."""
+        if self._has_begun and not self._closed and self.loss is None:
+            everybody = tuple(range(1, len(self._hosts.addresses) + 1))
+            self.lost_ranks = everybody if rank is None else (rank,)
             self.loss = reason
-            message = f"A rank of the model is lost: {reason}."
-            logger.error("%s", message)
-            self._on_loss(message)
+            logger.error("A rank of the model is lost: %s.", reason)
+            self._on_loss()
 
 
 def rank_lost(reason: str) -> EngineDead:

@@ -27,9 +27,10 @@ from novacron.executor.hosts.orders import (
     OpenTiers,
     TiersOpen,
 )
-from novacron.executor.hosts.part_blocks import LeadingBlocks, part_identity
+from novacron.executor.hosts.orders_under_way import OrdersUnderWay
+from novacron.executor.hosts.part_blocks import LeadingBlocks
+from novacron.executor.hosts.part_tiers import open_part
 from novacron.executor.own_rank import OwnRank
-from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.kv_tiers.block_mover import written_blocks
 from novacron.parallel.messages.links import LinkLost
 from novacron.records.block import BlockHash
@@ -44,7 +45,8 @@ _STORE_AT_END_S: Final = 3.0  # on other hosts
 
 class HostTiers:
     """Opened when made, on all hosts, once these have their parts. `blocks` are told which have
-    been filled. Raises ConfigError, and LinkLost as the other methods do."""
+    been filled; `block_bytes` is what a block takes on all hosts together. Raises ConfigError, and
+    LinkLost as the other methods do."""
 
     def __init__(
         self,
@@ -52,26 +54,47 @@ class HostTiers:
         rank: OwnRank,
         blocks: LeadingBlocks,
         kv_identity: str,
+        block_bytes: int,
         model: ModelConfig,
         cache: CacheConfig,
     ) -> None:
         self._team, self._blocks, self._block_size = team, blocks, cache.block_size
-        self._own = TieredBlocks(rank, part_identity(kv_identity, rank.blueprint), model, cache)
+        self._opening = OpenTiers(kv_identity, block_bytes)
+        self._own = open_part(rank, self._opening, model, cache)
         self.specs: tuple[TierSpec, ...] = self._own.specs
         self._loads: dict[int, LoadBlocks] = {}
+        self._left = OrdersUnderWay()
+        self._pinned: tuple[BlockHash, ...] | None = None
         self._group = GroupNews(1)
         self._whose: list[OfScope] = []
         if self.specs:
             try:
-                opened = team.open_tiers(OpenTiers(kv_identity))
+                opened = team.open_tiers(self._opening)
                 self.specs = _together(self.specs, opened)
             except BaseException:
                 self._own.close()
                 raise
-            self._group = GroupNews(1 + len(opened))
-            for other, one in enumerate(opened, 1):
-                if one.found is not None:
-                    self._group.take(other, one.found)
+            shared = [tier for tier, spec in enumerate(self.specs) if spec.is_shared]
+            self._group = GroupNews(1 + len(opened), len(self.specs), shared)
+            self._see_found(opened)
+
+    def begin_anew(self, team: HostTeam) -> None:
+        """With other ranks that have just got their parts. What was ordered and they have not done
+        has failed; what this rank's tiers hold stays. Raises LinkLost."""
+        self._team, self._whose = team, []
+        self._own.end_step()  # of a step that was cut off
+        if not self.specs:
+            return
+        self._left.await_all(self._take_own)
+        self._group.begin_anew()
+        self._see_found(team.open_tiers(self._opening))
+        if self._pinned is not None:
+            team.tell_all(MoveBlocks(BlockOrders(pinned=self._pinned)))
+
+    def _see_found(self, opened: Iterable[TiersOpen]) -> None:
+        for other, one in enumerate(opened, 1):
+            if one.found is not None:
+                self._group.take(other, one.found)
 
     def begin_step(self, step: SchedulerOutput) -> None:
         """To be called before ranks are told of the step."""
@@ -87,8 +110,11 @@ class HostTiers:
     def move(self, orders: BlockOrders) -> None:
         self._group.see_orders(orders)
         self._loads.update((load.load_id, load) for load in orders.loads)
+        self._left.see_orders(orders)
+        if orders.pinned is not None:
+            self._pinned = orders.pinned
+        self._own.move(orders)  # first: if others cannot be told, this rank still comes to an end
         self._team.tell_all(MoveBlocks(orders))
-        self._own.move(orders)
 
     def hear(self, rank: int, news: BlockNews) -> None:
         """Of another rank."""
@@ -96,9 +122,7 @@ class HostTiers:
 
     def news(self) -> BlockNews | None:
         """Of all ranks, without waiting."""
-        own = self._own.news(0.0)
-        if own is not None:
-            self._group.take(_OWN, own)
+        self._take_own(0.0)
         news = self._group.news()
         for loaded in () if news is None else news.loaded:
             load = self._loads.pop(loaded.load_id)
@@ -106,6 +130,17 @@ class HostTiers:
                 block.block_id for block, ok in zip(load.blocks, loaded.ok, strict=True) if ok
             )
         return news
+
+    @property
+    def torn_blocks(self) -> tuple[TierKeys, ...]:
+        """Those of which only some hosts have told that they have their part."""
+        return self._group.torn
+
+    def _take_own(self, wait_s: float) -> None:
+        own = self._own.news(wait_s)
+        if own is not None:
+            self._left.see_news(own)
+            self._group.take(_OWN, own)
 
     def ask_whose(self, scope: bytes) -> None:
         """Have all hosts tell what they have of a scope. Raises OSError, as `whose`, if a tier

@@ -8,9 +8,9 @@ with the least room.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import NoReturn
 
-from novacron.config.cache import CacheConfig
-from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.hosts.balance import HostsPlan, plan_pipeline
 from novacron.executor.hosts.hops import HopEntry, HopExit
@@ -20,6 +20,7 @@ from novacron.executor.hosts.part_blocks import LeadingBlocks
 from novacron.executor.hosts.stage_ranks import StageAlone, stage_ranks
 from novacron.executor.hosts.step_orders import order_of
 from novacron.executor.own_rank import OwnRank, RankLoader, Weights
+from novacron.parallel.messages.links import LinkLost
 from novacron.parallel.traffic import Traffic
 from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.runner.input_batch import StepInput
@@ -36,17 +37,15 @@ class LinkedPipelineExecutor(OverHosts):
 
     _ranks: StageAlone | None = None  # of the first stage
 
-    def _join(
-        self, own: Blueprint, model: ModelConfig, cache: CacheConfig, plan: HostsPlan
-    ) -> Blueprint:
+    def _join(self, own: Blueprint) -> Blueprint:
         self.max_steps_in_flight = own.steps_in_flight
         self._begun: deque[BegunStep] = deque()
         self._ranks = stage_ranks(
             own,
-            model,
-            cache,
+            self._model,
+            self._cache,
             self._scheduler,
-            plan,
+            self._made_plan,
             num_places=self.max_steps_in_flight,
             on_loss=self._on_loss,
         )
@@ -82,15 +81,16 @@ class LinkedPipelineExecutor(OverHosts):
             _Lead(team, blocks),
             [_arrays_like(batch.largest_input().arrays) for _ in range(self.max_steps_in_flight)],
             self._entry,
+            batch,
         )
 
     def submit(self, scheduler_output: SchedulerOutput) -> None:
-        with self._loss_is_the_end(), self._traffic.timed():
+        with self._computing():
             self._begin_step(scheduler_output)
             self._begun.append(self._runner.begin(scheduler_output))
 
     def collect(self) -> ModelRunnerOutput:
-        with self._loss_is_the_end(), self._traffic.timed():
+        with self._computing():
             begun = self._begun.popleft()
             result = self._runner.finish(begun)
             self._end_step(begun.step, result)
@@ -100,13 +100,27 @@ class LinkedPipelineExecutor(OverHosts):
         self._report.see(self._entry.error)
         return result
 
+    def _forget_steps(self) -> None:
+        self._begun.clear()
+
     def _others(self) -> tuple[Traffic, ...]:
         return self._stage.others
 
     @property
     def num_ranks_replaced(self) -> int:
-        """On this host."""
-        return self._stage.num_replaced
+        return super().num_ranks_replaced + self._stage.num_replaced
+
+    @property
+    def lost_ranks(self) -> tuple[int, ...]:
+        return (*self._stage.lost_ranks, *super().lost_ranks)
+
+    def tell_losses(self, on_change: Callable[[], None]) -> None:
+        super().tell_losses(on_change)
+        self._stage.tell_losses(on_change)
+
+    def restore(self) -> None:
+        self._stage.restore()
+        super().restore()
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -132,6 +146,10 @@ class _Lead:
 
     def compute_logits(self, places: object) -> None:
         pass
+
+    def recover(self) -> NoReturn:
+        """What a host held cannot be had again: no step can be computed from its beginning."""
+        raise LinkLost(self._team.loss or "it does not answer")
 
 
 def _arrays_like(largest: StepArrays) -> StepArrays:

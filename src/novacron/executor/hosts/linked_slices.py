@@ -11,13 +11,11 @@ import logging
 import math
 from collections.abc import Sequence
 
-from novacron.config.cache import CacheConfig
-from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import Blueprint
 from novacron.executor.executor import StepByStep
-from novacron.executor.hosts.balance import HostsPlan, plan_slices
+from novacron.executor.hosts.balance import plan_slices
 from novacron.executor.hosts.host_sums import join_hosts
-from novacron.executor.hosts.host_team import HostTeam, rank_lost
+from novacron.executor.hosts.host_team import HostTeam
 from novacron.executor.hosts.orders import ComputeLogits, Meet, ToRank
 from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.hosts.part_blocks import LeadingBlocks
@@ -39,9 +37,7 @@ class LinkedSlicesExecutor(StepByStep, OverHosts):
     _plan = staticmethod(plan_slices)
     _sent_between_hosts = "partial sums"
 
-    def _join(
-        self, own: Blueprint, model: ModelConfig, cache: CacheConfig, plan: HostsPlan
-    ) -> Blueprint:
+    def _join(self, own: Blueprint) -> Blueprint:
         joined, self._exchange = join_hosts(
             own, self._scheduler, self._hosts.compression, self._traffic, self._report.see
         )
@@ -60,8 +56,11 @@ class LinkedSlicesExecutor(StepByStep, OverHosts):
         own = capture_step(rank.decoder, rank.kv_tensors.layers, rank.batch)
         return LedStep(own, _Lead(self._team, blocks))
 
+    def _forget_steps(self) -> None:
+        self._computed = None
+
     def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
-        with self._loss_is_the_end(), self._traffic.timed():
+        with self._computing():
             self._begin_step(scheduler_output)
             result = self._runner.execute(scheduler_output)
             self._end_step(scheduler_output, result)
@@ -71,8 +70,8 @@ class LinkedSlicesExecutor(StepByStep, OverHosts):
 
 
 class _Lead:
-    """Implements Lead. A host that is lost is the engine's end: what it held cannot be had
-    again."""
+    """Implements Lead. What a lost host held cannot be had again: no step can be computed from its
+    beginning."""
 
     def __init__(self, team: HostTeam, blocks: LeadingBlocks) -> None:
         self._team, self._blocks = team, blocks
@@ -85,7 +84,7 @@ class _Lead:
         self._tell(ComputeLogits(tuple(places)))
 
     def recover(self) -> None:
-        raise rank_lost(self._team.loss or "it does not answer")
+        raise LinkLost(self._team.loss or "it does not answer")
 
     def _tell(self, order: ToRank) -> None:
         try:

@@ -51,8 +51,8 @@ class Attach(msgspec.Struct, frozen=True, tag=1):
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=2):
     """Load the layers of your stage, where stages end before the layers `stops`; without, your
-    slice of all. A rank connects to those at `hosts`, by their numbers, and is connected to by
-    those that have these `keys`; the leader is not among them."""
+    slice of all, or all. A rank connects to those at `hosts`, by their numbers, and is connected to
+    by those that have these `keys`; the leader is not among them."""
 
     num_blocks: int
     max_model_len: int
@@ -63,8 +63,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=2):
 
 class RunStep(msgspec.Struct, frozen=True, tag=3):
     """Compute your part of the step. `rows` and `tables` are those of StepArrays, as int64 and as
-    int32; `token_ids`, int32, are for slices, and so are `places`: logits are wanted after these.
-    Zero the blocks `zeroed` before."""
+    int32; `token_ids`, int32, are for slices and rows; `places`, after which logits are wanted, for
+    slices. Zero the blocks `zeroed` before, then take in `filled`, which follow as tensors."""
 
     num_tokens: int
     num_requests: int
@@ -73,6 +73,7 @@ class RunStep(msgspec.Struct, frozen=True, tag=3):
     zeroed: tuple[int, ...]
     token_ids: bytes = b""
     places: tuple[int, ...] = ()
+    filled: tuple[int, ...] = ()
 
 
 class Leave(msgspec.Struct, frozen=True, tag=4):
@@ -80,7 +81,7 @@ class Leave(msgspec.Struct, frozen=True, tag=4):
 
 
 class Meet(msgspec.Struct, frozen=True, tag=5):
-    """All ranks have their slices: connect to each other, and measure together."""
+    """All ranks have their part: connect to each other. Slices measure together."""
 
 
 class ComputeLogits(msgspec.Struct, frozen=True, tag=6):
@@ -90,9 +91,11 @@ class ComputeLogits(msgspec.Struct, frozen=True, tag=6):
 
 
 class OpenTiers(msgspec.Struct, frozen=True, tag=7):
-    """Open KV tiers for your part of all blocks, which agree in `kv_identity`."""
+    """Open KV tiers for your part of all blocks, which agree in `kv_identity`. A block takes
+    `block_bytes` on all hosts together."""
 
     kv_identity: str
+    block_bytes: int
 
 
 class MoveBlocks(msgspec.Struct, frozen=True, tag=8):

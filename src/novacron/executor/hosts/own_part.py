@@ -12,6 +12,7 @@ import torch
 
 from novacron.config.cache import CacheConfig
 from novacron.config.model import ModelConfig
+from novacron.config.remote_tiers import require_extras
 from novacron.executor.blueprint import META, Blueprint, dims_of, draw_blueprint
 from novacron.executor.device_memory import measure_device_memory
 from novacron.executor.hosts.host_speed import measure_bytes_per_s
@@ -80,6 +81,7 @@ class OwnPart:
 def agree_on_part(join: Join, host: OwnHost, post: RankPost) -> OwnPart:
     """Raises NovaCronError and GroupOver."""
     model, cache, path = host.prepare(join.model, join.cache)
+    require_extras(cache)
     num_threads = threads_on_host(model)
     torch.set_num_threads(num_threads)
     keep_freed_memory()

@@ -29,15 +29,6 @@ def allocate_part_cache(blueprint: Blueprint, num_blocks: int, cache: CacheConfi
     )
 
 
-def part_identity(kv_identity: str, blueprint: Blueprint) -> str:
-    """Of the parts of blocks that are on one host: of a stage, all heads, whoever has slices."""
-    stage = blueprint.stage
-    layers, group = stage.layers, blueprint.group if stage.count == 1 else SINGLE
-    return (
-        f"{kv_identity}, layers {layers.start} to {layers.stop}, slice {group.rank} of {group.size}"
-    )
-
-
 class LeadingBlocks:
     """Those of the first rank, for the model runner. A block that may hold NaN is zeroed on all
     hosts before it is used again: `take_zeroed` tells which since it was last asked."""

@@ -37,6 +37,7 @@ class StageAlone:
 
     others: tuple[Traffic, ...] = ()  # what the other ranks of the stage have counted
     num_replaced = 0
+    lost_ranks: tuple[int, ...] = ()  # counted within the stage
 
     def __init__(self, own: Blueprint, scheduler: SchedulerConfig, num_places: int) -> None:
         self.blueprint = own
@@ -58,6 +59,12 @@ class StageAlone:
 
     def see_step(self, traffic: RankTraffic) -> None:
         """The stage has computed one. `traffic` is what its first rank counts."""
+
+    def tell_losses(self, on_change: Callable[[], None]) -> None:
+        """Have it called when `lost_ranks` has changed, from any thread."""
+
+    def restore(self) -> None:
+        """Between two steps: have all of the stage's ranks compute together. Raises EngineDead."""
 
     def close(self) -> None:
         """Harmless when called again."""
@@ -149,6 +156,17 @@ class StageOfSlices(StageAlone):
     @property
     def num_replaced(self) -> int:  # type: ignore[override]
         return self._team.num_replaced
+
+    @property
+    def lost_ranks(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self._team.lost_ranks
+
+    def tell_losses(self, on_change: Callable[[], None]) -> None:
+        self._team.on_change = on_change
+
+    def restore(self) -> None:
+        if self._team.lost_ranks:
+            self._lead.recover()
 
     def close(self) -> None:
         self._joined.link.give_up()

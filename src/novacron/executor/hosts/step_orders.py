@@ -16,6 +16,7 @@ def order_of(
     *,
     with_tokens: bool = False,
     places: Sequence[int] = (),
+    filled: tuple[int, ...] = (),
 ) -> RunStep:
     """Stages after the first need no tokens."""
     return RunStep(
@@ -26,6 +27,7 @@ def order_of(
         zeroed=zeroed,
         token_ids=arrays.token_ids_T.astype(np.int32).tobytes() if with_tokens else b"",
         places=tuple(places),
+        filled=filled,
     )
 
 

@@ -29,7 +29,9 @@ class NativeCopies:
             size = targets[0].nbytes
             self._call(_addresses(sources, size), _addresses(targets, size), size)
 
-    def copy_and_sum(self, sources: Rows, targets: Rows, heads: Bytes) -> Bytes:
+    def copy_and_sum(
+        self, sources: Rows, targets: Rows, heads: Bytes, *, read_soon: bool = True
+    ) -> Bytes:
         count, block_bytes = len(targets[1]), targets[0].shape[1]
         assert sources[0].shape[1] == block_bytes
         assert len(sources[1]) == len(heads) == count
@@ -38,7 +40,7 @@ class NativeCopies:
         sums = np.empty((count, _SUM_BYTES), np.uint8)
         self._call(
             _addresses_of_rows(sources), _addresses_of_rows(targets), block_bytes,
-            heads.ctypes.data, sums.ctypes.data, heads.shape[1],
+            heads.ctypes.data, sums.ctypes.data, heads.shape[1], not read_soon,
         )  # fmt: skip
         return sums
 
@@ -50,10 +52,11 @@ class NativeCopies:
         heads: int = 0,
         sums: int = 0,
         head_bytes: int = 0,
+        is_streamed: bool = False,
     ) -> None:
         call = CopyCall(
             sources.ctypes.data, targets.ctypes.data, heads, sums,
-            len(targets), block_bytes, head_bytes,
+            len(targets), block_bytes, head_bytes, is_streamed,
         )  # fmt: skip
         self.context.library.novacron_copy_blocks(self.context.pointer, byref(call))
 

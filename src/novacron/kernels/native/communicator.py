@@ -18,6 +18,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from novacron.kernels.native.exchanges import ExchangeMeeting
 from novacron.kernels.native.experts import NativeExperts, RankPartials
 from novacron.kernels.native.host_communicator import NativeHostCommunicator
 from novacron.kernels.native.library import (
@@ -169,6 +170,9 @@ class NativeRanks:
             "embedded": ((size.max_tokens, hidden), size.dtype),
             "logits": ((size.max_tokens, size.vocab_size), torch.float32),
         }
+
+    def meeting_by(self, exchange: Callable[[int], None]) -> ExchangeMeeting:
+        return ExchangeMeeting(self.context, exchange)
 
     def memory_of_rows(self, num_ranks: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         return {"group": ((group_bytes(self.context, num_ranks),), torch.uint8)}

@@ -9,18 +9,17 @@ Shapes: T tokens, D hidden size, V vocabulary, P rows of partial sums.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from novacron.kernels.native.exchanges import guarded
 from novacron.kernels.native.experts import NativeExperts, RankPartials
 from novacron.kernels.native.library import (
     DATA_TYPES,
     AddPartialsCall,
-    ExchangeFunction,
     MeetCall,
     NativeContext,
 )
@@ -28,8 +27,6 @@ from novacron.kernels.native.linear import NativeLinear, NativeTable
 from novacron.kernels.native.row_products import submit_row_product
 from novacron.kernels.pages import zero_pages
 from novacron.kernels.ranks import ExchangeSize, HostSums
-
-logger = logging.getLogger(__name__)
 
 
 class NativeHostCommunicator:
@@ -48,9 +45,9 @@ class NativeHostCommunicator:
         self._size = size
         self._token_ids_T = torch.empty(0, dtype=torch.int64)
         self._own_tokens = range(0)
-        self._add_up = _guarded(lambda rows: sums.add_up(self._own_PD[:rows]))
-        self._join_rows = _guarded(self._join_embedded)
-        self._collect = _guarded(self._collect_logits)
+        self._add_up = guarded(lambda rows: sums.add_up(self._own_PD[:rows]))
+        self._join_rows = guarded(self._join_embedded)
+        self._collect = guarded(self._collect_logits)
         join = AddPartialsCall(
             exchange=self._add_up,
             partials=self._own_PD.data_ptr(),
@@ -126,21 +123,3 @@ class NativeHostCommunicator:
                 row_bytes=rows.stride(0) * rows.itemsize,
             )
         )
-
-
-def _guarded(exchange: Callable[[int], None]) -> Any:
-    """As kernels can call it: nothing may be raised through them."""
-
-    def run(rows: int) -> int:
-        try:
-            with torch.inference_mode():
-                exchange(rows)
-        except ConnectionError as error:
-            logger.warning("The step stops: %s.", error)
-            return 1
-        except BaseException:
-            logger.exception("The step stops.")
-            return 1
-        return 0
-
-    return ExchangeFunction(run)

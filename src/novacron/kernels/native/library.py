@@ -218,7 +218,7 @@ class SampleCall(Structure):
 class CopyCall(Structure):
     _fields_ = (
         *((name, c_void_p) for name in ("sources", "targets", "heads", "sums")),
-        *((name, c_int64) for name in ("count", "block_bytes", "head_bytes")),
+        *((name, c_int64) for name in ("count", "block_bytes", "head_bytes", "is_streamed")),
     )
 
 

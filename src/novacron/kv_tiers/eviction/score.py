@@ -63,6 +63,10 @@ class Weights:
                     f"{', '.join(names)}, and 0 or more."
                 )
             given[name] = weight
+        if not any(given.values()):
+            raise ConfigError(
+                "all weights are 0, so no block would leave before another: raise one."
+            )
         return cls(**given)
 
 

@@ -20,7 +20,7 @@ from typing import Final
 
 import blake3
 
-MESSAGE_VERSION: Final = 3  # of this format, and of the orders in executor/hosts/orders.py
+MESSAGE_VERSION: Final = 4  # of this format, and of the orders in executor/hosts/orders.py
 NO_DEADLINE: Final = 0
 MOST_DIMS: Final = 4
 LARGEST_PAYLOAD_BYTES: Final = 2**32

@@ -18,6 +18,7 @@ from novacron.executor.hosts.balance import (
     HostFacts,
     HostsPlan,
     plan_pipeline,
+    plan_rows,
     plan_slices,
     rounded_speeds,
 )
@@ -41,7 +42,11 @@ def host(name: str, speed: float = 1e9, free_bytes: int = MEMORY.free_bytes) -> 
 
 
 def planned(
-    whole: Blueprint, *hosts: HostFacts, cache: CacheConfig = CACHE, slices: int = 1
+    whole: Blueprint,
+    *hosts: HostFacts,
+    cache: CacheConfig = CACHE,
+    slices: int = 1,
+    former: tuple[int, ...] = (),
 ) -> HostsPlan:
     return plan_pipeline(
         whole,
@@ -51,6 +56,7 @@ def planned(
         SpeculativeConfig(),
         dims=ParallelDims(slices, len(hosts)),
         max_model_len=None,
+        former=former,
     )
 
 
@@ -66,6 +72,19 @@ def test_quicker_hosts_get_more_layers(whole: Blueprint) -> None:
     first, second = (len(stage.layers) for stage in plan.stages)
     assert second > first
     assert first + second == 8
+
+
+def test_layers_stay_where_they_were_as_long_as_that_is_sensible(whole: Blueprint) -> None:
+    def stops(*hosts: HostFacts, former: tuple[int, ...]) -> list[int]:
+        plan = planned(whole, *hosts, former=former)
+        return [stage.layers.stop for stage in plan.stages]
+
+    even = [stage.layers.stop for stage in planned(whole, host("a"), host("b")).stages]
+    one_more = (even[0] + 1, 8)
+    assert stops(host("a"), host("b"), former=one_more) in (even, list(one_more))
+    assert stops(host("a"), host("b", 1.2e9), former=tuple(even)) == even
+    assert stops(host("a"), host("b", 9e9), former=tuple(even)) != even
+    assert stops(host("a"), host("b"), former=(3,)) == even
 
 
 def test_all_hosts_have_as_many_blocks_as_the_one_with_least_room(whole: Blueprint) -> None:
@@ -151,3 +170,22 @@ def test_slices_on_a_much_slower_host_are_told_of(
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
     sliced(whole, host("a"), host("b", 0.3e9))
     assert "the host b reads weights at 33%" in caplog.text
+
+
+def test_rows_take_the_whole_model_and_all_blocks_on_every_host(whole: Blueprint) -> None:
+    native = draw_blueprint(ModelConfig(device="cpu", kernels="native"), whole.path, 1)
+    cache = replace(CACHE, kv_cache_memory=2**20)
+    plan = plan_rows(
+        native, [host("a"), host("b")], cache, SCHEDULER, SpeculativeConfig(),
+        dims=ParallelDims(context=2), max_model_len=None,
+    )  # fmt: skip
+    alone = plan_memory(
+        native.shape(), MEMORY, cache, SCHEDULER, SpeculativeConfig(), max_model_len=None
+    )
+    assert [one.weight_bytes for one in plan.hosts] == [alone.weight_bytes] * 2
+    assert (plan.num_blocks, plan.kv_cache_bytes) == (alone.num_blocks, alone.kv_cache_bytes)
+    with pytest.raises(ConfigError, match="context_parallel_size is 2, but PyTorch computes here"):
+        plan_rows(
+            whole, [host("a"), host("b")], CACHE, SCHEDULER, SpeculativeConfig(),
+            dims=ParallelDims(context=2), max_model_len=None,
+        )  # fmt: skip

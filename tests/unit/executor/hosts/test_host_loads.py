@@ -10,7 +10,7 @@ ADDRESSES = ("k1@one:1", "k2@two:2", "k3@three:3")
 
 
 def plan(stages: tuple[Stage, ...]) -> HostsPlan:
-    return HostsPlan(stages=stages, hosts=(), num_blocks=5, max_model_len=64, kv_cache_bytes=0)
+    return HostsPlan(stages=stages, hosts=(), num_blocks=5, max_model_len=64, block_bytes=0)
 
 
 def test_stages_are_linked_with_those_next_to_them() -> None:

@@ -33,18 +33,30 @@ def draw(seed: int, *shape: int) -> Bytes:
     | st.sampled_from([1024 * n + m for n in (1, 2, 3, 16, 96) for m in (-64, -1, 0, 1, 64)]),
     head_bytes=st.sampled_from([0, 1, 48, 1024]),
     count=st.integers(1, 3),
+    read_soon=st.booleans(),
+    aligned_to=st.sampled_from([1, 16, 64]),
     seed=st.integers(0, 99),
 )
 def test_checksums_are_those_of_xxh3(
-    level: str, num_bytes: int, head_bytes: int, count: int, seed: int
+    level: str,
+    num_bytes: int,
+    head_bytes: int,
+    count: int,
+    read_soon: bool,
+    aligned_to: int,
+    seed: int,
 ) -> None:
     blocks, heads = draw(seed, count, num_bytes), draw(seed + 1, count, head_bytes)
-    targets = np.zeros_like(blocks)
-    turned = Rows(targets, np.arange(count)[::-1])
+    row_bytes = num_bytes + -num_bytes % 64 + 64
+    memory = np.zeros(count * row_bytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64 + aligned_to % 64
+    rows = memory[start : start + count * row_bytes].reshape(count, row_bytes)
+    turned = Rows(rows[:, :num_bytes], np.arange(count)[::-1])
     sums = NativeCopies(NativeContext(1, level)).copy_and_sum(
-        Rows.first(blocks, count), turned, heads
+        Rows.first(blocks, count), turned, heads, read_soon=read_soon
     )
-    assert (targets[::-1] == blocks).all()
+    assert (rows[::-1, :num_bytes] == blocks).all()
+    assert not rows[:, num_bytes:].any(), "written beyond the end"
     for head, block, found in zip(heads, blocks, sums, strict=True):
         message = head.tobytes().ljust(1024, b"\0") + block.tobytes()
         assert found.tobytes() == xxhash.xxh3_128(message).digest()

@@ -83,6 +83,6 @@ def test_weights_as_people_write_them() -> None:
     assert Weights.parse("temporal=1, context=0.5") == Weights(
         temporal=1, frequency=0, prediction=0, size=0, recompute=0, context=0.5
     )
-    for wrong in ("temporal", "temporal=-1", "mood=1", "temporal=nan", "temporal=inf"):
+    for wrong in ("temporal", "temporal=-1", "mood=1", "temporal=nan", "temporal=inf", "size=0"):
         with pytest.raises(ConfigError, match="weight"):
             Weights.parse(wrong)
