@@ -324,7 +324,7 @@ class DiskTier:
                     segment_table.erase(fd, entry.place, entry.key)
             finally:
                 os.close(fd)
-            one.free += [entry.place for entry in entries]
+            one.add_free(entry.place for entry in entries)
 
     def _shrink(self, now_s: float) -> None:
         """The limit is less than it was: files go until it holds, the best blocks stay."""
