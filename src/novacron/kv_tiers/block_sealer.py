@@ -48,7 +48,7 @@ class SealedBlocks:
     def parts(self) -> list[tuple[NDArray[np.int64], Rows]]:
         """Which orders' records lie together, and where. Those that only the lender was to have,
         and does not want, lie nowhere."""
-        others = np.flatnonzero(self._lent < 0)
+        others: NDArray[np.int64] = np.flatnonzero(self._lent < 0)
         if self._lender is None or self._reserved is None:
             return [(others, Rows(self._buffers, others))]
         alone = (self._lender.place,)
