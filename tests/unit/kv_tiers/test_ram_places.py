@@ -94,3 +94,14 @@ def test_a_policy_hears_of_what_came_before_it_is_asked() -> None:
     told: list[BlockHash] = tier.keys_of(b"tenant")
     assert told == [key_of(1)]
     assert not tier.is_behind
+
+
+def test_no_more_is_left_untold_than_an_answer_may_wait_for() -> None:
+    tier = RamTier(2000 * RECORD_BYTES, RECORD_BYTES)
+    for first in range(0, 2000, 100):
+        Writer(tier, list(range(first, first + 100))).end(is_whole=True)
+    rounds = 0
+    while tier.is_behind:
+        assert tier.catch_up() == [] or rounds > 10
+        rounds += 1
+    assert rounds <= (256 + 31) / 16 + 2, "what waited, and the places that are free ahead"
