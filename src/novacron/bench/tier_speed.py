@@ -92,20 +92,30 @@ class _Drive:
 
     folder: Path
 
-    def sync(self) -> None:
-        self._each(os.fdatasync)
+    def timed_store(self, work: Callable[[], object]) -> float:
+        """Until the drive has the bytes; what was written before, it has already."""
+        self._each(os.fdatasync, self._written())
+        before = self._written()
+        worked_s = _timed(work)
+        changed = {path: at for path, at in self._written().items() if before.get(path) != at}
+        return worked_s + _timed(lambda: self._each(os.fdatasync, changed))
 
-    def forget(self) -> None:
-        """Nothing of the files is in memory afterwards."""
-        self.sync()
-        self._each(lambda fd: os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED))
+    def timed_load(self, work: Callable[[], object]) -> float:
+        """With nothing of the files in memory."""
+        self._each(os.fdatasync, self._written())
+        self._each(lambda fd: os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED), self._written())
+        return _timed(work)
 
-    def _each(self, work: Callable[[int], None]) -> None:
-        for path in self.folder.rglob("*"):
-            if path.is_file():
-                fd = os.open(path, os.O_RDWR)
-                work(fd)
-                os.close(fd)
+    def _written(self) -> dict[Path, int]:
+        """When each file was written to last."""
+        paths = [path for path in self.folder.rglob("*") if path.is_file()]
+        return {path: path.stat().st_mtime_ns for path in paths}
+
+    def _each(self, work: Callable[[int], object], paths: Iterable[Path]) -> None:
+        for path in paths:
+            fd = os.open(path, os.O_RDWR)
+            work(fd)
+            os.close(fd)
 
 
 class _Blocks:
@@ -147,11 +157,6 @@ def _timed(work: Callable[[], object]) -> float:
     started_s = time.perf_counter()
     work()
     return time.perf_counter() - started_s
-
-
-def _timed_with(drive: _Drive, work: Callable[[], object]) -> float:
-    drive.forget()
-    return _timed(work) + _timed(drive.sync)
 
 
 def _wait(mover: BlockMover, is_done: Callable[[BlockNews], int], count: int) -> None:
@@ -207,14 +212,14 @@ def _measure(
         while upkeep is not None and not upkeep.is_idle:
             time.sleep(_LOOK_EVERY_S)
         number, earlier = turn % num_sets, (turn - num_sets // 2) % num_sets
-        ways: tuple[Callable[[], object], ...] = (
-            partial(store, turn),
-            partial(plain_store, number),
-            partial(load, turn - num_sets // 2, number),
-            partial(plain_load, earlier),
-        )
-        for samples, work in zip(times.values(), ways, strict=True):
-            samples.append(_timed(work) if drive is None else _timed_with(drive, work))
+        stores = partial(store, turn), partial(plain_store, number)
+        loads = partial(load, turn - num_sets // 2, number), partial(plain_load, earlier)
+        round_s = [
+            *(_timed(work) if drive is None else drive.timed_store(work) for work in stores),
+            *(_timed(work) if drive is None else drive.timed_load(work) for work in loads),
+        ]
+        for samples, seconds in zip(times.values(), round_s, strict=True):
+            samples.append(seconds)
     mover.close()
     samples_of = {name: tuple(samples) for name, samples in times.items()}
     return MediumTimes(num_bytes=blocks.sets.set_bytes, **samples_of)

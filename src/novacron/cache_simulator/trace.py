@@ -193,6 +193,10 @@ def _read_line(line: bytes, block_tokens: int) -> TraceRequest:
 def _read_mooncake_line(line: bytes, block_tokens: int) -> TraceRequest:
     """The last hash may be that of a block that is not full, which is never stored."""
     one = msgspec.json.decode(line, type=_MooncakeLine)
+    if len(one.hash_ids) > -(-one.input_length // block_tokens):
+        raise ValueError(
+            f"{len(one.hash_ids)} blocks of {block_tokens} tokens are more than {one.input_length}"
+        )
     num_full = min(len(one.hash_ids), one.input_length // block_tokens)
     keys = _keys(one.hash_ids[:num_full])
     return TraceRequest(one.timestamp / 1000, one.input_length, one.output_length, keys, num_full)

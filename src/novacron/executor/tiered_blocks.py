@@ -68,6 +68,11 @@ class TieredBlocks:
         if self._mover is not None:
             self._mover.end_step()
 
+    def forget_steps(self) -> None:
+        """Those that have begun will not end."""
+        if self._mover is not None:
+            self._mover.forget_steps()
+
     def move(self, orders: BlockOrders) -> None:
         assert self._mover is not None, "there are no KV tiers"
         self._mover.order(orders)

@@ -23,6 +23,7 @@ from novacron.kv_tiers.block_copies import BlockCopies
 from novacron.kv_tiers.block_memory import BlockMemory
 from novacron.kv_tiers.far_tiers import FarTiers
 from novacron.kv_tiers.record import HEADER_BYTES, heads_of, record_bytes, sound_ones
+from novacron.kv_tiers.store_pace import StorePace
 from novacron.kv_tiers.tier import Bytes, KVTier, LendsBlocks, Loan, ReadsParts, Rows
 from novacron.kv_tiers.tier_desk import TierDesk
 from novacron.records.block import BlockHash
@@ -85,6 +86,7 @@ class BlockLoader:
         far: FarTiers,
         identity: bytes,
         copies: BlockCopies,
+        pace: StorePace,
         *,
         num_threads: int,
         clock: Callable[[], float] = time.monotonic,
@@ -94,6 +96,7 @@ class BlockLoader:
         self._far = far
         self._identity = identity
         self._copies = copies
+        self._pace = pace
         self._clock = clock
         self._ways = [_way_of(tier) for tier in desk.tiers]
         self._num_threads = num_threads
@@ -123,6 +126,7 @@ class BlockLoader:
             for part in parts:
                 is_far = self._far.is_far(part.tier)
                 (self._far_parts if is_far else self._near_parts).append(part)
+                self._pace.begin_loads(not is_far)
             self._has_parts.notify_all()
 
     def close(self, patience_s: float) -> None:
@@ -163,6 +167,8 @@ class BlockLoader:
         """None: the tier was not asked, or failed, so its blocks may still be there."""
         load = part.load
         with self._has_parts:
+            if not self._far.is_far(part.tier):
+                self._pace.end_load()
             gone = []
             for place, is_there in zip(part.places, ok or (), strict=False):
                 load.ok[place] = is_there

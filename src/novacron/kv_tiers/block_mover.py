@@ -78,8 +78,9 @@ class BlockMover:
             memory, self._desk, self._far, identity, copies, self._pace, park_in, upkeep, clock
         )
         self._loader = BlockLoader(
-            memory, self._desk, self._far, identity, copies, num_threads=num_loaders, clock=clock
-        )
+            memory, self._desk, self._far, identity, copies, self._pace,
+            num_threads=num_loaders, clock=clock,
+        )  # fmt: skip
         self._pending = self._storer.pending
         self._can_park = park_in is not None
         self._pinned = PinnedBlocks() if pinned is None else pinned
@@ -133,6 +134,10 @@ class BlockMover:
 
     def end_step(self) -> None:
         self._pace.end_step()
+
+    def forget_steps(self) -> None:
+        """Those that have begun will not end."""
+        self._pace.forget_steps()
 
     def news(self, wait_s: float = 0.0) -> BlockNews | None:
         """What happened since the last call; waits up to so long for something to happen."""

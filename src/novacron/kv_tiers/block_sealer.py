@@ -46,13 +46,18 @@ class SealedBlocks:
 
     @property
     def parts(self) -> list[tuple[NDArray[np.int64], Rows]]:
-        """Which orders' records lie together, and where."""
-        in_buffers = np.flatnonzero(self._lent < 0)
-        parts = [(in_buffers, Rows(self._buffers, in_buffers))]
-        if self._reserved is not None:
-            lent = np.flatnonzero(self._lent >= 0)
-            parts.append((lent, Rows(self._reserved.places.table, self._lent[lent])))
-        return parts
+        """Which orders' records lie together, and where. Those that only the lender was to have,
+        and does not want, lie nowhere."""
+        others: NDArray[np.int64] = np.flatnonzero(self._lent < 0)
+        if self._lender is None or self._reserved is None:
+            return [(others, Rows(self._buffers, others))]
+        alone = (self._lender.place,)
+        others = np.array([n for n in others if self.orders[n].tiers != alone], np.int64)
+        lent = np.flatnonzero(self._lent >= 0)
+        return [
+            (others, Rows(self._buffers, others)),
+            (lent, Rows(self._reserved.places.table, self._lent[lent])),
+        ]
 
     def record(self, n: int) -> Record:
         order, number = self.orders[n], self._lent[n]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from novacron.records.block import BlockHash
 
 @dataclass(eq=False, slots=True)
 class Segment:
-    """A file of blocks of ours. `free` are places that may be written to, the last one first;
-    `used` are entries whose uses the file does not know yet."""
+    """A file of blocks of ours. `free` are places that may be written to, the last one first, in
+    descending order: so blocks that come together lie side by side, and are read at once. `used`
+    are entries whose uses the file does not know yet."""
 
     path: Path
     shape: SegmentShape
@@ -30,6 +31,10 @@ class Segment:
     used: dict[BlockHash, Entry] = field(default_factory=dict)
     touched_s: float = 0.0
     version: int = -1  # of the file when it was last read
+
+    def add_free(self, places: Iterable[int]) -> None:
+        self.free += places
+        self.free.sort(reverse=True)
 
     def open(self, mode: int = os.O_RDONLY) -> int | None:
         """None if it is gone: another process needed the room."""
@@ -117,7 +122,7 @@ class DiskIndex:
             elif one.path < where[0].path:
                 other, old = where
                 self.remove(key)
-                other.free.append(old.place)
+                other.add_free([old.place])
                 entry.used_s, entry.num_uses = old.used_s, old.num_uses
                 self.add(one, entry)
         taken = {entry.place for entry in one.entries.values()}

@@ -60,6 +60,7 @@ class DiskPlaces:
         self._clock = clock
         self._home: Segment | None = None
         self._fds: dict[Path, int] = {}  # open and locked
+        self._marked: set[Path] = set()  # of these, those that say that we have begun to write
         self._busy: dict[Path, tuple[float, bool]] = {}  # since when, and whether
         self._no_room_until_s = float("-inf")
         self._disk_full_until_s = float("-inf")
@@ -116,7 +117,7 @@ class DiskPlaces:
         return None if where is None else Place(where[0], where[1].place)
 
     def give_back(self, place: Place) -> None:
-        place.segment.free.append(place.number)
+        place.segment.add_free([place.number])
 
     def is_busy(self, one: Segment) -> bool:
         """Whether another process fills this segment, or did a moment ago."""
@@ -134,6 +135,10 @@ class DiskPlaces:
         fd = self.open_locked(one)
         if fd is None:
             raise FileNotFoundError(f"{one.path} is gone")
+        if one.path not in self._marked:
+            self._marked.add(one.path)
+            one.version += 1
+            segment.write_version(fd, one.version)
         segment.write_records(fd, one.shape, entries, records)
         for entry in entries:
             self._index.add(one, entry)
@@ -142,15 +147,19 @@ class DiskPlaces:
         """Let go of all locks but that of the segment that is being filled."""
         home = None if self._home is None else self._home.path
         for path in [path for path in self._fds if path != home]:
-            os.close(self._fds.pop(path))
+            self._unlock(path)
+
+    def _unlock(self, path: Path) -> None:
+        self._marked.discard(path)
+        fd = self._fds.pop(path, None)
+        if fd is not None:
+            os.close(fd)  # which unlocks it
 
     def remove_file(self, one: Segment) -> bool:
         """Whether the file is gone now. Its blocks are still known."""
         if one is self._home:
             self._leave_home()
-        fd = self._fds.pop(one.path, None)
-        if fd is not None:
-            os.close(fd)
+        self._unlock(one.path)
         with folder_locked(self._folder):
             if not remove_segment(one.path):
                 return False
@@ -175,8 +184,7 @@ class DiskPlaces:
         version = segment.read_version(fd)
         if version != one.version:
             self._tell(self._index.read_again(one, fd))
-        one.version = version + 1
-        segment.write_version(fd, one.version)
+        one.version = version
         return fd
 
     def close(self) -> None:
@@ -185,9 +193,7 @@ class DiskPlaces:
 
     def _leave_home(self) -> None:
         assert self._home is not None
-        fd = self._fds.pop(self._home.path, None)
-        if fd is not None:
-            os.close(fd)  # which unlocks it
+        self._unlock(self._home.path)
         self._home = None
 
     def _adopt(self) -> Segment | None:

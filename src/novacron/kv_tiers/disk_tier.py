@@ -15,7 +15,6 @@ cut what the system had not written back (Linux: about 30 s), and neither makes 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 import time
@@ -28,10 +27,10 @@ import numpy as np
 from novacron.kv_tiers import segment, segment_table
 from novacron.kv_tiers.disk_compaction import Compaction
 from novacron.kv_tiers.disk_index import Changes, DiskIndex, Segment
-from novacron.kv_tiers.disk_places import DiskPlaces, Place
+from novacron.kv_tiers.disk_places import DiskPlaces
 from novacron.kv_tiers.disk_residents import DiskResidents
+from novacron.kv_tiers.disk_stores import DiskStores, Leaving
 from novacron.kv_tiers.eviction.choice import LRU, PolicyConfig
-from novacron.kv_tiers.eviction.policy import Block
 from novacron.kv_tiers.protection import NO_PINS, Protection
 from novacron.kv_tiers.record import HEADER_BYTES
 from novacron.kv_tiers.residents import free_ahead
@@ -83,7 +82,7 @@ class DiskTier:
         self._places = DiskPlaces(
             folder, self._index, shape, capacity_bytes, self._residents.see, clock
         )
-        self.leaving: Callable[[Block], None] | None = None  # it can still be read then
+        self._stores = DiskStores(self._index, self._residents, self._places)
         self._compaction = Compaction(self._index, self._places, self._residents.is_protected)
         folder.mkdir(parents=True, exist_ok=True)
         with self._lock, folder_locked(folder):
@@ -135,6 +134,15 @@ class DiskTier:
                 entry for one in self._index.segments.values() for entry in one.entries.values()
             ]
 
+    @property
+    def leaving(self) -> Leaving | None:
+        """Sees each block that leaves to make room, while it can still be read."""
+        return self._stores.leaving
+
+    @leaving.setter
+    def leaving(self, leaving: Leaving) -> None:
+        self._stores.leaving = leaving
+
     def put(self, records: Sequence[Record]) -> Put:
         with self._lock:
             now_s = self._now()
@@ -144,7 +152,7 @@ class DiskTier:
             try:
                 if self._places.used_bytes > self._capacity_bytes:
                     self._shrink(now_s)
-                self._store_somewhere(new, now_s)
+                self._stores.store(new, now_s)
                 if self._compaction.is_worthwhile():
                     self._compact()
             except OSError as failed:
@@ -196,7 +204,7 @@ class DiskTier:
                 return []
             with contextlib.suppress(OSError):  # who stores next is told
                 for _ in range(min(_CAUGHT_UP_AT_ONCE, self._num_missing)):
-                    place = self._freed_place(self._now())
+                    place = self._stores.freed_place(self._now())
                     if place is None:
                         break
                     self._places.give_back(place)
@@ -224,90 +232,12 @@ class DiskTier:
             self._places.close()
             self._index.clear()
 
-    def _store_somewhere(self, records: Sequence[Record], now_s: float) -> None:
-        """As `_store`; where the disk is full, in the places of blocks that lie there."""
-        try:
-            self._store(records, now_s)
-        except OSError as error:
-            if not (len(self._index) and self._places.see_disk_full(error)):
-                raise
-            self._store([one for one in records if one.key not in self._index], now_s)
-
-    def _store(self, records: Sequence[Record], now_s: float) -> None:
-        """Write those that are worth it. Raises OSError; some may be stored then."""
-        chosen: list[tuple[Place, Record]] = []
-        refused: set[BlockHash] = set()
-        try:
-            for record in records:
-                place = None
-                if record.origin.parent not in refused:  # else it is of no use
-                    place = self._place_for(record, now_s)
-                if place is None:
-                    refused.add(record.key)
-                else:
-                    chosen.append((place, record))
-        finally:
-            self._write(chosen, now_s)
-
-    def _place_for(self, record: Record, now_s: float) -> Place | None:
-        """None: the new one is worth the least, or all others are protected."""
-        place = self._places.free()
-        if place is not None:
-            self._residents.come(record, now_s)
-        else:
-            self._residents.insert(record, now_s)
-            try:
-                if not len(self._index):
-                    raise OSError(
-                        errno.EDQUOT,
-                        "there is no room for a file, and nothing of ours to take the place of",
-                    )
-                place = self._freed_place(now_s, record.key)
-            except OSError:
-                self._residents.remove(record.key)
-                raise
-            if place is None:
-                self._residents.remove(record.key)
-                return None
-        self._residents.is_coming(record.key)
-        return place
-
-    def _freed_place(self, now_s: float, new: BlockHash | None = None) -> Place | None:
-        """That of a block which leaves. None: that is the new one, or all are protected."""
-        while True:
-            victim = self._residents.evict(now_s, self._places.is_busy)
-            if victim is None or victim == new:
-                return None
-            if self.leaving is not None and (block := self._residents.recall(victim)):
-                self.leaving(block)
-            place = self._places.claim(victim)
-            if place is not None:
-                return place
-
     def _end(self) -> None:
         """Others may write to our files again."""
         self._places.release()
         may_grow = self._places.may_grow and not self._places.is_full
         num_free = sum(len(one.free) for one in self._index.segments.values())
         self._num_missing = 0 if may_grow else max(0, self._free_ahead - num_free)
-
-    def _write(self, chosen: Sequence[tuple[Place, Record]], now_s: float) -> None:
-        """Those that could not be written are not there, and their places are free."""
-        left = sorted(chosen, key=lambda one: (str(one[0].segment.path), one[0].number))
-        try:
-            while left:
-                count = _count_neighbours([place for place, _ in left])
-                self._places.write(
-                    left[0][0].segment,
-                    [Entry(r.key, place.number, r.origin, now_s) for place, r in left[:count]],
-                    [record.data for _, record in left[:count]],
-                )
-                del left[:count]
-        finally:
-            for place, record in left:
-                self._places.give_back(place)
-                self._residents.remove(record.key)
-            self._residents.have_come()
 
     def _erase(self, wheres: Sequence[tuple[Segment, Entry]]) -> None:
         """Clear these lines, and remove files of which nothing that we know of is left."""
@@ -324,7 +254,7 @@ class DiskTier:
                     segment_table.erase(fd, entry.place, entry.key)
             finally:
                 os.close(fd)
-            one.free += [entry.place for entry in entries]
+            one.add_free(entry.place for entry in entries)
 
     def _shrink(self, now_s: float) -> None:
         """The limit is less than it was: files go until it holds, the best blocks stay."""
@@ -355,15 +285,6 @@ class DiskTier:
             return False
         self._residents.see(Changes(gone=gone))
         return True
-
-
-def _count_neighbours(places: Sequence[Place]) -> int:
-    """How many of the first lie side by side."""
-    first = places[0]
-    for count, place in enumerate(places):
-        if place.segment is not first.segment or place.number != first.number + count:
-            return count
-    return len(places)
 
 
 def _runs(

@@ -19,6 +19,7 @@ from novacron.records.block_moves import BlockOrigin
 
 _MOST_FREE: Final = 256
 _FREE_SHARE: Final = 64
+_MOST_UNTOLD: Final = 256  # who asks the policy something waits for so many
 
 
 def free_ahead(num_places: int) -> int:
@@ -51,8 +52,10 @@ class Residents:
         return self._protection.is_protected(key)
 
     def come(self, key: BlockHash, origin: BlockOrigin, now_s: float) -> None:
-        """The block is here. The policy need not know yet."""
+        """The block is here. The policy need not know yet, unless too much waits for that."""
         self._untold.append((key, origin, now_s))
+        if len(self._untold) > _MOST_UNTOLD:
+            self.tell(1)
 
     def insert(self, key: BlockHash, origin: BlockOrigin, now_s: float) -> None:
         """The block is here, and may be the next to leave."""

@@ -17,8 +17,9 @@ _LONGEST_SLEEP_S: Final = 0.05  # then there may be a pause
 class StorePace:
     """`share` is that of one core that stores may take while steps follow each other, measured as
     what the storing thread computes (`cpu_clock`), which may wait for a core for long. With 1 they
-    need not wait for pauses. `begin_step` and `end_step` come from the thread of the steps, the
-    rest from the one that stores."""
+    need not wait for pauses, but for loads all the same: both want the interpreter's lock. What is
+    told of steps comes from their thread, of loads from one at a time, and the rest from the thread
+    that stores."""
 
     def __init__(
         self,
@@ -30,10 +31,22 @@ class StorePace:
         self.is_slow = False  # memory or disk is short: a quarter of the share
         self._clock = clock
         self._cpu_clock = cpu_clock
-        self._num_computing = 0
+        self._num_computing = self._num_loading = 0
         self._last_step_s = -_PAUSE_S
         self._next_turn_s = 0.0
         self._turn_began_s = 0.0
+
+    def begin_loads(self, count: int) -> None:
+        """Somebody waits for blocks that come from this machine."""
+        self._num_loading += count
+
+    def end_load(self) -> None:
+        self._num_loading -= 1
+
+    def forget_steps(self) -> None:
+        """Those that have begun will not end."""
+        self._num_computing = 0
+        self._last_step_s = self._clock()
 
     def begin_step(self) -> None:
         """Another one may be in flight still."""
@@ -45,6 +58,8 @@ class StorePace:
 
     @property
     def is_time(self) -> bool:
+        if self._num_loading > 0:
+            return False
         return self.is_paused or self._clock() >= self._next_turn_s
 
     @property

@@ -96,6 +96,10 @@ def test_a_trace_of_mooncake(tmp_path: Path) -> None:
         ('{"timestamp": 1, "input_length": 9}', "line 1 is no request"),
         ('{"timestamp": 1, "input_length": 900, "output_length": 1, "hash_ids": [-1]}', "line 1"),
         (
+            '{"timestamp": 1, "input_length": 9, "output_length": 1, "hash_ids": [1, 2]}',
+            "line 1 is no request: 2 blocks of 512 tokens are more than 9",
+        ),
+        (
             '{"format": "novacron-cache-trace", "version": 1, "block_tokens": 4}\n'
             '{"t": 0, "prompt": 7, "output": 1, "blocks": [1, 2]}',
             "line 2 is no request: 2 full blocks are more than 7 tokens",

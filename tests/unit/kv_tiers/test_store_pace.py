@@ -48,3 +48,23 @@ def test_a_pause_is_always_a_time_and_a_step_ends_it() -> None:
     pace.begin_step()
     assert not pace.is_time
     assert 0 < pace.patience_s < 1
+
+
+def test_nothing_is_stored_while_somebody_waits_for_blocks_of_this_machine() -> None:
+    pace = StorePace(1.0, FakeClock(), FakeClock())
+    pace.begin_loads(2)
+    pace.end_load()
+    assert pace.is_paused
+    assert not pace.is_time
+    pace.end_load()
+    assert pace.is_time
+
+
+def test_steps_that_will_not_end_are_forgotten() -> None:
+    clock = FakeClock()
+    pace = StorePace(0.01, clock, FakeClock())
+    pace.begin_step()
+    pace.begin_step()
+    pace.forget_steps()
+    clock.advance(0.03)
+    assert pace.is_paused

@@ -82,7 +82,7 @@ class HostTiers:
         """With other ranks that have just got their parts. What was ordered and they have not done
         has failed; what this rank's tiers hold stays. Raises LinkLost."""
         self._team, self._whose = team, []
-        self._own.end_step()  # of a step that was cut off
+        self._own.forget_steps()
         if not self.specs:
             return
         self._left.await_all(self._take_own)

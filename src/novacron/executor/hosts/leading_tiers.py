@@ -40,7 +40,7 @@ class LeadingTiers:
     def begin_anew(self, team: HostTeam) -> None:
         """With other ranks. Loads that have not been told of have failed: no block of the device is
         what it was. Raises LinkLost."""
-        self._own.end_step()  # of a step that was cut off
+        self._own.forget_steps()
         self._left.await_all(self._take_own)
         self._untold = [_without_loads(news) for news in self._untold]
 
