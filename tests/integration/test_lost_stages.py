@@ -232,5 +232,5 @@ def test_a_server_replaces_a_stage_and_says_so(folder: Path, tmp_path: Path) -> 
         wait_until(lambda: [one["status"] for one in workers()] == ["active"] * 2)
         assert workers()[0]["pid"] == leader["pid"]
         assert workers()[1]["pid"] != stage["pid"]
-        assert "novacron_ranks_replaced_total 1" in server.get("/metrics").text
+        wait_until(lambda: server.metric("novacron_ranks_replaced_total") == 1)
     wait_until(lambda: not rank.is_running())
