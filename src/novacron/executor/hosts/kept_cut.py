@@ -47,11 +47,11 @@ def _longest(held: Sequence[float], speeds: Sequence[float]) -> float:
 
 
 class CutFile:
-    """Of the model at this path in a precision, over so many hosts, below rank 0's cache folder.
-    One that cannot be read or written costs no start."""
+    """Of the model at this path in a precision, over these hosts beside rank 0's, below whose cache
+    folder it lies. One that cannot be read or written costs no start."""
 
-    def __init__(self, model: ModelConfig, path: Path, num_hosts: int) -> None:
-        about = msgspec.json.encode((str(path), model.dtype, model.quantization, num_hosts))
+    def __init__(self, model: ModelConfig, path: Path, hosts: Sequence[str]) -> None:
+        about = msgspec.json.encode((str(path), model.dtype, model.quantization, tuple(hosts)))
         name = f"{blake3.blake3(about).hexdigest(16)}.json"
         self._path = cache_folder(model) / _FOLDER / name
 

@@ -57,14 +57,14 @@ def test_what_is_no_cut_of_this_model_is_not_kept(former: tuple[int, ...]) -> No
 
 def test_a_cut_is_found_again_by_the_same_model_over_as_many_hosts(tmp_path: Path) -> None:
     model = ModelConfig(cache_dir=str(tmp_path))
-    file = CutFile(model, Path("/m"), 2)
+    file = CutFile(model, Path("/m"), ["b"])
     assert file.read() == ()
     file.write([4, 10])
-    assert CutFile(model, Path("/m"), 2).read() == (4, 10)
+    assert CutFile(model, Path("/m"), ["b"]).read() == (4, 10)
     others = [
-        CutFile(model, Path("/m"), 3),
-        CutFile(model, Path("/n"), 2),
-        CutFile(replace(model, quantization="int8"), Path("/m"), 2),
+        CutFile(model, Path("/m"), ["b", "c"]),
+        CutFile(model, Path("/n"), ["b"]),
+        CutFile(replace(model, quantization="int8"), Path("/m"), ["b"]),
     ]
     assert [other.read() for other in others] == [(), (), ()]
     [path] = (tmp_path / "novacron" / "cuts").iterdir()
@@ -76,5 +76,5 @@ def test_a_folder_that_cannot_be_written_costs_no_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "novacron").write_text("not a folder")
-    CutFile(ModelConfig(cache_dir=str(tmp_path)), Path("/m"), 2).write([4, 10])
+    CutFile(ModelConfig(cache_dir=str(tmp_path)), Path("/m"), ["b"]).write([4, 10])
     assert "cannot be kept for the next start" in caplog.text
