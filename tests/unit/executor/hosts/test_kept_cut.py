@@ -55,7 +55,7 @@ def test_what_is_no_cut_of_this_model_is_not_kept(former: tuple[int, ...]) -> No
     assert not keeps(former, (4, 10))
 
 
-def test_a_cut_is_found_again_by_the_same_model_over_as_many_hosts(tmp_path: Path) -> None:
+def test_a_cut_is_found_again_by_the_same_model_over_the_same_hosts(tmp_path: Path) -> None:
     model = ModelConfig(cache_dir=str(tmp_path))
     file = CutFile(model, Path("/m"), ["b"])
     assert file.read() == ()
