@@ -115,7 +115,7 @@ class OverHosts(ABC):
                 here = facts_here(whole, cache, shared, model.data_parallel_size)
             with phases.timed("connect"):
                 others = facts_of_others(self._team, whole, model, cache, scheduler, progress)
-            cuts = CutFile(model, model_path, [str(one) for one in hosts.addresses])
+            cuts = CutFile(model, model_path, [one.name for one in others])
             plan = self._plan(
                 whole, [here, *others], cache, scheduler, speculative,
                 dims=dims, max_model_len=model.max_model_len, draft=self._draft.shape,
