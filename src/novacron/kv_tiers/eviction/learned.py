@@ -3,8 +3,9 @@
 Return times (returns.py) tell apart what others cannot, but estimates are noisy: where the time of
 the last use, or the number of uses, says it all, a plain rule does better. So each order keeps a
 small tier of names (shadow.py), and all see the same sample of blocks. LRU decides, until the tier
-of another order has found more than chance explains. Chance is judged by requests, not by blocks:
-those of one request are found or missed together.
+of another order has found more than chance explains, or so much more that to wait for proof costs
+more than a mistake would. Chance is judged by requests, not by blocks: those of one request are
+found or missed together.
 
 Source: choosing by a sample, as set duelling does for processors' caches (Qureshi et al., "Adaptive
 insertion policies for high performance caching", ISCA 2007) and scaled-down simulation for larger
@@ -28,7 +29,9 @@ from novacron.kv_tiers.eviction.shadow import ShadowTier
 from novacron.records.block import BlockHash
 
 _SHADOW_BLOCKS: Final = 1024  # as many as that, or all of a tier
-_SURE: Final = 1.5  # standard deviations that another order must be ahead by, to take over
+_SURE: Final = 1.7  # standard deviations that another order must be ahead by, to take over
+_LIKELY: Final = 0.7  # as many are enough for one that is ahead
+_BY_MUCH: Final = 0.015  # by this part of what the other one found
 _MEMORY: Final = 0.9  # of what was counted, after eight times the blocks that a shadow holds
 _SAMPLE_OF: Final = 1 << 16
 
@@ -118,19 +121,19 @@ class LearnedOrder:
         self._request.append((block, above))
 
     def _end_request(self) -> None:
-        """From the first block on: a tier is told of uses from the last on, but shadows store."""
-        found = [0] * len(self._shadows)
-        for block, above in sorted(self._request, key=lambda one: one[0].origin.depth):
-            origin = msgspec.structs.replace(block.origin, parent=above)
-            for place, shadow in enumerate(self._shadows):
-                found[place] += shadow.see(block.key, origin, self._request_s)
+        self._request.sort(key=lambda one: one[0].origin.depth)
+        blocks = [
+            (block.key, msgspec.structs.replace(block.origin, parent=above))
+            for block, above in self._request
+        ]
+        found = [shadow.see(blocks, self._request_s) for shadow in self._shadows]
         self._num_seen += len(self._request)
         self._request.clear()
         if self._shadows[0].is_full:  # until then all find the same
             self._compare(found)
 
     def _compare(self, found: list[int]) -> None:
-        """Let another order take over if it is ahead by more than chance explains."""
+        """Let another order take over if it is surely ahead, or likely by much."""
         for place, num in enumerate(found):
             self._found[place] += num
             for other, less in enumerate(found):
@@ -145,5 +148,6 @@ class LearnedOrder:
             for num, square in zip(self._found, self._squares[self._deciding], strict=True)
         ]
         best = max(range(len(deviations)), key=deviations.__getitem__)
-        if deviations[best] > _SURE:
+        is_much = self._found[best] - now > _BY_MUCH * now
+        if deviations[best] > (_LIKELY if is_much else _SURE):
             self._deciding = best
