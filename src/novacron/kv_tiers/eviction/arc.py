@@ -66,5 +66,8 @@ class ArcOrder:
         else:
             self._target = max(0, self._target - 1)
 
+    def forgotten(self, block: Block, now_s: float) -> None:
+        pass
+
     def expired(self, now_s: float) -> Block | None:
         return None

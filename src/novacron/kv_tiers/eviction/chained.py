@@ -53,15 +53,16 @@ class ChainedPolicy:
     ) -> None:
         """As insert, of a block that was stored before this policy began."""
         if key not in self._blocks:
+            self._tombstones.take(key)
             self._add(Block(key, origin, used_s, used_s, num_uses), now_s)
 
     def _add(self, block: Block, now_s: float) -> None:
         key, origin = block.key, block.origin
         parent = None if origin.parent is None else self._blocks.get(origin.parent)
         if parent is not None:
-            resumed = now_s - max(parent.stored_s, parent.used_s) > _SAME_REQUEST_S
-            block.generation = parent.generation + (resumed or parent.num_uses > 0)
-            block.gap_s = block.gap_s or parent.gap_s
+            if block.num_uses == 0:  # else it was made long ago
+                resumed = now_s - max(parent.stored_s, parent.used_s) > _SAME_REQUEST_S
+                block.generation = parent.generation + (resumed or parent.num_uses > 0)
             if parent.num_children == 0:
                 self._order.leave(parent)
             parent.num_children += 1
@@ -81,7 +82,6 @@ class ChainedPolicy:
             return
         idle_s, block.used_s = now_s - block.used_s, now_s
         block.num_uses += 1
-        block.gap_s = idle_s if block.num_uses == 1 else block.gap_s + (idle_s - block.gap_s) / 4
         self._order.touch(block, idle_s, now_s)
         if block.num_children == 0:
             self._order.enter(block, now_s)
@@ -137,7 +137,9 @@ class ChainedPolicy:
     def _drop(self, block: Block, now_s: float) -> None:
         self._order.leave(block)
         self._order.gone(block, was_evicted=True)
-        self._tombstones.add(block)
+        forgotten = self._tombstones.add(block)
+        if forgotten is not None:
+            self._order.forgotten(forgotten, now_s)
         self._forget(block, now_s)
 
     def _forget(self, block: Block, now_s: float) -> None:
@@ -164,5 +166,4 @@ class ChainedPolicy:
         self._num_regretted += 1
         self._order.regretted(block, idle_s, now_s)
         if back is not None:
-            back.num_uses = block.num_uses + 1
-            back.gap_s = idle_s if back.num_uses == 1 else block.gap_s + (idle_s - block.gap_s) / 4
+            back.num_uses, back.generation = block.num_uses + 1, block.generation

@@ -14,6 +14,7 @@ from typing import Final
 from novacron.kv_tiers.eviction.leaf_heap import LeafHeap
 from novacron.kv_tiers.eviction.policy import Block, MayGo
 from novacron.kv_tiers.eviction.return_times import ReturnTimes
+from novacron.kv_tiers.eviction.return_watch import ReturnWatch
 from novacron.kv_tiers.eviction.score import (
     Evidence,
     Factors,
@@ -43,6 +44,7 @@ class CostOrder:
         self._config = config
         self.weights = config.weights
         self._times = ReturnTimes()
+        self._watch = ReturnWatch(self._times)
         self._random = random.Random(config.seed)
         self._open: list[Block] = []
         self._place_of: dict[bytes, int] = {}
@@ -50,9 +52,10 @@ class CostOrder:
 
     def insert(self, block: Block, now_s: float) -> None:
         block.group = _group_of(block)
+        self._watch.insert(block, now_s)
 
     def touch(self, block: Block, idle_s: float, now_s: float) -> None:
-        self._times.observe_return(block.group, idle_s)
+        self._watch.touch(block, idle_s)
         block.group = _group_of(block)
 
     def enter(self, block: Block, now_s: float) -> None:
@@ -83,14 +86,16 @@ class CostOrder:
         return worst
 
     def gone(self, block: Block, *, was_evicted: bool) -> None:
-        if was_evicted:
-            self._times.observe_loss(block.group)
+        self._watch.gone(block, was_evicted=was_evicted)
 
     def regretted(self, block: Block, idle_s: float, now_s: float) -> None:
-        self._times.correct_loss(block.group, idle_s)
+        self._watch.regretted(block, idle_s)
         if self._config.nudge > 0:
             factors = self._factors(block, now_s)
             self.weights = nudged(self.weights, self._config.weights, factors, self._config.nudge)
+
+    def forgotten(self, block: Block, now_s: float) -> None:
+        self._watch.forgotten(block, now_s)
 
     def expired(self, now_s: float) -> Block | None:
         return None

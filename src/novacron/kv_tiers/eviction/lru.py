@@ -33,5 +33,8 @@ class LruOrder:
     def regretted(self, block: Block, idle_s: float, now_s: float) -> None:
         pass
 
+    def forgotten(self, block: Block, now_s: float) -> None:
+        pass
+
     def expired(self, now_s: float) -> Block | None:
         return None

@@ -27,7 +27,6 @@ class Block:
     used_s: float
     num_uses: int = 0  # by requests that found it; being stored is none
     generation: int = 0  # how often its chain was taken up again before the block was made
-    gap_s: float = 0.0  # between uses, of late; until there are two, that of what it builds upon
     is_orphan: bool = False  # what it builds upon was not there when it came
     num_children: int = 0  # blocks here that build upon it
     group: int = 0  # these three belong to the orders: return times, LFU, ARC
@@ -100,6 +99,10 @@ class LeafOrder(Protocol):
 
     def regretted(self, block: Block, idle_s: float, now_s: float) -> None:
         """One that had gone was asked for, `idle_s` after its last use."""
+        ...
+
+    def forgotten(self, block: Block, now_s: float) -> None:
+        """One that had gone is remembered no longer: nobody asked for it so far."""
         ...
 
     def expired(self, now_s: float) -> Block | None:

@@ -1,8 +1,8 @@
 """When blocks of a group come to be used again, learned from those that were.
 
-Each idle time of a block ends with a use after some time, or with its leaving, and a block that
-comes back after it had left corrects the latter. Counted in buckets that grow with the time, this
-is the group's distribution of return times, with a part that never returns. Worth is then what a
+Each idle time of a block ends with a use, whether the block was still there or not, or nothing more
+is known of it from some time on. Counted in buckets that grow with the time, this is the group's
+distribution of return times, with a part that never returns. Worth is then what a
 place yields while the block waits: over the best horizon, the chance that it is used within it, for
 each second that it is going to hold the place. So what will be used in an hour for sure is worth as
 much as what will be used in half an hour with a chance of one half, if ever.
@@ -45,7 +45,7 @@ class ReturnTimes:
 
     def __init__(self) -> None:
         self._returns: dict[int, list[float]] = {}
-        self._losses: dict[int, float] = {}
+        self._waits: dict[int, list[float]] = {}
         self._worth: dict[int, list[float]] = {}
         self._returning: dict[int, list[float]] = {}
         self._num_observed = 0
@@ -58,19 +58,13 @@ class ReturnTimes:
 
     def observe_return(self, group: int, idle_s: float) -> None:
         """A block was used again, so long after the last time."""
-        counts = self._returns.setdefault(group, [0.0] * _NUM_BUCKETS)
-        counts[bucket_of(idle_s)] += 1
+        _count(self._returns, group, idle_s)
         self._num_observed += 1
 
-    def observe_loss(self, group: int) -> None:
-        """A block left. It is thought never to be used again."""
-        self._losses[group] = self._losses.get(group, 0.0) + 1
+    def observe_wait(self, group: int, idle_s: float) -> None:
+        """A block was not used for so long. Of what came then nothing is known."""
+        _count(self._waits, group, idle_s)
         self._num_observed += 1
-
-    def correct_loss(self, group: int, idle_s: float) -> None:
-        """One that left was asked for all the same."""
-        self._losses[group] = max(0.0, self._losses.get(group, 0.0) - 1)
-        self.observe_return(group, idle_s)
 
     def worth(self, group: int, idle_s: float) -> float:
         """Expected uses for each second that the block holds its place, at best."""
@@ -87,8 +81,8 @@ class ReturnTimes:
         self._num_observed = 0
         ages: dict[int, list[float]] = {}
         for group, idle_s in waiting:
-            ages.setdefault(group, [0.0] * _NUM_BUCKETS)[bucket_of(idle_s)] += 1
-        groups = self._returns.keys() | self._losses.keys() | ages.keys()
+            _count(ages, group, idle_s)
+        groups = self._returns.keys() | self._waits.keys() | ages.keys()
         for group in groups:
             self._fade(group)
         counts = {group: self._counts(group, ages) for group in groups}
@@ -101,24 +95,27 @@ class ReturnTimes:
             self._returning[group] = _still_to_come(*distribution)
 
     def _counts(self, group: int, ages: dict[int, list[float]]) -> Floats:
-        """Rows: returns by bucket, and idle times that are known to be longer; the last ones are
-        of blocks that left."""
+        """Rows: returns by bucket, and idle times that are known to be longer."""
         nothing = [0.0] * _NUM_BUCKETS
-        left = [*ages.get(group, nothing), self._losses.get(group, 0.0)]
-        return np.array([[*self._returns.get(group, nothing), 0.0], left])
+        waits = np.array([self._waits.get(group, nothing), ages.get(group, nothing)])
+        return np.stack((np.array(self._returns.get(group, nothing)), waits.sum(axis=0)))
 
     def _fade(self, group: int) -> None:
-        counts, losses = self._returns.get(group, []), self._losses.get(group, 0.0)
-        if sum(counts) + losses > _MOST_OBSERVATIONS:
-            self._returns[group] = [count / 2 for count in counts]
-            self._losses[group] = losses / 2
+        kinds = [kind for kind in (self._returns, self._waits) if group in kind]
+        if sum(sum(kind[group]) for kind in kinds) > _MOST_OBSERVATIONS:
+            for kind in kinds:
+                kind[group] = [count / 2 for count in kind[group]]
+
+
+def _count(kind: dict[int, list[float]], group: int, idle_s: float) -> None:
+    kind.setdefault(group, [0.0] * _NUM_BUCKETS)[bucket_of(idle_s)] += 1
 
 
 def _prior() -> Floats:
     """Half of all come back, and in each bucket as large a part of those that are left."""
     left = 0.9 ** np.arange(_NUM_BUCKETS + 1)
-    counts = np.zeros((2, _NUM_BUCKETS + 1))
-    counts[0, :-1] = _PRIOR / 2 * (left[:-1] - left[1:])
+    counts = np.zeros((2, _NUM_BUCKETS))
+    counts[0] = _PRIOR / 2 * (left[:-1] - left[1:])
     counts[1, -1] = _PRIOR / 2
     return counts
 
@@ -129,7 +126,7 @@ def _distribution(counts: Floats) -> tuple[Floats, float]:
     at_risk = counts.sum(axis=0)[::-1].cumsum()[::-1]
     hazard = counts[0] / np.maximum(at_risk, 1e-12)
     left = np.concatenate(([1.0], np.cumprod(1 - hazard)))
-    return (left[:-1] * hazard)[:-1], float(left[-1])
+    return left[:-1] * hazard, float(left[-1])
 
 
 def _still_to_come(returns: Floats, losses: float) -> list[float]:

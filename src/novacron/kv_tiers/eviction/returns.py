@@ -1,24 +1,23 @@
 """By return times: what will be used soonest stays, judged by how blocks of its kind came back.
 
-A block's group is what can be seen of it: how often it and its conversation were taken up again and
-at what distance, whose it is, whether its chain is broken. Of each group the block used longest ago
-and the one used last are compared by their worth (return_times.py), and the one worth least leaves.
-The latter matters where things come round in a circle: then what came last is needed last, and a
-new block that is worth less than all others leaves at once.
+A block's group is what can be seen of it: how often it and its conversation were taken up again,
+whose it is, whether its chain is broken. Of each group the block used longest ago and the one used
+last are compared by their worth (return_times.py), and the one worth least leaves. The latter
+matters where things come round in a circle: then what came last is needed last, and a new block
+that is worth less than all others leaves at once.
 
 Nothing is trained beforehand, and nothing outlives the process.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from novacron.kv_tiers.eviction.leaf_heap import LeafHeap
 from novacron.kv_tiers.eviction.policy import Block, MayGo
 from novacron.kv_tiers.eviction.return_times import ReturnTimes
+from novacron.kv_tiers.eviction.return_watch import ReturnWatch
 
-_LEARN_EVERY: Final = 2000  # observations, and a quarter of the blocks
 _SHARE_AT_ONCE: Final = 1 / 400  # of the blocks: choices of one group, before all are compared
 _SURELY: Final = 0.5  # times the worth of the least of the oldest
 _MOST_SCOPES: Final = 7  # told apart; more share a number
@@ -28,9 +27,9 @@ class ReturnOrder:
     """Implements LeafOrder. One that does not learn judges by what another one does."""
 
     def __init__(self, times: ReturnTimes, *, learns: bool = True) -> None:
-        self.times = times
-        self._learns = learns
-        self._blocks: dict[bytes, Block] = {}
+        self._times = times
+        self._watch = ReturnWatch(times) if learns else None
+        self._num_blocks = 0
         self._oldest: dict[int, LeafHeap] = {}
         self._newest: dict[int, LeafHeap] = {}
         self._scopes: dict[bytes, int] = {b"": 0}
@@ -39,15 +38,15 @@ class ReturnOrder:
 
     def insert(self, block: Block, now_s: float) -> None:
         block.group = self._group_of(block)
-        self._blocks[block.key] = block
-        if self._learns and self.times.num_observed > _LEARN_EVERY + len(self._blocks) // 4:
-            self.times.learn((one.group, now_s - one.used_s) for one in self._blocks.values())
+        self._num_blocks += 1
+        if self._watch is not None:
+            self._watch.insert(block, now_s)
 
     def touch(self, block: Block, idle_s: float, now_s: float) -> None:
         if block.num_children == 0:
             self.leave(block)
-        if self._learns:
-            self.times.observe_return(block.group, idle_s)
+        if self._watch is not None:
+            self._watch.touch(block, idle_s)
         block.group = self._group_of(block)
 
     def enter(self, block: Block, now_s: float) -> None:
@@ -70,13 +69,17 @@ class ReturnOrder:
         return self._compare(now_s, may_go)
 
     def gone(self, block: Block, *, was_evicted: bool) -> None:
-        del self._blocks[block.key]
-        if was_evicted and self._learns:
-            self.times.observe_loss(block.group)
+        self._num_blocks -= 1
+        if self._watch is not None:
+            self._watch.gone(block, was_evicted=was_evicted)
 
     def regretted(self, block: Block, idle_s: float, now_s: float) -> None:
-        if self._learns:
-            self.times.correct_loss(block.group, idle_s)
+        if self._watch is not None:
+            self._watch.regretted(block, idle_s)
+
+    def forgotten(self, block: Block, now_s: float) -> None:
+        if self._watch is not None:
+            self._watch.forgotten(block, now_s)
 
     def expired(self, now_s: float) -> Block | None:
         return None
@@ -90,10 +93,10 @@ class ReturnOrder:
                 block = heap.lowest(may_go) if len(heap) else None
                 if block is None:
                     continue
-                worth = margin * self.times.worth(group, now_s - block.used_s), block.used_s
+                worth = margin * self._times.worth(group, now_s - block.used_s), block.used_s
                 if least is None or worth < least:
                     least, chosen, self._favourite = worth, block, heap
-        self._choices_left = int(len(self._blocks) * _SHARE_AT_ONCE)
+        self._choices_left = int(self._num_blocks * _SHARE_AT_ONCE)
         return chosen
 
     def _group_of(self, block: Block) -> int:
@@ -105,5 +108,4 @@ class ReturnOrder:
             else:
                 self._scopes[block.origin.scope] = scope
         taken_up = min(7, (block.num_uses + block.generation).bit_length())
-        gap = 0 if block.gap_s <= 0 else min(7, 1 + int(math.log2(1 + block.gap_s) / 3))
-        return (((scope * 8 + taken_up) * 8 + gap) * 2 + (block.num_uses > 0)) * 2 + block.is_orphan
+        return ((scope * 8 + taken_up) * 2 + (block.num_uses > 0)) * 2 + block.is_orphan

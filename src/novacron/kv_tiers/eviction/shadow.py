@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from novacron.kv_tiers.eviction.chained import ChainedPolicy
 from novacron.kv_tiers.eviction.policy import LeafOrder
 from novacron.records.block import BlockHash
@@ -22,15 +24,29 @@ class ShadowTier:
     def is_full(self) -> bool:
         return len(self._held) >= self._num_blocks
 
-    def see(self, key: BlockHash, origin: BlockOrigin, now_s: float) -> bool:
-        """The block was stored or used. Whether it was here."""
-        if key in self._held:
+    def see(self, blocks: Sequence[tuple[BlockHash, BlockOrigin]], now_s: float) -> int:
+        """A request stored or used these, parents first. How many of them were here.
+
+        In the order of a tier: uses from the last block on, then what is new from the first one on,
+        up to a block that is not kept.
+        """
+        found = [key for key, _ in blocks if key in self._held]
+        for key in reversed(found):
             self._policy.touch(key, now_s)
-            return True
+        refused: set[BlockHash] = set()
+        for key, origin in blocks:
+            if key not in self._held and (
+                origin.parent in refused or not self._store(key, origin, now_s)
+            ):
+                refused.add(key)
+        return len(found)
+
+    def _store(self, key: BlockHash, origin: BlockOrigin, now_s: float) -> bool:
+        """Whether it is kept."""
         self._policy.insert(key, origin, now_s)
         self._held.add(key)
         if len(self._held) > self._num_blocks:
             victim = self._policy.evict(now_s)
             assert victim is not None, "nothing is protected"
             self._held.discard(victim)
-        return False
+        return key in self._held

@@ -18,11 +18,13 @@ class Tombstones:
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Block) -> Block | None:
+        """Returns the one that is forgotten for it, if one is."""
         self._blocks[block.key] = block
         self._blocks.move_to_end(block.key)
         if len(self._blocks) > self._capacity:
-            self._blocks.popitem(last=False)
+            return self._blocks.popitem(last=False)[1]
+        return None
 
     def recall(self, key: BlockHash) -> Block | None:
         """It is remembered further."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from novacron.errors import ConfigError
 from novacron.kv_tiers.eviction.chained import ChainedPolicy, never
 from novacron.kv_tiers.eviction.choice import POLICY_NAMES, PolicyConfig, PolicyName, make_policy
-from novacron.kv_tiers.eviction.policy import MayGo
+from novacron.kv_tiers.eviction.lru import LruOrder
+from novacron.kv_tiers.eviction.policy import Block, MayGo
 from novacron.records.block import BlockHash
 from novacron.records.block_moves import BlockOrigin
 from novacron.testing.kv_records import key_of
@@ -184,3 +185,43 @@ def test_an_unknown_policy_is_refused_with_the_list() -> None:
         PolicyConfig(name="random")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="time to live"):
         PolicyConfig(ttl_s=0.0)
+
+
+class Remembered(LruOrder):
+    """What an order hears of blocks that have left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgotten_keys: list[BlockHash] = []
+
+    def forgotten(self, block: Block, now_s: float) -> None:
+        self.forgotten_keys.append(block.key)
+
+
+def test_an_order_hears_what_is_forgotten_unless_it_was_asked_for() -> None:
+    order = Remembered()
+    policy = ChainedPolicy(order, num_tombstones=2)
+    for number in (1, 2, 3, 4):
+        policy.insert(key_of(number), BlockOrigin(None, 0), float(number))
+        policy.evict(float(number))
+        if number == 2:
+            policy.touch(key_of(1), 2.5)
+    assert order.forgotten_keys == [key_of(2)]
+    policy.restore(key_of(3), BlockOrigin(None, 0), 1.0, 3, 5.0)
+    policy.insert(key_of(5), BlockOrigin(None, 0), 6.0)
+    for _ in range(2):
+        policy.evict(6.0)
+    assert order.forgotten_keys == [key_of(2), key_of(4)]
+
+
+def test_a_block_that_comes_back_is_as_old_as_it_was() -> None:
+    chain = [BlockOrigin(None if n == 0 else key_of(n - 1), n) for n in range(4)]
+    policy = ChainedPolicy(LruOrder(), num_tombstones=8)
+    for now_s in (0.0, 100.0):
+        for number, origin in enumerate(chain):
+            policy.insert(key_of(number), origin, now_s)
+        for _ in chain:
+            policy.evict(now_s)
+    block = policy.recall(key_of(3))
+    assert block is not None
+    assert (block.num_uses, block.generation) == (1, 0)

@@ -15,7 +15,7 @@ def learned(returns_s: list[float], num_lost: int) -> ReturnTimes:
     for idle_s in returns_s:
         times.observe_return(1, idle_s)
     for _ in range(num_lost):
-        times.observe_loss(1)
+        times.observe_wait(1, 1e7)
     times.learn()
     return times
 
@@ -45,14 +45,13 @@ def test_the_chance_to_return_falls_once_most_have_returned() -> None:
     assert times.return_probability(1, 1000.0) < 0.1
 
 
-def test_one_that_came_back_after_all_corrects_the_loss() -> None:
-    times = learned([], 1000)
-    before = times.return_probability(1, 0.0)
+def test_one_that_was_forgotten_says_nothing_of_later_times() -> None:
+    times = learned([300.0] * 1000, 0)
     for _ in range(1000):
-        times.correct_loss(1, 30.0)
+        times.observe_wait(1, 30.0)
     times.learn()
-    assert before < 0.1
     assert times.return_probability(1, 0.0) > 0.9
+    assert learned([300.0] * 1000, 1000).return_probability(1, 0.0) < 0.6
 
 
 def test_those_that_wait_still_count_as_not_back_yet() -> None:
