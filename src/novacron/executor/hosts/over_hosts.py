@@ -29,6 +29,7 @@ from novacron.executor.hosts.host_team import HostsOfRanks, HostTeam, rank_lost
 from novacron.executor.hosts.host_tiers import HostTiers, wait_a_little
 from novacron.executor.hosts.kept_cut import CutFile
 from novacron.executor.hosts.leading_tiers import LeadingTiers
+from novacron.executor.hosts.loss_record import LossRecord
 from novacron.executor.hosts.meeting_hosts import facts_here, facts_of_others
 from novacron.executor.hosts.orders import Moved, OfScope, Report
 from novacron.executor.hosts.part_blocks import LeadingBlocks, allocate_part_cache
@@ -50,9 +51,6 @@ from novacron.records.step import DraftOutput, ModelRunnerOutput, SchedulerOutpu
 from novacron.runner.captured_step import DecoderStep
 
 _LOST: Final = (LinkLost, HandoverLost, ConnectionError)
-_MOST_LOSSES: Final = 3  # one after the other without a step
-_MOST_CRASHES: Final = 3  # one after the other, each after fewer steps than these
-_STEPS_THAT_ACQUIT: Final = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +94,7 @@ class OverHosts(ABC):
         self._hosts, self._model, self._cache, self._scheduler = hosts, model, cache, scheduler
         self._on_loss = on_loss
         self._on_change: Callable[[], None] = lambda: None
-        self._losses_in_a_row = self._crashes_in_a_row = self._steps_in_a_row = 0
+        self._losses = LossRecord()
         self._replaced: tuple[int, ...] = ()  # hosts, while that lasts
         self._num_replaced = 0
         self._dims = dims = dims_of(model)
@@ -264,10 +262,7 @@ class OverHosts(ABC):
 
     def _end_step(self, scheduler_output: SchedulerOutput, result: ModelRunnerOutput) -> None:
         self._draft.follow(scheduler_output, result)
-        self._losses_in_a_row = 0
-        self._steps_in_a_row += 1
-        if self._steps_in_a_row == _STEPS_THAT_ACQUIT:
-            self._crashes_in_a_row = 0
+        self._losses.see_step()
         if self._tiers is not None:
             self._tiers.end_step()
 
@@ -368,8 +363,7 @@ class OverHosts(ABC):
         self._replaced = self._team.lost_ranks
         began_s = time.monotonic()
         while True:
-            self._losses_in_a_row += 1
-            if self._losses_in_a_row > _MOST_LOSSES:
+            if not self._losses.may_try():
                 raise rank_lost(f"{reason}, as others before it")
             try:
                 self._meet_again()
@@ -383,21 +377,12 @@ class OverHosts(ABC):
             except (ConfigError, ModelLoadError) as error:
                 raise rank_lost(f"no other takes its place: {error}") from None
             logger.error("Making the group anew has failed: %s", reason)
-        self._judge_crash(reason)
+        if not self._losses.may_go_on(after_a_crash=self._team.follows_a_crash):
+            raise EngineDead(f"Ranks crash again and again: {reason}.")
         self._replaced = ()
         self._on_change()
         logger.warning("All hosts compute again after %.1f s.", time.monotonic() - began_s)
         raise BlocksLost(reason)
-
-    def _judge_crash(self, reason: str) -> None:
-        """Ranks that crash again and again may do so for what runs, which is not known here: then
-        it is the engine's death, that counts against it. A link that is lost is nobody's fault."""
-        self._steps_in_a_row = 0
-        if not self._team.follows_a_crash:
-            return
-        self._crashes_in_a_row += 1
-        if self._crashes_in_a_row > _MOST_CRASHES:
-            raise EngineDead(f"Ranks crash again and again: {reason}.")
 
     def _meet_again(self) -> None:
         assert self._tiers is not None
