@@ -45,7 +45,7 @@ from novacron.records.block_moves import (
     TierKeys,
 )
 
-_ROUNDS: Final = 9
+_ROUNDS: Final = 31
 _LOOKUPS: Final = 50
 _LOOK_EVERY_S: Final = 0.0005
 _TIER_BYTES: Final = 768 * 2**20  # a server has more
