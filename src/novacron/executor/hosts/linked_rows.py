@@ -17,29 +17,27 @@ from torch import Tensor
 from novacron.config.cache import CacheConfig
 from novacron.config.model import ModelConfig
 from novacron.executor.blueprint import Blueprint
-from novacron.executor.executor import StepByStep
 from novacron.executor.hosts.balance import plan_rows
 from novacron.executor.hosts.host_team import HostTeam
 from novacron.executor.hosts.leading_tiers import LeadingTiers
 from novacron.executor.hosts.orders import Meet
-from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.hosts.part_blocks import LeadingBlocks
 from novacron.executor.hosts.row_meeting import HostRowMeeting
 from novacron.executor.hosts.stale_blocks import StaleBlocks
 from novacron.executor.hosts.step_orders import order_of
+from novacron.executor.hosts.whole_steps import WholeSteps
 from novacron.executor.own_rank import OwnRank
 from novacron.executor.row_memory import kernels_for_rows
 from novacron.executor.tiered_blocks import TieredBlocks
 from novacron.parallel.collectives.message_ranks import MessageRanks
 from novacron.parallel.messages.links import LinkLost
-from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import ComputedHere, DecoderStep, capture_step
 from novacron.runner.input_batch import StepInput
 from novacron.runner.led_step import LedStep
 from novacron.runner.shared_rows import OwnRows, RowShare, SharedRowsStep
 
 
-class LinkedRowsExecutor(StepByStep, OverHosts):
+class LinkedRowsExecutor(WholeSteps):
     """Implements Executor."""
 
     _plan = staticmethod(plan_rows)
@@ -89,18 +87,6 @@ class LinkedRowsExecutor(StepByStep, OverHosts):
     ) -> LeadingTiers:
         assert self._stale is not None
         return LeadingTiers(TieredBlocks(rank, kv_identity, model, cache), self._stale)
-
-    def _forget_steps(self) -> None:
-        self._computed = None
-
-    def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
-        with self._computing():
-            self._begin_step(scheduler_output)
-            result = self._runner.execute(scheduler_output)
-            self._end_step(scheduler_output, result)
-        if scheduler_output.scheduled:
-            self._traffic.see_step()
-        return result
 
 
 class _Alone(ComputedHere):

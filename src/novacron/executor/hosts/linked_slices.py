@@ -12,18 +12,16 @@ import math
 from collections.abc import Sequence
 
 from novacron.executor.blueprint import Blueprint
-from novacron.executor.executor import StepByStep
 from novacron.executor.hosts.balance import plan_slices
 from novacron.executor.hosts.host_sums import join_hosts
 from novacron.executor.hosts.host_team import HostTeam
 from novacron.executor.hosts.orders import ComputeLogits, Meet, ToRank
-from novacron.executor.hosts.over_hosts import OverHosts
 from novacron.executor.hosts.part_blocks import LeadingBlocks
 from novacron.executor.hosts.step_orders import order_of
+from novacron.executor.hosts.whole_steps import WholeSteps
 from novacron.executor.own_rank import OwnRank
 from novacron.parallel.collectives.message_ranks import MessageRanks
 from novacron.parallel.messages.links import LinkLost
-from novacron.records.step import ModelRunnerOutput, SchedulerOutput
 from novacron.runner.captured_step import DecoderStep, capture_step
 from novacron.runner.input_batch import StepInput
 from novacron.runner.led_step import LedStep
@@ -31,7 +29,7 @@ from novacron.runner.led_step import LedStep
 logger = logging.getLogger(__name__)
 
 
-class LinkedSlicesExecutor(StepByStep, OverHosts):
+class LinkedSlicesExecutor(WholeSteps):
     """Implements Executor."""
 
     _plan = staticmethod(plan_slices)
@@ -55,18 +53,6 @@ class LinkedSlicesExecutor(StepByStep, OverHosts):
         logger.info("sums over hosts: %s", _described(self._exchange.chosen))
         own = capture_step(rank.decoder, rank.kv_tensors.layers, rank.batch)
         return LedStep(own, _Lead(self._team, blocks))
-
-    def _forget_steps(self) -> None:
-        self._computed = None
-
-    def execute(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
-        with self._computing():
-            self._begin_step(scheduler_output)
-            result = self._runner.execute(scheduler_output)
-            self._end_step(scheduler_output, result)
-        if scheduler_output.scheduled:
-            self._traffic.see_step()
-        return result
 
 
 class _Lead:
