@@ -108,6 +108,7 @@ def test_stages_of_a_host(folder: Path, draft: Path, expected: Answers, in_fligh
         assert core.stats().num_drafts > 0
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_replaced_changes_no_guess_into_a_token(
     folder: Path, draft: Path, expected: Answers
 ) -> None:

@@ -89,6 +89,7 @@ def parts_in(client: redis.Redis) -> dict[bytes, list[bytes]]:
 
 
 @needs_redis
+@pytest.mark.slow
 def test_another_server_with_the_same_cut_finds_what_processes_on_hosts_have_stored(
     folder: Path, key: Path, expected: Tokens
 ) -> None:
@@ -182,6 +183,7 @@ def ask_until_cached(core: EngineCore, expected: Tokens) -> None:
 
 
 @pytest.mark.skipif(not has_s3_server(), reason="moto is not installed")
+@pytest.mark.slow
 def test_a_bucket_brings_the_parts_of_all_hosts_to_another_site(
     folder: Path, key: Path, expected: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:

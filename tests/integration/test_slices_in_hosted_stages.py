@@ -136,6 +136,7 @@ def test_an_idle_stage_has_a_lost_slice_replaced(four: Engine, expected: list[Ge
     assert four.run(PROMPTS, SEEDED) == expected
 
 
+@pytest.mark.slow
 def test_a_lost_host_leaves_the_slices_of_the_others_as_they_are(
     folder: Path, expected: list[Generation]
 ) -> None:
