@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,10 +55,10 @@ def core_of(
     folder: Path,
     speculative: SpeculativeConfig = NO_SPECULATION,
     apart: RanksApart | None = None,
-    **model: int,
+    **model: Any,
 ) -> Iterator[EngineCore]:
     config = EngineConfig(
-        model=ModelConfig(model=str(folder), dtype="float32", num_threads=1, **model),  # type: ignore[arg-type]
+        model=ModelConfig(model=str(folder), dtype="float32", num_threads=1, **model),
         cache=CacheConfig(kv_cache_memory=2**24, kv_ram_size=0, kv_disk_size=0),
         speculative=speculative,
         apart=apart or RanksApart(),

@@ -35,14 +35,24 @@ from novacron.runner.stage_step import StageStep, logits_of
 class StageAlone:
     """One rank, which has all of the stage's layers. `ring_KTD` is for what the stage is handed."""
 
-    others: tuple[Traffic, ...] = ()  # what the other ranks of the stage have counted
-    num_replaced = 0
-    lost_ranks: tuple[int, ...] = ()  # counted within the stage
-
     def __init__(self, own: Blueprint, scheduler: SchedulerConfig, num_places: int) -> None:
         self.blueprint = own
         max_tokens, size = scheduler.max_num_batched_tokens, own.config.hidden_size
         self.ring_KTD = torch.zeros((num_places, max_tokens, size), dtype=own.dtype)
+
+    @property
+    def others(self) -> tuple[Traffic, ...]:
+        """What the other ranks of the stage have counted."""
+        return ()
+
+    @property
+    def num_replaced(self) -> int:
+        return 0
+
+    @property
+    def lost_ranks(self) -> tuple[int, ...]:
+        """Counted within the stage."""
+        return ()
 
     def begin(self, digest: str) -> None:
         """Wait for those who load the rest of the stage. Raises what keeps them from it."""
@@ -144,7 +154,7 @@ class StageOfSlices(StageAlone):
         traffic.see_meetings(*self._joined.link.met(0))
 
     @property
-    def others(self) -> tuple[Traffic, ...]:  # type: ignore[override]
+    def others(self) -> tuple[Traffic, ...]:
         met = map(self._joined.link.met, range(1, self.blueprint.group.size))
         return tuple(Traffic(self._num_steps, *one) for one in met)
 
@@ -154,11 +164,11 @@ class StageOfSlices(StageAlone):
         return self._team.pids
 
     @property
-    def num_replaced(self) -> int:  # type: ignore[override]
+    def num_replaced(self) -> int:
         return self._team.num_replaced
 
     @property
-    def lost_ranks(self) -> tuple[int, ...]:  # type: ignore[override]
+    def lost_ranks(self) -> tuple[int, ...]:
         return self._team.lost_ranks
 
     def tell_losses(self, on_change: Callable[[], None]) -> None:
