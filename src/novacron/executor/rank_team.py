@@ -20,7 +20,8 @@ from novacron.executor.rank_messages import (
     RunStep,
     ToRank,
 )
-from novacron.executor.rank_seats import Opening, RankSeats
+from novacron.executor.rank_seats import Opening
+from novacron.executor.seated_team import SeatedTeam
 from novacron.kernels.ranks import RankBond
 from novacron.runner.input_batch import StepInput
 
@@ -29,7 +30,7 @@ _MODULE: Final = "novacron.executor.rank_process"
 logger = logging.getLogger(__name__)
 
 
-class RankTeam:
+class RankTeam(SeatedTeam):
     """Starts them when made; they load while rank 0 does. Implements Lead.
 
     `on_loss` is called once, from another thread, with a sentence, if a rank is lost for good.
@@ -39,30 +40,10 @@ class RankTeam:
         self, arguments: RankArguments, link: RankBond, on_loss: Callable[[str], None]
     ) -> None:
         """`arguments` are those of rank 1, but for the socket. `link` is that of rank 0."""
-        self.on_change: Callable[[], None] = lambda: None  # of `lost_ranks`, from any thread
-        self._link, self._on_loss = link, on_loss
         self.num_steps = 0
         self._has_told = False  # of the step that runs
         self._others = range(1, arguments.num_ranks)
-        self._seats = RankSeats(arguments, _MODULE, self._see_end, self._see_loss)
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        return self._seats.pids
-
-    @property
-    def lost_ranks(self) -> tuple[int, ...]:
-        """Whose process does not compute with the others, or not yet."""
-        return self._seats.lost_ranks
-
-    @property
-    def num_replaced(self) -> int:
-        return self._seats.num_replaced
-
-    def begin(self, digest: str, loading_s: float) -> None:
-        """Wait until all have their parts of the checkpoint of `digest`, which took rank 0
-        `loading_s`. Raises what keeps a rank from it: ConfigError, ModelLoadError or EngineDead."""
-        self._meet(self._seats.begin(digest, loading_s, self._openings))
+        super().__init__(arguments, _MODULE, link, on_loss)
 
     def run_step(self, inputs: StepInput, places: Sequence[int]) -> None:
         self._has_told = True
@@ -112,11 +93,3 @@ class RankTeam:
         """Raises ConnectionError."""
         for rank in self._others:
             self._seats.send(rank, message)
-
-    def _see_end(self) -> None:
-        self._link.give_up()
-        self.on_change()
-
-    def _see_loss(self, message: str) -> None:
-        self._link.give_up()
-        self._on_loss(message)

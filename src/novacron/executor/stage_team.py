@@ -18,7 +18,8 @@ import msgspec
 from novacron.executor.blueprint import dims_of
 from novacron.executor.rank_messages import RankArguments
 from novacron.executor.rank_pulse import RankPulse
-from novacron.executor.rank_seats import Opening, RankSeats
+from novacron.executor.rank_seats import Opening
+from novacron.executor.seated_team import SeatedTeam
 from novacron.executor.stage_ends import Pipes, lay_pipes
 from novacron.executor.stage_messages import BeginStage, ComputeStageLogits, MakeWhole, RunStage
 from novacron.kernels.ranks import RankBond
@@ -29,7 +30,7 @@ _MODULE: Final = "novacron.executor.stage_process"
 logger = logging.getLogger(__name__)
 
 
-class StageTeam:
+class StageTeam(SeatedTeam):
     """Starts them when made; they load while rank 0 does. Implements PipelineLead.
 
     `link` is that of rank 0 to the other ranks of its stage, and `use` is given its pipes, those of
@@ -45,32 +46,13 @@ class StageTeam:
         on_loss: Callable[[str], None],
     ) -> None:
         """`arguments` are those of rank 1, but for the socket."""
-        self.on_change: Callable[[], None] = lambda: None  # of `lost_ranks`, from any thread
-        self._link, self._use, self._on_loss = link, use, on_loss
+        self._use = use
         self._patience_s = arguments.model.rank_timeout
         self._dims = dims_of(arguments.model)
         self._pipes = Pipes()  # of rank 0
         self._laid: list[Pipes] = []  # of the others, until they have them
-        self._seats = RankSeats(arguments, _MODULE, self._see_end, self._see_loss)
+        super().__init__(arguments, _MODULE, link, on_loss)
         self._pulse = RankPulse((), self._patience_s)
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        return self._seats.pids
-
-    @property
-    def lost_ranks(self) -> tuple[int, ...]:
-        """Whose process does not compute with the others, or not yet."""
-        return self._seats.lost_ranks
-
-    @property
-    def num_replaced(self) -> int:
-        return self._seats.num_replaced
-
-    def begin(self, digest: str, loading_s: float) -> None:
-        """Wait until all have their parts of the checkpoint of `digest`, which took rank 0
-        `loading_s`. Raises what keeps a rank from it: ConfigError, ModelLoadError or EngineDead."""
-        self._meet(self._seats.begin(digest, loading_s, self._openings))
 
     def recover(self) -> None:
         """After a ConnectionError or HandoverLost: have all seats held, and all begin anew. Raises
@@ -147,14 +129,6 @@ class StageTeam:
         """Raises ConnectionError."""
         for rank in ranks:
             self._seats.send(rank, message)
-
-    def _see_end(self) -> None:
-        self._link.give_up()
-        self.on_change()
-
-    def _see_loss(self, message: str) -> None:
-        self._link.give_up()
-        self._on_loss(message)
 
 
 def _run_stage(inputs: StepInput, place: int) -> RunStage:
